@@ -1,0 +1,88 @@
+"""What an archive holds: scenes and their assets, read from metadata alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from scenefuse.sensors.band import Band
+
+Role = Literal["hsi", "msi"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One file of a scene that holds bands."""
+
+    key: str
+    """Key in the item's assets, or `data` for a bare raster."""
+    href: str
+    """Absolute path or URL, checked against the source's allowed roots."""
+    bands: tuple[Band, ...] = ()
+    """Bands in file order as metadata gives them; empty when only the file can tell."""
+    scale: tuple[float, ...] | None = None
+    """Reflectance per DN, one per band or one for all; None when metadata does not say."""
+    offset: tuple[float, ...] | None = None
+    """Reflectance at DN 0, one per band or one for all; None when metadata does not say."""
+    nodata: float | None = None
+    """DN that means no data; None when metadata does not say."""
+    media_type: str | None = None
+    """Media type as metadata gives it."""
+    gsd_m: float | None = None
+    """Ground sampling distance in metres; None when metadata does not say."""
+    checksum: str | None = None
+    """`file:checksum`, a multihash in hexadecimal; None when metadata does not say."""
+    size_bytes: int | None = None
+    """`file:size`; None when metadata does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One acquisition: a STAC item, or a bare raster file."""
+
+    id: str
+    """STAC item id, or the file's stem."""
+    assets: tuple[Asset, ...]
+    """Assets that hold bands, in the order of the item."""
+    href: str
+    """Where the item (or the raster) is."""
+    collection: str | None = None
+    """STAC collection id."""
+    acquired: datetime | None = None
+    """Time of acquisition, UTC; None for a bare raster that does not say."""
+    footprint: dict[str, Any] | None = field(default=None, hash=False)
+    """GeoJSON geometry in WGS 84; None for a bare raster."""
+    crs: str | None = None
+    """`proj:code` or WKT2; None when only the file can tell."""
+    cloud_fraction: float | None = None
+    """Share of the scene under cloud, 0 to 1; None when metadata does not say."""
+    platform: str | None = None
+    """STAC `platform`, or the header's sensor type."""
+    role: Role | None = None
+    """`hsi` or `msi`, told from band count, FWHM and GSD; None when metadata cannot tell."""
+    role_reason: str = ""
+    """Why the role was told so, or why it could not be."""
+    is_stac: bool = True
+    """False for a bare raster: it stands in the provenance only, never in `derived_from`."""
+    properties: dict[str, Any] = field(default_factory=dict, hash=False)
+    """The item's other properties, as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePair:
+    """An HSI and an MSI of the same ground at about the same time."""
+
+    hs: Scene
+    """The hyperspectral scene."""
+    ms: Scene
+    """The multispectral scene."""
+    overlap_fraction: float | None = None
+    """Overlap area / area of the smaller footprint, 0 to 1; None for bare rasters."""
+    gap_hours: float | None = None
+    """Absolute time between the acquisitions in hours; None when a time is unknown."""
+
+    @property
+    def id(self) -> str:
+        """`<hs id>_<ms id>`."""
+        return f"{self.hs.id}_{self.ms.id}"

@@ -1,0 +1,81 @@
+"""What can go wrong, each kind with its exit code.
+
+Every message has three parts: the value that is wrong, the consequence, and the cure.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SceneFuseError(Exception):
+    """An error that scenefuse can explain; printed without a traceback."""
+
+    kind: ClassVar[str] = "bug"
+    """Type of the failure in records: bug, usage, data, model, resource, transient, mismatch."""
+    exit_code: ClassVar[int] = 1
+    """Exit code of the command when the error is raised before any work."""
+    retryable: ClassVar[bool] = False
+    """True when the same call may succeed later, with nothing changed."""
+
+    def __init__(self, value: str, consequence: str, cure: str) -> None:
+        super().__init__(value, consequence, cure)
+        self.value = value
+        """What was found, with its value and where: `a.tif has no CRS`."""
+        self.consequence = consequence
+        """What it means: `it cannot be placed on the ground`."""
+        self.cure = cure
+        """What to do about it: `assign one with rio edit-info --crs EPSG:32633 a.tif`."""
+
+    def __str__(self) -> str:
+        return f"{self.value}: {self.consequence}. {self.cure}."
+
+
+class UsageError(SceneFuseError):
+    """The call itself is wrong: an unknown key, two options that exclude each other."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class DataError(SceneFuseError):
+    """An input cannot be used as it is."""
+
+    kind = "data"
+    exit_code = 4
+
+
+class ModelError(SceneFuseError):
+    """A method or its weights do not fit this pair, or are not what they claim to be."""
+
+    kind = "model"
+    exit_code = 4
+
+
+class ResourceError(SceneFuseError):
+    """Memory, disk, or a device is too small for the plan; a smaller plan may fit."""
+
+    kind = "resource"
+    exit_code = 4
+
+
+class TransientError(SceneFuseError):
+    """A network or a store failed in a way that passes."""
+
+    kind = "transient"
+    exit_code = 4
+    retryable = True
+
+
+class WorkError(SceneFuseError):
+    """Work failed after it began; what is finished is kept and found again."""
+
+    kind = "work"
+    exit_code = 3
+
+
+class MismatchError(SceneFuseError):
+    """A product is not what its checksums or its provenance say."""
+
+    kind = "mismatch"
+    exit_code = 5

@@ -1,0 +1,60 @@
+"""The two aligned grids on which a pair is fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RATIOS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32)
+"""Allowed ratios of coarse to fine pixel size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairGrid:
+    """A fine grid and a coarse grid whose pixel (0, 0) covers fine pixels [0, ratio) x [0, ratio).
+
+    Every window of the engine is in this frame: coarse pixel (i, j) is fine pixels
+    [i * ratio, (i + 1) * ratio) x [j * ratio, (j + 1) * ratio), with no phase left over.
+    """
+
+    crs_wkt: str
+    """CRS of both grids, WKT2."""
+    fine_transform: tuple[float, float, float, float, float, float]
+    """Affine (a, b, c, d, e, f) from fine (column, row) to CRS units: x = a*col + b*row + c."""
+    coarse_shape: tuple[int, int]
+    """Coarse rows and columns, (y, x); the fine shape is ratio times that."""
+    ratio: int
+    """Coarse pixel size / fine pixel size, one of RATIOS."""
+    case: Literal["ms-grid", "hs-grid"]
+    """Whose grid is kept untouched: DESIGN's case A (`ms-grid`) or B (`hs-grid`)."""
+    hs_gsd_m: float
+    """The HSI's native ground sampling distance in metres."""
+    ms_gsd_m: float
+    """The MSI's finest native ground sampling distance in metres."""
+    hs_resampled: bool
+    """True when the HSI is warped once onto the coarse grid; False when its pixels are used untouched."""
+    ms_resampled: bool
+    """True when the MSI is resampled once onto the fine grid; False when its finest pixels are used untouched."""
+
+    def __post_init__(self) -> None:
+        if self.ratio not in RATIOS:
+            raise ValueError(f"ratio must be one of {RATIOS}, got {self.ratio}")
+        if min(self.coarse_shape) < 1:
+            raise ValueError(f"coarse_shape must be positive, got {self.coarse_shape}")
+
+    @property
+    def fine_shape(self) -> tuple[int, int]:
+        """Fine rows and columns, (y, x)."""
+        return self.coarse_shape[0] * self.ratio, self.coarse_shape[1] * self.ratio
+
+    @property
+    def coarse_transform(self) -> tuple[float, float, float, float, float, float]:
+        """Affine from coarse (column, row) to CRS units, in the order of fine_transform."""
+        a, b, c, d, e, f = self.fine_transform
+        r = self.ratio
+        return a * r, b * r, c, d * r, e * r, f
+
+    @property
+    def native_ratio(self) -> float:
+        """HSI GSD / MSI GSD before any resampling (Berlin: 8.33)."""
+        return self.hs_gsd_m / self.ms_gsd_m

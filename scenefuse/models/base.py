@@ -1,0 +1,129 @@
+"""What the engine asks of a method: a card, stages that freeze the scene's state, and fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scenefuse.models.state import SceneState
+from scenefuse.sensors.band import Band
+
+UPSAMPLE_MARGIN = 2
+"""Coarse pixels around a window that fuse receives, so that it can upsample inside (cubic: 2 taps a side)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a method is, what it accepts and what it costs."""
+
+    name: str
+    """Name on the command line: `gsa`, `aelf-t`."""
+    title: str
+    """One line for people."""
+    source: str
+    """Paper and DOI."""
+    ratio: int
+    """Ratio that this instance accepts."""
+    hs_bands: tuple[Band, ...]
+    """Bands of the coarse input, sorted by wavelength; also the bands of the result."""
+    ms_bands: tuple[Band, ...]
+    """Bands of the fine input."""
+    lattice_px: int = 1
+    """Window origins and sides must be multiples of this (strides of the network), fine pixels."""
+    support_px: int
+    """Fine pixels on each side that can influence a pixel at all: with this halo tiles equal the whole bitwise."""
+    halo_px: int
+    """Default halo, fine pixels: error against support_px at most 1e-6 on full scale 1."""
+    effective_px: int
+    """Fine pixels on each side that hold 99.9 % of the gradient's mass: the quality band's reach."""
+    statistics: Literal["none", "scene", "patch"] = "none"
+    """Which scene-wide quantities are frozen before the first tile."""
+    parameters: int = 0
+    """Trained parameters; 0 for a method without weights."""
+    multiply_adds_per_pixel: float
+    """Multiply-adds per fine pixel of fuse."""
+    activation_bytes_per_pixel: float
+    """Peak working memory of fuse per fine pixel of a window, float32, inputs and result included."""
+    weights_sha256: str | None = None
+    """Digest of the weights' file; None for a method without weights."""
+    licence: str = "Apache-2.0"
+    """Licence of the weights (or of the method's code)."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training provenance: data, protocol, seed, score."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the method that change its numbers; part of the product's identity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneWindow:
+    """The pixels of one block or patch, on both grids, filled and masked, for a stage to measure.
+
+    `hs` carries `margin` coarse pixels more on each side than `ms` covers, under the scene's border rule.
+    """
+
+    hs: NDArray[Any]
+    """(hs band, y + 2 margin, x + 2 margin) float32 reflectance; no-data filled with `hs_mean` once it is known."""
+    ms: NDArray[Any]
+    """(ms band, (y + 2 margin) * ratio, (x + 2 margin) * ratio) float32 reflectance, likewise filled; same ground as hs."""
+    hs_valid: NDArray[Any]
+    """(y + 2 margin, x + 2 margin) bool: every band of the coarse pixel is data."""
+    ms_valid: NDArray[Any]
+    """((y + 2 margin) * ratio, ...) bool: every band of the fine pixel is data."""
+    margin: int
+    """Coarse pixels on each side that belong to neighbours: context, not to be counted."""
+    ratio: int
+    """Coarse pixel size / fine pixel size."""
+
+
+class Stage(Protocol):
+    """One step of preparation: a measurement summed over the scene, then a conclusion.
+
+    Stages run one after the other; each sees the state that the ones before it left. Measurements are
+    reduced in block order in float64, so the result does not depend on workers.
+    """
+
+    name: str
+    """Name in logs and in the state's provenance: `gsa/regression`."""
+    where: Literal["blocks", "sample"]
+    """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only."""
+    reduce: Literal["sum", "concat"]
+    """How measurements of two blocks become one: added, or stacked along the first axis."""
+    margin: int
+    """Coarse pixels of context the stage needs around each block."""
+
+    def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        """Measurements of one block: named float64 arrays, the same names and (for sum) shapes for every block."""
+        ...
+
+    def conclude(self, total: dict[str, NDArray[Any]], state: SceneState) -> SceneState:
+        """The state with what this stage found."""
+        ...
+
+
+class FusionModel(Protocol):
+    """A method that fuses windows; the same object for a tile and for a whole scene."""
+
+    card: ModelCard
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages that freeze what this method needs to know of the scene; empty when it needs nothing."""
+        ...
+
+    def to(self, device: str) -> FusionModel:
+        """The model with its tensors on the device."""
+        ...
+
+    def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
+        """Fused windows, (n, hs band, y, x) float32 reflectance.
+
+        hs: (n, hs band, y / ratio + 2 * UPSAMPLE_MARGIN, x / ratio + 2 * UPSAMPLE_MARGIN) float32, no NaN.
+        ms: (n, ms band, y, x) float32, no NaN. y and x are multiples of lcm(lattice_px, ratio).
+        A pixel of the result depends on inputs within support_px of it, on state and weights, on nothing else:
+        never on the window's size, origin or batch. Pixels nearer than support_px to the window's edge may be
+        wrong; the engine crops them.
+        """
+        ...
