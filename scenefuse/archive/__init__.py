@@ -1,0 +1,1 @@
+"""The room archive: which scenes belong together."""

@@ -1,0 +1,1 @@
+"""The room cube: a pair as two aligned lazy cubes."""

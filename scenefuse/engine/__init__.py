@@ -1,0 +1,1 @@
+"""The room engine: from windows to finished cores."""

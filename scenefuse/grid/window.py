@@ -50,9 +50,7 @@ class Window:
 
     def clip(self, shape: tuple[int, int]) -> Window:
         """The part inside a scene of shape (y, x)."""
-        return Window(
-            y0=max(self.y0, 0), y1=min(self.y1, shape[0]), x0=max(self.x0, 0), x1=min(self.x1, shape[1])
-        )
+        return Window(y0=max(self.y0, 0), y1=min(self.y1, shape[0]), x0=max(self.x0, 0), x1=min(self.x1, shape[1]))
 
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Slices that cut this window from an array that holds outer."""

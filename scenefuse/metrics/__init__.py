@@ -1,0 +1,1 @@
+"""The room metrics: how good a result is; mergeable sums."""

@@ -1,0 +1,1 @@
+"""The room models: one file per method, and what they share."""

@@ -27,7 +27,9 @@ class SceneState:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Named scalars and strings that JSON can hold."""
 
-    def with_(self, arrays: Mapping[str, NDArray[Any]] | None = None, facts: Mapping[str, Any] | None = None) -> SceneState:
+    def with_(
+        self, arrays: Mapping[str, NDArray[Any]] | None = None, facts: Mapping[str, Any] | None = None
+    ) -> SceneState:
         """A state that has these arrays and facts as well."""
         return replace(self, arrays={**self.arrays, **(arrays or {})}, facts={**self.facts, **(facts or {})})
 

@@ -1,0 +1,1 @@
+"""The room product: what a run leaves behind."""

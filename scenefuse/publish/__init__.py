@@ -1,0 +1,1 @@
+"""The room publish: a product into a catalogue."""

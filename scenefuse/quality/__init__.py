@@ -1,0 +1,1 @@
+"""The room quality: scores of a product, and its report."""

@@ -1,0 +1,1 @@
+"""The room sensors: what an instrument is: bands, response, point spread."""

@@ -1,0 +1,1 @@
+"""The room simulate: landscapes with known truth; Wald's protocol."""

@@ -1,0 +1,1 @@
+"""The room tiles: how a scene is cut; pure geometry."""

@@ -1,0 +1,1 @@
+"""The room workflow: what is due, and one pass over it."""

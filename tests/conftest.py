@@ -1,0 +1,17 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real scenes; tests that need a file that is not there are skipped with the reason."""
+    root = Path(os.environ.get("SCENEFUSE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}: set SCENEFUSE_TEST_DATA")
+    return root
