@@ -68,7 +68,7 @@ class SceneWindow:
     hs: NDArray[Any]
     """(hs band, y + 2 margin, x + 2 margin) float32 reflectance; no-data filled with `hs_mean` once it is known."""
     ms: NDArray[Any]
-    """(ms band, (y + 2 margin) * ratio, (x + 2 margin) * ratio) float32 reflectance, likewise filled; same ground as hs."""
+    """(ms band, (y + 2 margin) * ratio, (x + 2 margin) * ratio) float32 reflectance, filled; the ground of hs."""
     hs_valid: NDArray[Any]
     """(y + 2 margin, x + 2 margin) bool: every band of the coarse pixel is data."""
     ms_valid: NDArray[Any]
