@@ -1,5 +1,49 @@
-PY ?= .venv/bin/python
+# Two commands are all a newcomer needs: `make demo` runs the main job, `make test` runs the tests.
+# Both make .venv and install into it what constraints pin; they need Python >= 3.11, make and git.
 
-check:
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m pytest -m "not slow and not gpu"
-.PHONY: check
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := docker/constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+DEMO_OUT ?= demo-out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format slow clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show their quality
+	$(BIN)/scenefuse demo --out $(DEMO_OUT)
+
+test: check slow ## Install, then lint, type check and run every test that needs no GPU
+
+check: lint ## Lint, types and the quick tests: what to run before a commit
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: $(VENV)/.installed-dev ## The slower tests: real clusters, kills, memory, the whole demo
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev,s3]'
+	@touch $@ $(VENV)/.installed
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,1 +1,5 @@
-"""The room cli: the commands."""
+"""The room cli: the commands, one small module each; a command parses, calls one function, prints."""
+
+from scenefuse.cli.app import main as main
+
+__all__ = ["main"]

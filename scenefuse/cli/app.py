@@ -1,0 +1,101 @@
+"""The `scenefuse` command: its list of commands, and how an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from scenefuse import __version__
+from scenefuse.cli.output import emit_json
+from scenefuse.errors import SceneFuseError
+
+COMMANDS = {
+    "demo": "Make a small simulated archive, fuse its pairs, show their quality",
+    "search": "List the scenes of catalogues and STAC APIs",
+    "pair": "List the pairs that belong together, and why others do not",
+    "plan": "Say what a fusion would cost, without doing it",
+    "fuse": "Fuse one pair of scenes",
+    "batch": "Find and fuse all pairs of an archive",
+    "evaluate": "Score methods, or a product, with or without a reference",
+    "verify": "Check a product's checksums and schemas",
+    "replay": "Recompute tiles of a product from its provenance and compare",
+    "publish": "Put products into a catalogue",
+    "workflow": "Run what an operator's workflow file asks for",
+    "models": "List the fusion methods",
+    "sensors": "List the instruments known by name",
+    "doctor": "Check whether this machine can run scenefuse",
+}
+"""Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
+
+INTERRUPTED = 130
+"""Exit code after SIGINT or SIGTERM; what is finished is kept, the same call resumes."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when it is called: `--help` needs no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
+        """Names of all commands, in the order of the data's way."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
+        """The command of that name; None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"scenefuse.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
+        """The list of commands in the help, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="scenefuse")
+def app() -> None:
+    """Fuse archives of hyperspectral and multispectral scenes into products with all the bands on the fine grid.
+
+    Exit codes: 0 done; 1 a bug; 2 usage; 3 work failed after it began; 4 refused before work;
+    5 verify or replay found a mismatch; 130 interrupted, resumable with the same call.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = app(standalone_mode=False)
+    except SceneFuseError as error:
+        sys.exit(_report(error, as_json=as_json))
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. What is finished is kept: the same command resumes.", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report(error: SceneFuseError, *, as_json: bool) -> int:
+    """Print the error for people, and for programs when they asked; its exit code."""
+    click.echo(f"Error: {error}", err=True)
+    if as_json:
+        record = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
+        emit_json({"error": record, "exit_code": error.exit_code})
+    return error.exit_code

@@ -1,0 +1,159 @@
+"""RunConfig: what a run is asked to do, from TOML files and command-line options.
+
+`parse` turns a TOML table into any frozen dataclass of the house; an unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from scenefuse.errors import UsageError
+
+T = TypeVar("T")
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda"]
+Halo = Literal["default", "full"]
+Format = Literal["zarr", "cog"]
+
+DEFAULT_MODEL = "gsa"
+"""Method used when none is named; chosen by the quality table in the README."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Options of one fusion; those above `scheduler` change numbers and belong to the product's identity."""
+
+    model: str = DEFAULT_MODEL
+    """Name of the method."""
+    weights: str | None = None
+    """Path of a safetensors file, for a network."""
+    precision: Precision = "auto"
+    """Arithmetic on the device: `auto` is bf16 where the method's card allows it, else fp32."""
+    device: Device = "auto"
+    """`auto` takes a CUDA device when there is one."""
+    halo: Halo = "default"
+    """`full` reads all that can influence a pixel: tiles equal the whole bitwise on CPU float32."""
+    core_px: int | None = None
+    """Side of a tile's core in fine pixels; None lets the planner choose. Rounded to the lattice."""
+    hs_scale: float | None = None
+    """Reflectance per DN of the HSI, when neither metadata nor file says."""
+    ms_scale: float | None = None
+    """Reflectance per DN of the MSI, when neither metadata nor file says."""
+    drop_bands: tuple[str, ...] = ()
+    """Names of HSI bands to leave out, besides those that are marked bad."""
+    register: bool = True
+    """Whether the sub-pixel shift between the two is estimated and, when significant, removed."""
+
+    scheduler: str | None = None
+    """Address of a running Dask scheduler; None starts workers on this machine."""
+    workers: int | None = None
+    """Worker processes on this machine; None is one per core (CPU) or per device (CUDA)."""
+    memory_limit: str | None = None
+    """Memory of each worker: `4GiB`; None is an equal share of this machine's."""
+    format: tuple[Format, ...] = ("zarr", "cog")
+    """What is written: `zarr` always, `cog` as well when listed."""
+    allow_host: tuple[str, ...] = ()
+    """Hosts that may be reached although they are loopback or not https."""
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError(
+                f"scheduler {self.scheduler} and workers {self.workers} are both set",
+                "a running cluster has its own workers",
+                "Leave out one of the two",
+            )
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers is {self.workers}", "nobody would do the work", "Give 1 or more")
+        if self.core_px is not None and self.core_px < 1:
+            raise UsageError(f"core_px is {self.core_px}", "a tile would be empty", "Give a side in fine pixels")
+        if "zarr" not in self.format:
+            raise UsageError(
+                f"format is {','.join(self.format)}",
+                "the Zarr store is what all else is made from",
+                "Use --format zarr or --format zarr,cog",
+            )
+
+    def memory_limit_bytes(self) -> int | None:
+        """memory_limit in bytes; None when it is not set."""
+        return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+
+    def updated(self, options: Mapping[str, Any]) -> RunConfig:
+        """The configuration with the options that are set (not None): the command line over the file."""
+        return replace(self, **{key: value for key, value in options.items() if value is not None})
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as `4GiB`, `800 MB` or `1000000`.
+
+    >>> parse_bytes("1.5 GiB")
+    1610612736
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise UsageError(f"size {text!r} is not understood", "no limit can be set", "Write it like 4GiB or 800MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; a UsageError that names line and column when it is broken or missing."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror})", "there is no configuration", "Check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML ({error})", "nothing of it is used", "Correct the line") from error
+
+
+def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
+    """An instance of dataclass cls from a table; `where` names the table in messages.
+
+    Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type] # any dataclass, by contract
+    for key in table:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            cure = f"Did you mean {near[0]!r}" if near else f"Known keys: {', '.join(names)}"
+            raise UsageError(f"unknown key {key!r} in {where}", "it would have no effect", cure)
+    return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
+
+
+def _fit(value: Any, hint: Any, where: str) -> Any:
+    """The value as the annotated type; a UsageError when it is none."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        options = [arg for arg in args if arg is not type(None)]
+        return None if value is None else _fit(value, options[0], where)
+    if origin is Literal:
+        if value not in args:
+            raise UsageError(
+                f"{where} is {value!r}", "there is no such choice", f"Choose one of {', '.join(map(str, args))}"
+            )
+        return value
+    if origin is tuple:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise UsageError(f"{where} is {value!r}", "a list is needed", 'Write it like ["a", "b"]')
+        return tuple(_fit(item, args[0], where) for item in items)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise UsageError(f"{where} is {value!r}", f"a value of type {hint.__name__} is needed", "Correct the value")
+    return value
