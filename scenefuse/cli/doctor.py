@@ -1,0 +1,34 @@
+"""`scenefuse doctor`: whether this machine can run scenefuse, and what it would use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scenefuse.cli.output import emit_json, json_option
+from scenefuse.engine.checkup import Finding, check_machine
+
+MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+
+
+@click.command(name="doctor")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder to try writing in. [.]")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to reach, tcp://host:8786.")
+@json_option
+def command(out: Path, scheduler: str | None, *, as_json: bool) -> int:
+    """Check libraries, devices, memory, disk and, if given, a scheduler.
+
+    Exits with 4 when something is missing that a fusion needs; warnings do not count.
+    """
+    findings = check_machine(out, scheduler=scheduler)
+    if as_json:
+        emit_json({"findings": [_record(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{MARKS[finding.verdict]}  {finding.name:<12} {finding.text}")
+    return 4 if any(finding.verdict == "failed" for finding in findings) else 0
+
+
+def _record(finding: Finding) -> dict[str, object]:
+    return {"name": finding.name, "verdict": finding.verdict, "text": finding.text, **finding.facts}

@@ -1,0 +1,72 @@
+"""Progress on stderr: tiles, Mpx/s, where the time goes, time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from scenefuse.engine.protocols import Event
+
+
+class ProgressBar:
+    """An Observer that draws a bar on a terminal, and writes a line per pair and warning elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._started = 0.0
+        self._pixels = 0
+        self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def notify(self, event: Event) -> None:
+        """Show the event."""
+        facts = event.facts
+        if event.kind == "plan":
+            self._begin(str(facts.get("item_id", "")), int(facts["tiles"]), int(facts.get("tiles_done", 0)))
+        elif event.kind == "stage":
+            self._bar.console.print(f"  {facts['name']}: {facts['seconds']:.1f} s", style="dim")
+        elif event.kind == "group":
+            self._advance(int(facts["tiles"]), int(facts["pixels"]), facts)
+        elif event.kind in ("retry", "warning"):
+            self._bar.console.print(f"  {event.kind}: {facts['message']}", style="yellow")
+        elif event.kind == "done" and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def _begin(self, title: str, tiles: int, done: int) -> None:
+        self._started, self._pixels = time.monotonic(), 0
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        self._bar.console.print(f"{title}: {tiles} tiles" + (f", {done} of them done before" if done else ""))
+        self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="")
+
+    def _advance(self, tiles: int, pixels: int, facts: dict[str, float]) -> None:
+        self._pixels += pixels
+        for name in self._seconds:
+            self._seconds[name] += float(facts.get(f"{name}_seconds", 0.0))
+        if self._task is None:
+            return
+        speed = self._pixels / 1e6 / max(time.monotonic() - self._started, 1e-9)
+        busy = sum(self._seconds.values()) or 1.0
+        shares = " ".join(f"{name} {100 * seconds / busy:.0f}%" for name, seconds in self._seconds.items())
+        self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s  {shares}")

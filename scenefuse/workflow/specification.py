@@ -1,0 +1,90 @@
+"""What an operator wants done, read from a workflow file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scenefuse.archive.pairing import PairRule
+from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """Where scenes are looked for."""
+
+    catalogs: tuple[str, ...]
+    """Catalogues, STAC APIs or names from catalogs/; HSI and MSI may live in different ones."""
+    hs_collection: str | None = None
+    """Collection that holds the HSI; None tells roles from metadata."""
+    ms_collection: str | None = None
+    """Collection that holds the MSI; None tells roles from metadata."""
+    bbox: tuple[float, ...] = ()
+    """West, south, east, north in degrees; empty for everywhere."""
+    since: str | None = None
+    """First day or time of acquisition, ISO 8601; None for no bound."""
+    until: str | None = None
+    """Last day or time of acquisition, ISO 8601; None for no bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """Where products go."""
+
+    products: str
+    """Folder that receives the products and their catalogue."""
+    publish_to: str | None = None
+    """Static catalogue that finished products are published into; None publishes nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """One workflow file."""
+
+    name: str
+    """Name in logs and reports."""
+    source: SourceSpec
+    """`[source]`."""
+    output: OutputSpec
+    """`[output]`."""
+    pairs: PairRule = field(default_factory=PairRule)
+    """`[pairs]`: which scenes belong together."""
+    fuse: RunConfig = field(default_factory=RunConfig)
+    """`[fuse]`: how they are fused."""
+
+
+def read_workflow(path: Path) -> Workflow:
+    """The workflow of a TOML file; relative paths in it are made absolute from its folder."""
+    tables = read_toml(path)
+    unknown = set(tables) - {"name", "source", "output", "pairs", "fuse"}
+    if unknown:
+        raise UsageError(
+            f"unknown table {min(unknown)!r} in {path}",
+            "it would have no effect",
+            "Known: name, [source], [pairs], [fuse], [output]",
+        )
+    for required in ("source", "output"):
+        if required not in tables:
+            raise UsageError(f"{path} has no [{required}]", "there is nothing to do", f"Add a table [{required}]")
+    source = parse(SourceSpec, tables["source"], where=f"{path} [source]")
+    output = parse(OutputSpec, tables["output"], where=f"{path} [output]")
+    folder = path.resolve().parent
+    return Workflow(
+        name=str(tables.get("name", path.stem)),
+        source=replace(source, catalogs=tuple(_beside(folder, catalog) for catalog in source.catalogs)),
+        output=replace(
+            output,
+            products=_beside(folder, output.products),
+            publish_to=None if output.publish_to is None else _beside(folder, output.publish_to),
+        ),
+        pairs=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
+        fuse=parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]"),
+    )
+
+
+def _beside(folder: Path, href: str) -> str:
+    """A path from the file's folder; URLs, absolute paths and names of known archives as they are."""
+    if "://" in href or Path(href).is_absolute() or ("/" not in href and not href.endswith(".json")):
+        return href
+    return str((folder / href).resolve())
