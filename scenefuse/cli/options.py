@@ -10,6 +10,7 @@ import click
 
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.pipeline.batch import Bounds, parse_time
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,3 +91,9 @@ def pair_rule(options: dict[str, Any]) -> PairRule:
     names = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
     given = {name: options.pop(name) for name in names}
     return PairRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def bounds_of(options: dict[str, Any]) -> Bounds:
+    """The bounds of a search. Empties what it takes."""
+    bbox, since, until = (options.pop(name) for name in ("bbox", "since", "until"))
+    return Bounds(bbox=bbox, since=parse_time("--since", since), until=parse_time("--until", until))

@@ -60,12 +60,16 @@ def _processor() -> Finding:
     cores = len(os.sched_getaffinity(0))
     isa = torch.backends.cpu.get_cpu_capability()
     facts = {"cores": cores, "instruction_set": isa}
-    return Finding(name="processor", verdict="ok", text=f"{cores} cores, {isa}: {cores} workers by default", facts=facts)
+    return Finding(
+        name="processor", verdict="ok", text=f"{cores} cores, {isa}: {cores} workers by default", facts=facts
+    )
 
 
 def _cuda() -> Finding:
     if not torch.cuda.is_available():
-        build = "CPU build of torch" if torch.version.cuda is None else f"torch for CUDA {torch.version.cuda}, no device"
+        build = (
+            "CPU build of torch" if torch.version.cuda is None else f"torch for CUDA {torch.version.cuda}, no device"
+        )
         return Finding(name="gpu", verdict="ok", text=f"none ({build}): methods run on the CPU", facts={"devices": []})
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     facts = [{"name": device.name, "memory_bytes": device.total_memory} for device in devices]
@@ -104,7 +108,9 @@ def _s3() -> Finding:
     try:
         version = metadata.version("obstore")
     except metadata.PackageNotFoundError:
-        return Finding(name="s3", verdict="ok", text="extra not installed: pip install 'scenefuse[s3]' for s3:// stores")
+        return Finding(
+            name="s3", verdict="ok", text="extra not installed: pip install 'scenefuse[s3]' for s3:// stores"
+        )
     return Finding(name="s3", verdict="ok", text=f"obstore {version}", facts={"obstore": version})
 
 

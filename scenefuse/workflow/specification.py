@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scenefuse.archive.pairing import PairRule
+from scenefuse.archive.search import BBox
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
 
@@ -16,16 +17,24 @@ class SourceSpec:
 
     catalogs: tuple[str, ...]
     """Catalogues, STAC APIs or names from catalogs/; HSI and MSI may live in different ones."""
-    hs_collection: str | None = None
-    """Collection that holds the HSI; None tells roles from metadata."""
-    ms_collection: str | None = None
-    """Collection that holds the MSI; None tells roles from metadata."""
     bbox: tuple[float, ...] = ()
     """West, south, east, north in degrees; empty for everywhere."""
     since: str | None = None
     """First day or time of acquisition, ISO 8601; None for no bound."""
     until: str | None = None
     """Last day or time of acquisition, ISO 8601; None for no bound."""
+
+    def __post_init__(self) -> None:
+        if len(self.bbox) not in (0, 4):
+            raise UsageError(f"bbox has {len(self.bbox)} numbers", "it is no box", "Give west, south, east, north")
+
+    @property
+    def box(self) -> BBox | None:
+        """West, south, east, north in degrees; None for everywhere."""
+        if not self.bbox:
+            return None
+        west, south, east, north = self.bbox
+        return west, south, east, north
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +57,8 @@ class Workflow:
     """`[source]`."""
     output: OutputSpec
     """`[output]`."""
-    pairs: PairRule = field(default_factory=PairRule)
-    """`[pairs]`: which scenes belong together."""
+    rule: PairRule = field(default_factory=PairRule)
+    """`[pairs]`: which scenes belong together, by collection or by metadata."""
     fuse: RunConfig = field(default_factory=RunConfig)
     """`[fuse]`: how they are fused."""
 
@@ -78,7 +87,7 @@ def read_workflow(path: Path) -> Workflow:
             products=_beside(folder, output.products),
             publish_to=None if output.publish_to is None else _beside(folder, output.publish_to),
         ),
-        pairs=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
+        rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
         fuse=parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]"),
     )
 

@@ -1,0 +1,58 @@
+"""`scenefuse batch`: all pairs of an archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenefuse.cli.fuse import show_product
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, run_config, run_options, search_options
+from scenefuse.cli.output import emit_json, json_option, note
+from scenefuse.cli.progress import ProgressBar
+from scenefuse.errors import WorkError
+from scenefuse.pipeline.batch import BatchReport, batch
+
+
+@click.command(name="batch")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@pair_options
+@search_options
+@run_options
+@json_option
+def command(sources: tuple[str, ...], out: Path, *, as_json: bool, **options: Any) -> int:
+    """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
+
+    A SOURCE is a static catalogue, a STAC API, an item collection, or a known archive; HSI and MSI may live in
+    different ones. A pair that fails does not stop the others (exit code 3, records in OUT/failures.jsonl).
+    """
+    bounds, rule = bounds_of(options), pair_rule(options)
+    config = run_config(options)
+    with ProgressBar() as progress:
+        report = batch(sources, out=out, rule=rule, config=config, bounds=bounds, observer=progress)
+    if as_json:
+        emit_json(report.facts())
+    else:
+        show_batch(report)
+    return WorkError.exit_code if report.failures else 0
+
+
+def show_batch(report: BatchReport) -> None:
+    """Say what became of an archive, for people."""
+    for product in report.products:
+        show_product(product)
+    for entry in report.pairing.unpaired:
+        note(f"No pair for {entry.scene_id}: {entry.reason}")
+    for skipped in report.skipped:
+        note(f"Left out {skipped.href}: {skipped.reason}")
+    for failure in report.failures:
+        click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
+    counts = {
+        status: sum(product.status == status for product in report.products) for status in ("done", "resumed", "found")
+    }
+    click.echo(
+        f"{len(report.pairing.pairs)} pairs: {counts['done'] + counts['resumed']} fused, {counts['found']} found, "
+        f"{len(report.failures)} failed; {len(report.pairing.unpaired)} scenes in no pair"
+    )

@@ -1,0 +1,44 @@
+"""`scenefuse fuse`: one pair of scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenefuse.cli.options import run_config, run_options
+from scenefuse.cli.output import emit_json, json_option
+from scenefuse.cli.progress import ProgressBar
+from scenefuse.pipeline.fuse import FusedProduct, fuse
+
+WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, nothing to do"}
+
+
+@click.command(name="fuse")
+@click.argument("hs")
+@click.argument("ms")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@run_options
+@json_option
+def command(hs: str, ms: str, out: Path, *, as_json: bool, **options: Any) -> None:
+    """Fuse the hyperspectral scene HS with the multispectral scene MS.
+
+    Each is a STAC item (path or URL) or a raster file (COG, GeoTIFF, ENVI, Zarr). The product, with all bands of
+    HS on the grid of MS, lands in OUT/<item id>/. The same call again finds it, or resumes what was interrupted.
+    """
+    with ProgressBar() as progress:
+        product = fuse(hs, ms, out=out, config=run_config(options), observer=progress)
+    if as_json:
+        emit_json(product.facts())
+    else:
+        show_product(product)
+
+
+def show_product(product: FusedProduct) -> None:
+    """Say what became of a pair, for people."""
+    click.echo(f"{WORDS[product.status]}: {product.item}")
+    bands, rows, columns = product.shape
+    click.echo(f"  {bands} bands, {rows} x {columns} px of {product.gsd_m:g} m, {product.seconds:.1f} s")
+    for line in product.notes:
+        click.echo(f"  {line}")

@@ -1,0 +1,67 @@
+"""`scenefuse models`: the fusion methods, what they need and what they cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scenefuse.cli.output import emit_json, json_option, print_table
+from scenefuse.config import DEFAULT_MODEL
+from scenefuse.models.base import ModelCard
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.registry import load_model, model_names
+from scenefuse.sensors.sensor import find_sensor
+
+EXAMPLE = ("EnMAP", "Sentinel-2A")
+"""HSI and MSI whose bands the figures are for."""
+
+
+@click.command(name="models")
+@click.option("--ratio", type=int, default=3, show_default=True, help="Ratio that the figures are for.")
+@json_option
+def command(ratio: int, *, as_json: bool) -> None:
+    """List the fusion methods; figures are for EnMAP with Sentinel-2.
+
+    halo_px: context read around each tile (error at most 1e-6); support_px: with `--halo full` (bitwise).
+    """
+    hs, ms = (find_sensor(name) for name in EXAMPLE)
+    if hs is None or ms is None:
+        raise LookupError(f"no sensor card for {EXAMPLE}")
+    cards = [
+        load_model(ModelRef(name=name, hs_bands=hs.bands, ms_bands=ms.bands, ratio=ratio)).card
+        for name in model_names()
+    ]
+    records = [_record(card) for card in cards]
+    if as_json:
+        emit_json({"models": records, "default": DEFAULT_MODEL})
+        return
+    columns = (
+        "name",
+        "title",
+        "parameters",
+        "multiply_adds_per_pixel",
+        "halo_px",
+        "support_px",
+        "lattice_px",
+        "statistics",
+    )
+    rows = [[record[column] for column in columns] for record in records]
+    print_table(f"Methods (default: {DEFAULT_MODEL}), ratio {ratio}", columns, rows)
+
+
+def _record(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "title": card.title,
+        "source": card.source,
+        "parameters": card.parameters,
+        "multiply_adds_per_pixel": card.multiply_adds_per_pixel,
+        "support_px": card.support_px,
+        "halo_px": card.halo_px,
+        "effective_px": card.effective_px,
+        "lattice_px": card.lattice_px,
+        "statistics": card.statistics,
+        "weights": card.weights_sha256,
+        "licence": card.licence,
+    }

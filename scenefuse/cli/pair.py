@@ -1,0 +1,55 @@
+"""`scenefuse pair`: which scenes belong together, and why others do not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from scenefuse.archive.access import redact
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.output import emit_json, json_option, note, print_table
+from scenefuse.pipeline.batch import find_in_archive
+
+
+@click.command(name="pair")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@pair_options
+@search_options
+@json_option
+def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
+    """List the pairs of an HSI and an MSI that show the same ground at about the same time.
+
+    HSI and MSI may live in different SOURCEs. Every scene that is in no pair is listed with the reason.
+    """
+    bounds, rule = bounds_of(options), pair_rule(options)
+    pairing, skipped = find_in_archive(sources, rule, bounds=bounds, allow_hosts=allow_host)
+    if as_json:
+        pairs = [
+            {
+                "hs": pair.hs.id,
+                "ms": pair.ms.id,
+                "hs_href": redact(pair.hs.href),
+                "ms_href": redact(pair.ms.href),
+                "overlap_fraction": pair.overlap_fraction,
+                "gap_hours": pair.gap_hours,
+            }
+            for pair in pairing.pairs
+        ]
+        emit_json(
+            {
+                "pairs": pairs,
+                "unpaired": [asdict(entry) for entry in pairing.unpaired],
+                "skipped_items": [asdict(entry) for entry in skipped],
+            }
+        )
+        return
+    rows = [(pair.hs.id, pair.ms.id, pair.overlap_fraction, pair.gap_hours) for pair in pairing.pairs]
+    print_table(f"{len(rows)} pairs", ("HSI", "MSI", "overlap", "gap (h)"), rows)
+    if pairing.unpaired:
+        left = [(entry.scene_id, entry.collection, entry.reason) for entry in pairing.unpaired]
+        print_table(f"{len(left)} scenes in no pair", ("scene", "collection", "reason"), left)
+    for entry in skipped:
+        note(f"Left out {entry.href}: {entry.reason}")

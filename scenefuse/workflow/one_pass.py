@@ -1,0 +1,51 @@
+"""One pass over what a workflow asks for: search, pair, fuse, publish; what is done is skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenefuse.engine.protocols import Observer
+from scenefuse.pipeline.batch import BatchReport, Bounds, batch, parse_time
+from scenefuse.publish.static import Published, publish_static
+from scenefuse.workflow.specification import Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassReport:
+    """What one pass did."""
+
+    name: str
+    """The workflow's name."""
+    batch: BatchReport
+    """Pairs, products and failures."""
+    published: tuple[Published, ...]
+    """Items in the catalogue, new or there already; empty when nothing is to be published."""
+
+    def facts(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        published = [{"item": str(entry.item), "status": entry.status} for entry in self.published]
+        return {"workflow": self.name, **self.batch.facts(), "published": published}
+
+
+def run_pass(workflow: Workflow, *, observer: Observer | None = None) -> PassReport:
+    """Do what is due. A failed pair does not keep the others from being published."""
+    source = workflow.source
+    report = batch(
+        source.catalogs,
+        out=Path(workflow.output.products),
+        rule=workflow.rule,
+        config=workflow.fuse,
+        bounds=Bounds(
+            bbox=source.box,
+            since=parse_time("since", source.since),
+            until=parse_time("until", source.until),
+        ),
+        observer=observer,
+    )
+    published: tuple[Published, ...] = ()
+    if workflow.output.publish_to is not None and report.products:
+        folders = [product.folder for product in report.products]
+        published = tuple(publish_static(folders, Path(workflow.output.publish_to)))
+    return PassReport(name=workflow.name, batch=report, published=published)
