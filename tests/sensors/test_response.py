@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,9 @@ def test_the_order_of_the_hsi_bands_does_not_matter(order: list[int]) -> None:
 def test_a_gaussian_msi_band_sees_a_smooth_spectrum_as_its_true_response_does(test_data: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     path = test_data / "srf/sentinel2/Sentinel-2_MSI_Spectral_Responses.xlsx"
-    sheet = openpyxl.load_workbook(path, read_only=True)["Spectral Responses (S2A)"]
-    table = np.array([[float(v or 0) for v in row[:14]] for row in sheet.iter_rows(min_row=2, values_only=True)])
+    with closing(openpyxl.load_workbook(path, read_only=True)) as book:
+        rows = list(book["Spectral Responses (S2A)"].iter_rows(min_row=2, values_only=True))
+    table = np.array([[float(value or 0) for value in row[:14]] for row in rows])
     wavelength_nm, true = table[:, 0], table[:, 1:]
     spectrum = 0.2 + 0.1 * np.tanh((wavelength_nm - 720) / 40) + 0.05 * np.sin(wavelength_nm / 180)
     expected = (true * spectrum[:, None]).sum(axis=0) / true.sum(axis=0)

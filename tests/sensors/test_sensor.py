@@ -103,3 +103,11 @@ def test_the_mtf_of_an_unknown_band_is_the_documented_default() -> None:
 def test_a_card_with_an_unknown_key_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown keys"):
         module._read_card({"name": "x", "colour": "blue"}, "x.toml")
+
+
+def test_a_card_describes_only_the_product_whose_encoding_it_gives() -> None:
+    landsat = find_sensor("Landsat-8")
+    assert landsat is not None
+    assert landsat.describes("LC08_L2SP_107018_20181001", None)
+    assert landsat.describes("landsat-c2l2-sr")
+    assert not landsat.describes("LC08_L1TP_107018_20181001_20181001_01_RT")
