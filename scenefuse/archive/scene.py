@@ -35,6 +35,8 @@ class Asset:
     """`file:checksum`, a multihash in hexadecimal; None when metadata does not say."""
     size_bytes: int | None = None
     """`file:size`; None when metadata does not say."""
+    card_fields: tuple[str, ...] = ()
+    """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ class Scene:
     """Why the role was told so, or why it could not be."""
     is_stac: bool = True
     """False for a bare raster: it stands in the provenance only, never in `derived_from`."""
+    notes: tuple[str, ...] = ()
+    """What was filled from a sensor card, corrected or left out while the item was read, one sentence each."""
     properties: dict[str, Any] = field(default_factory=dict, hash=False)
     """The item's other properties, as they are."""
 

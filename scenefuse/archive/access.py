@@ -1,0 +1,237 @@
+"""What a document may point at: the rules for hrefs, hosts and addresses, and what may be said of them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+from scenefuse.errors import DataError, TransientError
+
+STORE_SCHEMES = ("s3", "gs", "abfs")
+"""Schemes of object stores; their endpoints come from the operator's configuration, never from an href."""
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*):")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
+_LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa")
+_NAME_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPolicy:
+    """Which hrefs of a catalogue's documents are followed.
+
+    Paths that the operator gives are trusted and never come here; an href inside a document does. Allowed are
+    https, s3, gs and abfs, and files below `roots` once symlinks are resolved. Never: GDAL's /vsi paths and other
+    schemes, user names in URLs, loopback, link-local and private addresses. http and such addresses are allowed for
+    `allow_hosts` alone.
+    """
+
+    roots: tuple[Path, ...] = ()
+    """Folders whose files may be read; empty means the folder of the document that has the href."""
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts, `name` or `name:port`, for which http and any address are allowed."""
+
+    def with_root(self, folder: Path) -> AccessPolicy:
+        """The policy that also allows the files below a folder."""
+        return replace(self, roots=(*self.roots, folder))
+
+    def check(self, href: str, base: str) -> str:
+        """The absolute path or URL that href means in the document at base; DataError when it is not allowed.
+
+        Literal addresses are judged here, names when they are resolved (check_host).
+        """
+        if not href or "\x00" in href or href.lower().startswith("/vsi"):
+            raise _refused(href, base, "it is empty or one of GDAL's virtual paths")
+        scheme = _scheme(href)
+        if scheme in ("", "file"):
+            if is_url(base) and scheme == "":
+                return self._checked_url(_join_url(base, href), base)
+            return self._checked_path(href, base)
+        return self._checked_url(href, base)
+
+    def check_host(self, url: str) -> None:
+        """Raise DataError when the URL's host resolves to an address that is not public; TransientError if to none.
+
+        Behind a proxy names are resolved by the proxy, so that only check's rules hold.
+        """
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if self._is_allowed(url) or _goes_through_proxy(parts.scheme, host):
+            return
+        try:
+            found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise TransientError(
+                f"{host} has no address ({error})", f"{redact(url)} cannot be read", "check the name and the network"
+            ) from error
+        for *_, address in found:
+            self.check_address(str(address[0]), url)
+
+    def check_address(self, address: str, url: str) -> None:
+        """Raise DataError when an address, to which the URL's host resolved or connected, is not public."""
+        if not self._is_allowed(url) and not _is_public(ipaddress.ip_address(address.partition("%")[0])):
+            raise DataError(
+                f"{redact(url)} leads to {address}",
+                "it is not a public address, and a catalogue could reach this network's inside through it",
+                f"allow the host if it is yours: --allow-host {urlsplit(url).hostname}",
+            )
+
+    def _is_allowed(self, url: str) -> bool:
+        """True when the operator has allowed the URL's host."""
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        return host in self.allow_hosts or f"{host}:{parts.port}" in self.allow_hosts
+
+    def _checked_url(self, url: str, base: str) -> str:
+        """The URL, if scheme and host are allowed."""
+        if _UNPRINTABLE.search(url):
+            raise _refused(url, base, "it has a blank, a backslash or a control character")
+        try:
+            parts = urlsplit(url)
+            host, _ = (parts.hostname or "").lower().rstrip("."), parts.port
+        except ValueError as error:
+            raise _refused(url, base, f"it is not a URL ({error})") from error
+        if parts.scheme not in (*STORE_SCHEMES, "http", "https"):
+            raise _refused(url, base, f"the scheme {parts.scheme} is not one of https, s3, gs, abfs")
+        if not host:
+            raise _refused(url, base, "it has no host")
+        if parts.scheme not in STORE_SCHEMES and not self._is_allowed(url):
+            self._check_host_name(url, host, base)
+        return url
+
+    def _check_host_name(self, url: str, host: str, base: str) -> None:
+        """Refuse user names, http, local names and literal addresses that are not public."""
+        if "@" in urlsplit(url).netloc:
+            raise _refused(url, base, "it has a user name")
+        if urlsplit(url).scheme == "http":
+            raise _refused(url, base, f"http can be altered on its way: use https, or --allow-host {host}")
+        literal = _literal_address(host)
+        if literal is not None:
+            self.check_address(str(literal), url)
+        elif any(host == name or host.endswith(f".{name}") for name in _LOCAL_NAMES):
+            raise _refused(url, base, f"the host is local; if it is yours: --allow-host {host}")
+
+    def _checked_path(self, href: str, base: str) -> str:
+        """The absolute path of a file below the roots."""
+        if is_url(base):
+            raise _refused(href, base, "a document from the network cannot name a local file")
+        folder = Path(base).resolve().parent
+        if _scheme(href) == "file":
+            parts = urlsplit(href)
+            if parts.netloc not in ("", "localhost"):
+                raise _refused(href, base, "it names a file on another machine")
+            href = unquote(parts.path)
+            if "\x00" in href or href.startswith("/vsi"):
+                raise _refused(href, base, "it is one of GDAL's virtual paths")
+        try:
+            path = (folder / href).resolve()
+        except (OSError, RuntimeError) as error:
+            raise _refused(href, base, f"it cannot be resolved ({error})") from error
+        if not any(path.is_relative_to(root.resolve()) for root in self.roots or (folder,)):
+            raise _refused(href, base, "it lies outside the catalogue's folder")
+        return str(path)
+
+
+def is_url(href: str) -> bool:
+    """True for a URL of any scheme but file, False for a path."""
+    return _scheme(href) not in ("", "file")
+
+
+def trusted_path(href: str) -> Path:
+    """The absolute path of a path or file:// URL that the operator gave."""
+    return Path(unquote(urlsplit(href).path) if _scheme(href) == "file" else href).expanduser().absolute()
+
+
+def redact(href: str) -> str:
+    """The href without user name, query and fragment, which may hold credentials: fit for messages and records."""
+    if not is_url(href):
+        return href
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        return f"{_scheme(href)}:..."
+    query = "..." if parts.query else ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def safe_name(item_id: str) -> str:
+    """A file name for an item id: letters, digits, `.`, `_` and `-` stay, every other byte becomes %XX.
+
+    Refused are the empty id, `.` and `..`, and ids longer than 200 bytes when escaped. A leading dot is escaped.
+    item_id_of undoes it.
+    """
+    if item_id in ("", ".", ".."):
+        raise DataError(
+            f"the item id {item_id!r}", "it cannot name a file or folder", "give the item an id that is a name"
+        )
+    name = quote(item_id, safe="").replace("~", "%7E")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > _NAME_LIMIT:
+        raise DataError(
+            f"the item id {item_id[:40]!r}... takes {len(name)} bytes as a file name",
+            f"file systems hold 255 and {_NAME_LIMIT} leave room for suffixes",
+            "give the item a shorter id",
+        )
+    return name
+
+
+def item_id_of(name: str) -> str:
+    """The item id of which safe_name made this name."""
+    return unquote(name)
+
+
+def _refused(href: str, base: str, why: str) -> DataError:
+    return DataError(
+        f"{redact(base)} refers to {redact(href)!r}",
+        f"{why}, so it is not followed",
+        "correct the href, or move the file below the catalogue",
+    )
+
+
+def _scheme(href: str) -> str:
+    """The scheme in small letters, empty for a path."""
+    found = _SCHEME.match(href)
+    return found.group(1).lower() if found else ""
+
+
+def _join_url(base: str, href: str) -> str:
+    """The URL that href means relative to base, also for schemes that urllib does not know to have paths."""
+    parts = urlsplit(base)
+    if parts.scheme in ("http", "https"):
+        return urljoin(base, href)
+    joined = urlsplit(urljoin(urlunsplit(("https", *parts[1:])), href))
+    return urlunsplit((parts.scheme, *joined[1:]))
+
+
+def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host spells, also as 127.1 or 0x7f000001; None for a name."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """True for an address of the public network, judged by the IPv4 address inside an IPv6 one too."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None and not _is_public(inner):
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def _goes_through_proxy(scheme: str, host: str) -> bool:
+    """True when the environment sends the host's requests to a proxy."""
+    return scheme in getproxies() and not proxy_bypass(host)

@@ -1,0 +1,149 @@
+"""JSON and bytes over HTTP: every redirect and address checked, retried by type, limited in size."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import httpx
+
+from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.errors import DataError, TransientError
+
+MAX_REDIRECTS = 5
+MAX_JSON_BYTES = 64 * 2**20
+"""Largest JSON document that is read; an item of 300 bands has about 0.1 MiB, a page of 100 of them 10 MiB."""
+_ATTEMPTS = 4
+_BACKOFF_S = 0.5
+_LONGEST_WAIT_S = 30.0
+_PASSING = {408, 425, 429}
+
+
+class Fetcher:
+    """Requests under an AccessPolicy. Use it in a with statement: it holds connections."""
+
+    def __init__(
+        self, policy: AccessPolicy, *, timeout_s: float = 30.0, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._policy = policy
+        self._sleep = sleep
+        self._client = httpx.Client(timeout=timeout_s, headers={"User-Agent": "scenefuse"})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        max_bytes: int = MAX_JSON_BYTES,
+    ) -> bytes:
+        """The body of a GET, query added to the URL's own; DataError when it is refused, absent or too large.
+
+        TransientError after four attempts that may succeed later.
+        """
+        if query:
+            url = str(httpx.URL(url).copy_merge_params(dict(query)))
+        return self.request("GET", url, headers=headers, max_bytes=max_bytes)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        max_bytes: int = MAX_JSON_BYTES,
+    ) -> bytes:
+        """The body of a reply with status 2xx; body is sent as JSON. Only safe to repeat requests belong here."""
+        if not url.startswith(("http://", "https://")):
+            raise _refused(url, "documents are read over https only")
+        reason = ""
+        for attempt in range(_ATTEMPTS):
+            wait_s = _BACKOFF_S * 2**attempt * (1 + random.random() / 4)  # noqa: S311 - spreads load, guards nothing
+            try:
+                return self._follow(method, url, dict(headers or {}), body, max_bytes)
+            except _PassingError as passing:
+                reason = str(passing)
+                wait_s = min(passing.wait_s or wait_s, _LONGEST_WAIT_S)
+            except httpx.TransportError as error:
+                reason = f"{type(error).__name__}: {error}"
+            if attempt < _ATTEMPTS - 1:
+                self._sleep(wait_s)
+        raise TransientError(
+            f"{redact(url)} failed {_ATTEMPTS} times ({reason})", "it could not be read", "try again later"
+        )
+
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: Any, max_bytes: int) -> bytes:
+        """The body after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
+        for _ in range(MAX_REDIRECTS + 1):
+            self._policy.check(url, url)
+            self._policy.check_host(url)
+            with self._client.stream(method, url, headers=headers, json=body) as response:
+                self._check_peer(response, url)
+                if not response.has_redirect_location:
+                    return _read(response, url, max_bytes)
+                target = self._policy.check(response.headers["Location"], url)
+                if response.status_code == httpx.codes.SEE_OTHER:
+                    method, body = "GET", None
+            if not target.startswith(("http://", "https://")):
+                raise _refused(url, f"it redirects to {redact(target)}")
+            if urlsplit(target).netloc != urlsplit(url).netloc:
+                headers = {
+                    key: value for key, value in headers.items() if key.lower() not in ("authorization", "cookie")
+                }
+            url = target
+        raise _refused(url, f"it redirects more than {MAX_REDIRECTS} times")
+
+    def _check_peer(self, response: httpx.Response, url: str) -> None:
+        """Judge the address that was connected to: a name may resolve to another one than a moment ago."""
+        stream = response.extensions.get("network_stream")
+        peer = stream.get_extra_info("server_addr") if stream is not None else None
+        if peer and urlsplit(url).scheme not in getproxies():
+            self._policy.check_address(str(peer[0]), url)
+
+
+class _PassingError(Exception):
+    """A reply that may be another one later."""
+
+    def __init__(self, status: int, wait_s: float | None) -> None:
+        super().__init__(f"status {status}")
+        self.wait_s = wait_s
+
+
+def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
+    """The body of a reply, refused by status and by size."""
+    status = response.status_code
+    if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        after = response.headers.get("Retry-After", "")
+        raise _PassingError(status, float(after) if after.isdigit() else None)
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise DataError(
+            f"{redact(url)} answered {status}",
+            "it needs credentials",
+            "sign the href or give the archive's credentials",
+        )
+    if not response.is_success:
+        raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _refused(url, f"it is larger than {max_bytes / 2**20:.0f} MiB")
+    return bytes(body)
+
+
+def _refused(url: str, why: str) -> DataError:
+    return DataError(redact(url), f"{why}, so it is not read", "give the address of the document itself")

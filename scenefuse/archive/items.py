@@ -1,0 +1,297 @@
+"""From a STAC item to a Scene."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+import pyproj
+import pystac
+from pyproj.exceptions import CRSError
+
+from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
+from scenefuse.archive.radiometry import fill_from_card, number, sentinel2_offset, stated_values
+from scenefuse.archive.scene import Asset, Role, Scene
+from scenefuse.archive.selection import Candidate, has_data_role, is_raster, select
+from scenefuse.errors import DataError
+from scenefuse.sensors.band import Band
+from scenefuse.sensors.sensor import Sensor, find_sensor
+
+MANY_BANDS = 30
+"""From this number of bands on an image is hyperspectral."""
+NARROW_FWHM_NM = 20.0
+"""Median FWHM up to which many bands without wavelengths are hyperspectral."""
+
+_REFLECTANCE_UNITS = {"none", "1", "reflectance", "unitless", ""}
+_NOT_STAC = (pystac.STACError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+
+
+def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy) -> Scene:
+    """The scene of a STAC item of version 0.7 to 1.1 that was read from href; DataError when it cannot be one.
+
+    Hrefs of its assets are checked against the policy. What metadata leaves open is filled from the card of the
+    sensor that platform, instruments or constellation name, and noted.
+    """
+    where = redact(href)
+    document, notes = _migrate(item, where)
+    properties: dict[str, Any] = document["properties"]
+    sensor = find_sensor(
+        properties.get("platform"), *_texts(properties.get("instruments")), properties.get("constellation")
+    )
+    assets, more = _assets(document, href=href, policy=policy, where=where)
+    notes += more
+    if sensor is not None:
+        assets, more = _complete(assets, sensor, document)
+        notes += more
+    role, reason = tell_role([band for asset in assets for band in asset.bands], sensor)
+    if not assets:
+        role, reason = None, "no asset can hold bands: all are composites, thumbnails, metadata or packed files"
+    return Scene(
+        id=str(document["id"]),
+        assets=tuple(assets),
+        href=href,
+        collection=document.get("collection"),
+        acquired=_acquired(properties, where),
+        footprint=_footprint(document),
+        crs=_crs(document, [asset.key for asset in assets], where),
+        cloud_fraction=_cloud_fraction(properties, where),
+        platform=properties.get("platform") or properties.get("constellation"),
+        role=role,
+        role_reason=reason,
+        notes=tuple(dict.fromkeys(notes)),
+        properties={key: value for key, value in properties.items() if key not in ("bands", "eo:bands")},
+    )
+
+
+def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None, str]:
+    """`hsi` or `msi`, and why; None when neither the bands nor the sensor tell.
+
+    hsi: at least 30 bands with wavelengths, or at least 30 with a median FWHM of at most 20 nm. msi: 2 to 29 bands.
+    Without bands the sensor's card decides.
+    """
+    known = sum(band.wavelength_nm is not None for band in bands)
+    widths_nm = [band.fwhm_nm for band in bands if band.fwhm_nm is not None]
+    if known >= MANY_BANDS:
+        return "hsi", f"{known} bands with wavelengths"
+    if len(bands) >= MANY_BANDS and widths_nm and median(widths_nm) <= NARROW_FWHM_NM:
+        return "hsi", f"{len(bands)} bands with a median FWHM of {median(widths_nm):.1f} nm"
+    if 2 <= len(bands) < MANY_BANDS:
+        return "msi", f"{len(bands)} bands"
+    if not bands and sensor is not None:
+        return sensor.role, f"the platform is {sensor.name}; the item describes no bands"
+    if not bands:
+        return None, "the item describes no bands and names no sensor with a card"
+    return (
+        None,
+        f"{len(bands)} bands, {known} of them with a wavelength, are neither a hyper- nor a multispectral image",
+    )
+
+
+def _migrate(item: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """The item as STAC 1.1 (bands excepted, which keep their spelling), and what pystac warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
+                include_self_link=False, transform_hrefs=False
+            )
+        except _NOT_STAC as error:
+            raise DataError(
+                f"{where} is no valid STAC item ({type(error).__name__}: {error})",
+                "it cannot be read",
+                "validate it, for instance with stac-validator",
+            ) from error
+    return document, [str(warning.message) for warning in caught]
+
+
+def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where: str) -> tuple[list[Asset], list[str]]:
+    """The assets that hold bands, and notes on those that were left out."""
+    properties = document["properties"]
+    raw: dict[str, dict[str, Any]] = {key: asset for key, asset in document["assets"].items() if is_raster(key, asset)}
+    rows = {key: band_rows(key, asset, properties).rows for key, asset in raw.items()}
+    notes = []
+    if not any(rows.values()):
+        of_item = item_band_rows(properties)
+        holders = [key for key in raw if has_data_role(raw[key])] or list(raw)
+        if of_item.rows and len(holders) == 1:
+            rows[holders[0]] = of_item.rows
+            notes += [of_item.note] if of_item.note else []
+    bands = {
+        key: bands_of(rows[key], key=key, gsd_m=_gsd_m(asset, properties, where), where=f"{where}, asset {key}")
+        for key, asset in raw.items()
+    }
+    kept, left = select(
+        [
+            Candidate(
+                key=key,
+                bands=bands[key],
+                common_names=tuple(row.get("eo:common_name") for row in rows[key]),
+                is_data=has_data_role(raw[key]),
+            )
+            for key in raw
+        ]
+    )
+    units = {str(row["unit"]) for key in kept for row in rows[key] if row.get("unit")} - _REFLECTANCE_UNITS
+    if units:
+        left.append(f"the item says that values are in {', '.join(sorted(units))}, not reflectance")
+    return [
+        _asset(
+            key, raw[key], rows[key], bands[key], href=policy.check(str(raw[key].get("href", "")), href), where=where
+        )
+        for key in kept
+    ], [*notes, *left]
+
+
+def _asset(  # noqa: PLR0913 - one asset in its four readings, bundled nowhere else
+    key: str, raw: dict[str, Any], rows: Sequence[Mapping[str, Any]], bands: tuple[Band, ...], *, href: str, where: str
+) -> Asset:
+    """The asset with its radiometry as metadata states it, for the bands or for the whole."""
+    place = f"{where}, asset {key}"
+    encoding = {
+        name: stated_values(rows, field, place) or stated_values([raw], field, place)
+        for name, field in (("scale", "raster:scale"), ("offset", "raster:offset"), ("nodata", "nodata"))
+    }
+    nodata = encoding["nodata"]
+    if nodata is not None and len(nodata) > 1:
+        raise DataError(
+            f"{place}: the bands have different no-data values {sorted(set(nodata))}",
+            "an asset is read with one",
+            "offer the bands as separate assets",
+        )
+    size = raw.get("file:size")
+    return Asset(
+        key=key,
+        href=href,
+        bands=bands,
+        scale=encoding["scale"],
+        offset=encoding["offset"],
+        nodata=nodata[0] if nodata else None,
+        media_type=raw.get("type"),
+        gsd_m=_finest_gsd_m(bands) or _optional(raw.get("gsd"), place),
+        checksum=raw.get("file:checksum"),
+        size_bytes=int(size) if isinstance(size, int) else None,
+    )
+
+
+def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
+    """The assets with what the sensor's card knows and metadata does not say, and a note for each kind of it."""
+    properties = document["properties"]
+    ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
+    names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
+    notes: list[str] = []
+    if any(_with_card_band(band, sensor) != band for asset in assets for band in asset.bands):
+        notes.append(f"wavelength, FWHM or GSD of bands are from the card of {sensor.name}")
+        assets = [replace(a, bands=tuple(_with_card_band(band, sensor) for band in a.bands)) for a in assets]
+    if sensor.name.startswith("Sentinel-2"):
+        found = sentinel2_offset(properties, [*ids, *names])
+        stated = any(asset.offset is not None for asset in assets)
+        if found is not None and (not stated or found[0] == 0.0):
+            notes.append(f"reflectance offset {found[0]}: {found[1]}")
+            assets = [replace(asset, offset=(found[0],)) for asset in assets]
+        elif found is None and not stated:
+            notes.append("the processing baseline is unknown, so the reflectance offset is too")
+    if not sensor.describes(*ids, *names):
+        if sensor.product_marks and any(asset.scale is None for asset in assets):
+            notes.append(f"scale and offset are not taken from the card of {sensor.name}: no id says {sensor.product}")
+        return assets, notes
+    completed = [fill_from_card(asset, sensor) for asset in assets]
+    filled = sorted({name for asset in completed for name in asset.card_fields})
+    if filled:
+        notes.append(f"from the card of {sensor.name}, {sensor.product}: {', '.join(filled)}")
+    return completed, notes
+
+
+def _with_card_band(band: Band, sensor: Sensor) -> Band:
+    """The band with the card's wavelength, FWHM and GSD where it has none."""
+    card = sensor.match(band)
+    if card is None:
+        return band
+    return replace(
+        band,
+        wavelength_nm=band.wavelength_nm or card.wavelength_nm,
+        fwhm_nm=band.fwhm_nm or card.fwhm_nm,
+        gsd_m=band.gsd_m or card.gsd_m,
+    )
+
+
+def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
+    """The item's datetime in UTC, else the middle of its interval."""
+    times = []
+    for key in ("datetime", "start_datetime", "end_datetime"):
+        text = properties.get(key)
+        if text is None:
+            continue
+        try:
+            time = datetime.fromisoformat(str(text))
+        except ValueError as error:
+            raise DataError(f"{where}: {key} is {text!r}", "it is no time", "correct the item") from error
+        times.append((time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC))
+        if key == "datetime":
+            return times[0]
+    return times[0] + (times[-1] - times[0]) / 2 if times else None
+
+
+def _footprint(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The item's geometry, else its bbox as a polygon."""
+    geometry = document.get("geometry")
+    bbox = document.get("bbox")
+    if isinstance(geometry, dict):
+        return geometry
+    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+        return None
+    west, south, east, north = (bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1])
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def _crs(document: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:
+    """The item's CRS, else the one that all its band assets share."""
+    own = _crs_of(document["properties"], where)
+    if own is not None:
+        return own
+    shared = {_crs_of(document["assets"][key], where) for key in keys}
+    return shared.pop() if len(shared) == 1 else None
+
+
+def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
+    """`proj:code`, else WKT2 from `proj:wkt2` or `proj:projjson`."""
+    code, wkt2, projjson = fields.get("proj:code"), fields.get("proj:wkt2"), fields.get("proj:projjson")
+    if code or wkt2:
+        return str(code or wkt2)
+    if not isinstance(projjson, dict):
+        return None
+    try:
+        return str(pyproj.CRS.from_json_dict(projjson).to_wkt())
+    except CRSError as error:
+        raise DataError(f"{where}: proj:projjson", f"it is no CRS ({error})", "correct the item") from error
+
+
+def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
+    """`eo:cloud_cover` as a share of 1."""
+    percent = _optional(properties.get("eo:cloud_cover"), where)
+    if percent is not None and not 0 <= percent <= 100:
+        raise DataError(f"{where}: eo:cloud_cover is {percent}", "it is no percentage", "correct the item")
+    return None if percent is None else percent / 100
+
+
+def _gsd_m(asset: Mapping[str, Any], properties: Mapping[str, Any], where: str) -> float | None:
+    """The asset's GSD, else the item's."""
+    own = asset.get("gsd", asset.get("raster:spatial_resolution"))
+    return _optional(own if own is not None else properties.get("gsd"), where)
+
+
+def _finest_gsd_m(bands: Sequence[Band]) -> float | None:
+    return min((band.gsd_m for band in bands if band.gsd_m is not None), default=None)
+
+
+def _optional(value: Any, where: str) -> float | None:
+    return None if value is None else number(value, where)
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list) else []

@@ -1,0 +1,70 @@
+"""Archives known by name: one TOML each, in the repository's catalogs/ and inside the wheel."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import scenefuse
+from scenefuse.archive.scene import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCollection:
+    """A collection of a known archive."""
+
+    id: str
+    """STAC collection id."""
+    role: Role
+    """Which side of a pair its scenes are."""
+    title: str
+    """One line for people."""
+    licence: str
+    """Licence of the data, as the archive states it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownArchive:
+    """A public archive and what one has to know to use it."""
+
+    name: str
+    """Name on the command line: `earth-search`."""
+    title: str
+    """One line for people."""
+    url: str
+    """Landing page of its STAC API."""
+    signing: str
+    """How hrefs of assets become readable: `none`, or the procedure."""
+    credentials: str
+    """What an operator needs: `none`, or the account."""
+    notes: str
+    """Traps."""
+    collections: tuple[KnownCollection, ...]
+    """Collections that can be fused."""
+
+
+@cache
+def known_archives() -> tuple[KnownArchive, ...]:
+    """All archives with a TOML in catalogs/, sorted by name."""
+    folder = shipped_folder("catalogs")
+    return tuple(_read_archive(path) for path in sorted(folder.glob("*.toml")))
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder `catalogs` or `workflows`: in the wheel below scenefuse/_shipped, in a checkout beside scenefuse."""
+    package = Path(scenefuse.__file__).parent
+    in_wheel = package / "_shipped" / name
+    return in_wheel if in_wheel.is_dir() else package.parent / name
+
+
+def _read_archive(path: Path) -> KnownArchive:
+    """The archive that a TOML describes; ValueError for a key that nobody reads or one that lacks."""
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    collections = table.pop("collections", [])
+    expected = {field.name for field in fields(KnownArchive)} - {"name", "collections"}
+    if set(table) != expected:
+        raise ValueError(f"{path}: keys differ from the expected ones: {sorted(set(table) ^ expected)}")
+    return KnownArchive(name=path.stem, collections=tuple(KnownCollection(**row) for row in collections), **table)

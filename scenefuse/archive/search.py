@@ -1,0 +1,271 @@
+"""Scenes of a source, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pystac_client import Client
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+
+from scenefuse.archive.access import redact
+from scenefuse.archive.document import document_kind, link_rel, read_document
+from scenefuse.archive.fetch import Fetcher
+from scenefuse.archive.items import scene_from_item
+from scenefuse.archive.scene import Scene
+from scenefuse.archive.source import ArchiveSource
+from scenefuse.errors import DataError
+
+BBox = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west > east crosses the antimeridian."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedItem:
+    """An item that could not be read; it does not stop a search."""
+
+    href: str
+    """Where it is, without credentials."""
+    reason: str
+    """Why it could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found, all of it."""
+
+    scenes: tuple[Scene, ...]
+    """Scenes in the order of the source."""
+    skipped: tuple[SkippedItem, ...]
+    """Items that could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a scene must be."""
+
+    collections: tuple[str, ...] | None
+    bbox: BBox | None
+    since: datetime | None
+    until: datetime | None
+
+
+def search(  # noqa: PLR0913 - the six are one question, asked in one place
+    source: ArchiveSource,
+    *,
+    collections: Sequence[str] | None = None,
+    bbox: BBox | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+) -> Iterator[Scene | SkippedItem]:
+    """Scenes of the collections that touch bbox and were acquired from since to until (inclusive; UTC if naive).
+
+    An item that cannot be read comes as a SkippedItem and does not count against limit. A catalogue's link to a
+    child that cannot be read raises DataError with the document and the link's position: an unknown number of
+    scenes would be missing.
+    """
+    wanted = _Wanted(
+        collections=tuple(collections) if collections is not None else None,
+        bbox=bbox,
+        since=_utc(since),
+        until=_utc(until),
+    )
+    found = _search_api(source, wanted) if source.kind == "api" else _search_documents(source, wanted)
+    return found if limit is None else _limited(found, limit)
+
+
+def collect(found: Iterable[Scene | SkippedItem]) -> SearchResult:
+    """All scenes and all skipped items of one or several searches."""
+    entries = list(found)
+    return SearchResult(
+        scenes=tuple(entry for entry in entries if isinstance(entry, Scene)),
+        skipped=tuple(entry for entry in entries if isinstance(entry, SkippedItem)),
+    )
+
+
+def _limited(found: Iterator[Scene | SkippedItem], limit: int) -> Iterator[Scene | SkippedItem]:
+    """The entries up to the limit-th scene."""
+    count = 0
+    while count < limit:
+        entry = next(found, None)
+        if entry is None:
+            return
+        count += isinstance(entry, Scene)
+        yield entry
+
+
+def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:
+    """Scenes of an item, an ItemCollection, or a static catalogue, depth first in the order of the links."""
+    with Fetcher(source.policy) as fetcher:
+        if source.kind == "item":
+            yield from _scenes(source.document, source.href, source, wanted)
+        elif source.kind == "items":
+            for feature in source.document["features"]:
+                yield from _scenes(feature, source.href, source, wanted)
+        else:
+            yield from _walk(source, wanted, fetcher)
+
+
+def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[Scene | SkippedItem]:
+    """Scenes of a static catalogue; documents that were visited before are not visited again."""
+    seen = {source.href}
+    pending: list[tuple[str, dict[str, Any]]] = [(source.href, source.document)]
+    while pending:
+        href, document = pending.pop()
+        children = []
+        for position, link in enumerate(document["links"]):
+            rel = link_rel(link)
+            if rel not in ("child", "item"):
+                continue
+            try:
+                target = source.policy.check(link["href"], href)
+                if target in seen:
+                    continue
+                seen.add(target)
+                linked = read_document(target, fetcher)
+                kind = document_kind(linked, target)
+            except DataError as error:
+                if rel == "item":
+                    yield SkippedItem(href=redact(link["href"]), reason=f"{redact(href)}, links[{position}]: {error}")
+                    continue
+                raise DataError(
+                    f"{redact(href)}, links[{position}]: {error.value}", error.consequence, error.cure
+                ) from error
+            if kind == "item":
+                yield from _scenes(linked, target, source, wanted)
+            elif kind == "items":
+                for feature in linked["features"]:
+                    yield from _scenes(feature, target, source, wanted)
+            else:
+                children.append((target, linked))
+        pending += reversed(children)
+
+
+def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:
+    """Scenes that a STAC API finds, page by page."""
+    with Fetcher(source.policy) as fetcher:
+        try:
+            client = Client.from_dict(source.document, href=source.href, preserve_dict=True)
+            client._stac_io = _CheckedIO(fetcher)  # noqa: SLF001 - what Client.open(stac_io=) does, without a second read
+            posts = any(link.extra_fields.get("method") == "POST" for link in client.get_links("search"))
+            pages = client.search(
+                method="POST" if posts else "GET",
+                collections=list(wanted.collections) if wanted.collections is not None else None,
+                bbox=list(wanted.bbox) if wanted.bbox is not None else None,
+                datetime=_interval(wanted),
+                limit=100,
+                max_items=None,
+            ).items_as_dicts()
+            for item in pages:
+                yield from _scenes(item, _self_href(item, source.href), source, wanted)
+        except (APIError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{redact(source.href)} answered what a STAC API does not ({type(error).__name__}: {error})",
+                "its scenes cannot be listed",
+                "check that the address is the landing page of a STAC API",
+            ) from error
+
+
+class _CheckedIO(StacApiIO):
+    """pystac-client's requests, sent by a Fetcher: under its policy, its retries, its limits."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        super().__init__()
+        self.session.close()
+        self._fetcher = fetcher
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """The body of the reply, UTF-8."""
+        method = (method or "GET").upper()
+        if method == "GET":
+            return self._fetcher.get(href, headers=headers, query=parameters).decode("utf-8")
+        return self._fetcher.request(method, href, headers=headers, body=parameters).decode("utf-8")
+
+
+def _scenes(item: Any, href: str, source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:
+    """The item's scene if it is wanted, or why it cannot be one; nothing for an item of no interest."""
+    if not isinstance(item, dict):
+        yield SkippedItem(href=redact(href), reason=f"a feature is a JSON {type(item).__name__}")
+        return
+    if wanted.collections is not None and item.get("collection") not in wanted.collections:
+        return
+    try:
+        scene = scene_from_item(item, href=href, policy=source.policy)
+    except DataError as error:
+        yield SkippedItem(href=redact(href), reason=f"{item.get('id')}: {error}")
+        return
+    if _is_wanted(scene, item.get("bbox"), wanted):
+        yield scene
+
+
+def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
+    """True when the scene's time and place are asked for; a scene that does not tell them is not."""
+    if wanted.since is not None and (scene.acquired is None or scene.acquired < wanted.since):
+        return False
+    if wanted.until is not None and (scene.acquired is None or scene.acquired > wanted.until):
+        return False
+    return wanted.bbox is None or _touches(scene.footprint, bbox, wanted.bbox)
+
+
+def _touches(footprint: Mapping[str, Any] | None, bbox: Any, wanted: BBox) -> bool:
+    """True when the footprint's bounds and the wanted box meet, on a globe without an edge."""
+    if isinstance(bbox, list) and len(bbox) in (4, 6):
+        west, south, east, north = bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]
+    elif footprint is not None:
+        points = list(_points(footprint.get("coordinates")))
+        if not points:
+            return False
+        west, east = min(x for x, _ in points), max(x for x, _ in points)
+        south, north = min(y for _, y in points), max(y for _, y in points)
+    else:
+        return False
+    if south > wanted[3] or north < wanted[1]:
+        return False
+    return any(
+        a_west <= b_east and b_west <= a_east
+        for a_west, a_east in _spans(west, east)
+        for b_west, b_east in _spans(wanted[0], wanted[2])
+    )
+
+
+def _spans(west: float, east: float) -> list[tuple[float, float]]:
+    """One span of longitudes, or the two on both sides of the antimeridian."""
+    return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+
+
+def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
+    """All points of nested GeoJSON coordinates."""
+    if isinstance(coordinates, list):
+        if len(coordinates) >= 2 and all(isinstance(value, (int, float)) for value in coordinates[:2]):
+            yield float(coordinates[0]), float(coordinates[1])
+        else:
+            for part in coordinates:
+                yield from _points(part)
+
+
+def _interval(wanted: _Wanted) -> str | None:
+    """The time as STAC APIs ask for it: `2024-06-01T00:00:00Z/..`."""
+    if wanted.since is None and wanted.until is None:
+        return None
+    ends = (time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ".." for time in (wanted.since, wanted.until))
+    return "/".join(ends)
+
+
+def _self_href(item: Any, base: str) -> str:
+    """The item's own address, against which its hrefs are resolved; the API's when it does not tell."""
+    links = item.get("links", []) if isinstance(item, dict) else []
+    return next((link["href"] for link in links if link_rel(link) == "self"), base)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time

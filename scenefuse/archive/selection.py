@@ -1,0 +1,107 @@
+"""Which assets of an item hold the bands to be fused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from scenefuse.sensors.band import Band
+
+LONGEST_REFLECTED_NM = 3000.0
+"""Beyond this wavelength a band measures emitted heat, not reflectance."""
+
+_DATA_ROLES = {"data", "reflectance"}
+_OTHER_ROLES = {
+    "thumbnail", "overview", "visual", "metadata", "cloud", "cloud-shadow", "snow-ice", "water-mask", "saturation",
+    "quality", "mask", "udm", "data-mask", "land-water", "angle", "sun-zenith", "sun-azimuth", "iso-19115",
+    "uncertainty",
+}  # fmt: skip
+_OTHER_KEYS = ("visual", "tci", "thumbnail", "overview", "preview", "rendered_preview", "quicklook", "browse")
+_RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf", "application/x-netcdf")
+_RASTER_TYPES_MORE = ("application/netcdf", "application/vnd+zarr", "application/vnd.zarr", "application/octet-stream")
+_RASTER_SUFFIXES = {
+    ".tif", ".tiff", ".jp2", ".h5", ".he5", ".hdf5", ".nc", ".nc4", ".zarr",
+    ".bsq", ".bil", ".bip", ".img", ".dat", ".mat",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A raster asset and what is known of its bands."""
+
+    key: str
+    """Key in the item's assets."""
+    bands: tuple[Band, ...]
+    """Its bands; empty when only the file can tell."""
+    common_names: tuple[str | None, ...]
+    """`eo:common_name` of each band."""
+    is_data: bool
+    """True when a role says data or reflectance."""
+
+
+def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
+    """True when media type (or, without one, suffix), roles and key allow the asset to hold measured bands."""
+    roles = set(_texts(asset.get("roles")))
+    if roles & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
+        return False
+    media_type = str(asset.get("type") or "").lower()
+    if not media_type:
+        return PurePosixPath(urlsplit(str(asset.get("href", ""))).path).suffix.lower() in _RASTER_SUFFIXES
+    return media_type.startswith((*_RASTER_TYPES, *_RASTER_TYPES_MORE))
+
+
+def has_data_role(asset: Mapping[str, Any]) -> bool:
+    """True when the asset's roles say that it holds data."""
+    return bool(set(_texts(asset.get("roles"))) & _DATA_ROLES)
+
+
+def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
+    """Keys of the assets to read, in the item's order, and a note for each kind that was left out.
+
+    If any asset describes bands with a wavelength or common name, only those count; else, if any has a data role,
+    only those. Panchromatic and thermal bands are left out, and of several files of one band (by name and wavelength)
+    the first with the finest GSD stays.
+    """
+    described = [c for c in candidates if _is_described(c)]
+    chosen = described or [c for c in candidates if c.is_data] or candidates
+    notes = []
+    reflected = [c for c in chosen if not _is_beside(c)]
+    if len(reflected) < len(chosen) and reflected:
+        left = ", ".join(c.key for c in chosen if c not in reflected)
+        notes.append(f"panchromatic and thermal assets are left out: {left}")
+        chosen = reflected
+    best: dict[tuple[tuple[str, float | None], ...], Candidate] = {}
+    for candidate in chosen:
+        bands = tuple((band.name.lower(), band.wavelength_nm) for band in candidate.bands)
+        identity = bands if candidate in described else ((candidate.key, None),)
+        if identity not in best or _gsd_m(candidate) < _gsd_m(best[identity]):
+            best[identity] = candidate
+    kept = [c.key for c in chosen if c in best.values()]
+    if len(kept) < len(chosen):
+        notes.append(
+            f"other files of the same bands are left out: {', '.join(c.key for c in chosen if c.key not in kept)}"
+        )
+    return kept, notes
+
+
+def _is_described(candidate: Candidate) -> bool:
+    return any(band.wavelength_nm is not None for band in candidate.bands) or any(candidate.common_names)
+
+
+def _is_beside(candidate: Candidate) -> bool:
+    """True when every band of the asset is panchromatic or thermal."""
+    return bool(candidate.bands) and all(
+        common in ("pan", "lwir", "lwir11", "lwir12") or (band.wavelength_nm or 0.0) > LONGEST_REFLECTED_NM
+        for band, common in zip(candidate.bands, candidate.common_names, strict=True)
+    )
+
+
+def _gsd_m(candidate: Candidate) -> float:
+    return min((band.gsd_m for band in candidate.bands if band.gsd_m is not None), default=float("inf"))
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(entry).lower() for entry in value] if isinstance(value, list) else []

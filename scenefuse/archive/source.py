@@ -1,0 +1,116 @@
+"""Where scenes come from: a catalogue, an item, a list of items, a STAC API, or a raster file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenefuse.archive.access import AccessPolicy, is_url, redact, trusted_path
+from scenefuse.archive.document import DocumentKind, document_kind, read_document
+from scenefuse.archive.fetch import Fetcher
+from scenefuse.archive.items import scene_from_item
+from scenefuse.archive.known import known_archives
+from scenefuse.archive.scene import Asset, Scene
+from scenefuse.archive.selection import is_raster
+from scenefuse.errors import DataError
+
+_INDEX_NAMES = ("catalog.json", "collection.json")
+_JSON_SUFFIXES = {".json", ".geojson"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSource:
+    """An opened source: its first document has been read and is STAC."""
+
+    href: str
+    """Absolute path or URL of the document."""
+    kind: DocumentKind
+    """What the document is."""
+    document: dict[str, Any]
+    """The document."""
+    policy: AccessPolicy
+    """Which of its hrefs are followed."""
+
+
+def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSource:
+    """The source at a path, a file:// or https:// URL, or of a known archive's name; DataError when it is not STAC.
+
+    A folder stands for the catalog.json or collection.json in it. Files below the document's folder may be read.
+    """
+    policy = policy or AccessPolicy()
+    known = {archive.name: archive.url for archive in known_archives()}
+    if href in known and not Path(href).exists():
+        href = known[href]
+    if is_url(href):
+        href = policy.check(href, href)
+    else:
+        path = _index_of(trusted_path(href))
+        href, policy = str(path), policy.with_root(path.parent)
+    with Fetcher(policy) as fetcher:
+        document = read_document(href, fetcher)
+    return ArchiveSource(href=href, kind=document_kind(document, href), document=document, policy=policy)
+
+
+def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
+    """The scene of a STAC item (path or URL) or of a raster file, which is not opened here.
+
+    A file is an item when it is named .json or .geojson or begins like a JSON object; a URL when its path ends in
+    .json or it is not a raster by its suffix.
+    """
+    policy = policy or AccessPolicy()
+    if is_url(href):
+        if _is_raster_url(href):
+            return _raster_scene(policy.check(href, href), Path(href.partition("?")[0]).stem)
+    else:
+        path = trusted_path(href)
+        if not path.exists():
+            raise DataError(f"{path} does not exist", "there is no scene to read", "check the path")
+        if path.is_dir() and path.suffix.lower() != ".zarr":
+            raise DataError(f"{path} is a folder", "it is no scene", "give an item (.json) or a raster file")
+        if path.is_dir() or not _looks_like_json(path):
+            return _raster_scene(str(path), path.stem)
+    source = open_source(href, policy=policy)
+    if source.kind != "item":
+        raise DataError(
+            f"{redact(source.href)} is STAC, but of kind {source.kind}, not one item",
+            "a scene is one item",
+            "search it with scenefuse search, or give one of its items",
+        )
+    return scene_from_item(source.document, href=source.href, policy=source.policy)
+
+
+def _index_of(path: Path) -> Path:
+    """The path, or of a folder the catalogue in it."""
+    if not path.is_dir():
+        return path
+    for name in _INDEX_NAMES:
+        if (path / name).is_file():
+            return path / name
+    raise DataError(
+        f"{path} has no {' or '.join(_INDEX_NAMES)}", "it is no catalogue", "give the JSON file of the catalogue"
+    )
+
+
+def _raster_scene(href: str, stem: str) -> Scene:
+    """A scene of one asset, of which only the file can tell more."""
+    return Scene(
+        id=stem,
+        assets=(Asset(key="data", href=href),),
+        href=href,
+        role_reason="a bare raster: only the file can tell",
+        is_stac=False,
+    )
+
+
+def _looks_like_json(path: Path) -> bool:
+    """True for a JSON suffix, or when the first character that is no blank opens an object."""
+    if path.suffix.lower() in _JSON_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+
+
+def _is_raster_url(href: str) -> bool:
+    """True when the URL's path has a suffix of rasters."""
+    return is_raster("data", {"href": href})
