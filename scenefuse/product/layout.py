@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import DataError
-from scenefuse.product.durable import PART, write_durably
+from scenefuse.product.durable import write_durably
 from scenefuse.product.spec import STORE, ProductSpec
 
 PRODUCT_FILES = frozenset(
@@ -31,10 +31,11 @@ PRODUCT_FILES = frozenset(
         "run.json",
         "state.safetensors",
         "report.html",
-        "ledger.jsonl",
     }
 )
-"""Names that a product's folder may hold besides `<item id>.json` and names that begin with a dot."""
+"""Names that a product's folder may hold besides `<item id>.json`."""
+
+_WORKING_SUFFIXES = (".lease", ".lock")
 
 COMPRESSOR = BloscCodec(typesize=2, cname="zstd", clevel=1, shuffle="shuffle")
 """Byte shuffle makes int16 reflectance 23 % smaller than zstd alone at the same 550 MB/s (EnMAP tiles, one core)."""
@@ -73,14 +74,17 @@ def lay_out(folder: Path, spec: ProductSpec) -> Path:
     return store
 
 
+def belongs(name: str, item_id: str) -> bool:
+    """True when a product's folder may hold a file of this name: its own, a lease, a lock, a ledger, a hidden file."""
+    working = name.startswith((".", "ledger")) or name.endswith(_WORKING_SUFFIXES)
+    return working or name in PRODUCT_FILES or name == f"{item_id}.json"
+
+
 def _refuse_foreign(folder: Path, spec: ProductSpec) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file", "a product needs a folder", "choose another output folder")
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    foreign = sorted(
-        name for name in names - PRODUCT_FILES - {f"{spec.item_id}.json"} if not name.startswith(".") or PART in name
-        if not name.endswith(PART)
-    )
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    foreign = sorted(name for name in names if not belongs(name, spec.item_id))
     if foreign:
         raise DataError(
             f"{folder} holds something else: {', '.join(foreign[:3])}",
