@@ -1,0 +1,66 @@
+"""Files put whole: after a crash a file is the old one or the new one, never a part of either."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PART = ".part"
+"""Suffix of files that are being written; what a crash leaves behind carries it."""
+
+_BLOCK_BYTES = 1 << 22
+
+
+def part_path(path: Path) -> Path:
+    """A sibling of path to write to, of this process and thread alone."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}{PART}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Nothing; the folder's entries are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which takes the place of path when the block ends without an error."""
+    part = part_path(path)
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Nothing; path holds data and will after a crash. Its folder is made when needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def json_bytes(document: Any) -> bytes:
+    """A JSON document as text for people: sorted keys, two spaces, a newline at the end, no NaN."""
+    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

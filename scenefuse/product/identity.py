@@ -1,0 +1,84 @@
+"""What makes two products the same: their inputs, the method, and every option that changes numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+NUMERICS = 1
+"""Raised when a release changes results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """One file that was read."""
+
+    role: Literal["hsi", "msi"]
+    """Which of the two images it belongs to."""
+    scene_id: str
+    """STAC item id, or the file's stem."""
+    key: str
+    """Asset key in the item, or `data` for a bare raster."""
+    href: str
+    """public_href of the file: no credentials, no query; of a local file its name alone."""
+    checksum: str
+    """What tells its content, with its kind: `multihash:1220...`, `etag:...` or `size-mtime:...`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """The method, with all of it that its numbers depend on."""
+
+    name: str
+    """Name in the registry: `gsa`."""
+    source: str = ""
+    """Paper and DOI."""
+    href: str | None = None
+    """Where the network's MLM item or the method's card stands; None when nowhere."""
+    weights_sha256: str | None = None
+    """Digest of the weights' file; None for a method without weights."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The method's own options: numbers, strings, booleans."""
+
+
+def product_identity(inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
+
+    Where a file lies does not matter, nor do workers, batch or logging: leave those out of options.
+    """
+    document = {
+        "inputs": sorted([file.role, file.key, file.checksum] for file in inputs),
+        "method": [method.name, method.weights_sha256, dict(method.options)],
+        "options": dict(options),
+        "numerics": NUMERICS,
+    }
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
+    """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`."""
+    return f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
+
+
+def public_href(href: str) -> str:
+    """The href without user, password, query and fragment; of a local path its name alone.
+
+    Signatures and tokens stand in queries; a product must not carry them, nor the folders of the machine it was
+    made on.
+
+    >>> public_href("https://user:key@host/a/b.tif?sig=secret")
+    'https://host/a/b.tif'
+    >>> public_href("/data/archive/b.tif")
+    'b.tif'
+    """
+    parts = urlsplit(href)
+    if parts.scheme in {"", "file"}:
+        return PurePosixPath(parts.path).name
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,207 @@
+"""Where a product comes from, as W3C PROV-JSON: deterministic, and read back to the same noun."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from scenefuse.errors import MismatchError
+from scenefuse.product.durable import json_bytes, write_durably
+from scenefuse.product.identity import InputFile, Method, public_href
+
+_PREFIXES = {
+    "scenefuse": "urn:scenefuse:",
+    "xsd": "http://www.w3.org/2001/XMLSchema#",
+}
+_JSON = "scenefuse:json"
+_PRODUCT, _FUSE, _AGENT, _METHOD, _STATE = (
+    "scenefuse:product",
+    "scenefuse:fuse",
+    "scenefuse:software",
+    "scenefuse:method",
+    "scenefuse:state",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the scene was cut and computed; together with inputs, method and state it gives the same numbers again."""
+
+    core_px: int
+    """Side of a core in fine pixels."""
+    halo_px: int
+    """Context on each side in fine pixels."""
+    lattice_px: int
+    """Tile origins are multiples of this, fine pixels."""
+    tiling: Literal["exact", "blend"]
+    """How tiles become the product."""
+    precision: str
+    """Arithmetic of the network: `fp32`, `bf16`, `fp16`."""
+    device: str
+    """Kind of device: `cpu`, `cuda`."""
+    batch: int
+    """Windows computed at once."""
+    instruction_set: str
+    """Of the processor, as torch names it: `AVX512`; of a GPU its compute capability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """All that the product's numbers depend on, and digests of what came out."""
+
+    item_id: str
+    """STAC item id."""
+    identity: str
+    """product_identity, hexadecimal sha256."""
+    inputs: tuple[InputFile, ...]
+    """Every file that was read."""
+    method: Method
+    """The method and its weights."""
+    plan: Plan
+    """Tiling, precision, device."""
+    numerics: int
+    """NUMERICS of the release that made it."""
+    software: Mapping[str, str]
+    """Versions by package name; `scenefuse` and `torch` at least."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Options of the run that change numbers, as given."""
+    grid: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Facts of the grids: both GSDs, ratio, case, phase, kernel, registration shift."""
+    state_sha256: str
+    """SceneState.sha256 of the frozen state."""
+    manifest_sha256: str = ""
+    """Digest of `fused.zarr.manifest`, and so of every array; empty until commit."""
+
+    def to_prov(self) -> dict[str, Any]:
+        """PROV-JSON document (W3C member submission of 2013-04-24)."""
+        files = {f"scenefuse:input/{number}": file for number, file in enumerate(self.inputs)}
+        used = [*files, _METHOD, _STATE]
+        return {
+            "prefix": _PREFIXES,
+            "entity": {
+                **{name: _attributes(asdict(file), "scenefuse:Input") for name, file in files.items()},
+                _METHOD: _attributes(asdict(self.method), "scenefuse:Method"),
+                _STATE: _attributes({"sha256": self.state_sha256}, "scenefuse:State"),
+                _PRODUCT: _attributes(
+                    {
+                        "item_id": self.item_id,
+                        "identity": self.identity,
+                        "manifest_sha256": self.manifest_sha256,
+                        "grid": self.grid,
+                    },
+                    "scenefuse:Product",
+                ),
+            },
+            "activity": {
+                _FUSE: _attributes(
+                    {"plan": asdict(self.plan), "options": self.options, "numerics": self.numerics}, "scenefuse:Fuse"
+                )
+            },
+            "agent": {_AGENT: _attributes({"versions": self.software}, "prov:SoftwareAgent")},
+            "used": {
+                f"_:used{number}": {"prov:activity": _FUSE, "prov:entity": name} for number, name in enumerate(used)
+            },
+            "wasGeneratedBy": {"_:generated0": {"prov:entity": _PRODUCT, "prov:activity": _FUSE}},
+            "wasDerivedFrom": {
+                f"_:derived{number}": {"prov:generatedEntity": _PRODUCT, "prov:usedEntity": name}
+                for number, name in enumerate(files)
+            },
+            "wasAssociatedWith": {"_:associated0": {"prov:activity": _FUSE, "prov:agent": _AGENT}},
+        }
+
+    @classmethod
+    def from_prov(cls, document: Mapping[str, Any]) -> Provenance:
+        """The noun that to_prov wrote."""
+        entities, activity = document["entity"], _values(document["activity"][_FUSE])
+        product = _values(entities[_PRODUCT])
+        names = sorted(
+            (name for name in entities if name.startswith("scenefuse:input/")), key=lambda n: int(n.split("/")[1])
+        )
+        return cls(
+            item_id=product["item_id"],
+            identity=product["identity"],
+            manifest_sha256=product["manifest_sha256"],
+            grid=product["grid"],
+            inputs=tuple(InputFile(**_values(entities[name])) for name in names),
+            method=Method(**_values(entities[_METHOD])),
+            state_sha256=_values(entities[_STATE])["sha256"],
+            plan=Plan(**activity["plan"]),
+            options=activity["options"],
+            numerics=activity["numerics"],
+            software=_values(document["agent"][_AGENT])["versions"],
+        )
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> Path:
+    """`provenance.json` in the product's folder, the same bytes for the same provenance."""
+    path = folder / "provenance.json"
+    write_durably(path, json_bytes(provenance.to_prov()))
+    return path
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """The provenance of the product in folder."""
+    path = folder / "provenance.json"
+    try:
+        return Provenance.from_prov(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MismatchError(
+            f"{path} is not a provenance that scenefuse wrote ({type(error).__name__}: {error})",
+            "the product cannot be checked or recomputed",
+            "fetch the product again, or fuse the pair again",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What a run was, besides what its numbers depend on; never part of `the same bytes`."""
+
+    started: datetime
+    """UTC."""
+    finished: datetime
+    """UTC."""
+    host: str
+    """Name of the coordinator's machine."""
+    hrefs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Where the inputs were found, by role: `hsi`, `msi`; for replay. Queries and credentials of URLs are dropped."""
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Durations in seconds, sizes in bytes, drift, seams, workers: what JSON can hold."""
+
+
+def write_run(folder: Path, run: RunRecord) -> Path:
+    """`run.json` in the product's folder."""
+    hrefs = {role: public_href(href) if "://" in href else href for role, href in run.hrefs.items()}
+    times = {"started": run.started.isoformat(), "finished": run.finished.isoformat()}
+    document = {**asdict(run), **times, "hrefs": hrefs}
+    path = folder / "run.json"
+    write_durably(path, json_bytes(document))
+    return path
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record that write_run wrote."""
+    document = json.loads((folder / "run.json").read_bytes())
+    times = {name: datetime.fromisoformat(document[name]) for name in ("started", "finished")}
+    return RunRecord(**{**document, **times})
+
+
+def _attributes(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """PROV-JSON attributes: strings and numbers as they are, all else as a literal of type scenefuse:json."""
+    attributes: dict[str, Any] = {"prov:type": {"$": kind, "type": "prov:QUALIFIED_NAME"}}
+    for name, value in values.items():
+        plain = isinstance(value, str | int) and not isinstance(value, bool)
+        text = value if plain else {"$": json.dumps(value, sort_keys=True, default=dict), "type": _JSON}
+        attributes[f"scenefuse:{name}"] = text
+    return attributes
+
+
+def _values(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix("scenefuse:"): json.loads(value["$"]) if isinstance(value, dict) else value
+        for name, value in attributes.items()
+        if name != "prov:type"
+    }

@@ -1,0 +1,83 @@
+"""JSON schemas that the project carries, so that no validation needs a network."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+from jsonschema.protocols import Validator
+from referencing import Registry, Resource
+from referencing.exceptions import NoSuchResource
+from referencing.jsonschema import DRAFT7
+
+from scenefuse.errors import DataError
+
+_CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.json"
+_KINDS = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}
+_OWN = "scenefuse/item.json"
+
+
+def schema_folder() -> Path:
+    """Folder of the carried schemas: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parents[1]
+    candidates = package / "_shipped" / "catalogs" / "schemas", package.parent / "catalogs" / "schemas"
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise DataError(
+        f"no schemas at {' or '.join(map(str, candidates))}",
+        "items cannot be validated",
+        "install scenefuse again: its wheel carries them",
+    )
+
+
+def schema_map() -> dict[str, str]:
+    """URL to file of every carried schema, in the form stac-validator's schema_map takes.
+
+    A schema lies at its URL's host and path below schema_folder.
+    """
+    folder = schema_folder()
+    files = sorted(path for path in folder.rglob("*.json") if path.parent != folder / "scenefuse")
+    return {f"https://{path.relative_to(folder).as_posix()}": str(path) for path in files}
+
+
+def schema_errors(document: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What a STAC document breaks in the carried schemas, and URLs of its schemas that are not carried.
+
+    Checked are the core schema of its version, its extensions, and for an item scenefuse's own profile, which holds
+    the fields that scenefuse writes of extensions whose schema is not carried.
+    """
+    urls = [_CORE.format(version=document.get("stac_version"), kind=_KINDS.get(str(document.get("type")), "item"))]
+    urls += document.get("stac_extensions") or []
+    known = schema_map()
+    missing = [url for url in urls if url not in known]
+    validators = {url: _validator(known[url]) for url in urls if url in known}
+    if document.get("type") == "Feature":
+        validators["scenefuse profile"] = _validator(str(schema_folder() / _OWN))
+    errors = [
+        f"{url}: {error.json_path}: {error.message[:200]}"
+        for url, validator in validators.items()
+        for error in validator.iter_errors(document)
+    ]
+    return errors, missing
+
+
+@cache
+def _validator(path: str) -> Validator:
+    schema = json.loads(Path(path).read_bytes())
+    registry: Registry[Any] = Registry(retrieve=_retrieve)
+    checker = jsonschema.Draft7Validator.FORMAT_CHECKER
+    return jsonschema.Draft7Validator(schema, registry=registry, format_checker=checker)
+
+
+def _retrieve(url: str) -> Resource[Any]:
+    """A carried schema by its URL; anything else does not exist."""
+    parts = urlsplit(url)
+    path = schema_folder() / f"{parts.netloc}{parts.path}"
+    if not path.is_file():
+        raise NoSuchResource(ref=url)
+    return Resource.from_contents(json.loads(path.read_bytes()), default_specification=DRAFT7)

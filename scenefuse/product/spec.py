@@ -1,0 +1,120 @@
+"""ProductSpec: what a product's arrays look like, before a pixel is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from scenefuse.errors import DataError
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.sensors.band import Band
+
+STORE = "fused.zarr"
+"""Name of the store in the product's folder."""
+
+_BAND_CHUNK = 16
+_CHUNK_PX = 128
+_OVERVIEW_BELOW_PX = 512
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductSpec:
+    """The arrays of one product: where they lie, how they are cut, how a reflectance becomes an integer."""
+
+    item_id: str
+    """STAC item id, also the folder's name."""
+    grid: PairGrid
+    """The product is on its fine grid."""
+    bands: tuple[Band, ...]
+    """Bands of the result, sorted by wavelength."""
+    core_px: int
+    """Side of a core in fine pixels, a multiple of 16; one core is one shard."""
+    scale: float = 1e-4
+    """Reflectance per integer step; the stored range is +-32767 steps, -3.2767 to 3.2767."""
+    nodata: int = -32768
+    """Integer that means no data."""
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.item_id) or ".." in self.item_id:
+            raise DataError(
+                f"item id {self.item_id!r} has characters that a folder's name must not have",
+                "it would name a place outside the output",
+                "give the source items ids of letters, digits and ._+=@,- only, at most 200 characters",
+            )
+        if not self.bands:
+            raise ValueError("ProductSpec has no bands")
+        if self.core_px < 1 or self.core_px % 16:
+            raise ValueError(f"core_px must be a positive multiple of 16, got {self.core_px}")
+        if not self.scale > 0:
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        if self.nodata != -32768:  # noqa: PLR2004 -- the one int16 without a mirror image; the rest stays symmetric
+            raise ValueError(f"nodata must be -32768, got {self.nodata}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, rows and columns of the reflectance, (band, y, x)."""
+        return len(self.bands), *self.grid.fine_shape
+
+    @property
+    def chunk_shape(self) -> tuple[int, int, int]:
+        """Inner chunk, (band, y, x): about 16 bands of at most 128 px a side.
+
+        A map reads one band, a spectrum reads all: with all bands in a chunk the map would decode the whole
+        shard. Inside a shard a chunk costs 16 bytes of index and no file, so chunks may be small. The band count
+        is split evenly (177 bands: 12 chunks of 15), the side is the largest divisor of core_px up to 128.
+        """
+        groups = -(-len(self.bands) // _BAND_CHUNK)
+        side = max(px for px in range(1, _CHUNK_PX + 1) if self.core_px % px == 0)
+        return -(-len(self.bands) // groups), side, side
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int]:
+        """One core, (band, y, x); its bands are rounded up to whole chunks, the excess is fill."""
+        chunk = self.chunk_shape[0]
+        return -(-len(self.bands) // chunk) * chunk, self.core_px, self.core_px
+
+    @property
+    def overview_factors(self) -> tuple[int, ...]:
+        """Fine pixels per overview pixel, a side: 2, 4, ... until the longer side is below 512 px."""
+        factors: list[int] = []
+        while max(self.level_shape(factors[-1] if factors else 1)) >= _OVERVIEW_BELOW_PX:
+            factors.append(2 ** (len(factors) + 1))
+        return tuple(factors)
+
+    def level_shape(self, factor: int) -> tuple[int, int]:
+        """Rows and columns of the level whose pixels are factor fine pixels wide; factor 1 is the product."""
+        rows, columns = self.grid.fine_shape
+        return -(-rows // factor), -(-columns // factor)
+
+    def level_transform(self, factor: int) -> tuple[float, float, float, float, float, float]:
+        """Affine of a level from (column, row) to CRS units, in the order of PairGrid.fine_transform."""
+        a, b, c, d, e, f = self.grid.fine_transform
+        return a * factor, b * factor, c, d * factor, e * factor, f
+
+    def shard_counts(self, factor: int = 1) -> tuple[int, int]:
+        """Rows and columns of shards of a level."""
+        rows, columns = self.level_shape(factor)
+        return -(-rows // self.core_px), -(-columns // self.core_px)
+
+    def band_label(self, index: int) -> str:
+        """Label of a band by its index from 0, with the wavelength in micrometres: `band 12 (0.6542 um)`."""
+        band = self.bands[index]
+        return band.name if band.wavelength_nm is None else f"{band.name} ({band.wavelength_nm / 1000:.4f} um)"
+
+    def rgb_indexes(self) -> tuple[int, int, int]:
+        """Indexes from 0 of the bands nearest to 660, 560 and 480 nm; spread evenly when wavelengths are unknown."""
+        wavelengths = [band.wavelength_nm for band in self.bands]
+        if any(wavelength is None for wavelength in wavelengths):
+            last = len(self.bands) - 1
+            return last, last // 2, 0
+
+        def nearest(target_nm: float) -> int:
+            return min(range(len(self.bands)), key=lambda index: abs((wavelengths[index] or 0.0) - target_nm))
+
+        return nearest(660.0), nearest(560.0), nearest(480.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoding in plain values, for metadata."""
+        return {"scale": self.scale, "nodata": self.nodata, "core_px": self.core_px}

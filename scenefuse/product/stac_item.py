@@ -1,0 +1,227 @@
+"""The product as a STAC 1.1 item."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+from pyproj import CRS
+from pystac import Asset, Item, Link
+from rasterio.warp import transform as warp_points
+
+from scenefuse import __version__
+from scenefuse.archive.scene import ScenePair
+from scenefuse.errors import DataError
+from scenefuse.product.durable import sha256_of
+from scenefuse.product.identity import public_href
+from scenefuse.product.manifest import MANIFEST
+from scenefuse.product.provenance import Provenance
+from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.sensors.band import Band
+
+EXTENSIONS = (
+    "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+)
+"""Extensions of every item."""
+
+COLLECTION_ID = "scenefuse"
+"""Id of the collection that holds all products of one output."""
+
+_EDGE_POINTS = 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    key: str
+    name: str
+    media_type: str
+    title: str
+    roles: tuple[str, ...]
+
+
+_FILES = (
+    _File(key="cog", name="fused.tif", media_type=pystac.MediaType.COG, title="Reflectance (COG)", roles=("data", "reflectance")),
+    _File(key="quality", name="quality.tif", media_type=pystac.MediaType.COG, title="Quality flags", roles=("metadata", "data-mask")),
+    _File(key="quicklook", name="quicklook.png", media_type=pystac.MediaType.PNG, title="Quicklook", roles=("overview", "visual")),
+    _File(key="manifest", name=MANIFEST, media_type=pystac.MediaType.TEXT, title="Digests of the Zarr store's files", roles=("metadata",)),
+    _File(key="provenance", name="provenance.json", media_type=pystac.MediaType.JSON, title="Provenance (W3C PROV-JSON)", roles=("metadata",)),
+    _File(key="run", name="run.json", media_type=pystac.MediaType.JSON, title="Times, host and measurements of the run", roles=("metadata",)),
+    _File(key="state", name="state.safetensors", media_type="application/octet-stream", title="Frozen scene state", roles=("metadata",)),
+    _File(key="report", name="report.html", media_type=pystac.MediaType.HTML, title="Report", roles=("metadata", "overview")),
+)
+
+
+def build_item(
+    folder: Path, spec: ProductSpec, *, pair: ScenePair, provenance: Provenance, finished: datetime
+) -> dict[str, Any]:
+    """The item of a finished product folder as a JSON document; hrefs are relative to the folder.
+
+    Its time is the HSI's acquisition; with both known, start and end span the two. Properties `scenefuse:...`:
+    `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel), `hs_gsd_m` and `ms_gsd_m`
+    (native, metres), `grid` (`ms-grid`: the MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between
+    the acquisitions), `precision`, and `datetime_from` when the time is not the HSI's: `msi`, or `processing` when
+    neither is known.
+    """
+    geometry, bbox = footprint(spec)
+    item = Item(
+        id=spec.item_id,
+        geometry=geometry,
+        bbox=bbox,
+        datetime=pair.hs.acquired or pair.ms.acquired or finished,
+        properties=_properties(spec, pair, provenance, finished),
+        stac_extensions=list(EXTENSIONS),
+        collection=COLLECTION_ID,
+    )
+    item.add_asset("reflectance", _zarr_asset(spec))
+    for file in _FILES:
+        if (folder / file.name).is_file():
+            item.add_asset(file.key, _file_asset(folder, file, spec))
+    for scene in (pair.hs, pair.ms):
+        if scene.is_stac:
+            item.add_link(_source_link(folder, scene.href, scene.id))
+    if provenance.method.href is not None:
+        item.add_link(_source_link(folder, provenance.method.href, provenance.method.name))
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    document["links"] += [
+        {"rel": "collection", "href": "../collection.json", "type": "application/json"},
+        {"rel": "parent", "href": "../collection.json", "type": "application/json"},
+        {"rel": "root", "href": "../catalog.json", "type": "application/json"},
+    ]
+    return document
+
+
+def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
+    """The grid's outline in WGS 84, GeoJSON and bounding box, with 20 steps a side: straight lines bend on the way."""
+    rows, columns = spec.grid.fine_shape
+    a, b, c, d, e, f = spec.grid.fine_transform
+    steps = np.linspace(0.0, 1.0, _EDGE_POINTS)[:-1]
+    zero, one = np.zeros_like(steps), np.ones_like(steps)
+    # west edge downwards, south eastwards, east upwards, north westwards: counter-clockwise on a north-up grid
+    u = np.concatenate([zero, steps, one, 1 - steps]) * columns
+    v = np.concatenate([steps, one, 1 - steps, zero]) * rows
+    longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", a * u + b * v + c, d * u + e * v + f)
+    ring = [[round(x, 7), round(y, 7)] for x, y in zip(longitude, latitude, strict=True)]
+    xs, ys = [point[0] for point in ring], [point[1] for point in ring]
+    if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0:  # noqa: PLR2004 -- half the globe
+        raise DataError(
+            f"the outline of {spec.item_id} crosses the antimeridian or leaves the CRS",
+            "one polygon of longitudes cannot describe it",
+            "crop the pair on one side of 180 degrees",
+        )
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, [min(xs), min(ys), max(xs), max(ys)]
+
+
+def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, finished: datetime) -> dict[str, Any]:
+    grid = spec.grid
+    rows, columns = grid.fine_shape
+    a, b, c, d, e, f = grid.fine_transform
+    times = sorted(time for time in (pair.hs.acquired, pair.ms.acquired) if time is not None)
+    properties: dict[str, Any] = {
+        "gsd": grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio,
+        "created": pystac.utils.datetime_to_str(finished),
+        "processing:lineage": f"{pair.hs.id} fused with {pair.ms.id} by {provenance.method.name}",
+        "processing:software": dict(provenance.software),
+        "processing:version": __version__,
+        "processing:datetime": pystac.utils.datetime_to_str(finished),
+        **_projection(grid.crs_wkt),
+        "proj:shape": [rows, columns],
+        "proj:transform": [a, b, c, d, e, f],
+        "proj:bbox": [min(c, c + a * columns), min(f, f + e * rows), max(c, c + a * columns), max(f, f + e * rows)],
+        "scenefuse:method": provenance.method.name,
+        "scenefuse:identity": provenance.identity,
+        "scenefuse:ratio": grid.ratio,
+        "scenefuse:hs_gsd_m": grid.hs_gsd_m,
+        "scenefuse:ms_gsd_m": grid.ms_gsd_m,
+        "scenefuse:grid": grid.case,
+        "scenefuse:precision": provenance.plan.precision,
+    }
+    if len(times) == 2:  # noqa: PLR2004 -- one of each image
+        properties["start_datetime"], properties["end_datetime"] = map(pystac.utils.datetime_to_str, times)
+    if not times:
+        properties["scenefuse:datetime_from"] = "processing"
+    elif pair.hs.acquired is None:
+        properties["scenefuse:datetime_from"] = "msi"
+    if pair.gap_hours is not None:
+        properties["scenefuse:gap_hours"] = pair.gap_hours
+    return properties
+
+
+def _projection(crs_wkt: str) -> dict[str, Any]:
+    crs = CRS.from_wkt(crs_wkt)
+    authority = crs.to_authority(min_confidence=100)
+    if authority:
+        return {"proj:code": ":".join(authority)}
+    return {"proj:code": None, "proj:projjson": crs.to_json_dict()}
+
+
+def _bands(spec: ProductSpec) -> list[dict[str, Any]]:
+    return [{"name": band.name, **_wavelength(band)} for band in spec.bands]
+
+
+def _wavelength(band: Band) -> dict[str, Any]:
+    """Wavelength and width in micrometres, where known."""
+    fields = {"eo:center_wavelength": band.wavelength_nm, "eo:full_width_half_max": band.fwhm_nm}
+    return {name: round(value / 1000.0, 7) for name, value in fields.items() if value is not None}
+
+
+def _encoding(spec: ProductSpec) -> dict[str, Any]:
+    return {
+        "data_type": "int16",
+        "nodata": spec.nodata,
+        "unit": "1",
+        "raster:scale": spec.scale,
+        "raster:offset": 0.0,
+        "raster:sampling": "area",
+        "bands": _bands(spec),
+    }
+
+
+def _zarr_asset(spec: ProductSpec) -> Asset:
+    return Asset(
+        href=f"./{STORE}",
+        title="Reflectance (Zarr v3)",
+        media_type="application/vnd.zarr; version=3",
+        roles=["data", "reflectance"],
+        extra_fields=_encoding(spec),
+    )
+
+
+def _file_asset(folder: Path, file: _File, spec: ProductSpec) -> Asset:
+    path = folder / file.name
+    fields: dict[str, Any] = {"file:checksum": f"1220{sha256_of(path)}", "file:size": path.stat().st_size}
+    if file.key == "cog":
+        fields |= _encoding(spec)
+    if file.key == "quality":
+        fields |= {"data_type": "uint8", "raster:sampling": "area"}
+    return Asset(
+        href=f"./{file.name}", title=file.title, media_type=file.media_type, roles=list(file.roles), extra_fields=fields
+    )
+
+
+def _source_link(folder: Path, href: str, title: str) -> Link:
+    """derived_from: a URL without its query, or the path from the product's folder to the file."""
+    local = href.removeprefix("file://")
+    target = public_href(href) if "://" in local else Path(os.path.relpath(local, folder)).as_posix()
+    return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Versions of installed packages by name, scenefuse's own first: what provenance calls software."""
+    return {"scenefuse": __version__, **{name: version(name) for name in names}}
+
+
+def read_item(folder: Path) -> dict[str, Any]:
+    """The item document of the product in folder."""
+    document: dict[str, Any] = json.loads((folder / f"{folder.name}.json").read_bytes())
+    return document

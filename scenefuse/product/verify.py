@@ -1,0 +1,212 @@
+"""Whether a product is what its checksums, its item and its provenance say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+
+from scenefuse.errors import DataError, MismatchError
+from scenefuse.product.durable import PART, sha256_of
+from scenefuse.product.layout import belongs
+from scenefuse.product.manifest import MANIFEST, read_manifest, store_keys
+from scenefuse.product.provenance import Provenance, read_provenance
+from scenefuse.product.schemas import schema_errors
+from scenefuse.product.spec import STORE
+from scenefuse.product.stac_item import read_item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Mismatch:
+    """One thing that is not as it should be."""
+
+    kind: str
+    """`missing`, `foreign`, `size`, `checksum`, `undecodable`, `schema`, `item`, `provenance` or `manifest`."""
+    name: str
+    """The file, relative to the product's folder."""
+    message: str
+    """What was expected and what was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What verify found."""
+
+    product: str
+    """Name of the product's folder."""
+    files: int
+    """Files whose digest was computed."""
+    mismatches: tuple[Mismatch, ...]
+    """Everything that is wrong, sorted; empty for a good product."""
+    unchecked: tuple[str, ...] = field(default=())
+    """What could not be checked and why; not a mismatch."""
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.mismatches
+
+    def raise_if_bad(self) -> None:
+        """Nothing for a good product, else a MismatchError that names the first mismatches."""
+        if self.mismatches:
+            listed = "; ".join(f"{m.kind} {m.name}" for m in self.mismatches[:5])
+            raise MismatchError(
+                f"{self.product} has {len(self.mismatches)} mismatches ({listed})",
+                "it is not the product that was committed",
+                "fetch it again from its source, or fuse the pair again",
+            )
+
+
+def verify(folder: Path, *, state_sha256: Callable[[Path], str] | None = None) -> VerifyReport:
+    """Every mismatch of the product in folder; reads every byte, needs no network.
+
+    state_sha256 gives SceneState.sha256 of `state.safetensors`; without it that comparison is listed as unchecked.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "there is no product to verify", "give the product's folder")
+    folder = folder.resolve()
+    found: list[Mismatch] = []
+    unchecked: list[str] = []
+    files = _check_item(folder, found, unchecked)
+    files += _check_store(folder, found)
+    found += _foreign(folder)
+    _check_provenance(folder, found, unchecked, state_sha256)
+    return VerifyReport(
+        product=folder.name, files=files, mismatches=tuple(sorted(set(found))), unchecked=tuple(sorted(unchecked))
+    )
+
+
+def _check_item(folder: Path, found: list[Mismatch], unchecked: list[str]) -> int:
+    """Number of asset files whose digest was computed; schemas and assets' sizes and digests are checked."""
+    name = f"{folder.name}.json"
+    try:
+        item = read_item(folder)
+        errors, missing_schemas = schema_errors(item)
+        assets = dict(item["assets"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found.append(Mismatch(kind="item", name=name, message=f"cannot be read: {error!r}"))
+        return 0
+    found += [Mismatch(kind="schema", name=name, message=error) for error in errors]
+    unchecked += [f"schema {url}: not carried" for url in missing_schemas]
+    if item.get("id") != folder.name:
+        found.append(Mismatch(kind="item", name=name, message=f"has the id {item.get('id')!r}"))
+    checked = [_check_asset(folder, asset, found) for asset in assets.values() if isinstance(asset, dict)]
+    return sum(checked)
+
+
+def _check_asset(folder: Path, asset: dict[str, Any], found: list[Mismatch]) -> bool:
+    """True when the digest of the asset's file was computed."""
+    name = Path(str(asset.get("href"))).name
+    path, expected = folder / name, asset.get("file:checksum")
+    if not path.exists():
+        found.append(Mismatch(kind="missing", name=name, message="the item has it as an asset"))
+        return False
+    if expected is None:
+        return False
+    if path.stat().st_size != asset.get("file:size"):
+        message = f"{path.stat().st_size} bytes, not {asset.get('file:size')}"
+        found.append(Mismatch(kind="size", name=name, message=message))
+    digest = f"1220{sha256_of(path)}"
+    if digest != expected:
+        found.append(Mismatch(kind="checksum", name=name, message=f"{digest}, not {expected}"))
+    return True
+
+
+def _check_store(folder: Path, found: list[Mismatch]) -> int:
+    """Number of store files whose digest was computed; missing, foreign and undecodable ones are found too."""
+    store = folder / STORE
+    try:
+        lines = read_manifest(folder)
+    except MismatchError as error:
+        found.append(Mismatch(kind="manifest", name=MANIFEST, message=error.value))
+        return 0
+    present = set(store_keys(store))
+    files = 0
+    for line in lines:
+        name = f"{STORE}/{line.key}"
+        if line.key not in present:
+            found.append(Mismatch(kind="missing", name=name, message="the manifest lists it"))
+            continue
+        path = store / line.key
+        files += 1
+        if path.stat().st_size != line.size_bytes:
+            message = f"{path.stat().st_size} bytes, not {line.size_bytes}"
+            found.append(Mismatch(kind="size", name=name, message=message))
+        elif (digest := sha256_of(path)) != line.sha256:
+            found.append(Mismatch(kind="checksum", name=name, message=f"{digest}, not {line.sha256}"))
+    foreign = present - {line.key for line in lines}
+    found += [
+        Mismatch(kind="foreign", name=f"{STORE}/{key}", message="the manifest does not list it") for key in foreign
+    ]
+    found += _undecodable(store)
+    return files
+
+
+def _undecodable(store: Path) -> Iterator[Mismatch]:
+    """Shards that zarr cannot decode, read one at a time."""
+    try:
+        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
+        arrays = [
+            (path, cast("zarr.Array[Any]", member))
+            for path, member in group.members(max_depth=None)
+            if isinstance(member, zarr.Array) and member.shards is not None
+        ]
+    except Exception as error:  # noqa: BLE001 -- damaged metadata fails in zarr in as many ways as there are fields
+        yield Mismatch(kind="undecodable", name=STORE, message=repr(error))
+        return
+    for path, array in sorted(arrays, key=lambda entry: entry[0]):
+        counts = [-(-size // side) for size, side in zip(array.shape, array.shards or (), strict=True)]
+        for place in np.ndindex(*counts):
+            slices = tuple(slice(i * side, (i + 1) * side) for i, side in zip(place, array.shards or (), strict=True))
+            name = f"{STORE}/{path}/c/{'/'.join(map(str, place))}"
+            try:
+                array[slices]
+            except Exception as error:  # noqa: BLE001 -- each codec has errors of its own for damaged bytes
+                yield Mismatch(kind="undecodable", name=name, message=repr(error))
+
+
+def _foreign(folder: Path) -> Iterator[Mismatch]:
+    for path in folder.iterdir():
+        if path.name.endswith(PART) or not belongs(path.name, folder.name):
+            yield Mismatch(kind="foreign", name=path.name, message="a product does not have it")
+
+
+def _check_provenance(
+    folder: Path, found: list[Mismatch], unchecked: list[str], state_sha256: Callable[[Path], str] | None
+) -> None:
+    try:
+        provenance = read_provenance(folder)
+    except MismatchError as error:
+        found.append(Mismatch(kind="provenance", name="provenance.json", message=error.value))
+        return
+    manifest, state = folder / MANIFEST, folder / "state.safetensors"
+    pairs = [("item id", provenance.item_id, folder.name), *_item_identity(folder, provenance)]
+    if manifest.is_file():
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        pairs.append(("digest of the manifest", provenance.manifest_sha256, digest))
+    if state.is_file() and state_sha256 is not None:
+        try:
+            pairs.append(("digest of the scene state", provenance.state_sha256, state_sha256(state)))
+        except DataError as error:
+            found.append(Mismatch(kind="provenance", name=state.name, message=error.value))
+    else:
+        unchecked.append("state.safetensors against the provenance: no such file, or no reader given")
+    found += [
+        Mismatch(kind="provenance", name="provenance.json", message=f"{what} is {said!r}, but there is {there!r}")
+        for what, said, there in pairs
+        if said != there
+    ]
+
+
+def _item_identity(folder: Path, provenance: Provenance) -> Iterator[tuple[str, str, Any]]:
+    """The identity in the provenance and in the item, when the item can be read."""
+    try:
+        properties = read_item(folder)["properties"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    yield "identity", provenance.identity, properties.get("scenefuse:identity")
