@@ -6,6 +6,7 @@ import errno
 import heapq
 import json
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -77,6 +78,8 @@ class Failure:
     """Attempts that were made."""
     facts: dict[str, Any]
     """The task's own facts."""
+    trace: str = ""
+    """Traceback of a bug."""
 
     def to_json(self) -> str:
         """The record as one line of JSON."""
@@ -163,6 +166,7 @@ class _Crew:
 
     def _judge(self, work: Work, outcome: Outcome, error: BaseException) -> tuple[Work, Failure] | None:
         kind = kind_of(error)
+        cause = str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}"
         if kind == "worker" and not outcome.began and self._bystander[work.name] < _BYSTANDER_LIMIT:
             self._bystander[work.name] += 1
             self.start(work)
@@ -173,13 +177,14 @@ class _Crew:
         if smaller is None and not self.patience.allows(kind, earlier):
             return work, Failure(
                 kind=kind,
-                cause=str(error) or repr(error),
+                cause=cause,
+                trace="".join(traceback.format_exception(error)) if kind == "bug" else "",
                 retryable=kind in ("transient", "worker", "time"),
                 attempts=self._attempts[work.name],
                 facts=work.facts,
             )
         self.observer.notify(
-            Event(kind="retry", facts={**work.facts, "type": kind, "cause": str(error), "attempt": earlier + 1})
+            Event(kind="retry", facts={**work.facts, "type": kind, "cause": cause, "attempt": earlier + 1})
         )
         if smaller is not None:
             self.start(replace(work, argument=smaller))

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from scenefuse.engine.loop import QUEUE_WINDOWS
 from scenefuse.engine.precision import Device, Precision, choose_precision
@@ -175,24 +175,24 @@ def _chosen(
             fitting = next((p for p in _shrinking(plan_with, core - step, least, step) if _fits(p, request)), None)
             _refuse(plan, request, fitting)
         if core != request.core_px:
-            plan = replace(plan, notes=(f"core {request.core_px} px rounded to {core} px, a multiple of {step}",))
+            return replace(plan, notes=(f"core {request.core_px} px rounded to {core} px, a multiple of {step}",))
         return plan
     # A scene smaller than the target is one core: a larger one would only compute its mirror image.
     core = max(least, min(round_core_px(TARGET_CORE_PX, lattice), scene))
-    for plan in _shrinking(plan_with, core, least, step):
-        if _fits(plan, request):
-            if plan.tiling.core_px < core:
-                note = f"core {plan.tiling.core_px} px instead of {core} px, to fit the memory of a worker"
-                plan = replace(plan, notes=(note,))
-            return plan
-    return _refuse(plan_with(least), request, None)
+    fitting = next((plan for plan in _shrinking(plan_with, core, least, step) if _fits(plan, request)), None)
+    if fitting is None:
+        _refuse(plan_with(least), request, None)
+    if fitting.tiling.core_px < core:
+        note = f"core {fitting.tiling.core_px} px instead of {core} px, to fit the memory of a worker"
+        return replace(fitting, notes=(note,))
+    return fitting
 
 
 def _shrinking(plan_with: Callable[[int], RunPlan], core: int, least: int, step: int) -> Iterator[RunPlan]:
     return (plan_with(size) for size in range(core, least - 1, -step))
 
 
-def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> RunPlan:
+def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoReturn:
     side = plan.tiling.window_px
     on_device = plan.device_bytes > (request.device_memory_bytes or plan.device_bytes)
     need, have, where = (

@@ -20,8 +20,8 @@ def mask_core(
     finite = np.ones(fused.shape[1:], dtype=np.bool_)
     for band in fused:
         finite &= np.isfinite(band)
-    nodata = (quality & QualityFlag.NODATA) != 0
-    quality[~finite & ~nodata] |= QualityFlag.NOT_FINITE
+    nodata = (quality & np.uint8(QualityFlag.NODATA)) != 0
+    quality[~finite & ~nodata] |= np.uint8(QualityFlag.NOT_FINITE)
     fused[:, nodata | ~finite] = np.nan
     return quality
 
@@ -32,14 +32,14 @@ def _scene_flags(
     core_valid = valid[tile.core.within(tile.read)]
     quality = np.where(core_valid, 0, QualityFlag.NODATA).astype(np.uint8)
     around = ~valid[tile.core.grow(near_px).within(tile.read)]
-    quality[_dilated(around, near_px) & core_valid] |= QualityFlag.NEAR_NODATA
+    quality[_dilated(around, near_px) & core_valid] |= np.uint8(QualityFlag.NEAR_NODATA)
     near_row, near_column = (
         _near_ends(np.arange(start, stop), size, near_px)
         for start, stop, size in zip(
             (tile.core.y0, tile.core.x0), (tile.core.y1, tile.core.x1), fine_shape, strict=True
         )
     )
-    quality[near_row[:, None] | near_column[None, :]] |= QualityFlag.NEAR_EDGE
+    quality[near_row[:, None] | near_column[None, :]] |= np.uint8(QualityFlag.NEAR_EDGE)
     return quality
 
 

@@ -132,7 +132,7 @@ class DaskLane:
         self._client = client
         self._resources = resources
         self._topic = f"scenefuse-{socket.gethostname()}-{os.getpid()}-{next(_lane_numbers)}"
-        self._calls: dict[str, tuple[Call, Future]] = {}
+        self._calls: dict[str, tuple[Call, Future[Any]]] = {}
         self._began: dict[str, tuple[float, str]] = {}
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._lonely_since: float | None = None
@@ -141,7 +141,7 @@ class DaskLane:
     @property
     def width(self) -> int:
         """Threads of all workers at this moment, at least one."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values())))
 
     def submit(self, call: Call) -> None:
         """Send a call to the scheduler."""
@@ -242,13 +242,13 @@ class DaskLane:
         self._lonely_since = self._lonely_since or time.monotonic()
         if time.monotonic() - self._lonely_since > NO_WORKERS_LIMIT_S:
             raise ResourceError(
-                f"The scheduler at {self._client.scheduler.address} has had no worker for {NO_WORKERS_LIMIT_S:.0f} s",
+                f"No worker at the Dask scheduler for {NO_WORKERS_LIMIT_S:.0f} s",
                 "no task can run",
                 "Start workers (dask worker ADDRESS --nthreads 1), then run again: what is finished is kept",
             )
 
 
-class _StateKeeper(WorkerPlugin):  # type: ignore[misc]
+class _StateKeeper(WorkerPlugin):
     """Keeps a scene state in every worker; the scheduler hands it to workers that come later, too."""
 
     def __init__(self, *, name: str, state: SceneState) -> None:

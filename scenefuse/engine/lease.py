@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -40,7 +41,7 @@ class Owner:
         if self.machine != _machine():
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
+            return bool(abs(psutil.Process(self.pid).create_time() - self.started) > 1)
         except psutil.NoSuchProcess:
             return True
 
@@ -93,7 +94,7 @@ class Lease:
             if self._is_mine(self._read()):
                 self._path.unlink()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,5 +138,5 @@ def _machine() -> str:
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return "|".join(parts)

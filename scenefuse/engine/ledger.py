@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from scenefuse.engine.group import TileReceipts
+from scenefuse.engine.lease import Lease
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.errors import DataError, UsageError
 
@@ -20,9 +21,13 @@ _FORMAT = 1
 class Ledger:
     """Finished tiles of one plan. A torn last line, as a killed writer leaves it, is dropped."""
 
-    def __init__(self, path: Path, plan_sha256: str) -> None:
-        """Open the ledger at path, or begin it; one of another plan is refused."""
+    def __init__(self, path: Path, plan_sha256: str, *, lease: Lease | None = None) -> None:
+        """Open the ledger at path, or begin it; one of another plan is refused.
+
+        A lease is checked before each record: a run that lost its folder writes nothing more.
+        """
         self.path = path
+        self._lease = lease
         self._entries: dict[tuple[int, int], TileReceipts] = {}
         size = self._load(plan_sha256) if path.exists() else 0
         self._file = path.open("ab")
@@ -42,6 +47,8 @@ class Ledger:
 
     def record(self, tiles: Sequence[TileReceipts]) -> None:
         """Add finished tiles; on return they are on the disk."""
+        if self._lease is not None:
+            self._lease.check()
         self._append([asdict(tile) for tile in tiles])
         self._entries.update({(tile.iy, tile.ix): tile for tile in tiles})
 
@@ -49,7 +56,7 @@ class Ledger:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

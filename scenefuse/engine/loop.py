@@ -53,83 +53,82 @@ class Steps(Generic[Job, Read, Fused, Written]):
     """What came of storing one result."""
 
 
-class _Clock:
-    """Seconds by name, each name from one thread; and the first error of them all."""
+def run_loop(
+    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], *, batch: int
+) -> tuple[list[Written], LoopSeconds]:
+    """What came of writing each job, in the order of jobs, and where the time went."""
+    loop = _Loop(jobs, steps, batch)
+    threads = [
+        Thread(target=loop.guarded, args=(loop.read_all,), name="scenefuse-read"),
+        Thread(target=loop.guarded, args=(loop.write_all,), name="scenefuse-write"),
+    ]
+    start = perf_counter()
+    for thread in threads:
+        thread.start()
+    try:
+        loop.guarded(loop.fuse_all)
+        device_seconds = perf_counter() - start
+    finally:
+        for thread in threads:
+            thread.join()
+    if loop.error is not None:
+        raise loop.error
+    return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, device_seconds - loop.seconds["compute"]))
 
-    def __init__(self) -> None:
+
+class _Loop(Generic[Job, Read, Fused, Written]):
+    """The three threads' bodies, the channels between them, and the first error of them all."""
+
+    def __init__(self, jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], batch: int) -> None:
+        self.written: list[Written] = []
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self.error: BaseException | None = None
-        self._lock = Lock()
+        self._jobs = jobs
+        self._steps = steps
+        self._batch = batch
+        self._windows: Channel[tuple[Job, Read]] = Channel(QUEUE_WINDOWS)
+        self._cores: Channel[tuple[Job, Fused]] = Channel(QUEUE_WINDOWS)
+        self._failing = Lock()
+
+    def guarded(self, body: Callable[[], None]) -> None:
+        """Run one body; its error becomes the loop's, if it is the first, and ends the other bodies."""
+        try:
+            body()
+        except ChannelClosedError:
+            return
+        except BaseException as error:  # noqa: BLE001 - raised again by run_loop, when the threads have ended
+            with self._failing:
+                self.error = self.error or error
+            self._windows.cancel()
+            self._cores.cancel()
+
+    def read_all(self) -> None:
+        for job in self._jobs:
+            with self._timed("read"):
+                window = self._steps.read(job)
+            self._windows.put((job, window))
+        self._windows.finish()
+
+    def fuse_all(self) -> None:
+        for members in batched(self._windows, self._batch):
+            with self._timed("compute"):
+                results = self._steps.fuse([window for _, window in members])
+            for (job, _), fused in zip(members, results, strict=True):
+                self._cores.put((job, fused))
+        self._cores.finish()
+
+    def write_all(self) -> None:
+        for job, fused in self._cores:
+            with self._timed("write"):
+                self.written.append(self._steps.write(job, fused))
 
     @contextmanager
-    def running(self, name: str) -> Iterator[None]:
+    def _timed(self, name: str) -> Iterator[None]:
         start = perf_counter()
         try:
             yield
         finally:
             self.seconds[name] += perf_counter() - start
-
-    def fail(self, error: BaseException) -> None:
-        with self._lock:
-            self.error = self.error or error
-
-
-def run_loop(
-    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], *, batch: int
-) -> tuple[list[Written], LoopSeconds]:
-    """What came of writing each job, in the order of jobs, and where the time went."""
-    clock = _Clock()
-    windows: Channel[tuple[Job, Read]] = Channel(QUEUE_WINDOWS)
-    cores: Channel[tuple[Job, Fused]] = Channel(QUEUE_WINDOWS)
-    written: list[Written] = []
-
-    def stop(error: BaseException) -> None:
-        clock.fail(error)
-        windows.cancel()
-        cores.cancel()
-
-    def read_all() -> None:
-        try:
-            for job in jobs:
-                with clock.running("read"):
-                    window = steps.read(job)
-                windows.put((job, window))
-            windows.finish()
-        except ChannelClosedError:
-            return
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            stop(error)
-
-    def write_all() -> None:
-        try:
-            for job, fused in cores:
-                with clock.running("write"):
-                    written.append(steps.write(job, fused))
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            stop(error)
-
-    threads = [Thread(target=read_all, name="scenefuse-read"), Thread(target=write_all, name="scenefuse-write")]
-    start = perf_counter()
-    for thread in threads:
-        thread.start()
-    try:
-        for members in batched(windows, batch):
-            with clock.running("compute"):
-                results = steps.fuse([window for _, window in members])
-            for (job, _), fused in zip(members, results, strict=True):
-                cores.put((job, fused))
-        cores.finish()
-    except ChannelClosedError:
-        pass
-    except BaseException as error:  # noqa: BLE001 - raised again below, when both threads have ended
-        stop(error)
-    finally:
-        device_seconds = perf_counter() - start
-        for thread in threads:
-            thread.join()
-    if clock.error is not None:
-        raise clock.error
-    return written, LoopSeconds(**clock.seconds, wait=max(0.0, device_seconds - clock.seconds["compute"]))
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
@@ -42,7 +42,7 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], *, card: M
             f"{card.name} keeps its quality in {', '.join(card.precisions)} only",
             f"Use --precision {card.precisions[0]}",
         )
-    return cast("Precision", wanted)
+    return wanted
 
 
 @contextmanager

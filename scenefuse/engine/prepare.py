@@ -34,13 +34,15 @@ Measurement = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareOptions:
-    """How preparation runs."""
+class Preparation:
+    """What is to be found out about a scene."""
 
+    stages: tuple[Stage, ...] = ()
+    """Stages of observation, small and picklable; they come before the model's."""
+    model: ModelHandle | None = None
+    """The method, whose own stages are taken from it in each worker and never sent."""
     sampling: Sampling = field(default_factory=Sampling)
     """Patches of the stages that measure a sample."""
-    patience: Patience = field(default_factory=Patience)
-    """How often a task is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +67,29 @@ class MeasureTask:
 
 def prepare(
     source: Source,
-    stages: Sequence[Stage] = (),
+    preparation: Preparation,
     *,
-    model: ModelHandle | None = None,
     lane: Lane | None = None,
     observer: Observer | None = None,
-    options: PrepareOptions | None = None,
+    patience: Patience | None = None,
 ) -> SceneState:
-    """The frozen state of a scene: the fill spectra, then what `stages` find, then what the model's own find.
+    """The frozen state of a scene: the fill spectra, then what the given stages find, then the model's own.
 
-    stages: observation stages, small and picklable; the model's are taken from it in each worker.
     Without a lane all runs in this process. A scene without any pixel that both images cover is refused.
     """
     lane = lane or InProcessLane()
     observer = observer or NullObserver()
-    options = options or PrepareOptions()
+    patience = patience or Patience()
     state = SceneState(facts={"ratio": source.grid.ratio})
-    plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *stages)]
-    if model is not None:
-        plan += [(stage, index) for index, stage in enumerate(resident_model(model).stages())]
+    plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *preparation.stages)]
+    if preparation.model is not None:
+        plan += [(stage, index) for index, stage in enumerate(resident_model(preparation.model).stages())]
     for stage, index in plan:
         began = time.monotonic()
         with lane.sharing(state) as digest:
-            tasks = list(_tasks(source, stage, index, digest, model, options.sampling))
-            total, parts = _measure_all(tasks, stage, lane, observer, options.patience)
+            tasks = list(_tasks(source, preparation, stage, index, digest))
+            works = _works(tasks, stage)
+            total, parts = _total(works, stage, work_off(works, lane, patience=patience, observer=observer))
         state = stage.conclude(total, state)
         seconds = time.monotonic() - began
         observer.notify(Event(kind="stage", facts={"stage": stage.name, "parts": parts, "seconds": seconds}))
@@ -109,9 +110,9 @@ def measure(task: MeasureTask) -> list[Measurement]:
 
 
 def _tasks(
-    source: Source, stage: Stage, index: int | None, digest: str, model: ModelHandle | None, sampling: Sampling
+    source: Source, preparation: Preparation, stage: Stage, index: int | None, digest: str
 ) -> Iterator[MeasureTask]:
-    ratio = source.grid.ratio
+    ratio, model, sampling = source.grid.ratio, preparation.model, preparation.sampling
     if stage.where == "blocks":
         groups = block_runs(source.grid.coarse_shape)
     else:
@@ -130,11 +131,9 @@ def _tasks(
         )
 
 
-def _measure_all(
-    tasks: Sequence[MeasureTask], stage: Stage, lane: Lane, observer: Observer, patience: Patience
-) -> tuple[Measurement, int]:
+def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
     salt = hashlib.sha256(repr((stage.name, [task.windows for task in tasks])).encode()).hexdigest()[:16]
-    works = [
+    return [
         Work(
             name=f"measure-{salt}-{task.state_sha256[:16]}-{number}",
             function=measure,
@@ -143,8 +142,14 @@ def _measure_all(
         )
         for number, task in enumerate(tasks)
     ]
+
+
+def _total(
+    works: Sequence[Work], stage: Stage, ended: Iterator[tuple[Work, list[Measurement] | Failure]]
+) -> tuple[Measurement, int]:
+    """The sum of all measurements and how many parts of the scene it has."""
     results: dict[str, list[Measurement]] = {}
-    for work, result in work_off(works, lane, patience=patience, observer=observer):
+    for work, result in ended:
         if isinstance(result, Failure):
             raise WorkError(
                 f"Stage {stage.name} failed: {result.cause}",

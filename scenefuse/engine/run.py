@@ -12,7 +12,6 @@ from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.budget import RunPlan
 from scenefuse.engine.group import GroupReport, GroupTask, TileReceipts, fuse_group
 from scenefuse.engine.lanes import Lane
-from scenefuse.engine.lease import Lease
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.protocols import Event, Observer, Sink, Source
 from scenefuse.engine.resident import ModelHandle
@@ -102,12 +101,11 @@ def fuse_scene(
     lane: Lane,
     ledger: Ledger,
     observer: Observer,
-    lease: Lease | None = None,
     patience: Patience | None = None,
 ) -> RunReport:
     """Fuse every tile that the ledger does not already prove; raises IncompleteRunError when groups failed.
 
-    The ledger is this job's (`Ledger(path, job.sha256)`); a lease is checked before each of its lines.
+    The ledger is this job's (`Ledger(path, job.sha256, lease=...)`).
     """
     began = time.monotonic()
     patience = patience or Patience(time_limit_s=job.plan.time_limit_s)
@@ -119,13 +117,12 @@ def fuse_scene(
     observer.notify(Event(kind="plan", facts={**job.plan.facts(), "skipped": skipped, "waiting_groups": len(waiting)}))
     tally = _Tally(observer=observer, tiles=job.plan.tiles, done=skipped)
     with lane.sharing(job.state) as digest:
-        works = (_work(job, digest, number, group) for number, group in waiting)
+        names = f"fuse-{job.sha256[:24]}"
+        works = [_work(job, digest, f"{names}-{number}", group) for number, group in waiting]
         for work, result in work_off(works, lane, patience=patience, observer=observer):
             if isinstance(result, Failure):
                 tally.fail(result)
                 continue
-            if lease is not None:
-                lease.check()
             ledger.record(result.tiles)
             finished |= {(tile.iy, tile.ix): tile for tile in result.tiles}
             tally.add(work, result)
@@ -159,7 +156,7 @@ def _place(tile: Tile) -> tuple[int, int]:
     return tile.iy, tile.ix
 
 
-def _work(job: FusionJob, state_sha256: str, number: int, tiles: Sequence[Tile]) -> Work:
+def _work(job: FusionJob, state_sha256: str, name: str, tiles: Sequence[Tile]) -> Work:
     task = GroupTask(
         tiles=tuple(tiles),
         source=job.source,
@@ -170,11 +167,11 @@ def _work(job: FusionJob, state_sha256: str, number: int, tiles: Sequence[Tile])
         batch=job.plan.batch,
     )
     return Work(
-        name=f"fuse-{job.sha256[:24]}-{number}",
+        name=name,
         function=fuse_group,
         argument=task,
         shrink=_smaller,
-        facts={"group": number, "tiles": [list(_place(tile)) for tile in tiles]},
+        facts={"group": int(name.rpartition("-")[2]), "tiles": [list(_place(tile)) for tile in tiles]},
     )
 
 

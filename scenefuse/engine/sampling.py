@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scenefuse.grid.window import Window
@@ -58,30 +57,25 @@ def patch_candidates(
     """
     step = lattice_px // ratio
     side = max(1, round(sampling.patch_px / lattice_px)) * step
-    room = tuple(max(1, (size - side) // step + 1) for size in coarse_shape)
-    counts = _strata(room, sampling.patches)
+    room_y, room_x = (max(1, (size - side) // step + 1) for size in coarse_shape)
+    count_y = min(room_y, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
+    count_x = min(room_x, max(1, sampling.patches // count_y))
+    strata = [(rows, columns) for rows in _even(room_y, count_y) for columns in _even(room_x, count_x)]
     return tuple(
-        tuple(dict.fromkeys(_places((iy, ix), room, counts, side, step, sampling.candidates)))
-        for iy in range(counts[0])
-        for ix in range(counts[1])
+        tuple(dict.fromkeys(_place(number, attempt, stratum, side, step) for attempt in range(sampling.candidates)))
+        for number, stratum in enumerate(strata)
     )
 
 
-def _strata(room: tuple[int, ...], patches: int) -> tuple[int, int]:
-    rows = math.sqrt(patches * room[0] / room[1])
-    count_y = min(room[0], max(1, round(rows)))
-    return count_y, min(room[1], max(1, patches // count_y))
+def _even(size: int, count: int) -> list[range]:
+    """[0, size) in count ranges as even as can be."""
+    return [range(i * size // count, (i + 1) * size // count) for i in range(count)]
 
 
-def _places(
-    stratum: tuple[int, int], room: tuple[int, ...], counts: tuple[int, int], side: int, step: int, candidates: int
-) -> Iterator[Window]:
-    for attempt in range(candidates):
-        digest = hashlib.sha256(f"patch {stratum[0]} {stratum[1]} {attempt}".encode()).digest()
-        origin = []
-        for axis in (0, 1):
-            first = stratum[axis] * room[axis] // counts[axis]
-            width = (stratum[axis] + 1) * room[axis] // counts[axis] - first
-            offset = int.from_bytes(digest[8 * axis : 8 * axis + 8]) % width
-            origin.append((first + offset) * step)
-        yield Window(y0=origin[0], y1=origin[0] + side, x0=origin[1], x1=origin[1] + side)
+def _place(number: int, attempt: int, stratum: tuple[range, range], side: int, step: int) -> Window:
+    digest = hashlib.sha256(f"patch {number} {attempt}".encode()).digest()
+    y0, x0 = (
+        places[int.from_bytes(digest[8 * axis : 8 * axis + 8]) % len(places)] * step
+        for axis, places in enumerate(stratum)
+    )
+    return Window(y0=y0, y1=y0 + side, x0=x0, x1=x0 + side)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save
 from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save
 
 from scenefuse.errors import DataError
 from scenefuse.models.state import SceneState
