@@ -1,0 +1,196 @@
+"""Working tasks off: a window of calls in flight, and a second attempt where one makes sense."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import json
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from distributed import KilledWorker
+
+from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
+from scenefuse.engine.protocols import Event, Observer
+from scenefuse.errors import SceneFuseError
+
+Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
+
+_WINDOW_PER_WORKER = 2
+_LONGEST_WAIT_S = 5.0
+_BYSTANDER_LIMIT = 8
+"""Deaths of a worker with the task waiting on it that are forgiven; more, and the task is the suspect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A task that may take several attempts."""
+
+    name: str
+    """Its key without the attempt: a hash of nouns."""
+    function: Callable[[Any], Any]
+    """A module-level function."""
+    argument: Any
+    """Its argument; picklable."""
+    shrink: Callable[[Any], Any | None] | None = None
+    """A smaller argument after a resource failure, or None when there is none."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What records say of it: its group, its tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often a task is tried again, by the kind of its failure."""
+
+    transient: int = 4
+    """More attempts after a network or a store failed, with growing pauses."""
+    worker: int = 3
+    """More attempts after the worker that ran it died."""
+    time: int = 1
+    """More attempts after the time limit."""
+    backoff_s: float = 1.0
+    """Pause before the second attempt after a transient failure; four times longer each time."""
+    time_limit_s: float = 3600.0
+    """Seconds one attempt may run."""
+
+    def allows(self, kind: Kind, earlier: int) -> bool:
+        """True when a task that failed earlier times in this way is tried again."""
+        limits = {"transient": self.transient, "worker": self.worker, "time": self.time}
+        return earlier < limits.get(kind, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a task was given up: one JSON record."""
+
+    kind: Kind
+    """Type of the last failure."""
+    cause: str
+    """Its message."""
+    retryable: bool
+    """True when a later run may succeed with nothing changed."""
+    attempts: int
+    """Attempts that were made."""
+    facts: dict[str, Any]
+    """The task's own facts."""
+    trace: str = ""
+    """Traceback of a bug."""
+
+    def to_json(self) -> str:
+        """The record as one line of JSON."""
+        record = {"type": self.kind, "cause": self.cause, "retryable": self.retryable, "attempts": self.attempts}
+        return json.dumps({**self.facts, **record}, sort_keys=True)
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The type of a failure."""
+    if isinstance(error, SceneFuseError):
+        return "transient" if error.retryable else error.kind  # type: ignore[return-value]
+    if isinstance(error, KilledWorker):
+        return "worker"
+    if isinstance(error, TimeLimitError):
+        return "time"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return "resource"
+    if isinstance(error, (ConnectionError, TimeoutError, CancelledError)):
+        return "transient"
+    return "bug"
+
+
+def work_off(
+    works: Iterable[Work], lane: Lane, *, patience: Patience, observer: Observer
+) -> Iterator[tuple[Work, Any | Failure]]:
+    """Each task with its result or its Failure, as they end; never more than twice the lane's width in flight.
+
+    When the caller stops early, calls in flight are given up.
+    """
+    crew = _Crew(lane=lane, patience=patience, observer=observer)
+    waiting = deque(works)
+    try:
+        while waiting or crew.busy:
+            while waiting and crew.in_flight < _WINDOW_PER_WORKER * lane.width:
+                crew.start(waiting.popleft())
+            ended = crew.step()
+            if ended is not None:
+                yield ended
+    finally:
+        lane.cancel()
+
+
+@dataclass(kw_only=True)
+class _Crew:
+    """The calls in flight, and the pauses before the next attempts."""
+
+    lane: Lane
+    patience: Patience
+    observer: Observer
+    _in_flight: dict[str, Work] = field(default_factory=dict)
+    _paused: list[tuple[float, str, Work]] = field(default_factory=list)
+    _attempts: Counter[str] = field(default_factory=Counter)
+    _failures: Counter[tuple[str, Kind]] = field(default_factory=Counter)
+    _bystander: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight) + len(self._paused)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._in_flight or self._paused)
+
+    def start(self, work: Work) -> None:
+        key = f"{work.name}-{self._attempts[work.name]}"
+        self._attempts[work.name] += 1
+        self._in_flight[key] = work
+        limit = self.patience.time_limit_s
+        self.lane.submit(Call(key=key, function=work.function, argument=work.argument, time_limit_s=limit))
+
+    def step(self) -> tuple[Work, Any | Failure] | None:
+        """Wait for one outcome or one pause to end; what came to its end for good."""
+        now = time.monotonic()
+        while self._paused and self._paused[0][0] <= now:
+            self.start(heapq.heappop(self._paused)[2])
+        pause_s = self._paused[0][0] - now if self._paused else _LONGEST_WAIT_S
+        outcome = self.lane.settle(min(pause_s, _LONGEST_WAIT_S))
+        if outcome is None:
+            return None
+        work = self._in_flight.pop(outcome.key)
+        if outcome.error is None:
+            return work, outcome.result
+        return self._judge(work, outcome, outcome.error)
+
+    def _judge(self, work: Work, outcome: Outcome, error: BaseException) -> tuple[Work, Failure] | None:
+        kind = kind_of(error)
+        cause = str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}"
+        if kind == "worker" and not outcome.began and self._bystander[work.name] < _BYSTANDER_LIMIT:
+            self._bystander[work.name] += 1
+            self.start(work)
+            return None
+        earlier = self._failures[work.name, kind]
+        self._failures[work.name, kind] += 1
+        smaller = work.shrink(work.argument) if kind == "resource" and work.shrink else None
+        if smaller is None and not self.patience.allows(kind, earlier):
+            return work, Failure(
+                kind=kind,
+                cause=cause,
+                trace="".join(traceback.format_exception(error)) if kind == "bug" else "",
+                retryable=kind in ("transient", "worker", "time"),
+                attempts=self._attempts[work.name],
+                facts=work.facts,
+            )
+        self.observer.notify(
+            Event(kind="retry", facts={**work.facts, "type": kind, "cause": cause, "attempt": earlier + 1})
+        )
+        if smaller is not None:
+            self.start(replace(work, argument=smaller))
+        elif kind == "transient":
+            due = time.monotonic() + self.patience.backoff_s * 4**earlier
+            heapq.heappush(self._paused, (due, work.name, work))
+        else:
+            self.start(work)
+        return None

@@ -1,0 +1,280 @@
+"""The plan of a run: how the scene is cut and what that costs, checked before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NoReturn
+
+from scenefuse.engine.loop import QUEUE_WINDOWS
+from scenefuse.engine.precision import Device, Precision, choose_precision
+from scenefuse.engine.protocols import Source
+from scenefuse.errors import ResourceError, UsageError
+from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard
+from scenefuse.tiles.tiling import Tiling, lattice_px, round_core_px, round_halo_px
+
+TARGET_CORE_PX = 512
+"""Side of a core that the planner aims at, fine pixels."""
+
+LEAST_WINDOW_PX = 64
+"""Smaller windows take other paths through the convolution library: 16-px ones differ by 6e-7."""
+
+GROUP_TILES = 8
+"""Tiles of a group, where every worker gets at least one group."""
+
+_GROUP_SECONDS = 60.0
+_PROCESS_BYTES = 640 * 2**20
+"""A worker before its first window: interpreter, torch, GDAL with its cache."""
+_MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
+_BYTES_PER_S = 2e8
+_LEAST_TIME_LIMIT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What the caller asks of the plan; None leaves the choice to the planner."""
+
+    workers: int
+    """Worker processes that will run."""
+    worker_memory_bytes: int
+    """Host memory of each."""
+    device: Device = "cpu"
+    """Where models run."""
+    device_memory_bytes: int | None = None
+    """Memory of each GPU; needed for `cuda`."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers in which models run."""
+    halo: Literal["default", "full"] = "default"
+    """`default`: the card's halo, error at most 1e-6; `full`: its support, bitwise equal to the whole on a CPU."""
+    core_px: int | None = None
+    """Side of a core in fine pixels; rounded to the lattice, which is noted."""
+    batch: int | None = None
+    """Windows per call of the model."""
+    bytes_per_value: int = 2
+    """Size of a stored value: 2 for int16."""
+    free_disk_bytes: int | None = None
+    """Free space where the product goes; None when it cannot be told (an object store)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """How a scene is cut, and what the run needs."""
+
+    tiling: Tiling
+    """Cores and windows."""
+    batch: int
+    """Windows per call of the model."""
+    group_tiles: int
+    """Tiles of a task."""
+    workers: int
+    """Worker processes."""
+    device: Device
+    """Where the model runs."""
+    precision: Precision
+    """Numbers in which it runs."""
+    worker_bytes: int
+    """Peak host memory of a worker, estimated."""
+    device_bytes: int
+    """Peak memory of a GPU, estimated; 0 on a CPU."""
+    read_bytes: int
+    """Bytes of pixels read, both images, halos included, float32."""
+    write_bytes: int
+    """Bytes written before compression: the upper bound of the disk that the array needs."""
+    multiply_adds: float
+    """Arithmetic of the whole run, halos included."""
+    seconds: float
+    """Rough time of the run, from typical rates of a core or a GPU."""
+    time_limit_s: float
+    """Seconds after which a group is taken for hung."""
+    notes: tuple[str, ...] = ()
+    """What the planner changed, for people."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the run."""
+        return len(self.tiling)
+
+    @property
+    def groups(self) -> int:
+        """Tasks of the run."""
+        return -(-self.tiles // self.group_tiles)
+
+    @property
+    def recomputed(self) -> float:
+        """Fine pixels computed per pixel of a core: ((core + 2 halo) / core)^2."""
+        return (self.tiling.window_px / self.tiling.core_px) ** 2
+
+    def facts(self) -> dict[str, Any]:
+        """All numbers of the plan as JSON can hold them."""
+        derived = {"tiles": self.tiles, "groups": self.groups, "recomputed": self.recomputed}
+        return {**asdict(self), **derived, "notes": list(self.notes)}
+
+    def sha256_with(self, identity: str) -> str:
+        """Digest of what makes two runs of one product interchangeable: tiling, batch and numbers; not the workers."""
+        nouns = [identity, asdict(self.tiling), self.batch, self.device, self.precision]
+        return hashlib.sha256(json.dumps(nouns, sort_keys=True).encode()).hexdigest()
+
+
+def plan_run(source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
+    """The plan for a scene; refused with ResourceError when it cannot fit, with what would."""
+    _check_request(request)
+    lattice = lattice_px(
+        model_lattice_px=card.lattice_px, ratio=source.grid.ratio, ms_band_ratio=_ms_band_ratio(source)
+    )
+    precision = choose_precision(request.precision, card=card, device=request.device)
+    reach = card.support_px if request.halo == "full" else card.halo_px
+    # Flags of a core look effective_px around it, so the window has to.
+    halo = round_halo_px(max(reach, card.effective_px), lattice)
+    fine_shape = source.grid.fine_shape
+
+    def plan_with(core_px: int) -> RunPlan:
+        tiling = Tiling(fine_shape=fine_shape, core_px=core_px, halo_px=halo, lattice_px=lattice)
+        return _costed(tiling, source, card, replace(request, precision=precision))
+
+    plan = _chosen(plan_with, request, lattice=lattice, halo_px=halo, fine_shape=fine_shape)
+    need = plan.write_bytes
+    if request.free_disk_bytes is not None and need > request.free_disk_bytes:
+        raise ResourceError(
+            f"The product needs up to {_gib(need)}, {_gib(request.free_disk_bytes)} are free",
+            "the run would stop half-way",
+            "Free some space, or give another --out",
+        )
+    return plan
+
+
+def _check_request(request: PlanRequest) -> None:
+    for name in ("workers", "core_px", "batch"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value}", "it must be at least 1", f"Give a positive {name}")
+    if request.halo not in ("default", "full"):
+        raise UsageError(f"halo {request.halo!r}", "there is no such halo", "Use default or full")
+    if request.device == "cuda" and request.device_memory_bytes is None:
+        raise UsageError("device cuda without its memory", "the batch cannot be planned", "Give device_memory_bytes")
+
+
+def _chosen(
+    plan_with: Callable[[int], RunPlan],
+    request: PlanRequest,
+    *,
+    lattice: int,
+    halo_px: int,
+    fine_shape: tuple[int, int],
+) -> RunPlan:
+    """The plan with the wanted core, or with the largest up to the target that fits."""
+    step = round_core_px(1, lattice)
+    least = -(-max(1, LEAST_WINDOW_PX - 2 * halo_px) // step) * step
+    scene = -(-max(fine_shape) // step) * step
+    if request.core_px is not None:
+        core = max(least, round_core_px(request.core_px, lattice))
+        plan = plan_with(core)
+        if not _fits(plan, request):
+            fitting = next((p for p in _shrinking(plan_with, core - step, least, step) if _fits(p, request)), None)
+            _refuse(plan, request, fitting)
+        if core != request.core_px:
+            return replace(plan, notes=(f"core {request.core_px} px rounded to {core} px, a multiple of {step}",))
+        return plan
+    # A scene smaller than the target is one core: a larger one would only compute its mirror image.
+    core = max(least, min(round_core_px(TARGET_CORE_PX, lattice), scene))
+    fitting = next((plan for plan in _shrinking(plan_with, core, least, step) if _fits(plan, request)), None)
+    if fitting is None:
+        _refuse(plan_with(least), request, None)
+    if fitting.tiling.core_px < core:
+        note = f"core {fitting.tiling.core_px} px instead of {core} px, to fit the memory of a worker"
+        return replace(fitting, notes=(note,))
+    return fitting
+
+
+def _shrinking(plan_with: Callable[[int], RunPlan], core: int, least: int, step: int) -> Iterator[RunPlan]:
+    return (plan_with(size) for size in range(core, least - 1, -step))
+
+
+def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoReturn:
+    side = plan.tiling.window_px
+    on_device = plan.device_bytes > (request.device_memory_bytes or plan.device_bytes)
+    need, have, where = (
+        (plan.device_bytes, request.device_memory_bytes or 0, "the GPU")
+        if on_device
+        else (plan.worker_bytes, request.worker_memory_bytes, "a worker")
+    )
+    cure = f"Use --core-px {fitting.tiling.core_px}" if fitting else "No core is small enough"
+    more = f"a GPU of {_gib(need)}" if on_device else f"--memory-limit {_gib(need)}, perhaps with fewer --workers"
+    raise ResourceError(
+        f"A window of {side} x {side} px needs {_gib(need)}, {where} has {_gib(have)}",
+        "the run would die for want of memory",
+        f"{cure}, or {more}",
+    )
+
+
+def _fits(plan: RunPlan, request: PlanRequest) -> bool:
+    on_device = plan.device_bytes <= (request.device_memory_bytes or 0) or plan.device == "cpu"
+    return plan.worker_bytes <= request.worker_memory_bytes and on_device
+
+
+def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
+    """The plan that this tiling gives.
+
+    A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working
+    memory; and cores in the model's hand, in the queue and in the writer, where it is encoded once more.
+    """
+    hs, ms = len(source.hs_bands), len(source.ms_bands)
+    window_px = tiling.window_px**2
+    coarse_px = (tiling.window_px // source.grid.ratio + 2 * UPSAMPLE_MARGIN) ** 2
+    window_bytes = 4 * (window_px * ms + coarse_px * hs) + window_px
+    stored_bytes = hs * request.bytes_per_value + 1
+    core_px = tiling.core_px**2
+    core_bytes = core_px * (4 * hs + 1)
+    working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
+    batch = request.batch or _default_batch(working_bytes, request)
+    on_device = working_bytes * batch
+    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (1 + QUEUE_WINDOWS + batch) * core_bytes
+    host = _PROCESS_BYTES + held + core_px * stored_bytes * 2 + (0 if request.device == "cuda" else on_device)
+    tiles = len(tiling)
+    multiply_adds = card.multiply_adds_per_pixel * window_px * tiles
+    read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * stored_bytes
+    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + (read_bytes + write_bytes) / _BYTES_PER_S
+    group_tiles = _group_tiles(tiles, seconds / tiles, batch, request.workers)
+    return RunPlan(
+        tiling=tiling,
+        batch=batch,
+        group_tiles=group_tiles,
+        workers=request.workers,
+        device=request.device,
+        precision=request.precision,  # type: ignore[arg-type] # chosen by the caller
+        worker_bytes=host,
+        device_bytes=on_device if request.device == "cuda" else 0,
+        read_bytes=read_bytes,
+        write_bytes=write_bytes,
+        multiply_adds=multiply_adds,
+        seconds=seconds / request.workers,
+        time_limit_s=max(_LEAST_TIME_LIMIT_S, 20 * group_tiles * seconds / tiles),
+    )
+
+
+def _default_batch(working_bytes: int, request: PlanRequest) -> int:
+    """1 on a CPU, where a batch gains nothing; on a GPU what fits half of its memory, at most 8."""
+    if request.device == "cpu":
+        return 1
+    return max(1, min(8, (request.device_memory_bytes or 0) // 2 // working_bytes))
+
+
+def _group_tiles(tiles: int, tile_seconds: float, batch: int, workers: int) -> int:
+    """Tiles of a group: GROUP_TILES, fewer where they last over a minute or some worker would have none."""
+    size = min(GROUP_TILES, max(1, int(_GROUP_SECONDS / tile_seconds)), -(-tiles // workers))
+    return -(-size // batch) * batch
+
+
+def _ms_band_ratio(source: Source) -> int:
+    """Coarsest MSI band's GSD / fine GSD where it is whole and the MSI is not resampled, else 1."""
+    known = [band.gsd_m for band in source.ms_bands if band.gsd_m is not None]
+    if not known or source.grid.ms_resampled:
+        return 1
+    quotient = max(known) / source.grid.ms_gsd_m
+    return round(quotient) if abs(quotient - round(quotient)) < 1e-3 and quotient >= 1 else 1
+
+
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**29 else f"{size_bytes / 2**20:.1f} MiB"

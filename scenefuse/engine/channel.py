@@ -1,0 +1,58 @@
+"""A bounded queue between two threads that either side can end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from threading import Condition
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ChannelClosedError(Exception):
+    """The reader's side is gone: nothing more will be taken."""
+
+
+class Channel(Generic[T]):
+    """At most `size` items between one thread that puts and one that takes; waits sleep, they never poll."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._finished = False
+        self._cancelled = False
+
+    def put(self, item: T) -> None:
+        """Add an item, waiting for room; raises ChannelClosedError once the channel is cancelled."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._size or self._cancelled)
+            if self._cancelled:
+                raise ChannelClosedError
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Say that no item will follow; those that wait are still taken."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Drop what waits and end both sides."""
+        with self._changed:
+            self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items in order, until the channel is finished or cancelled."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._finished or self._cancelled)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item

@@ -1,0 +1,180 @@
+"""Opening the workers: an embedded cluster of processes, or a scheduler that is already there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import dask
+import psutil
+import torch
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+
+from scenefuse.engine.lanes import DaskLane, InProcessLane, Lane
+from scenefuse.engine.precision import Device
+from scenefuse.errors import ResourceError, UsageError
+
+GDAL_CACHE_MIB = 64
+"""GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
+
+_WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "GDAL_CACHEMAX": str(GDAL_CACHE_MIB),
+    # glibc keeps freed arenas by default, which makes the peak of a worker drift upwards.
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
+_DASK_CONFIG = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.multiprocessing-method": "spawn",
+    # A death goes back to the engine at once, which counts attempts itself.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": True,
+    "distributed.comm.timeouts.connect": "30s",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """Which workers a run wants."""
+
+    workers: int | None = None
+    """Worker processes; None: one per core, or one per GPU; 0: none, tasks run in this process."""
+    scheduler: str | None = None
+    """Address of an existing Dask scheduler, `tcp://host:8786` or `tls://...`; excludes workers."""
+    memory_limit_bytes: int | None = None
+    """Memory of each worker; None: an equal share of this machine's."""
+    device: Device = "cpu"
+    """Where models run; `cuda` asks for the resource GPU, one per worker."""
+    tls: Security | None = None
+    """TLS of an existing cluster; None: Dask's own configuration."""
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError(
+                f"--workers {self.workers} with --scheduler {self.scheduler}",
+                "the workers of an existing cluster are not ours to count",
+                "Give one of the two",
+            )
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers {self.workers}", "a count cannot be negative", "Give 0 or more")
+
+    @property
+    def worker_count(self) -> int:
+        """Workers of an embedded cluster, after defaults; at least 1."""
+        if self.workers is not None:
+            return max(1, self.workers)
+        return max(1, torch.cuda.device_count() if self.device == "cuda" else available_cores())
+
+    @property
+    def worker_memory_bytes(self) -> int:
+        """Memory of each worker of an embedded cluster, after defaults."""
+        return self.memory_limit_bytes or psutil.virtual_memory().total // self.worker_count
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_lane(spec: ClusterSpec) -> Iterator[Lane]:
+    """A lane on the workers that the spec asks for; what was started is gone at the end, also after an error."""
+    if spec.workers == 0 and spec.scheduler is None:
+        yield InProcessLane()
+        return
+    with open_client(spec) as client:
+        lane = DaskLane(client, resources={"GPU": 1} if spec.device == "cuda" else None)
+        try:
+            yield lane
+        finally:
+            lane.close()
+
+
+@contextmanager
+def open_client(spec: ClusterSpec) -> Iterator[Client]:
+    """A Dask client on an embedded cluster of processes, or on the scheduler that the spec names."""
+    if spec.scheduler is not None:
+        try:
+            client = Client(spec.scheduler, security=spec.tls, timeout="30s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ResourceError(
+                f"No Dask scheduler answers at {spec.scheduler} ({error})",
+                "nothing can run",
+                "Start one with dask scheduler, or leave --scheduler out",
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        SpecCluster(
+            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
+            },
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """A block in which SIGTERM ends the main thread as SIGINT does, by KeyboardInterrupt, so that all is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
+    environment = dict(_WORKER_ENVIRONMENT)
+    if spec.device == "cuda":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
+    return {
+        "cls": Nanny,
+        "options": {
+            "nthreads": 1,
+            "host": "127.0.0.1",
+            "memory_limit": spec.worker_memory_bytes,
+            "resources": {"GPU": 1} if spec.device == "cuda" else {},
+            "env": environment,
+            "dashboard": False,
+            "silence_logs": 50,
+        },
+    }
+
+
+def _dashboard_port() -> int:
+    """8787 where it is free, else any free port: distributed would warn and do the same."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787

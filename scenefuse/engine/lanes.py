@@ -1,0 +1,269 @@
+"""Where tasks run: in this process, or on the workers of a Dask cluster. Both look the same to the engine."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distributed import Client, Future, WorkerPlugin, get_worker
+
+from scenefuse.engine.resident import drop_state, keep_state
+from scenefuse.errors import ResourceError
+from scenefuse.models.state import SceneState
+
+NO_WORKERS_LIMIT_S = 120.0
+"""Seconds that a lane waits for a first or a last worker to come back."""
+
+_lane_numbers = itertools.count()
+
+
+class TimeLimitError(Exception):
+    """A task ran past its time limit; its worker was restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt at one task."""
+
+    key: str
+    """Its name among all calls in flight: a hash of nouns and the attempt."""
+    function: Callable[[Any], Any]
+    """A module-level function."""
+    argument: Any
+    """Its argument; picklable."""
+    time_limit_s: float
+    """Seconds after its start when its worker is restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a call ended."""
+
+    key: str
+    """The call's key."""
+    result: Any = None
+    """What the function returned."""
+    error: BaseException | None = None
+    """What it raised, or why it did not run to its end; None when it did."""
+    began: bool = True
+    """False when the call certainly never started: its worker died with it waiting."""
+
+
+class Lane(Protocol):
+    """Takes calls, gives outcomes. Used from one thread."""
+
+    @property
+    def width(self) -> int:
+        """Calls that run at the same time."""
+        ...
+
+    def submit(self, call: Call) -> None:
+        """Take a call; returns at once."""
+        ...
+
+    def settle(self, timeout_s: float) -> Outcome | None:
+        """The next outcome, or None when none came in time."""
+        ...
+
+    def sharing(self, state: SceneState) -> Any:
+        """A context in which every process of the lane keeps the state, under its sha256."""
+        ...
+
+    def cancel(self) -> None:
+        """Give up all calls in flight."""
+        ...
+
+
+class InProcessLane:
+    """Runs each call in this process, when its outcome is asked for."""
+
+    width = 1
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+
+    def submit(self, call: Call) -> None:
+        """Take a call; it runs in settle."""
+        self._calls.append(call)
+
+    def settle(self, timeout_s: float) -> Outcome | None:
+        """The outcome of the oldest call; sleeps when there is none."""
+        if not self._calls:
+            time.sleep(timeout_s)
+            return None
+        call = self._calls.popleft()
+        try:
+            return Outcome(key=call.key, result=call.function(call.argument))
+        except Exception as error:  # noqa: BLE001 - judged by its type in attempts.py
+            return Outcome(key=call.key, error=error)
+
+    @contextmanager
+    def sharing(self, state: SceneState) -> Iterator[str]:
+        """The state's sha256, under which this process keeps it."""
+        digest = state.sha256
+        keep_state(digest, state)
+        try:
+            yield digest
+        finally:
+            drop_state(digest)
+
+    def cancel(self) -> None:
+        """Drop the calls that wait."""
+        self._calls.clear()
+
+
+class DaskLane:
+    """Runs calls on the workers of a Dask cluster, one at a time on each thread of each worker.
+
+    Outcomes come by callbacks and a queue, for as_completed wakes up ten times a second. Workers announce the
+    start of a call by an event, so that a time limit counts from there, and a call that only waited on a
+    worker that died is not blamed for it.
+    """
+
+    def __init__(self, client: Client, *, resources: dict[str, float] | None = None) -> None:
+        self._client = client
+        self._resources = resources
+        self._topic = f"scenefuse-{socket.gethostname()}-{os.getpid()}-{next(_lane_numbers)}"
+        self._calls: dict[str, tuple[Call, Future[Any]]] = {}
+        self._began: dict[str, tuple[float, str]] = {}
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lonely_since: float | None = None
+        client.subscribe_topic(self._topic, self._note_start)
+
+    @property
+    def width(self) -> int:
+        """Threads of all workers at this moment, at least one."""
+        return max(1, int(sum(self._client.nthreads().values())))
+
+    def submit(self, call: Call) -> None:
+        """Send a call to the scheduler."""
+        future = self._client.submit(
+            _announced,
+            self._topic,
+            call,
+            key=call.key,
+            pure=False,
+            retries=0,
+            resources=self._resources,
+        )
+        self._calls[call.key] = call, future
+        future.add_done_callback(lambda done: self._events.put(done.key))
+
+    def settle(self, timeout_s: float) -> Outcome | None:
+        """The next outcome; restarts the worker of a call past its limit."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            now = time.monotonic()
+            overdue = self._next_overdue()
+            wake = min(deadline, overdue[0] if overdue else deadline)
+            try:
+                key = self._events.get(timeout=max(0.0, wake - now))
+            except queue.Empty:
+                if overdue and overdue[0] <= time.monotonic():
+                    return self._restart(overdue[1])
+                self._refuse_loneliness()
+                return None
+            if key in self._calls:
+                return self._finish(key)
+
+    @contextmanager
+    def sharing(self, state: SceneState) -> Iterator[str]:
+        """The state's sha256, under which every present and future worker keeps it."""
+        digest = state.sha256
+        plugin = _StateKeeper(name=f"{self._topic}-{digest}", state=state)
+        self._client.register_plugin(plugin)
+        try:
+            yield digest
+        finally:
+            if self._client.status == "running":
+                self._client.unregister_worker_plugin(plugin.name)
+
+    def cancel(self) -> None:
+        """Cancel what has not started and forget the rest."""
+        futures = [future for _, future in self._calls.values()]
+        self._calls.clear()
+        self._began.clear()
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
+
+    def close(self) -> None:
+        """Stop listening; the client stays open."""
+        self.cancel()
+        if self._client.status == "running":
+            self._client.unsubscribe_topic(self._topic)
+
+    def _note_start(self, event: tuple[float, Any]) -> None:
+        key, worker = event[1]
+        if key in self._calls:
+            self._began[key] = time.monotonic(), worker
+
+    def _next_overdue(self) -> tuple[float, str] | None:
+        limits = [
+            (start + self._calls[key][0].time_limit_s, key)
+            for key, (start, _) in list(self._began.items())
+            if key in self._calls
+        ]
+        return min(limits, default=None)
+
+    def _finish(self, key: str) -> Outcome:
+        _, future = self._calls.pop(key)
+        began = self._began.pop(key, None) is not None
+        self._lonely_since = None
+        try:
+            return Outcome(key=key, result=future.result())
+        except Exception as error:  # noqa: BLE001 - judged by its type in attempts.py
+            return Outcome(key=key, error=error, began=began)
+        finally:
+            future.release()
+
+    def _restart(self, key: str) -> Outcome:
+        call, future = self._calls.pop(key)
+        _, worker = self._began.pop(key)
+        future.cancel()
+        cause = f"{key} ran longer than {call.time_limit_s:.0f} s on {worker}"
+        try:
+            self._client.restart_workers([worker], timeout=60, raise_for_error=False)
+        except ValueError as error:  # a worker without a nanny cannot be restarted
+            cause = f"{cause}, which has no nanny that could restart it ({error})"
+        return Outcome(key=key, error=TimeLimitError(cause))
+
+    def _refuse_loneliness(self) -> None:
+        if self._client.nthreads():
+            self._lonely_since = None
+            return
+        self._lonely_since = self._lonely_since or time.monotonic()
+        if time.monotonic() - self._lonely_since > NO_WORKERS_LIMIT_S:
+            raise ResourceError(
+                f"No worker at the Dask scheduler for {NO_WORKERS_LIMIT_S:.0f} s",
+                "no task can run",
+                "Start workers (dask worker ADDRESS --nthreads 1), then run again: what is finished is kept",
+            )
+
+
+class _StateKeeper(WorkerPlugin):
+    """Keeps a scene state in every worker; the scheduler hands it to workers that come later, too."""
+
+    def __init__(self, *, name: str, state: SceneState) -> None:
+        self.name = name
+        self._digest = state.sha256
+        self._state = state
+
+    def setup(self, worker: object) -> None:  # noqa: ARG002 - distributed's signature
+        keep_state(self._digest, self._state)
+
+    def teardown(self, worker: object) -> None:  # noqa: ARG002 - distributed's signature
+        drop_state(self._digest)
+
+
+def _announced(topic: str, call: Call) -> Any:
+    worker = get_worker()
+    worker.log_event(topic, (call.key, worker.address))
+    return call.function(call.argument)

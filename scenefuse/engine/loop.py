@@ -1,0 +1,138 @@
+"""The inference loop of one group: a reader thread, the device loop, a writer thread.
+
+    read --(channel of 2)--> fuse --(channel of 2)--> write
+
+Whichever fails first ends the other two, and its error is the one that is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock, Thread
+from time import perf_counter
+from typing import Generic, TypeVar
+
+from scenefuse.engine.channel import Channel, ChannelClosedError
+
+Job = TypeVar("Job")
+Read = TypeVar("Read")
+Fused = TypeVar("Fused")
+Written = TypeVar("Written")
+T = TypeVar("T")
+
+QUEUE_WINDOWS = 2
+"""Windows that wait before the device, and cores that wait before the writer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSeconds:
+    """Where the time of a group went; the first three run at the same time."""
+
+    read: float
+    """Seconds in the reader, waiting for room left out."""
+    compute: float
+    """Seconds in the device loop's own work."""
+    write: float
+    """Seconds in the writer, waiting for cores left out."""
+    wait: float
+    """Seconds that the device loop waited for windows or for room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps(Generic[Job, Read, Fused, Written]):
+    """The three steps of the loop; each is called from one thread only."""
+
+    read: Callable[[Job], Read]
+    """Pixels of one window."""
+    fuse: Callable[[Sequence[Read]], Sequence[Fused]]
+    """Results of a batch of windows, in its order."""
+    write: Callable[[Job, Fused], Written]
+    """What came of storing one result."""
+
+
+def run_loop(
+    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], *, batch: int
+) -> tuple[list[Written], LoopSeconds]:
+    """What came of writing each job, in the order of jobs, and where the time went."""
+    loop = _Loop(jobs, steps, batch)
+    threads = [
+        Thread(target=loop.guarded, args=(loop.read_all,), name="scenefuse-read"),
+        Thread(target=loop.guarded, args=(loop.write_all,), name="scenefuse-write"),
+    ]
+    start = perf_counter()
+    for thread in threads:
+        thread.start()
+    try:
+        loop.guarded(loop.fuse_all)
+        device_seconds = perf_counter() - start
+    finally:
+        for thread in threads:
+            thread.join()
+    if loop.error is not None:
+        raise loop.error
+    return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, device_seconds - loop.seconds["compute"]))
+
+
+class _Loop(Generic[Job, Read, Fused, Written]):
+    """The three threads' bodies, the channels between them, and the first error of them all."""
+
+    def __init__(self, jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], batch: int) -> None:
+        self.written: list[Written] = []
+        self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self.error: BaseException | None = None
+        self._jobs = jobs
+        self._steps = steps
+        self._batch = batch
+        self._windows: Channel[tuple[Job, Read]] = Channel(QUEUE_WINDOWS)
+        self._cores: Channel[tuple[Job, Fused]] = Channel(QUEUE_WINDOWS)
+        self._failing = Lock()
+
+    def guarded(self, body: Callable[[], None]) -> None:
+        """Run one body; its error becomes the loop's, if it is the first, and ends the other bodies."""
+        try:
+            body()
+        except ChannelClosedError:
+            return
+        except BaseException as error:  # noqa: BLE001 - raised again by run_loop, when the threads have ended
+            with self._failing:
+                self.error = self.error or error
+            self._windows.cancel()
+            self._cores.cancel()
+
+    def read_all(self) -> None:
+        for job in self._jobs:
+            with self._timed("read"):
+                window = self._steps.read(job)
+            self._windows.put((job, window))
+        self._windows.finish()
+
+    def fuse_all(self) -> None:
+        for members in batched(self._windows, self._batch):
+            with self._timed("compute"):
+                results = self._steps.fuse([window for _, window in members])
+            for (job, _), fused in zip(members, results, strict=True):
+                self._cores.put((job, fused))
+        self._cores.finish()
+
+    def write_all(self) -> None:
+        for job, fused in self._cores:
+            with self._timed("write"):
+                self.written.append(self._steps.write(job, fused))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += perf_counter() - start
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items in lists of at most size, in order."""
+    iterator = iter(items)
+    while members := list(islice(iterator, size)):
+        yield members

@@ -1,0 +1,193 @@
+"""Preparation: what has to be known of a whole scene before its first tile, found stage by stage.
+
+Each stage measures fixed parts of the scene and concludes from the sum of its measurements. The parts and
+the order of summation belong to the scene, so the state is the same whatever the workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.fill import FillStage
+from scenefuse.engine.lanes import InProcessLane, Lane
+from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.precision import repeatable
+from scenefuse.engine.protocols import Event, Observer, Source
+from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
+from scenefuse.engine.sampling import Sampling, block_runs, patch_candidates
+from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
+from scenefuse.errors import DataError, WorkError
+from scenefuse.grid.window import Window
+from scenefuse.models.base import SceneWindow, Stage
+from scenefuse.models.state import SceneState
+from scenefuse.tiles.tiling import lattice_px
+
+Measurement = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What is to be found out about a scene."""
+
+    stages: tuple[Stage, ...] = ()
+    """Stages of observation, small and picklable; they come before the model's."""
+    model: ModelHandle | None = None
+    """The method, whose own stages are taken from it in each worker and never sent."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Patches of the stages that measure a sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureTask:
+    """Measure one run of blocks, or one stratum's patch, for a stage. Picklable."""
+
+    source: Source
+    """Where pixels come from."""
+    stage: Stage | None
+    """The stage itself; None for one of the model's."""
+    model: ModelHandle | None
+    """The model whose stage it is; the worker has it, so it is not sent."""
+    index: int
+    """Place of the stage in the model's stages."""
+    state_sha256: str
+    """Digest of the state that earlier stages left, which the lane has shared."""
+    windows: tuple[Window, ...]
+    """Coarse windows: the blocks of a run, or the places to try in a stratum."""
+    least_valid: float
+    """Share of data that a patch of the sample must have."""
+
+
+def prepare(
+    source: Source,
+    preparation: Preparation,
+    *,
+    lane: Lane | None = None,
+    observer: Observer | None = None,
+    patience: Patience | None = None,
+) -> SceneState:
+    """The frozen state of a scene: the fill spectra, then what the given stages find, then the model's own.
+
+    Without a lane all runs in this process. A scene without any pixel that both images cover is refused.
+    """
+    lane = lane or InProcessLane()
+    observer = observer or NullObserver()
+    patience = patience or Patience()
+    state = SceneState(facts={"ratio": source.grid.ratio})
+    plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *preparation.stages)]
+    if preparation.model is not None:
+        plan += [(stage, index) for index, stage in enumerate(resident_model(preparation.model).stages())]
+    for stage, index in plan:
+        began = time.monotonic()
+        with lane.sharing(state) as digest:
+            tasks = list(_tasks(source, preparation, stage, index, digest))
+            works = _works(tasks, stage)
+            total, parts = _total(works, stage, work_off(works, lane, patience=patience, observer=observer))
+        state = stage.conclude(total, state)
+        seconds = time.monotonic() - began
+        observer.notify(Event(kind="stage", facts={"stage": stage.name, "parts": parts, "seconds": seconds}))
+    return state
+
+
+def measure(task: MeasureTask) -> list[Measurement]:
+    """Measurements of one task, already one when the stage sums; empty when no place had enough data."""
+    state = resident_state(task.state_sha256)
+    stage = task.stage
+    if stage is None:
+        if task.model is None:
+            raise ValueError("A MeasureTask has a stage or a model")
+        stage = resident_model(task.model).stages()[task.index]
+    with repeatable(task.model.device if task.model else "cpu", "fp32"):
+        found = [stage.measure(window, state) for window in _windows(task, stage, state)]
+    return [_reduce(found, stage)] if found else []
+
+
+def _tasks(
+    source: Source, preparation: Preparation, stage: Stage, index: int | None, digest: str
+) -> Iterator[MeasureTask]:
+    ratio, model, sampling = source.grid.ratio, preparation.model, preparation.sampling
+    if stage.where == "blocks":
+        groups = block_runs(source.grid.coarse_shape)
+    else:
+        strides = resident_model(model).card.lattice_px if model is not None else 1
+        lattice = lattice_px(model_lattice_px=strides, ratio=ratio)
+        groups = patch_candidates(source.grid.coarse_shape, sampling, ratio=ratio, lattice_px=lattice)
+    for windows in groups:
+        yield MeasureTask(
+            source=source,
+            stage=stage if index is None else None,
+            model=model if index is not None else None,
+            index=index or 0,
+            state_sha256=digest,
+            windows=windows,
+            least_valid=sampling.least_valid,
+        )
+
+
+def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
+    salt = hashlib.sha256(repr((stage.name, [task.windows for task in tasks])).encode()).hexdigest()[:16]
+    return [
+        Work(
+            name=f"measure-{salt}-{task.state_sha256[:16]}-{number}",
+            function=measure,
+            argument=task,
+            facts={"stage": stage.name, "part": number},
+        )
+        for number, task in enumerate(tasks)
+    ]
+
+
+def _total(
+    works: Sequence[Work], stage: Stage, ended: Iterator[tuple[Work, list[Measurement] | Failure]]
+) -> tuple[Measurement, int]:
+    """The sum of all measurements and how many parts of the scene it has."""
+    results: dict[str, list[Measurement]] = {}
+    for work, result in ended:
+        if isinstance(result, Failure):
+            raise WorkError(
+                f"Stage {stage.name} failed: {result.cause}",
+                "no tile can be fused before it is done",
+                "Run again" if result.retryable else "See the cause; a bug if it does not explain itself",
+            )
+        results[work.name] = result
+    # In the order of the parts, whichever ended first: float64 sums depend on their order.
+    found = [part for work in works for part in results[work.name]]
+    if not found:
+        raise DataError(
+            f"Stage {stage.name} found no patch of which enough is data",
+            "the model's scene statistics cannot be measured",
+            "Use a pair with more common data, or a method without patch statistics",
+        )
+    return _reduce(found, stage), len(found)
+
+
+def _windows(task: MeasureTask, stage: Stage, state: SceneState) -> Iterator[SceneWindow]:
+    if stage.where == "sample":
+        for place in task.windows:
+            window = read_scene_window(task.source, place, margin=stage.margin, state=state)
+            if valid_fraction(window) >= task.least_valid:
+                yield window
+                return
+        return
+    first, last = task.windows[0], task.windows[-1]
+    run = Window(y0=first.y0, y1=first.y1, x0=first.x0, x1=last.x1)
+    window = read_scene_window(task.source, run, margin=stage.margin, state=state)
+    for block in task.windows:
+        yield cut_scene_window(window, *block.within(run))
+
+
+def _reduce(found: Sequence[Measurement], stage: Stage) -> Measurement:
+    total = dict(found[0])
+    for part in found[1:]:
+        if part.keys() != total.keys():
+            raise ValueError(f"Stage {stage.name} measured {sorted(part)} after {sorted(total)}")
+        for name, value in part.items():
+            total[name] = total[name] + value if stage.reduce == "sum" else np.concatenate([total[name], value])
+    return total
