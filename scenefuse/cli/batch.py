@@ -44,7 +44,7 @@ def show_batch(report: BatchReport) -> None:
     for product in report.products:
         show_product(product)
     for entry in report.pairing.unpaired:
-        note(f"No pair for {entry.scene_id}: {entry.reason}")
+        note(f"No pair for {entry.scene.id}: {entry.reason}")
     for skipped in report.skipped:
         note(f"Left out {skipped.href}: {skipped.reason}")
     for failure in report.failures:

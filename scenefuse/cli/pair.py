@@ -10,7 +10,7 @@ import click
 from scenefuse.archive.access import redact
 from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.pipeline.batch import find_in_archive
+from scenefuse.pipeline.batch import find_in_archive, unpaired_record
 
 
 @click.command(name="pair")
@@ -41,7 +41,7 @@ def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: b
         emit_json(
             {
                 "pairs": pairs,
-                "unpaired": [asdict(entry) for entry in pairing.unpaired],
+                "unpaired": [unpaired_record(entry) for entry in pairing.unpaired],
                 "skipped_items": [asdict(entry) for entry in skipped],
             }
         )
@@ -49,7 +49,7 @@ def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: b
     rows = [(pair.hs.id, pair.ms.id, pair.overlap_fraction, pair.gap_hours) for pair in pairing.pairs]
     print_table(f"{len(rows)} pairs", ("HSI", "MSI", "overlap", "gap (h)"), rows)
     if pairing.unpaired:
-        left = [(entry.scene_id, entry.collection, entry.reason) for entry in pairing.unpaired]
+        left = [(entry.scene.id, entry.scene.collection, entry.reason) for entry in pairing.unpaired]
         print_table(f"{len(left)} scenes in no pair", ("scene", "collection", "reason"), left)
     for entry in skipped:
         note(f"Left out {entry.href}: {entry.reason}")

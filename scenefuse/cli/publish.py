@@ -26,4 +26,4 @@ def command(products: tuple[Path, ...], destination: Path, asset_root: str | Non
         emit_json({"published": [asdict(entry) for entry in entries]})
         return
     for entry in entries:
-        click.echo(f"{entry.status:<9} {entry.item}")
+        click.echo(f"{entry.outcome:<9} {entry.href}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.errors import MismatchError
+from scenefuse.engine.state_file import load_state
 from scenefuse.product.verify import verify
 
 
@@ -19,13 +21,19 @@ def command(products: tuple[Path, ...], *, as_json: bool) -> int:
 
     Exits with 5 when something does not match.
     """
-    reports = [verify(product) for product in products]
+    reports = [verify(product, state_sha256=_state_sha256) for product in products]
     if as_json:
-        emit_json({"products": [report.facts() for report in reports]})
+        emit_json({"products": [{**asdict(report), "ok": report.ok} for report in reports]})
     else:
         for report in reports:
-            verdict = "ok" if not report.problems else f"{len(report.problems)} mismatches"
-            click.echo(f"{report.folder}: {verdict}; {report.files} files, {report.size_bytes / 1e6:.1f} MB checked")
-            for problem in report.problems:
-                click.echo(f"  {problem}")
-    return MismatchError.exit_code if any(report.problems for report in reports) else 0
+            verdict = "ok" if report.ok else f"{len(report.mismatches)} mismatches"
+            click.echo(f"{report.product}: {verdict}; {report.files} files checked")
+            for mismatch in report.mismatches:
+                click.echo(f"  {mismatch.kind:<11} {mismatch.name}: {mismatch.message}")
+            for line in report.unchecked:
+                click.echo(f"  unchecked   {line}")
+    return 0 if all(report.ok for report in reports) else MismatchError.exit_code
+
+
+def _state_sha256(path: Path) -> str:
+    return load_state(path).sha256

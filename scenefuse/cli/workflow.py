@@ -35,5 +35,5 @@ def run(file: Path, *, as_json: bool) -> int:
     else:
         show_batch(report.batch)
         for entry in report.published:
-            click.echo(f"{entry.status:<9} {entry.item}")
+            click.echo(f"{entry.outcome:<9} {entry.href}")
     return WorkError.exit_code if report.batch.failures else 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.pairing import Pairing, PairRule, find_pairs
+from scenefuse.archive.pairing import Pairing, PairRule, Unpaired, find_pairs, split_roles
 from scenefuse.archive.scene import ScenePair
 from scenefuse.archive.search import BBox, SkippedItem, collect, search
 from scenefuse.archive.source import open_source
@@ -76,7 +76,7 @@ class BatchReport:
             "pairs": len(self.pairing.pairs),
             "products": [product.facts() for product in self.products],
             "failures": [asdict(failure) for failure in self.failures],
-            "unpaired": [asdict(entry) for entry in self.pairing.unpaired],
+            "unpaired": [unpaired_record(entry) for entry in self.pairing.unpaired],
             "skipped_items": [asdict(entry) for entry in self.skipped],
         }
 
@@ -100,7 +100,14 @@ def find_in_archive(
             until=bounds.until,
         )
     )
-    return find_pairs(found.scenes, rule), found.skipped
+    roles = split_roles(found.scenes, rule)
+    pairing = find_pairs(roles.hs, roles.ms, rule)
+    return replace(pairing, unpaired=(*pairing.unpaired, *roles.unpaired)), found.skipped
+
+
+def unpaired_record(entry: Unpaired) -> dict[str, Any]:
+    """A scene in no pair as JSON can hold it."""
+    return {"scene_id": entry.scene.id, "collection": entry.scene.collection, "reason": entry.reason}
 
 
 def batch(  # noqa: PLR0913 - what, where to, which, how, where from, who watches

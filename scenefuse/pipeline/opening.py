@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
-from scenefuse.cube.options import PairOptions
-from scenefuse.cube.pair import PairCube, open_pair
+from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.registration import Shift, estimate_shift
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.models.base import ModelCard
+from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
-from scenefuse.sensors.response import response_matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,21 @@ class OpenedPair:
     card: ModelCard
     """The method's card for these bands and this ratio."""
 
+    def facts(self) -> dict[str, Any]:
+        """What was decided about grids, bands, radiometry and registration, as JSON can hold it."""
+        return {**self.cube.facts(), "shift": None if self.shift is None else asdict(self.shift)}
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of those decisions, a line each."""
+        notes = list(self.cube.plan.notes)
+        if self.shift is not None and self.shift.significant:
+            moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
+            notes.append(f"shift of {moved} (fine pixels) between the two removed")
+        dropped = len(self.cube.hs_image.dropped)
+        if dropped:
+            notes.append(f"{dropped} of {dropped + len(self.cube.hs_bands)} HSI bands left out as bad or not wanted")
+        return tuple(notes)
+
 
 def scene_of(source: str | Scene, config: RunConfig) -> Scene:
     """The scene: a STAC item's path or URL, or a raster file."""
@@ -45,13 +60,14 @@ def scene_of(source: str | Scene, config: RunConfig) -> Scene:
 def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
-    options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, drop_bands=config.drop_bands)
+    options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, hs_drop_bands=config.drop_bands)
     cube = open_pair(pair, options=options)
     shift = None
     if config.register:
-        response = response_matrix(cube.hs_bands, cube.ms_bands)
-        shift = estimate_shift(cube, response.matrix)
-        cube = cube.registered(shift)
+        response, _ = nominal_response(cube.hs_bands, cube.ms_bands)
+        shift = estimate_shift(cube, response)
+        if shift.significant:
+            cube = cube.registered((shift.dy_px, shift.dx_px))
     ref = ModelRef(
         name=config.model,
         hs_bands=cube.hs_bands,

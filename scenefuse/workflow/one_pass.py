@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from scenefuse.engine.protocols import Observer
 from scenefuse.pipeline.batch import BatchReport, Bounds, batch, parse_time
-from scenefuse.publish.static import Published, publish_static
+from scenefuse.publish.static import publish_static
+from scenefuse.publish.destination import Published
 from scenefuse.workflow.specification import Workflow
 
 
@@ -25,7 +26,7 @@ class PassReport:
 
     def facts(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
-        published = [{"item": str(entry.item), "status": entry.status} for entry in self.published]
+        published = [asdict(entry) for entry in self.published]
         return {"workflow": self.name, **self.batch.facts(), "published": published}
 
 

@@ -1,0 +1,218 @@
+"""Recomputing tiles of a product from its provenance and state, and comparing them with what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scenefuse.config import RunConfig, parse
+from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.engine.group import GroupTask, fuse_group
+from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.protocols import Event, Observer
+from scenefuse.engine.state_file import load_state
+from scenefuse.errors import MismatchError, WorkError
+from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, number_options
+from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.product.comparison import ComparingSink, CoreComparison
+from scenefuse.product.identity import NUMERICS, product_identity
+from scenefuse.product.provenance import Provenance, read_provenance, read_run
+from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.tiles.tiling import Tile, Tiling
+
+SAMPLE_TILES = 4
+"""Tiles of a sample, spread evenly over the scene."""
+GROUP_TILES = 2
+"""Tiles of one task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """How a product compares with itself, computed again."""
+
+    product: str
+    """Item id."""
+    tiles: int
+    """Tiles of the product."""
+    cores: tuple[CoreComparison, ...]
+    """Recomputed tiles, in their order."""
+    changed: tuple[str, ...]
+    """What differs from the provenance: versions, instruction set, device; empty when bytes must be the same."""
+
+    @property
+    def differing_fraction(self) -> float:
+        """Share of compared values that differ, 0 to 1."""
+        return sum(core.differing for core in self.cores) / max(1, sum(core.values for core in self.cores))
+
+    @property
+    def most_steps(self) -> int:
+        """Largest difference in integer steps of 1e-4 reflectance."""
+        return max((core.most_steps for core in self.cores), default=0)
+
+    @property
+    def ok(self) -> bool:
+        """Identical; or, where versions or processor changed, within one step."""
+        if all(core.identical for core in self.cores):
+            return True
+        return bool(self.changed) and self.most_steps <= 1 and not any(core.quality_differing for core in self.cores)
+
+    def facts(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        return {
+            "product": self.product,
+            "ok": self.ok,
+            "tiles": self.tiles,
+            "recomputed": len(self.cores),
+            "differing_fraction": self.differing_fraction,
+            "most_steps": self.most_steps,
+            "changed": list(self.changed),
+            "cores": [asdict(core) for core in self.cores],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareTask:
+    """A group of tiles to recompute and compare; its sink stays in the process that runs it. Picklable."""
+
+    group: GroupTask
+    """What is fused, with a sink that compares."""
+
+
+def replay(
+    folder: Path,
+    *,
+    every_tile: bool = False,
+    hrefs: tuple[str, str] | None = None,
+    config: RunConfig | None = None,
+    observer: Observer | None = None,
+) -> ReplayReport:
+    """Recompute a sample of tiles, or every tile, and compare with the store.
+
+    hrefs: where HSI and MSI are now, when they moved; else where run.json says. Only scheduler, workers,
+    memory_limit and allow_host of config count: all that changes numbers comes from the provenance.
+    """
+    config, observer = config or RunConfig(), observer or NullObserver()
+    provenance = read_provenance(folder)
+    recorded = read_run(folder).hrefs
+    hs, ms = hrefs or (recorded["hsi"], recorded["msi"])
+    opened = open_aligned(hs, ms, _config_of(provenance, config))
+    _require_same_inputs(opened, provenance, folder)
+    plan = provenance.plan
+    tiling = Tiling(
+        fine_shape=opened.cube.grid.fine_shape,
+        core_px=plan.core_px,
+        halo_px=plan.halo_px,
+        lattice_px=plan.lattice_px,
+    )
+    state = load_state(folder / STATE)
+    if state.sha256 != provenance.state_sha256:
+        raise MismatchError(
+            f"{folder / STATE} has digest {state.sha256[:12]}, the provenance says {provenance.state_sha256[:12]}",
+            "the tiles would be computed from another state",
+            "Fetch the product again, or fuse the pair again",
+        )
+    spec = ProductSpec(
+        item_id=provenance.item_id, grid=opened.cube.grid, bands=opened.cube.hs_bands, core_px=plan.core_px
+    )
+    chosen = tuple(tiling) if every_tile else _sample(tuple(tiling))
+    workers = config.workers if config.workers is not None or config.scheduler is not None else _few(len(chosen))
+    lanes = ClusterSpec(
+        workers=workers,
+        scheduler=config.scheduler,
+        memory_limit_bytes=config.memory_limit_bytes(),
+        device=opened.model.device,
+    )
+    with open_lane(lanes) as lane, lane.sharing(state) as digest:
+        groups = [chosen[start : start + GROUP_TILES] for start in range(0, len(chosen), GROUP_TILES)]
+        task = GroupTask(
+            tiles=chosen,
+            source=opened.cube,
+            sink=ComparingSink(store=folder / STORE, spec=spec),
+            model=opened.model,
+            state_sha256=digest,
+            precision=plan.precision,
+            batch=plan.batch,
+        )
+        works = [
+            Work(
+                name=f"replay-{provenance.identity[:24]}-{number}",
+                function=compare_group,
+                argument=CompareTask(group=replace(task, tiles=group)),
+                facts={"group": number},
+            )
+            for number, group in enumerate(groups)
+        ]
+        observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": len(chosen)}))
+        cores: list[CoreComparison] = []
+        for _, result in work_off(works, lane, patience=Patience(), observer=observer):
+            if isinstance(result, Failure):
+                raise WorkError(f"a tile of {folder.name} failed: {result.cause}", "it cannot be compared", "Run again")
+            cores += result
+    return ReplayReport(
+        product=folder.name,
+        tiles=len(tiling),
+        cores=tuple(sorted(cores, key=lambda core: (core.iy, core.ix))),
+        changed=tuple(_changes(provenance)),
+    )
+
+
+def compare_group(task: CompareTask) -> list[CoreComparison]:
+    """Comparisons of the group's tiles."""
+    sink = replace(task.group.sink, found=[])  # type: ignore[type-var] # a ComparingSink, by construction
+    fuse_group(replace(task.group, sink=sink))
+    return sink.found
+
+
+def _config_of(provenance: Provenance, config: RunConfig) -> RunConfig:
+    """The options that changed numbers, as the provenance has them, on the workers of config."""
+    options = {"model": provenance.method.name, **provenance.options, "weights": config.weights}
+    recorded = parse(RunConfig, options, where="the product's provenance")
+    return replace(recorded, allow_host=config.allow_host)
+
+
+def _require_same_inputs(opened: OpenedPair, provenance: Provenance, folder: Path) -> None:
+    identity = product_identity(
+        input_files(opened), method_of(opened), provenance.options, numerics=provenance.numerics
+    )
+    if identity == provenance.identity:
+        return
+    then = {(file.role, file.key): file.checksum for file in provenance.inputs}
+    now = {(file.role, file.key): file.checksum for file in input_files(opened)}
+    differing = sorted(" ".join(key) for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    what = f"inputs {', '.join(differing)}" if differing else "the method's options"
+    raise MismatchError(
+        f"{what} differ from the provenance of {folder.name}",
+        "recomputed tiles would belong to another product",
+        "Give the scenes as they were with --hs and --ms",
+    )
+
+
+def _sample(tiles: Sequence[Tile]) -> tuple[Tile, ...]:
+    """At most SAMPLE_TILES tiles spread evenly, the first and the last among them."""
+    count = min(SAMPLE_TILES, len(tiles))
+    places = sorted({round(number * (len(tiles) - 1) / max(1, count - 1)) for number in range(count)})
+    return tuple(tiles[place] for place in places)
+
+
+def _few(tiles: int) -> int | None:
+    """No workers for what one process does sooner than workers start; None for as many as there are cores."""
+    return 0 if tiles <= SAMPLE_TILES else None
+
+
+def _changes(provenance: Provenance) -> list[str]:
+    """What is not as it was when the product was made."""
+    changes = [
+        f"{name} {version} then, {metadata.version(name)} now"
+        for name, version in provenance.software.items()
+        if metadata.version(name) != version
+    ]
+    now = instruction_set(provenance.plan.device)
+    if now != provenance.plan.instruction_set:
+        changes.append(f"{provenance.plan.instruction_set} then, {now} now")
+    if provenance.numerics != NUMERICS:
+        changes.append(f"numerics {provenance.numerics} then, {NUMERICS} now")
+    return changes
