@@ -35,6 +35,8 @@ class Asset:
     """`file:checksum`, a multihash in hexadecimal; None when metadata does not say."""
     size_bytes: int | None = None
     """`file:size`; None when metadata does not say."""
+    card_fields: tuple[str, ...] = ()
+    """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
