@@ -35,6 +35,14 @@ class PairGrid:
     """True when the HSI is warped once onto the coarse grid; False when its pixels are used untouched."""
     ms_resampled: bool
     """True when the MSI is resampled once onto the fine grid; False when its finest pixels are used untouched."""
+    phase_rest_px: float = 0.0
+    """Largest distance between the HSI's pixel centres and the coarse grid's before resampling, fine pixels."""
+    shift_px: tuple[float, float] = (0.0, 0.0)
+    """Registration (y, x) taken into account: how far the MSI's content lies from the HSI's, fine pixels."""
+    hs_kernel: str = "none"
+    """Kernel of the HSI's one resampling; `none` when untouched."""
+    ms_kernel: str = "none"
+    """Kernel of the MSI's one resampling; `none` when its finest bands are untouched."""
 
     def __post_init__(self) -> None:
         if self.ratio not in RATIOS:

@@ -1,0 +1,183 @@
+"""An ENVI header: what it says of bands and radiometry, and whether its data file is as long as it promises."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenefuse.cube.raster_file import check_size, damaged
+from scenefuse.errors import DataError
+
+HEADER_MAGIC = b"ENVI"
+GZIP_MAGIC = b"\x1f\x8b"
+DATA_SUFFIXES = ("", ".bsq", ".bil", ".bip", ".dat", ".img", ".raw", ".bin")
+NM_PER_UNIT = {
+    "nanometers": 1.0,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometers": 1e3,
+    "micrometer": 1e3,
+    "microns": 1e3,
+    "um": 1e3,
+    "µm": 1e3,
+}
+"""Nanometres in the wavelength units that are understood, lower case."""
+_BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15: 8}
+_SCALED = re.compile(r"reflectance\s*\[\s*\*\s*([0-9.]+)\s*\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnviHeader:
+    """The keys of an ENVI header, lower case, with their text."""
+
+    path: Path
+    """The header file."""
+    keys: dict[str, str]
+    """Key to text; braces removed."""
+
+    def text(self, key: str) -> str | None:
+        """The text of a key; None when absent or empty."""
+        return self.keys.get(key) or None
+
+    def items(self, key: str) -> tuple[str, ...]:
+        """The comma-separated items of a list; empty when the key is absent."""
+        text = self.text(key)
+        return tuple(item.strip() for item in text.split(",")) if text else ()
+
+    def number(self, key: str) -> int | None:
+        """A whole number; None when the key is absent."""
+        text = self.text(key)
+        return None if text is None else int(self._float(key, text))
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...] | None:
+        """One number per band; None when the key is absent, DataError when their count is not the bands'."""
+        items = self.items(key)
+        if not items:
+            return None
+        if len(items) != count:
+            raise DataError(
+                f"{self.path}: {key!r} has {len(items)} values for {count} bands",
+                "which value belongs to which band is not known",
+                "correct the header",
+            )
+        return tuple(self._float(key, item) for item in items)
+
+    def _float(self, key: str, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError as error:
+            raise DataError(
+                f"{self.path}: {key!r} holds {text!r}", "a number was expected", "correct the header"
+            ) from error
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, lines, samples."""
+        sizes = tuple(self.number(key) for key in ("bands", "lines", "samples"))
+        if None in sizes:
+            raise DataError(
+                f"{self.path} lacks one of the keys bands, lines, samples", "it is not an ENVI header", "correct it"
+            )
+        bands, lines, samples = (int(size or 0) for size in sizes)
+        return bands, lines, samples
+
+    def wavelengths_nm(self, key: str) -> tuple[float, ...] | None:
+        """`wavelength` or `fwhm` in nanometres; None when absent, or when the header does not say the unit."""
+        bands = self.shape[0]
+        unit = (self.text("wavelength units") or "").lower()
+        values = self.numbers(key, bands)
+        if values is None or unit not in NM_PER_UNIT:
+            return None
+        return tuple(value * NM_PER_UNIT[unit] for value in values)
+
+    def scales(self) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
+        """Scale and offset per band and where the header says them; None when it does not.
+
+        In this order: `data gain values` with `data offset values`; `reflectance scale factor` (DN per unit
+        reflectance); the axis title `reflectance [* 10000]` that ENVI's plots show.
+        """
+        bands = self.shape[0]
+        gains = self.numbers("data gain values", bands)
+        if gains is not None:
+            return gains, self.numbers("data offset values", bands) or (0.0,) * bands, "the header's data gain values"
+        factor = self.text("reflectance scale factor")
+        if factor is not None:
+            value = self._float("reflectance scale factor", factor)
+            return (1 / value,) * bands, (0.0,) * bands, f"the header's reflectance scale factor {factor}"
+        for key in ("z plot titles", "description"):
+            found = _SCALED.search(self.text(key) or "")
+            if found:
+                return (1 / float(found[1]),) * bands, (0.0,) * bands, f"the header's {key}: {found[0]!r}"
+        return None
+
+
+def read_header(path: Path) -> EnviHeader:
+    """The header's keys; comments (;) dropped, lists over several lines joined."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines()[1:] if not line.lstrip().startswith(";")]
+    keys: dict[str, str] = {}
+    for found in re.finditer(r"^\s*([^={}\n]+?)\s*=\s*(\{[^}]*\}|[^\n]*)", "\n".join(lines), re.MULTILINE):
+        value = found[2].strip()
+        keys[found[1].lower()] = " ".join(value.strip("{}").split())
+    return EnviHeader(path=path, keys=keys)
+
+
+def find_header(data: Path) -> Path | None:
+    """The header beside a data file (`a.bsq.hdr` or `a.hdr`); None when there is none."""
+    for candidate in (data.with_name(data.name + ".hdr"), data.with_suffix(".hdr")):
+        if candidate != data and candidate.is_file():
+            with candidate.open("rb") as file:
+                if file.read(4) == HEADER_MAGIC:
+                    return candidate
+    return None
+
+
+def find_data(header: Path) -> Path:
+    """The data file beside a header."""
+    for suffix in DATA_SUFFIXES:
+        candidate = header.with_suffix(suffix)
+        if candidate != header and candidate.is_file():
+            return candidate
+    raise DataError(
+        f"{header} is an ENVI header without its data file",
+        "there are no pixels to read",
+        "put the data file beside it",
+    )
+
+
+def check_length(header: EnviHeader, data: Path) -> None:
+    """Refuse a data file that is shorter than its header says (GDAL would read zeros)."""
+    bands, lines, samples = header.shape
+    check_size(data, bands, (lines, samples))
+    code = header.number("data type") or 0
+    if code not in _BYTES:
+        raise DataError(f"{header.path}: data type {code} is unknown", "the pixels cannot be decoded", "correct it")
+    promised = (header.number("header offset") or 0) + bands * lines * samples * _BYTES[code]
+    compressed = header.number("file compression") == 1
+    held = _unpacked_bytes(data, promised) if compressed else data.stat().st_size
+    if held < promised:
+        raise damaged(
+            data,
+            f"holds {held} bytes where its header promises {bands} bands x {lines} lines x {samples} samples "
+            f"x {_BYTES[code]} bytes = {promised}",
+        )
+
+
+def _unpacked_bytes(data: Path, promised: int) -> int:
+    """Bytes in a gzip file: its trailer's word if that is what was promised, else counted."""
+    with data.open("rb") as file:
+        if file.read(2) != GZIP_MAGIC:
+            raise damaged(data, "is not gzip-compressed, as its header says")
+        file.seek(-4, 2)
+        if int.from_bytes(file.read(4), "little") == promised % 2**32:
+            return promised
+    held = 0
+    try:
+        with gzip.open(data) as stream:
+            while held < promised and (chunk := stream.read(2**20)):
+                held += len(chunk)
+    except (EOFError, OSError):
+        return held
+    return held

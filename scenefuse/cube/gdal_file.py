@@ -1,0 +1,197 @@
+"""GeoTIFF and ENVI files through GDAL: one named driver, no side files, no directory scan."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
+from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+
+Driver = Literal["GTiff", "ENVI"]
+_OPTIONS = {
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_CACHEMAX": 64,  # MiB per process; GDAL's default grows with the machine
+    "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",  # GDAL would write beside gzip-compressed inputs
+}
+_READDIR = {"GTiff": "EMPTY_DIR", "ENVI": "TRUE"}  # with EMPTY_DIR the ENVI driver does not find its header
+_WAVELENGTH_IN_NAME = re.compile(r"\s*\(\s*[0-9.]+\s*(nanometers|micrometers|nm|um|µm)\s*\)\s*$", re.IGNORECASE)
+
+
+class GdalPixels:
+    """Reads windows of one GDAL file; each thread has its own handle, a pickled copy has none."""
+
+    def __init__(self, path: Path, driver: Driver) -> None:
+        self.path = path
+        self.driver: Driver = driver
+        self._handles = threading.local()
+
+    def __getstate__(self) -> tuple[Path, Driver]:
+        return self.path, self.driver
+
+    def __setstate__(self, state: tuple[Path, Driver]) -> None:
+        self.path, self.driver = state
+        self._handles = threading.local()
+
+    def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
+        """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
+        with _environment(self.driver):
+            if not hasattr(self._handles, "dataset"):
+                self._handles.dataset = _open(self.path, self.driver)
+            height, width = window.shape
+            part = rasterio.windows.Window(window.x0, window.y0, width, height)
+            try:
+                pixels: NDArray[Any] = self._handles.dataset.read([band + 1 for band in bands], window=part)
+            except RasterioError as error:
+                raise damaged(self.path, f"rows {window.y0} to {window.y1} cannot be read ({error})") from error
+        return pixels
+
+
+def open_geotiff(path: Path) -> RasterFile:
+    """A GeoTIFF or COG; DataError when it ends before its last block."""
+    with _environment("GTiff"), _open(path, "GTiff") as dataset:
+        check_size(path, dataset.count, dataset.shape)
+        _check_blocks(path, dataset)
+        declared = any(scale != 1.0 for scale in dataset.scales) or any(offset != 0.0 for offset in dataset.offsets)
+        descriptions = [text or f"band {i + 1}" for i, text in enumerate(dataset.descriptions)]
+        names = unique_names([_WAVELENGTH_IN_NAME.sub("", text) for text in descriptions])
+        bands = tuple(
+            FileBand(
+                name=names[i],
+                **_tagged(dataset, i + 1),
+                is_mask=dataset.colorinterp[i] == ColorInterp.alpha,
+                scale=dataset.scales[i] if declared else None,
+                offset=dataset.offsets[i] if declared else None,
+                nodata=dataset.nodatavals[i],
+            )
+            for i in range(dataset.count)
+        )
+        return RasterFile(
+            path=path,
+            format="GeoTIFF",
+            grid=_grid(path, dataset),
+            dtype=dataset.dtypes[0],
+            bands=bands,
+            scale_source="the file's band scales and offsets" if declared else None,
+            pixels=GdalPixels(path, "GTiff"),
+        )
+
+
+def open_envi(path: Path, header_path: Path) -> RasterFile:
+    """An ENVI file, plain or gzip-compressed; DataError when it is shorter than its header says."""
+    header = read_header(header_path)
+    check_length(header, path)
+    count = header.shape[0]
+    centres, widths = header.wavelengths_nm("wavelength"), header.wavelengths_nm("fwhm")
+    good = header.numbers("bbl", count)
+    scales = header.scales()
+    given = header.items("band names")
+    names = unique_names(list(given) if len(given) == count else [f"band {i + 1}" for i in range(count)])
+    unit = header.text("wavelength units")
+    unread = header.text("wavelength") is not None and centres is None
+    with _environment("ENVI"), _open(path, "ENVI") as dataset:
+        bands = tuple(
+            FileBand(
+                name=names[i],
+                wavelength_nm=centres[i] if centres else None,
+                fwhm_nm=widths[i] if widths and widths[i] > 0 else None,
+                bad=good is not None and good[i] == 0,
+                scale=scales[0][i] if scales else None,
+                offset=scales[1][i] if scales else None,
+                nodata=dataset.nodatavals[i],
+            )
+            for i in range(count)
+        )
+        return RasterFile(
+            path=path,
+            format="ENVI",
+            grid=_grid(path, dataset),
+            dtype=dataset.dtypes[0],
+            bands=bands,
+            scale_source=scales[2] if scales else None,
+            wavelength_note=f"the header's wavelength units are {unit!r}" if unread else None,
+            sidecars=(header_path,),
+            pixels=GdalPixels(path, "ENVI"),
+        )
+
+
+def _environment(driver: Driver) -> rasterio.Env:
+    """GDAL's options while a file of this driver is opened or read."""
+    return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])
+
+
+def _open(path: Path, driver: Driver) -> Any:
+    """The dataset; a missing georeference is the planner's to refuse, with the reason."""
+    options = {"NUM_THREADS": str(min(4, os.cpu_count() or 1))} if driver == "GTiff" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path, driver=driver, **options)
+        except RasterioError as error:
+            raise damaged(path, f"cannot be opened as {driver} ({error})") from error
+
+
+def _grid(path: Path, dataset: Any) -> RasterGrid:
+    """The dataset's pixels on the ground."""
+    return RasterGrid(
+        crs_wkt=dataset.crs.to_wkt() if dataset.crs else "",
+        transform=tuple(float(value) + 0.0 for value in tuple(dataset.transform)[:6]),  # -0.0 becomes 0.0
+        shape=dataset.shape,
+        name=str(path),
+    )
+
+
+def _tagged(dataset: Any, band: int) -> dict[str, Any]:
+    """wavelength_nm, fwhm_nm and bad of a band, from its tags: the plain ones, then GDAL's IMAGERY domain."""
+    tags = {key.lower(): value for key, value in dataset.tags(band).items()}
+    imagery = dataset.tags(band, ns="IMAGERY")
+    factor = NM_PER_UNIT.get(tags.get("wavelength_units", "").strip().lower())
+    found: dict[str, Any] = {"bad": tags.get("bbl", "1").strip() == "0"}
+    for field, key, imagery_key in (
+        ("wavelength_nm", "wavelength", "CENTRAL_WAVELENGTH_UM"),
+        ("fwhm_nm", "fwhm", "FWHM_UM"),
+    ):
+        if factor is not None and _positive(tags.get(key)) is not None:
+            found[field] = float(tags[key]) * factor
+        elif _positive(imagery.get(imagery_key)) is not None:
+            found[field] = float(imagery[imagery_key]) * 1e3
+    return found
+
+
+def _positive(text: str | None) -> float | None:
+    """The number in the text if it is one above 0."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if value > 0 else None
+
+
+def _check_blocks(path: Path, dataset: Any) -> None:
+    """Refuse a TIFF that ends before the last block of one of its bands, and one whose last block is damaged."""
+    size = path.stat().st_size
+    block_height, block_width = dataset.block_shapes[0]
+    row, column = (dataset.height - 1) // block_height, (dataset.width - 1) // block_width
+    for band in range(1, dataset.count + 1):
+        start = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+        length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
+        if start is not None and int(start) + int(length or 0) > size:
+            raise damaged(path, f"ends at byte {size}, before the last block of band {band} at byte {start}")
+    window = rasterio.windows.Window(column * block_width, row * block_height, 1, 1)
+    try:
+        dataset.read(dataset.count, window=window)
+    except RasterioError as error:
+        raise damaged(path, f"the last block of band {dataset.count} cannot be read ({error})") from error

@@ -1,0 +1,290 @@
+"""One side of a pair: the usable bands of a scene, sorted by wavelength, each with its way back to its file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import hypot
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from scenefuse.archive.scene import Asset, Scene
+from scenefuse.cube.location import InputFile, input_files, open_raster
+from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
+from scenefuse.cube.raster_file import FileBand, RasterFile, unique_names
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+from scenefuse.sensors.band import Band
+
+SAMPLE_PX = 32
+"""Side of the windows in which bands without any data are looked for."""
+SAMPLES_PER_SIDE = 3
+"""Rows and columns of those windows, spread over the scene."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandSource:
+    """Where a band's pixels are, and how they become reflectance."""
+
+    file: int
+    """Index of the file in Image.files."""
+    file_band: int
+    """Band of that file, counted from 0."""
+    radiometry: Radiometry
+    """Scale, offset, no-data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The usable bands of one scene. Picklable; reads open their files when they need them."""
+
+    role: Literal["hsi", "msi"]
+    """Which side of the pair it is."""
+    bands: tuple[Band, ...]
+    """Sorted by wavelength; in file order when an MSI's wavelengths are not known."""
+    sources: tuple[BandSource, ...]
+    """One per band: the map back to the files."""
+    files: tuple[RasterFile, ...]
+    """The files that bands come from."""
+    inputs: tuple[InputFile, ...]
+    """The same files and their side files, for identity and provenance."""
+    dropped: tuple[tuple[str, str], ...]
+    """Bands that are not used: (name, reason)."""
+    radiometry: tuple[Decision, ...]
+    """One per file."""
+
+    @property
+    def grids(self) -> tuple[RasterGrid, ...]:
+        """The grid of each band's file, without repetition, finest first."""
+        grids = {self.files[source.file].grid: None for source in self.sources}
+        distinct: dict[Any, RasterGrid] = {}
+        for grid in grids:
+            distinct.setdefault((grid.crs_wkt, grid.transform, grid.shape), grid)
+        return tuple(sorted(distinct.values(), key=_pixel_area))
+
+    def bands_on(self, grid: RasterGrid) -> tuple[int, ...]:
+        """Indices of the bands whose file lies on a grid."""
+        same = (grid.crs_wkt, grid.transform, grid.shape)
+        files = [(file.grid.crs_wkt, file.grid.transform, file.grid.shape) == same for file in self.files]
+        return tuple(i for i, source in enumerate(self.sources) if files[source.file])
+
+    def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
+        """(band, y, x) float32 reflectance of a native window of files that share one grid; NaN = no data.
+
+        One call per file, whatever the number of bands.
+        """
+        result = np.empty((len(bands), *window.shape), np.float32)
+        by_file: dict[int, list[int]] = {}
+        for position, band in enumerate(bands):
+            by_file.setdefault(self.sources[band].file, []).append(position)
+        for file, positions in by_file.items():
+            sources = [self.sources[bands[position]] for position in positions]
+            stored = self.files[file].pixels.read([source.file_band for source in sources], window)
+            result[positions] = to_reflectance(stored, tuple(source.radiometry for source in sources))
+        return result
+
+    def without(self, unusable: dict[int, str]) -> Image:
+        """The image without some bands: index to reason."""
+        kept = [i for i in range(len(self.bands)) if i not in unusable]
+        gone = tuple((self.bands[i].name, reason) for i, reason in unusable.items())
+        return replace(
+            self,
+            bands=tuple(self.bands[i] for i in kept),
+            sources=tuple(self.sources[i] for i in kept),
+            dropped=(*self.dropped, *gone),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What the caller decided about one image."""
+
+    scale: float | None = None
+    """Reflectance per stored value, before all metadata; None to go by metadata."""
+    only: tuple[str, ...] = ()
+    """Names of the bands to use; empty for all."""
+    drop: tuple[str, ...] = ()
+    """Names of bands not to use."""
+
+
+def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Image:
+    """The usable bands of a scene: described, selected, sorted, and checked to hold data."""
+    if not scene.assets:
+        raise DataError(f"Scene {scene.id} has no asset with bands", "there are no pixels to read", "check its assets")
+    option = "--hs-scale" if role == "hsi" else "--ms-scale"
+    files: list[RasterFile] = []
+    inputs: list[InputFile] = []
+    decisions: list[Decision] = []
+    described: list[tuple[Band, BandSource, str | None]] = []
+    for number, asset in enumerate(scene.assets):
+        raster = open_raster(asset.href)
+        decision = decide_radiometry(asset, raster, given_scale=choice.scale, option=option)
+        for i, (band, reason) in enumerate(_describe(asset, raster)):
+            described.append((band, BandSource(file=number, file_band=i, radiometry=decision.bands[i]), reason))
+        files.append(raster)
+        inputs.extend(input_files(asset, raster, role))
+        decisions.append(decision)
+    names = unique_names([band.name for band, _, _ in described])
+    described = [
+        (replace(band, name=name), source, reason)
+        for name, (band, source, reason) in zip(names, described, strict=True)
+    ]
+    usable, dropped = _select(described, choice, scene.id)
+    image = Image(
+        role=role,
+        bands=tuple(band for band, _ in usable),
+        sources=tuple(source for _, source in usable),
+        files=tuple(files),
+        inputs=tuple(inputs),
+        dropped=dropped,
+        radiometry=tuple(decisions),
+    )
+    image = _without_empty_bands(image, scene.id)
+    return _sorted(image, scene.id)
+
+
+def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]:
+    """Each band of a file, field by field from metadata, else from the file; and why it is not usable."""
+    measured = [band for band in raster.bands if not band.is_mask]
+    stated: tuple[Band | None, ...] = asset.bands or (None,) * len(measured)
+    if len(stated) not in {len(measured), len(raster.bands)}:
+        raise DataError(
+            f"Asset {asset.key!r} describes {len(stated)} bands, and {raster.path} has {len(raster.bands)}",
+            "which description belongs to which band is not known",
+            "correct the item, or give the file itself in place of the item",
+        )
+    statements = iter(stated)
+    aligned = len(stated) == len(raster.bands)
+    gsd_m = asset.gsd_m or _pixel_m(raster.grid)
+    described: list[tuple[Band, str | None]] = []
+    for own in raster.bands:
+        told = next(statements) if aligned or not own.is_mask else None
+        reason = "alpha or mask band" if own.is_mask else "flagged bad by its file" if own.bad else None
+        described.append((_merge(told, own, gsd_m=gsd_m, alone=asset.key if len(raster.bands) == 1 else None), reason))
+    return described
+
+
+def _merge(told: Band | None, own: FileBand, *, gsd_m: float | None, alone: str | None) -> Band:
+    """A band from what metadata tells and what its file says; alone: the asset's key when it has one band only."""
+    if told is not None:
+        return Band(
+            name=told.name,
+            wavelength_nm=told.wavelength_nm or own.wavelength_nm,
+            fwhm_nm=told.fwhm_nm or own.fwhm_nm,
+            gsd_m=told.gsd_m or gsd_m,
+        )
+    nameless = own.name.startswith("band ") and alone not in {None, "data"}
+    name = alone if nameless and alone else own.name
+    return Band(name=name, wavelength_nm=own.wavelength_nm, fwhm_nm=own.fwhm_nm, gsd_m=gsd_m)
+
+
+def _select(
+    described: list[tuple[Band, BandSource, str | None]], choice: Choice, scene_id: str
+) -> tuple[list[tuple[Band, BandSource]], tuple[tuple[str, str], ...]]:
+    """The usable bands, and the others with their reasons. A band asked for by name is used even if flagged bad."""
+    names = [band.name for band, _, _ in described]
+    unknown = sorted({*choice.only, *choice.drop} - set(names))
+    if unknown:
+        raise DataError(
+            f"{scene_id} has no band named {', '.join(map(repr, unknown))}",
+            "the selection of bands cannot be followed",
+            f"choose among {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
+        )
+    usable: list[tuple[Band, BandSource]] = []
+    dropped: list[tuple[str, str]] = []
+    for band, source, flagged in described:
+        reason = None if band.name in choice.only else flagged
+        if choice.only and band.name not in choice.only:
+            reason = "not selected"
+        if band.name in choice.drop:
+            reason = "dropped by option"
+        if reason is None:
+            usable.append((band, source))
+        else:
+            dropped.append((band.name, reason))
+    return usable, tuple(dropped)
+
+
+def _sorted(image: Image, scene_id: str) -> Image:
+    """The image with its bands by wavelength; equal wavelengths (detector overlap) stay in file order."""
+    missing = [band.name for band in image.bands if band.wavelength_nm is None]
+    if image.role == "hsi":
+        if len(image.bands) < 2:
+            raise DataError(
+                f"{scene_id} has {len(image.bands)} usable band(s)",
+                "a hyperspectral image with less than two bands has no spectrum to keep",
+                "check that HS and MS are not exchanged, and the selection of bands",
+            )
+        if missing:
+            notes = [f" ({file.wavelength_note})" for file in image.files if file.wavelength_note]
+            raise DataError(
+                f"{scene_id}: {len(missing)} bands have no wavelength{''.join(notes)}, the first is {missing[0]!r}",
+                "the bands cannot be sorted or matched with those of the MSI",
+                "give wavelengths in the file (ENVI header with wavelength units, band tags) or in a STAC item",
+            )
+    if missing:
+        return image
+    order = sorted(range(len(image.bands)), key=lambda i: image.bands[i].wavelength_nm or 0.0)
+    return replace(image, bands=tuple(image.bands[i] for i in order), sources=tuple(image.sources[i] for i in order))
+
+
+def _without_empty_bands(image: Image, scene_id: str) -> Image:
+    """The image without the bands that hold no data where others do; DataError when there are no data at all."""
+    held = np.zeros(len(image.bands), np.bool_)
+    for grid in image.grids:
+        bands = image.bands_on(grid)
+        found = _holds_data(image, bands, _sample_windows(grid.shape))
+        if not found.any():
+            found = _holds_data(image, bands, _all_windows(grid.shape))
+        held[list(bands)] = found
+    if not held.any():
+        raise DataError(
+            f"All {len(image.bands)} usable bands of {scene_id} hold no data",
+            "there is nothing to fuse",
+            "check the no-data value, and the file",
+        )
+    return image.without(dict.fromkeys(np.flatnonzero(~held).tolist(), "no data in the sampled windows"))
+
+
+def _holds_data(image: Image, bands: tuple[int, ...], windows: Sequence[Window]) -> NDArray[np.bool_]:
+    """(band,) True for those with a pixel of data in the windows; reading stops once every band has one."""
+    held = np.zeros(len(bands), np.bool_)
+    for window in windows:
+        held |= ~np.isnan(image.read(bands, window)).all(axis=(1, 2))
+        if held.all():
+            break
+    return held
+
+
+def _sample_windows(shape: tuple[int, int]) -> list[Window]:
+    """A few small windows spread over a scene, borders included."""
+    starts = [
+        sorted({int(start) for start in np.linspace(0, max(0, side - SAMPLE_PX), SAMPLES_PER_SIDE)}) for side in shape
+    ]
+    return [
+        Window(y0=y0, y1=y0 + SAMPLE_PX, x0=x0, x1=x0 + SAMPLE_PX).clip(shape) for y0 in starts[0] for x0 in starts[1]
+    ]
+
+
+def _all_windows(shape: tuple[int, int]) -> list[Window]:
+    """Strips that cover a scene."""
+    rows = max(1, 2**18 // shape[1])
+    return [Window(y0=y0, y1=min(y0 + rows, shape[0]), x0=0, x1=shape[1]) for y0 in range(0, shape[0], rows)]
+
+
+def _pixel_area(grid: RasterGrid) -> float:
+    """Area of a pixel in squared CRS units."""
+    return float(abs(np.linalg.det(grid.matrix)))
+
+
+def _pixel_m(grid: RasterGrid) -> float | None:
+    """Side of a pixel in metres when the CRS is projected; None otherwise."""
+    if not grid.crs_wkt or not CRS.from_wkt(grid.crs_wkt).is_projected:
+        return None
+    a, b, _, d, e, _ = grid.transform
+    unit = CRS.from_wkt(grid.crs_wkt).axis_info[0].unit_conversion_factor
+    return float(np.sqrt(hypot(a, d) * hypot(b, e))) * unit

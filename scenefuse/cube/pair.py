@@ -1,0 +1,219 @@
+"""PairCube: a pair of scenes as two aligned lazy cubes, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from scenefuse.archive.scene import ScenePair
+from scenefuse.cube.image import Choice, Image, open_image
+from scenefuse.cube.lazy import lazy_cube
+from scenefuse.cube.location import InputFile
+from scenefuse.errors import DataError
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.placement import AxisMap, Offset, PointMap, RasterGrid
+from scenefuse.grid.planning import PairPlan, placement_of, plan_pair_grid
+from scenefuse.grid.warp import warp_axes, warp_points
+from scenefuse.grid.window import Window
+from scenefuse.sensors.band import Band
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairOptions:
+    """What the caller decides about the inputs, before all metadata."""
+
+    hs_scale: float | None = None
+    """Reflectance per DN of the HSI; None to go by metadata."""
+    ms_scale: float | None = None
+    """Reflectance per DN of the MSI; None to go by metadata."""
+    hs_bands: tuple[str, ...] = ()
+    """Names of the HSI's bands to use; empty for all good ones."""
+    ms_bands: tuple[str, ...] = ()
+    """Names of the MSI's bands to use; empty for all."""
+    hs_drop_bands: tuple[str, ...] = ()
+    """Names of HSI bands not to use."""
+    ms_drop_bands: tuple[str, ...] = ()
+    """Names of MSI bands not to use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairCube:
+    """Two images on the two aligned grids of a PairGrid; float32 reflectance, NaN = no data.
+
+    Picklable; files open on the first read of each thread. A pixel's value never depends on the window.
+    """
+
+    pair_id: str
+    """`<hs id>_<ms id>`."""
+    hs_image: Image
+    """The HSI's usable bands on their native grid."""
+    ms_image: Image
+    """The MSI's usable bands on their native grids."""
+    plan: PairPlan
+    """Which grids, and where the native pixels lie on them."""
+
+    @property
+    def grid(self) -> PairGrid:
+        """The two aligned grids."""
+        return self.plan.grid
+
+    @property
+    def hs_bands(self) -> tuple[Band, ...]:
+        """Bands of read_hs, sorted by wavelength, bad bands gone."""
+        return self.hs_image.bands
+
+    @property
+    def ms_bands(self) -> tuple[Band, ...]:
+        """Bands of read_ms, sorted by wavelength, each with its native gsd_m."""
+        return self.ms_image.bands
+
+    @property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """The files that pixels come from, HSI first, for identity and provenance."""
+        return (*self.hs_image.inputs, *self.ms_image.inputs)
+
+    def read_hs(self, window: Window) -> NDArray[np.float32]:
+        """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
+        _check_inside(window, self.grid.coarse_shape)
+        grid = self.hs_image.grids[0]
+        bands = tuple(range(len(self.hs_bands)))
+        return _read(self.hs_image, grid, bands, self.plan.hs, window)
+
+    def read_ms(self, window: Window) -> NDArray[np.float32]:
+        """(ms band, y, x) reflectance of a fine window inside the scene; NaN = no data.
+
+        Every band is resampled at most once, from its own native pixels.
+        """
+        _check_inside(window, self.grid.fine_shape)
+        grids = self.ms_image.grids
+        result = np.empty((len(self.ms_bands), *window.shape), np.float32)
+        for grid in grids:
+            bands = self.ms_image.bands_on(grid)
+            placement = self.plan.ms if grid == grids[0] else placement_of(grid, grids[0], self.plan)
+            result[list(bands)] = _read(self.ms_image, grid, bands, placement, window)
+        return result
+
+    @property
+    def hs(self) -> xr.DataArray:
+        """The HSI on the coarse grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        return lazy_cube(
+            self.read_hs, self.hs_bands, self.grid.coarse_shape, self.grid.coarse_transform, self.grid.crs_wkt
+        )
+
+    @property
+    def ms(self) -> xr.DataArray:
+        """The MSI on the fine grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        return lazy_cube(self.read_ms, self.ms_bands, self.grid.fine_shape, self.grid.fine_transform, self.grid.crs_wkt)
+
+    def registered(self, shift_px: tuple[float, float]) -> PairCube:
+        """The pair with the MSI's content moved back by shift_px (y, x) fine pixels, within the one resampling.
+
+        shift_px: by how much it lies further down and right than the HSI's, on top of what this pair already
+        accounts for (Shift.dy_px, Shift.dx_px of registration.estimate_shift).
+        """
+        before = self.grid.shift_px
+        total = (before[0] + shift_px[0], before[1] + shift_px[1])
+        plan = plan_pair_grid(self.hs_image.grids[0], self.ms_image.grids[0], shift_px=total)
+        return replace(self, plan=plan)
+
+    def facts(self) -> dict[str, Any]:
+        """What was decided about grids, bands and radiometry, for the provenance; JSON values only."""
+        grid = self.grid
+        return {
+            "grid": {
+                "case": grid.case,
+                "ratio": grid.ratio,
+                "native_ratio": grid.native_ratio,
+                "hs_gsd_m": grid.hs_gsd_m,
+                "ms_gsd_m": grid.ms_gsd_m,
+                "phase_rest_px": grid.phase_rest_px,
+                "shift_px": list(grid.shift_px),
+                "hs_kernel": grid.hs_kernel,
+                "ms_kernel": grid.ms_kernel,
+                "dropped_hs_rows_columns": list(self.plan.dropped_px),
+                "notes": list(self.plan.notes),
+            },
+            "hs": _image_facts(self.hs_image),
+            "ms": _image_facts(self.ms_image),
+        }
+
+
+def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCube:
+    """The pair as two aligned lazy cubes; every refusal comes here, before any work."""
+    options = options or PairOptions()
+    hs = open_image(pair.hs, "hsi", Choice(scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands))
+    ms = open_image(pair.ms, "msi", Choice(scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands))
+    if len(hs.grids) > 1:
+        raise DataError(
+            f"The bands of {pair.hs.id} lie on {len(hs.grids)} different grids",
+            "a spectrum needs all its bands in one pixel",
+            "resample them onto one grid, or select the bands of one detector",
+        )
+    plan = plan_pair_grid(hs.grids[0], ms.grids[0])
+    for grid in ms.grids[1:]:
+        placement_of(grid, ms.grids[0], plan)
+    return PairCube(pair_id=pair.id, hs_image=hs, ms_image=ms, plan=plan)
+
+
+def _read(
+    image: Image, grid: RasterGrid, bands: tuple[int, ...], placement: Offset | AxisMap | PointMap, window: Window
+) -> NDArray[np.float32]:
+    """The frame's window of bands that lie on one native grid."""
+    if isinstance(placement, Offset):
+        return _read_within(image, grid.shape, bands, placement.native(window))
+
+    def read(native: Window) -> NDArray[np.float32]:
+        return image.read(bands, native)
+
+    if isinstance(placement, AxisMap):
+        return warp_axes(read, grid.shape, placement, window)
+    warped = warp_points(read, grid.shape, placement, window)
+    return np.full((len(bands), *window.shape), np.nan, np.float32) if warped is None else warped
+
+
+def _read_within(image: Image, shape: tuple[int, int], bands: tuple[int, ...], native: Window) -> NDArray[np.float32]:
+    """A native window; no data where a band's raster is smaller than the finest one's."""
+    if native.y0 >= 0 and native.x0 >= 0 and native.y1 <= shape[0] and native.x1 <= shape[1]:
+        return image.read(bands, native)
+    result = np.full((len(bands), *native.shape), np.nan, np.float32)
+    if native.y0 < shape[0] and native.x0 < shape[1] and native.y1 > 0 and native.x1 > 0:
+        inside = native.clip(shape)
+        result[(slice(None), *inside.within(native))] = image.read(bands, inside)
+    return result
+
+
+def _check_inside(window: Window, shape: tuple[int, int]) -> None:
+    """A window that reaches outside is the caller's mistake: borders are the business of grid.borders."""
+    if window.y0 < 0 or window.x0 < 0 or window.y1 > shape[0] or window.x1 > shape[1]:
+        raise ValueError(f"{window} is not inside a scene of {shape}")
+
+
+def _image_facts(image: Image) -> dict[str, Any]:
+    """What was decided about one image."""
+    return {
+        "files": [
+            {
+                "format": file.format,
+                "scale_from": decision.source,
+                "nodata_from": decision.nodata_source,
+                "wavelengths": file.wavelength_note or "as given",
+            }
+            for file, decision in zip(image.files, image.radiometry, strict=True)
+        ],
+        "band_map": [
+            {
+                "band": band.name,
+                "file": source.file,
+                "file_band": source.file_band + 1,
+                "scale": source.radiometry.scale,
+                "offset": source.radiometry.offset,
+                "nodata": None if source.radiometry.nodata is None else str(source.radiometry.nodata),
+            }
+            for band, source in zip(image.bands, image.sources, strict=True)
+        ],
+        "dropped": [{"band": name, "reason": reason} for name, reason in image.dropped],
+    }

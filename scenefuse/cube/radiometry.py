@@ -1,0 +1,140 @@
+"""From stored values to reflectance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.archive.scene import Asset
+from scenefuse.cube.raster_file import RasterFile
+from scenefuse.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Radiometry:
+    """How the stored values of one band become reflectance: scale * value + offset."""
+
+    scale: float
+    """Reflectance per stored value."""
+    offset: float
+    """Reflectance at stored value 0."""
+    nodata: float | None
+    """Stored value that means no data, besides NaN and infinity; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The radiometry of a file's bands, and where it comes from."""
+
+    bands: tuple[Radiometry, ...]
+    """One per band, in file order."""
+    source: str
+    """Where scale and offset come from, for people and provenance."""
+    nodata_source: str
+    """Where no-data comes from."""
+
+
+def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArray[np.float32]:
+    """Reflectance per band, (band, y, x) float32: scale * value + offset; NaN where the value means no data."""
+    reflectance = stored.astype(np.float32)
+    for index, band in enumerate(bands):
+        pixels = reflectance[index]  # a view
+        missing = ~np.isfinite(pixels)
+        if band.nodata is not None and np.isfinite(band.nodata):
+            missing |= _equals(stored[index], band.nodata)
+        if band.scale != 1.0:
+            pixels *= np.float32(band.scale)
+        if band.offset != 0.0:
+            pixels += np.float32(band.offset)
+        pixels[missing] = np.nan
+    return reflectance
+
+
+def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str) -> Decision:
+    """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
+
+    In this order: the caller's scale, STAC metadata, the file's own, the sensor card. Floats for which nobody
+    gives a scale are reflectance. Nothing is ever told from the values' range.
+    option: the command's option that gives the scale, for the message.
+    """
+    count = len(raster.bands)
+    scale, scale_source = _scale(asset, raster, given_scale, option)
+    offset, offset_source = _offset(asset, raster, scale_source)
+    nodata, nodata_source = _nodata(asset, raster)
+    bands = tuple(Radiometry(scale=scale[i], offset=offset[i], nodata=nodata[i]) for i in range(count))
+    source = scale_source if offset_source in {scale_source, None} else f"{scale_source}; offset: {offset_source}"
+    return Decision(bands=bands, source=source, nodata_source=nodata_source)
+
+
+STAC = "STAC metadata"
+CARD = "the sensor card"
+
+
+def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str) -> tuple[tuple[float, ...], str]:
+    """Scale per band, and who says so."""
+    count = len(raster.bands)
+    own = [band.scale for band in raster.bands]
+    if given is not None:
+        return (given,) * count, f"option {option}"
+    if asset.scale is not None and "scale" not in asset.card_fields:
+        return _per_band(asset.scale, count, asset, "scale"), STAC
+    if raster.scale_source is not None:
+        return tuple(1.0 if value is None else value for value in own), raster.scale_source
+    if asset.scale is not None:
+        return _per_band(asset.scale, count, asset, "scale"), CARD
+    if raster.dtype.startswith("float"):
+        return (1.0,) * count, "floating-point values without a scale: taken as reflectance"
+    raise DataError(
+        f"{raster.path} holds {raster.dtype} values, and neither metadata nor the file give a scale",
+        "reflectance cannot be told from the stored numbers",
+        f"give it with {option}, for example {option} 0.0001 for reflectance times 10000",
+    )
+
+
+def _offset(asset: Asset, raster: RasterFile, scale_source: str) -> tuple[tuple[float, ...], str | None]:
+    """Offset per band, and who says so; a file's own offset belongs to its own scale."""
+    count = len(raster.bands)
+    if asset.offset is not None and "offset" not in asset.card_fields:
+        return _per_band(asset.offset, count, asset, "offset"), STAC
+    if scale_source == raster.scale_source:
+        return tuple(band.offset or 0.0 for band in raster.bands), scale_source
+    if asset.offset is not None and scale_source == CARD:
+        return _per_band(asset.offset, count, asset, "offset"), CARD
+    return (0.0,) * count, None
+
+
+def _nodata(asset: Asset, raster: RasterFile) -> tuple[tuple[float | None, ...], str]:
+    """No-data value per band, and who says so."""
+    count = len(raster.bands)
+    if asset.nodata is not None and "nodata" not in asset.card_fields:
+        return (asset.nodata,) * count, STAC
+    own = tuple(band.nodata for band in raster.bands)
+    if any(value is not None for value in own):
+        return own, "the file"
+    if asset.nodata is not None:
+        return (asset.nodata,) * count, CARD
+    return own, "none declared: NaN and infinity only"
+
+
+def _per_band(values: tuple[float, ...], count: int, asset: Asset, field: str) -> tuple[float, ...]:
+    """One value per band from one for all or one each."""
+    if len(values) not in {1, count}:
+        raise DataError(
+            f"Asset {asset.key!r} gives {len(values)} values of {field} for {count} bands",
+            "which value belongs to which band is not known",
+            "correct the item",
+        )
+    return values * count if len(values) == 1 else values
+
+
+def _equals(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where the stored values are the no-data value, in their own type."""
+    if values.dtype.kind == "f":
+        same: NDArray[np.bool_] = values == np.float64(nodata).astype(values.dtype)
+        return same
+    if nodata != int(nodata):
+        return np.zeros(values.shape, np.bool_)
+    return values == int(nodata)

@@ -1,0 +1,98 @@
+"""What a reader says about one file, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+
+MAX_SIDE_PX = 2**20
+"""Rows or columns beyond which a header is not believed."""
+MAX_BANDS = 4096
+"""Bands beyond which a header is not believed."""
+
+
+class Pixels(Protocol):
+    """Reads windows of one file. Picklable; opens the file on the first read of each thread."""
+
+    def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
+        """(band, y, x) stored values in the file's dtype, of bands counted from 0, in the order asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBand:
+    """One band as its file describes it; None where the file does not say."""
+
+    name: str
+    """The file's name for it, or `band <number from 1>`."""
+    wavelength_nm: float | None = None
+    """Centre wavelength in nanometres."""
+    fwhm_nm: float | None = None
+    """Full width at half maximum in nanometres."""
+    bad: bool = False
+    """True when the file flags it as a bad band."""
+    is_mask: bool = False
+    """True for an alpha or mask band: not a measurement."""
+    scale: float | None = None
+    """Reflectance per stored value."""
+    offset: float | None = None
+    """Reflectance at stored value 0."""
+    nodata: float | None = None
+    """Stored value that means no data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterFile:
+    """One open raster: its grid, its bands, and how to read it."""
+
+    path: Path
+    """The file (or the store's folder)."""
+    format: str
+    """`GeoTIFF`, `ENVI` or `Zarr`."""
+    grid: RasterGrid
+    """Its pixels on the ground."""
+    dtype: str
+    """NumPy name of the stored values' type."""
+    bands: tuple[FileBand, ...]
+    """Its bands in file order."""
+    scale_source: str | None = None
+    """Where in the file the scale was found; None when it has none."""
+    wavelength_note: str | None = None
+    """Why the file's wavelengths could not be used; None when they could, or when it has none."""
+    sidecars: tuple[Path, ...] = ()
+    """Other files that were read: the ENVI header."""
+    pixels: Pixels
+    """Its pixels."""
+
+    def __post_init__(self) -> None:
+        check_size(self.path, len(self.bands), self.grid.shape)
+
+
+def check_size(path: Path, bands: int, shape: tuple[int, int]) -> None:
+    """Refuse a header whose numbers cannot be, before anything is allocated for them."""
+    if not 1 <= bands <= MAX_BANDS or not 1 <= min(shape) <= max(shape) <= MAX_SIDE_PX:
+        raise DataError(
+            f"{path} says it has {bands} bands of {shape[0]} x {shape[1]} pixels",
+            f"more than {MAX_BANDS} bands or {MAX_SIDE_PX} pixels a side (or none) is taken for a damaged header",
+            "check the file, or split it",
+        )
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, with ` #<number>` after those that occur more than once."""
+    return tuple(name if names.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(names))
+
+
+def damaged(path: Path, found: str) -> DataError:
+    """The refusal of a file whose header promises what its data do not hold."""
+    return DataError(
+        f"{path}: {found}", "the missing pixels would be read as zeros", "fetch the file again, or repair its header"
+    )

@@ -1,0 +1,132 @@
+"""A Zarr store (v2 or v3) that holds one (band, y, x) array, as xarray and rioxarray write it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rioxarray  # noqa: F401 - registers the accessor .rio, which knows where a CRS is kept
+import xarray as xr
+from numpy.typing import NDArray
+
+from scenefuse.cube.envi_header import NM_PER_UNIT
+from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, unique_names
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+
+PREFERRED = "reflectance"
+"""Name of the array that is taken when a store has several of (band, y, x)."""
+_NM_KEYS = {"wavelength_nm": ("wavelength_nm", "wavelength"), "fwhm_nm": ("fwhm_nm", "fwhm")}
+
+
+class ZarrPixels:
+    """Reads windows of one array of a store; a pickled copy opens it again."""
+
+    def __init__(self, path: Path, array: str) -> None:
+        self.path = path
+        self.array = array
+        self._handles = threading.local()
+
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self.array
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        self.path, self.array = state
+        self._handles = threading.local()
+
+    def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
+        """(band, y, x) stored values in the array's dtype."""
+        if not hasattr(self._handles, "array"):
+            self._handles.array = _open(self.path)[self.array].variable
+        rows, columns = window.slices
+        pixels: NDArray[Any] = self._handles.array[list(bands), rows, columns].values
+        return pixels
+
+
+def open_zarr(path: Path) -> RasterFile:
+    """A Zarr store's (band, y, x) array: `reflectance`, or the only one there is."""
+    store = _open(path)
+    name = _choose(path, store)
+    array = store[name]
+    count, height, width = array.shape
+    check_size(path, count, (height, width))
+    attributes = {**array.encoding, **array.attrs}
+    scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
+    nodata = attributes.get("_FillValue", attributes.get("missing_value"))
+    per_band = {field: _per_band(array, keys) for field, keys in _NM_KEYS.items()}
+    labels = _labels(array)
+    names = unique_names([labels[i] if labels else f"band {i + 1}" for i in range(count)])
+    bands = tuple(
+        FileBand(
+            name=names[i],
+            **{field: values[i] if values else None for field, values in per_band.items()},
+            scale=None if scale is None else float(scale),
+            offset=None if offset is None else float(offset),
+            nodata=None if nodata is None else float(nodata),
+        )
+        for i in range(count)
+    )
+    return RasterFile(
+        path=path,
+        format="Zarr",
+        grid=RasterGrid(
+            crs_wkt=array.rio.crs.to_wkt() if array.rio.crs else "",
+            transform=tuple(array.rio.transform())[:6],
+            shape=(height, width),
+            name=str(path),
+        ),
+        dtype=str(array.dtype),
+        bands=bands,
+        scale_source="the array's scale_factor and add_offset" if scale is not None else None,
+        pixels=ZarrPixels(path, name),
+    )
+
+
+def _open(path: Path) -> xr.Dataset:
+    """The store without decoding of values: radiometry is ours."""
+    try:
+        return xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all")
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be opened as a Zarr group ({error})",
+            "it is not a store that xarray writes",
+            "give the group that holds the (band, y, x) array",
+        ) from error
+
+
+def _choose(path: Path, store: xr.Dataset) -> str:
+    """Name of the array to read."""
+    found = [str(name) for name, array in store.data_vars.items() if array.dims[1:] == ("y", "x") and array.ndim == 3]
+    if PREFERRED in found:
+        return PREFERRED
+    if len(found) != 1:
+        raise DataError(
+            f"{path} has {len(found)} arrays of (band, y, x): {', '.join(found) or 'none'}",
+            "which one is the image is not known",
+            f"name the image {PREFERRED!r}, with dimensions (band, y, x)",
+        )
+    return found[0]
+
+
+def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] | None:
+    """Nanometres per band from the first of the coordinates; its unit is in its name or in its units attribute."""
+    for key in keys:
+        if key in array.coords and array.coords[key].dims == array.dims[:1]:
+            coordinate = array.coords[key]
+            unit = "nm" if key.endswith("_nm") else str(coordinate.attrs.get("units", "")).lower()
+            if unit in NM_PER_UNIT:
+                values = np.asarray(coordinate.values, np.float64) * NM_PER_UNIT[unit]
+                return tuple(float(value) if value > 0 else None for value in values)  # type: ignore[misc]
+    return None
+
+
+def _labels(array: xr.DataArray) -> list[str] | None:
+    """Names of the bands when the band coordinate, or band_name, holds text."""
+    for key in ("band_name", str(array.dims[0])):
+        if key in array.coords and array.coords[key].dtype.kind in "UOT":
+            return [str(label) for label in array.coords[key].values]
+    return None
