@@ -1,0 +1,128 @@
+"""Spectral response: how the bands of an HSI add up to the bands of an MSI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import erf, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.errors import DataError
+from scenefuse.sensors.band import Band
+from scenefuse.sensors.sensor import Sensor
+
+FWHM_PER_SIGMA = 2 * sqrt(2 * log(2))
+"""FWHM of a Gaussian / its standard deviation: 2.3548."""
+DEFAULT_RELATIVE_FWHM = 0.1
+"""FWHM / wavelength of an MSI band of which neither metadata nor card tells the FWHM (Sentinel-2: 0.02 to 0.14)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ResponseMatrix:
+    """Weights that turn a hyperspectral pixel into a multispectral one: ms = matrix @ hs."""
+
+    matrix: NDArray[np.float64]
+    """(ms band, hs band), not negative; rows sum to 1, or to 0 where coverage is 0."""
+    coverage: NDArray[np.float64]
+    """(ms band,) share of the MSI band's response that lies within the HSI's bands, 0 to 1."""
+
+
+def gaussian_response(wavelength_nm: NDArray[np.float64], centre_nm: float, fwhm_nm: float) -> NDArray[np.float64]:
+    """Response at each wavelength, of wavelength_nm's shape, 1 at the centre and 0.5 half an FWHM beside it.
+
+    R(l) = exp(-4 ln 2 ((l - centre) / fwhm)^2).
+    """
+    return np.asarray(np.exp(-4 * log(2) * ((wavelength_nm - centre_nm) / fwhm_nm) ** 2), dtype=np.float64)
+
+
+def response_matrix(
+    hs_bands: Sequence[Band], ms_bands: Sequence[Band], *, ms_sensor: Sensor | None = None
+) -> ResponseMatrix:
+    """Weights of the HSI's bands in each of the MSI's bands, and how much of each MSI band they cover.
+
+    Each HSI band stands for a cell of the spectrum: to the midpoint of its neighbours, but no further than its
+    own FWHM on the inside and half of it at the ends, so that water-vapour gaps count as not covered. A weight is
+    the MSI band's Gaussian integrated over the cell, divided by the sum over all cells.
+    MSI bands without FWHM take the card's (ms_sensor), else DEFAULT_RELATIVE_FWHM of their wavelength; HSI
+    bands without FWHM take the distance to their nearer neighbour.
+    """
+    hs_bands = estimate_fwhm(hs_bands)
+    left_nm, right_nm = _cells_nm(hs_bands)
+    shares = np.array(
+        [_share_between(band, left_nm, right_nm) for band in (_with_ms_fwhm(band, ms_sensor) for band in ms_bands)]
+    ).reshape(len(ms_bands), len(hs_bands))  # (ms, hs)
+    coverage = shares.sum(axis=1)
+    matrix = np.divide(shares, coverage[:, None], out=np.zeros_like(shares), where=coverage[:, None] > 0)
+    return ResponseMatrix(matrix=matrix, coverage=np.minimum(coverage, 1.0))
+
+
+def estimate_fwhm(bands: Sequence[Band]) -> tuple[Band, ...]:
+    """The bands, each without FWHM given the distance to its nearer neighbour in wavelength."""
+    centres_nm = _centres_nm(bands)
+    distinct = np.unique(centres_nm)
+    if any(band.fwhm_nm is None for band in bands) and len(distinct) < 2:
+        raise DataError(
+            f"{len(bands)} bands with {len(distinct)} wavelength and without FWHM",
+            "their width cannot be estimated from the spacing",
+            "give fwhm in the header or eo:full_width_half_max in the item",
+        )
+    estimated = []
+    for band, centre_nm in zip(bands, centres_nm, strict=True):
+        if band.fwhm_nm is None:
+            gaps = np.abs(distinct - centre_nm)
+            estimated.append(replace(band, fwhm_nm=float(gaps[gaps > 0].min())))
+        else:
+            estimated.append(band)
+    return tuple(estimated)
+
+
+def _with_ms_fwhm(band: Band, sensor: Sensor | None) -> Band:
+    """The MSI band with an FWHM: its own, the card's, or the default share of its wavelength."""
+    if band.fwhm_nm is not None:
+        return band
+    card = sensor.match(band) if sensor is not None else None
+    if card is not None and card.fwhm_nm is not None:
+        return replace(band, fwhm_nm=card.fwhm_nm)
+    return replace(band, fwhm_nm=DEFAULT_RELATIVE_FWHM * float(_centres_nm([band])[0]))
+
+
+def _centres_nm(bands: Sequence[Band]) -> NDArray[np.float64]:
+    """(band,) wavelengths in nm; a band without one is refused."""
+    missing = [band.name for band in bands if band.wavelength_nm is None]
+    if missing:
+        raise DataError(
+            f"no wavelength for {len(missing)} of {len(bands)} bands ({', '.join(missing[:5])})",
+            "their place in the spectrum is unknown",
+            "give eo:center_wavelength in the item or wavelength in the header",
+        )
+    return np.array([band.wavelength_nm for band in bands], dtype=np.float64)
+
+
+def _cells_nm(bands: Sequence[Band]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(band,) left and right edges in nm of the part of the spectrum that each band stands for, in the bands' order."""
+    centres = _centres_nm(bands)
+    widths = np.array([band.fwhm_nm for band in bands], dtype=np.float64)
+    order = np.argsort(centres, kind="stable")
+    centre, width = centres[order], widths[order]
+    middle = (centre[1:] + centre[:-1]) / 2
+    left, right = centre - width / 2, centre + width / 2
+    left[1:] = np.maximum(middle, centre[1:] - width[1:])
+    right[:-1] = np.minimum(middle, centre[:-1] + width[:-1])
+    back = np.argsort(order)
+    return left[back], right[back]
+
+
+def _share_between(band: Band, left_nm: NDArray[np.float64], right_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(cell,) share of the band's Gaussian between each left and right edge, by the error function."""
+    if band.wavelength_nm is None or band.fwhm_nm is None:
+        raise ValueError(f"{band} has no Gaussian")
+    scale = band.fwhm_nm / FWHM_PER_SIGMA * sqrt(2)
+    centre = band.wavelength_nm
+    return np.array(
+        [
+            (erf((right - centre) / scale) - erf((left - centre) / scale)) / 2
+            for left, right in zip(left_nm.tolist(), right_nm.tolist(), strict=True)
+        ]
+    )
