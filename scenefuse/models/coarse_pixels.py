@@ -1,0 +1,96 @@
+"""What both instruments measure in the same coarse pixels: the raw material of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d, minimum_filter
+
+from scenefuse.grid.resample import degrade, degrade_reach_px
+from scenefuse.models.base import SceneWindow
+from scenefuse.models.resample import coarse_blur_taps
+
+Array = NDArray[np.float64]
+
+PSF_SIGMA_BOUNDS = (0.1, 0.75)
+"""Least and greatest PSF sigma that is believed, in coarse pixels: an MTF at Nyquist of 0.95 and of 0.06."""
+
+WHOLE = 0.999
+"""A degraded MSI pixel counts where at least this share of its kernel's weight lies on data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoarsePixels:
+    """The valid coarse pixels of a window as both instruments see them."""
+
+    hs: Array
+    """(pixel, hs band) reflectance."""
+    ms: Array
+    """(pixel, ms band) reflectance of the MSI degraded to the coarse grid."""
+
+
+def psf_sigma_limits_px(ratio: int) -> tuple[float, float]:
+    """Least and greatest PSF sigma in fine pixels; the least is 0.3, below which a Gaussian is one pixel."""
+    least, greatest = PSF_SIGMA_BOUNDS
+    return max(0.3, least * ratio), greatest * ratio
+
+
+def degrade_margin(ratio: int, sigma_px: float | None = None) -> int:
+    """Coarse pixels of context that degrade needs; for the greatest PSF that is believed when none is given."""
+    sigma_px = psf_sigma_limits_px(ratio)[1] if sigma_px is None else sigma_px
+    return -(-degrade_reach_px(ratio, sigma_px) // ratio)
+
+
+def coarse_pixels(window: SceneWindow, sigma_px: float) -> CoarsePixels:
+    """The pixels of the window without its margin, where the HSI and all of the MSI under the PSF are data."""
+    hs, ms, valid = _coarse_images(window, sigma_px, spare=0)
+    return CoarsePixels(hs=hs[:, valid].T, ms=ms[:, valid].T)
+
+
+def coarse_pixel_ladder(window: SceneWindow, sigmas_px: Sequence[float]) -> tuple[CoarsePixels, ...]:
+    """coarse_pixels for each sigma, all of the same pixels: those that are valid under the widest PSF."""
+    images = [_coarse_images(window, sigma_px, spare=0) for sigma_px in sigmas_px]
+    valid = images[int(np.argmax(sigmas_px))][2]
+    return tuple(CoarsePixels(hs=hs[:, valid].T, ms=ms[:, valid].T) for hs, ms, _ in images)
+
+
+def coarse_details(window: SceneWindow, sigma_px: float) -> CoarsePixels:
+    """The detail in those pixels that another blur of the same kind takes away: image - degrade(upsample(image)).
+
+    The finest that the HSI still shows, and so the nearest relative of what it no longer shows. Counts pixels
+    whose whole neighbourhood under that blur is data. Needs detail_margin of context.
+    """
+    taps = coarse_blur_taps(window.ratio, sigma_px)
+    reach = len(taps) // 2
+    hs, ms, valid = _coarse_images(window, sigma_px, spare=reach)
+    valid = minimum_filter(valid, size=len(taps))
+    inner = slice(reach, -reach)
+    details = [(image - _blur(image, taps))[:, inner, inner][:, valid[inner, inner]].T for image in (hs, ms)]
+    return CoarsePixels(hs=details[0], ms=details[1])
+
+
+def detail_margin(ratio: int) -> int:
+    """Coarse pixels of context that coarse_details needs for the widest PSF that is believed."""
+    return degrade_margin(ratio) + len(coarse_blur_taps(ratio, psf_sigma_limits_px(ratio)[1])) // 2
+
+
+def _coarse_images(window: SceneWindow, sigma_px: float, spare: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """HSI and degraded MSI (band, y, x) in float64, and where both are data, with `spare` pixels of margin left."""
+    reach_px = degrade_reach_px(window.ratio, sigma_px)
+    cut = window.margin - spare
+    cut_px = cut * window.ratio - reach_px
+    if cut < 0 or cut_px < 0:
+        raise ValueError(f"A margin of {window.margin} coarse pixels is too small for {spare} and a PSF of {reach_px} px")
+    coarse, fine = slice(cut, -cut or None), slice(cut_px, -cut_px or None)
+    ms = degrade(window.ms[:, fine, fine], window.ratio, sigma_px)
+    whole = degrade(window.ms_valid[np.newaxis, fine, fine].astype(np.float32), window.ratio, sigma_px)[0]
+    valid = window.hs_valid[coarse, coarse] & (whole >= WHOLE)
+    return window.hs[:, coarse, coarse].astype(np.float64), ms.astype(np.float64), valid
+
+
+def _blur(image: Array, taps: Array) -> Array:
+    """The image (band, y, x) filtered by the taps along rows and columns."""
+    return np.asarray(correlate1d(correlate1d(image, taps, axis=1), taps, axis=2), dtype=np.float64)

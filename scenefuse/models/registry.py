@@ -1,0 +1,103 @@
+"""Which methods there are, and how one is made from its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from scenefuse.errors import ModelError, UsageError
+from scenefuse.grid.pair_grid import RATIOS
+from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
+from scenefuse.models.base import FusionModel
+from scenefuse.models.ref import ModelRef
+
+ENTRY_POINTS = "scenefuse.models"
+"""Group in which other packages announce a Method under the name it has on the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How a method is made."""
+
+    build: Callable[[ModelRef], FusionModel]
+    """The method for a recipe; refuses options that it does not know. Weights are checked before it is called."""
+    needs_weights: bool = False
+    """True for networks: without weights they are refused, and methods without weights refuse them."""
+
+
+MODELS: dict[str, Method] = {
+    "bicubic": Method(build=bicubic.build),
+    "gsa": Method(build=gsa.build),
+    "sfim": Method(build=sfim.build),
+    "mtf-glp-hs": Method(build=mtf_glp_hs.build),
+    "cnmf": Method(build=cnmf.build),
+    "hysure-l2": Method(build=hysure_l2.build),
+}
+"""Methods of this package by their name on the command line."""
+
+
+def model_names() -> tuple[str, ...]:
+    """Names of all methods, sorted: this package's and those that others announce."""
+    return tuple(sorted({*MODELS, *_announced()}))
+
+
+def load_model(ref: ModelRef) -> FusionModel:
+    """The method of the recipe, ready to fuse; refused when the name, ratio, options or weights are wrong."""
+    announced = _announced()
+    method = MODELS[ref.name] if ref.name in MODELS else announced.get(ref.name)
+    if method is None:
+        raise UsageError(f"No method is called {ref.name!r}", "nothing can fuse", f"Known: {', '.join(model_names())}")
+    if ref.ratio not in RATIOS:
+        raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
+    if not ref.hs_bands or not ref.ms_bands:
+        raise ModelError(
+            f"{len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands", "there is nothing to fuse", "Keep at least one"
+        )
+    _refuse_wrong_weights(ref, method)
+    return method.build(ref)
+
+
+def _refuse_wrong_weights(ref: ModelRef, method: Method) -> None:
+    """Refuse missing weights, weights where none are used, and a file that is not the one named."""
+    if not method.needs_weights:
+        if ref.weights is not None or ref.weights_sha256 is not None:
+            raise UsageError(
+                f"{ref.name} with weights {ref.weights or ref.weights_sha256}", "it has none", "Leave out --weights"
+            )
+        return
+    if ref.weights is None:
+        raise ModelError(
+            f"{ref.name} without weights", "an untrained network never makes a product", "Give --weights FILE.safetensors"
+        )
+    path = Path(ref.weights)
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file", f"{ref.name} has no weights", "Give the path of a safetensors file")
+    if ref.weights_sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != ref.weights_sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {found}",
+                f"these are not the weights {ref.weights_sha256} that the run was planned with",
+                "Restore the file or plan the run anew",
+            )
+
+
+@cache
+def _announced() -> dict[str, Method]:
+    """Methods of other packages; a name that is taken, or what is not a Method, is refused."""
+    announced: dict[str, Method] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        method = entry.load()
+        if entry.name in MODELS or entry.name in announced or not isinstance(method, Method):
+            raise ModelError(
+                f"Entry point {entry.name} = {entry.value}",
+                "its name is taken or it is not a scenefuse.models.registry.Method",
+                "Rename it, or uninstall the package that announces it",
+            )
+        announced[entry.name] = method
+    return announced

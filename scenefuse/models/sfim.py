@@ -1,0 +1,88 @@
+"""sfim: smoothing-filter-based intensity modulation, hypersharpened.
+
+J. G. Liu, Smoothing filter-based intensity modulation: a spectral preserve image fusion technique for improving
+spatial details, IJRS 21(18), 2000, doi 10.1080/014311600750037499; with a synthesised fine image for every HSI band
+as in Selva et al. 2015, doi 10.1109/JSTARS.2015.2440092.
+
+fused = up(hs) * P / up(degrade(P)), P = W ms + c the regression of hs on degrade(ms). As up and degrade commute with
+W, only the MSI's few bands are filtered: up(degrade(P)) = W up(degrade(ms)) + c.
+Both P and its blurred self are held at FLOOR of the band's mean or above, so that dark pixels keep a ratio near 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scenefuse.models.band_map import add_mapped
+from scenefuse.models.base import ModelCard, Stage
+from scenefuse.models.method import Cost, card_of, frozen, given_options, injection_cost, reach_of_degrading
+from scenefuse.models.moments import Array, Moments, MomentStage, ridge_regression
+from scenefuse.models.mtf_glp_hs import RIDGE
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.resample import GPU_GROUP_BANDS, band_groups, degrade_window, upsample, upsample_into
+from scenefuse.models.state import SceneState
+
+FLOOR = 0.05
+"""Least value of P and of its blurred self, as a share of the HSI band's mean over the scene."""
+LEAST_FLOOR = 1e-4
+"""Least floor, reflectance: for bands whose mean is zero or below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sfim:
+    """The upsampled HSI, modulated by the ratio of synthesised images to their blurred selves."""
+
+    card: ModelCard
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The regression of the HSI on the degraded MSI, over the whole scene."""
+        return (MomentStage(name="sfim/regression", conclusion=_synthesis, ratio=self.card.ratio),)
+
+    def to(self, device: str) -> Sfim:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
+        """The same."""
+        return self
+
+    def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
+        """up(hs) * P / up(degrade(P)), (n, hs band, y, x)."""
+        ratio = self.card.ratio
+        synthesis = frozen(state, "sfim/synthesis", like=hs)  # (hs, ms)
+        offsets = frozen(state, "sfim/offsets", like=hs)  # (hs,)
+        floors = frozen(state, "sfim/floors", like=hs)  # (hs,)
+        low = upsample(degrade_window(ms, ratio, float(state.facts["psf_sigma_px"])), ratio)  # (n, ms, y, x)
+        fused = hs.new_empty((len(hs), hs.shape[1], *ms.shape[-2:]))
+        for image, coarse, fine, blurred in zip(fused, hs, ms.flatten(2), low.flatten(2), strict=True):
+            for bands in band_groups(image):
+                upsample_into(image[bands], coarse[bands], ratio)
+                for source, modulate in ((fine, torch.Tensor.mul_), (blurred, torch.Tensor.div_)):
+                    synthetic = offsets[bands, None].repeat(1, source.shape[1])  # (group, y*x)
+                    add_mapped(synthetic, synthesis[bands], source)
+                    modulate(image[bands].view_as(synthetic), synthetic.clamp_(min=floors[bands, None]))
+        return fused
+
+
+def build(ref: ModelRef) -> Sfim:
+    """The method for the recipe's bands and ratio."""
+    cost, ms_bands = injection_cost(ref, 2 * len(ref.ms_bands)), len(ref.ms_bands)
+    card = card_of(
+        ref,
+        title="Intensity modulation by synthesised images, hypersharpened",
+        source="Liu 2000, doi 10.1080/014311600750037499; Selva et al. 2015, doi 10.1109/JSTARS.2015.2440092",
+        reach=reach_of_degrading(ref.ratio),
+        cost=Cost(multiply_adds=cost.multiply_adds, values=cost.values + ms_bands + GPU_GROUP_BANDS),
+        options=given_options(ref, {}),
+    )
+    return Sfim(card=card)
+
+
+def _synthesis(moments: Moments, state: SceneState) -> Mapping[str, Array]:  # noqa: ARG001 - the stage's contract
+    """synthesis W (hs band, ms band), offsets c (hs band,), floors (hs band,)."""
+    synthesis = ridge_regression(moments.ms_ms, moments.hs_ms, RIDGE)
+    return {
+        "sfim/synthesis": synthesis,
+        "sfim/offsets": moments.hs_mean - synthesis @ moments.ms_mean,
+        "sfim/floors": (FLOOR * moments.hs_mean).clip(min=LEAST_FLOOR),
+    }
