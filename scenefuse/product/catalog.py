@@ -55,7 +55,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error})", "no item can be linked there", "repair or remove it") from error
+        raise DataError(
+            f"{path} is not JSON ({error})", "no item can be linked there", "repair or remove it"
+        ) from error
     if not isinstance(document, dict):
         raise DataError(f"{path} is not a STAC object", "no item can be linked there", "repair or remove it")
     return document

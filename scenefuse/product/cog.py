@@ -88,7 +88,7 @@ def _read(array: zarr.Array[Any], window: RasterWindow) -> NDArray[Any]:
     y = slice(window.row_off, window.row_off + window.height)
     x = slice(window.col_off, window.col_off + window.width)
     pixels = np.asarray(array[..., y, x])
-    return pixels if pixels.ndim == 3 else pixels[np.newaxis]  # noqa: PLR2004 -- (band, y, x)
+    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
 def _write_stage(stage: Path, spec: ProductSpec, array: zarr.Array[Any], profile: dict[str, Any]) -> None:

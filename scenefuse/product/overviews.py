@@ -46,9 +46,7 @@ def build_overviews(store: Path, spec: ProductSpec) -> None:
                 put_shard(store, shard_key("reflectance", iy, ix, factor=factor), data)
 
 
-def _overview_core(
-    below: zarr.Array[Any], spec: ProductSpec, factor: int, place: tuple[int, int]
-) -> NDArray[np.int16]:
+def _overview_core(below: zarr.Array[Any], spec: ProductSpec, factor: int, place: tuple[int, int]) -> NDArray[np.int16]:
     """Pixels of one overview core, put together from up to four cores of the level below."""
     core = spec.core_px
     rows, columns = spec.level_shape(factor)

@@ -24,7 +24,9 @@ def write_quicklook(folder: Path, spec: ProductSpec) -> Path:
     Each colour is stretched from its 2nd to its 98th percentile. Drawn from the finest overview that fits.
     """
     factor = next(
-        factor for factor in (1, *spec.overview_factors, 0) if factor == 0 or max(spec.level_shape(factor)) <= _LONGEST_PX
+        factor
+        for factor in (1, *spec.overview_factors, 0)
+        if factor == 0 or max(spec.level_shape(factor)) <= _LONGEST_PX
     )
     group = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
@@ -53,7 +55,11 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:
         # any transform but the default: rasterio warns of a picture that is not on the ground
         with file.open(
-            driver="PNG", height=rows, width=columns, count=4, dtype="uint8",
+            driver="PNG",
+            height=rows,
+            width=columns,
+            count=4,
+            dtype="uint8",
             transform=rasterio.Affine(1.0, 0.0, 0.0, 0.0, -1.0, float(rows)),
         ) as dataset:
             dataset.write(picture)

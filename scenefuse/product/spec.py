@@ -49,7 +49,7 @@ class ProductSpec:
             raise ValueError(f"core_px must be a positive multiple of 16, got {self.core_px}")
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        if self.nodata != -32768:  # noqa: PLR2004 -- the one int16 without a mirror image; the rest stays symmetric
+        if self.nodata != -32768:
             raise ValueError(f"nodata must be -32768, got {self.nodata}")
 
     @property

@@ -51,14 +51,62 @@ class _File:
 
 
 _FILES = (
-    _File(key="cog", name="fused.tif", media_type=pystac.MediaType.COG, title="Reflectance (COG)", roles=("data", "reflectance")),
-    _File(key="quality", name="quality.tif", media_type=pystac.MediaType.COG, title="Quality flags", roles=("metadata", "data-mask")),
-    _File(key="quicklook", name="quicklook.png", media_type=pystac.MediaType.PNG, title="Quicklook", roles=("overview", "visual")),
-    _File(key="manifest", name=MANIFEST, media_type=pystac.MediaType.TEXT, title="Digests of the Zarr store's files", roles=("metadata",)),
-    _File(key="provenance", name="provenance.json", media_type=pystac.MediaType.JSON, title="Provenance (W3C PROV-JSON)", roles=("metadata",)),
-    _File(key="run", name="run.json", media_type=pystac.MediaType.JSON, title="Times, host and measurements of the run", roles=("metadata",)),
-    _File(key="state", name="state.safetensors", media_type="application/octet-stream", title="Frozen scene state", roles=("metadata",)),
-    _File(key="report", name="report.html", media_type=pystac.MediaType.HTML, title="Report", roles=("metadata", "overview")),
+    _File(
+        key="cog",
+        name="fused.tif",
+        media_type=pystac.MediaType.COG,
+        title="Reflectance (COG)",
+        roles=("data", "reflectance"),
+    ),
+    _File(
+        key="quality",
+        name="quality.tif",
+        media_type=pystac.MediaType.COG,
+        title="Quality flags",
+        roles=("metadata", "data-mask"),
+    ),
+    _File(
+        key="quicklook",
+        name="quicklook.png",
+        media_type=pystac.MediaType.PNG,
+        title="Quicklook",
+        roles=("overview", "visual"),
+    ),
+    _File(
+        key="manifest",
+        name=MANIFEST,
+        media_type=pystac.MediaType.TEXT,
+        title="Digests of the Zarr store's files",
+        roles=("metadata",),
+    ),
+    _File(
+        key="provenance",
+        name="provenance.json",
+        media_type=pystac.MediaType.JSON,
+        title="Provenance (W3C PROV-JSON)",
+        roles=("metadata",),
+    ),
+    _File(
+        key="run",
+        name="run.json",
+        media_type=pystac.MediaType.JSON,
+        title="Times, host and measurements of the run",
+        roles=("metadata",),
+    ),
+    _File(
+        key="state",
+        name="state.safetensors",
+        media_type="application/octet-stream",
+        title="Frozen scene state",
+        roles=("metadata",),
+    ),
+    _File(
+        key="report",
+        name="report.html",
+        media_type=pystac.MediaType.HTML,
+        title="Report",
+        roles=("metadata", "overview"),
+    ),
 )
 
 
@@ -113,7 +161,7 @@ def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
     longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", a * u + b * v + c, d * u + e * v + f)
     ring = [[round(x, 7), round(y, 7)] for x, y in zip(longitude, latitude, strict=True)]
     xs, ys = [point[0] for point in ring], [point[1] for point in ring]
-    if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0:  # noqa: PLR2004 -- half the globe
+    if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0:
         raise DataError(
             f"the outline of {spec.item_id} crosses the antimeridian or leaves the CRS",
             "one polygon of longitudes cannot describe it",
@@ -146,7 +194,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
         "scenefuse:grid": grid.case,
         "scenefuse:precision": provenance.plan.precision,
     }
-    if len(times) == 2:  # noqa: PLR2004 -- one of each image
+    if len(times) == 2:
         properties["start_datetime"], properties["end_datetime"] = map(pystac.utils.datetime_to_str, times)
     if not times:
         properties["scenefuse:datetime_from"] = "processing"

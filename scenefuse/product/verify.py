@@ -101,8 +101,11 @@ def _check_item(folder: Path, found: list[Mismatch], unchecked: list[str]) -> in
 
 def _check_asset(folder: Path, asset: dict[str, Any], found: list[Mismatch]) -> bool:
     """True when the digest of the asset's file was computed."""
-    name = Path(str(asset.get("href"))).name
+    href = str(asset.get("href"))
+    name = href.rpartition("/")[2]
     path, expected = folder / name, asset.get("file:checksum")
+    if "://" not in href and href != f"./{name}":
+        found.append(Mismatch(kind="item", name=name, message=f"has the href {href!r}, not './{name}'"))
     if not path.exists():
         found.append(Mismatch(kind="missing", name=name, message="the item has it as an asset"))
         return False

@@ -50,7 +50,9 @@ SPEC = ProductSpec(
 )
 
 PAIR = ScenePair(
-    hs=Scene(id="HS1", assets=(), href="https://a.example/hs1.json?sig=secret", acquired=datetime(2024, 5, 1, 10, tzinfo=UTC)),
+    hs=Scene(
+        id="HS1", assets=(), href="https://a.example/hs1.json?sig=secret", acquired=datetime(2024, 5, 1, 10, tzinfo=UTC)
+    ),
     ms=Scene(id="MS1", assets=(), href="https://a.example/ms1.json", acquired=datetime(2024, 5, 1, 12, tzinfo=UTC)),
     gap_hours=2.0,
 )

@@ -1,0 +1,29 @@
+"""The seam of publishing: whatever takes a product into a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+Outcome = Literal["added", "replaced", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What publishing one product did."""
+
+    item_id: str
+    """STAC item id."""
+    outcome: Outcome
+    """`added`: it was not there; `replaced`: it was there and differed; `unchanged`: nothing was written."""
+    href: str
+    """Where the item stands now: a path or a URL."""
+
+
+class Catalogue(Protocol):
+    """A catalogue that products are published to: a folder of static STAC, or a STAC API."""
+
+    def publish(self, folder: Path) -> Published:
+        """Take in the verified product in folder; doing it again changes nothing."""
+        ...

@@ -1,0 +1,135 @@
+"""Products into a static catalogue on a path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from scenefuse.errors import DataError
+from scenefuse.product.catalog import link_item
+from scenefuse.product.durable import PART, json_bytes, sync_folder
+from scenefuse.product.manifest import MANIFEST, read_manifest
+from scenefuse.product.spec import STORE
+from scenefuse.product.stac_item import read_item
+from scenefuse.product.verify import verify
+from scenefuse.publish.destination import Outcome, Published
+
+Transfer = Literal["copy", "link"]
+
+
+def publish_static(
+    folders: Sequence[Path], destination: Path, *, asset_root: str | None = None, transfer: Transfer = "copy"
+) -> list[Published]:
+    """What was done for each product folder, in order; the first bad product stops before it is published.
+
+    asset_root: URL under which the destination's folders are served; asset hrefs become `<asset_root>/<id>/<name>`
+    in place of relative ones. transfer `link` makes hard links, for a destination on the same disk.
+    """
+    catalogue = StaticCatalogue(root=destination, asset_root=asset_root, transfer=transfer)
+    return [catalogue.publish(folder) for folder in folders]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticCatalogue:
+    """A folder of static STAC; implements Catalogue."""
+
+    root: Path
+    """Folder of `catalog.json` and `collection.json`."""
+    asset_root: str | None = None
+    """URL that serves root, for absolute asset hrefs; None keeps them relative."""
+    transfer: Transfer = "copy"
+    """Copies of the files, or hard links to them."""
+
+    def publish(self, folder: Path) -> Published:
+        """Take in the verified product in folder: its files, then its item, then the links to it."""
+        folder = folder.resolve()
+        verify(folder).raise_if_bad()
+        target = self.root.resolve() / folder.name
+        if target == folder:
+            raise DataError(
+                f"{folder} is already in {self.root}", "a product cannot replace itself", "choose another destination"
+            )
+        item = self._item(folder, target)
+        outcome = self._outcome(folder, target, item)
+        if outcome != "unchanged":
+            self._put(folder, target, item)
+        linked = link_item(self.root, item)
+        if outcome == "unchanged" and linked:
+            outcome = "replaced"
+        return Published(item_id=item["id"], outcome=outcome, href=str(target / f"{folder.name}.json"))
+
+    def _item(self, folder: Path, target: Path) -> dict[str, Any]:
+        """The item as it will stand in target: same assets, links that still lead to the same sources."""
+        item = read_item(folder)
+        if self.asset_root is not None:
+            root = f"{self.asset_root.rstrip('/')}/{quote(folder.name)}"
+            for asset in item["assets"].values():
+                asset["href"] = f"{root}/{Path(asset['href']).name}"
+        for link in item["links"]:
+            if link["rel"] == "derived_from" and "://" not in link["href"]:
+                link["href"] = Path(os.path.relpath(folder / link["href"], target)).as_posix()
+        return item
+
+    def _outcome(self, folder: Path, target: Path, item: dict[str, Any]) -> Outcome:
+        """What publishing has to do; a target that is damaged counts as one that differs."""
+        path = target / f"{folder.name}.json"
+        if not path.is_file():
+            return "added"
+        same = path.read_bytes() == json_bytes(item) and verify(target).ok
+        return "unchanged" if same else "replaced"
+
+    def _put(self, folder: Path, target: Path, item: dict[str, Any]) -> None:
+        """Nothing; target holds the product. It is built beside and renamed, so that readers never see half of it."""
+        part = self.root.resolve() / f".{folder.name}.{os.getpid()}{PART}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            for name in _files(folder, item):
+                self._transfer(folder / name, part / name)
+            (part / f"{folder.name}.json").write_bytes(json_bytes(item))
+            _sync(part)
+            old = part.with_name(f".{folder.name}.{os.getpid()}.old{PART}")
+            if target.exists():
+                target.rename(old)
+            part.rename(target)
+            sync_folder(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _transfer(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.transfer == "copy":
+            shutil.copyfile(source, target)
+            return
+        try:
+            target.hardlink_to(source)
+        except OSError as error:
+            raise DataError(
+                f"{source} cannot be linked to {target} ({error})",
+                "hard links need both on one disk that knows them",
+                "publish with copies",
+            ) from error
+
+
+def _files(folder: Path, item: dict[str, Any]) -> list[str]:
+    """Paths below folder of everything the item's assets consist of; working files stay behind."""
+    names = {Path(asset["href"]).name for asset in item["assets"].values()} - {STORE}
+    stored = {f"{STORE}/{line.key}" for line in read_manifest(folder)}
+    return sorted(names | stored | {MANIFEST})
+
+
+def _sync(folder: Path) -> None:
+    """Nothing; every file below folder is on the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)

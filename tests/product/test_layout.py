@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio.transform
+import rioxarray  # noqa: F401 -- the accessor .rio
+import xarray
+from affine import Affine
+from pyproj import CRS
+
+from scenefuse.errors import DataError
+from scenefuse.product.layout import lay_out
+from tests.product.making import GRID, ITEM_ID, SPEC, large_spec, random_scene, write_scene
+
+
+def _open(store: Path) -> xarray.Dataset:
+    return xarray.open_zarr(store, consolidated=False, decode_coords="all", mask_and_scale=True, chunks=None)
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_xarray_reads_reflectance_with_its_grid_and_wavelengths(tmp_path: Path) -> None:
+    fused, quality = random_scene()
+    write_scene(tmp_path / ITEM_ID, fused, quality)
+    dataset = _open(tmp_path / ITEM_ID / "fused.zarr")
+    reflectance = dataset["reflectance"]
+    np.testing.assert_allclose(reflectance.to_numpy(), fused, atol=0.5001e-4)
+    assert np.isnan(reflectance.to_numpy()[:, 40:90, 20:150]).all()
+    np.testing.assert_array_equal(dataset["quality"].to_numpy(), quality)
+    assert dataset["quality"].dtype == np.uint8
+    assert dataset.rio.crs == rasterio.crs.CRS.from_epsg(32633)
+    assert dataset.rio.transform() == Affine(*GRID.fine_transform)
+    assert reflectance.rio.crs == dataset.rio.crs
+    xs, _ = rasterio.transform.xy(Affine(*GRID.fine_transform), np.zeros(198), np.arange(198))
+    _, ys = rasterio.transform.xy(Affine(*GRID.fine_transform), np.arange(300), np.zeros(300))
+    np.testing.assert_array_equal(dataset["x"], xs)
+    np.testing.assert_array_equal(dataset["y"], ys)
+    np.testing.assert_array_equal(dataset["wavelength_nm"], [band.wavelength_nm for band in SPEC.bands])
+    assert set(dataset.coords) >= {"wavelength_nm", "fwhm_nm", "spatial_ref"}
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
+    spec = large_spec()
+    store = lay_out(tmp_path / ITEM_ID, spec)
+    attributes = json.loads((store / "zarr.json").read_text())["attributes"]
+    layout = attributes["multiscales"]["layout"]
+    assert [level["asset"] for level in layout] == [".", "overviews/2", "overviews/4"]
+    for level, factor in zip(layout, (1, 2, 4), strict=True):
+        dataset = _open(store / level["asset"])
+        assert list(dataset["reflectance"].shape[1:]) == level["spatial:shape"] == list(spec.level_shape(factor))
+        assert list(dataset.rio.transform())[:6] == level["spatial:transform"]
+        assert dataset.rio.crs.to_epsg() == 32633
+    assert attributes["proj:code"] == "EPSG:32633"
+
+
+def test_a_crs_without_a_code_is_kept_as_wkt(tmp_path: Path) -> None:
+    crs = CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=9 +ellps=GRS80 +units=m")
+    store = lay_out(tmp_path / ITEM_ID, replace(SPEC, grid=replace(GRID, crs_wkt=crs.to_wkt())))
+    assert CRS.from_wkt(_open(store)["spatial_ref"].attrs["crs_wkt"]) == crs
+    assert "proj:code" not in json.loads((store / "zarr.json").read_text())["attributes"]
+
+
+def test_laying_out_again_keeps_what_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / ITEM_ID
+    write_scene(folder, *random_scene())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    lay_out(folder, SPEC)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_laying_out_finishes_what_an_interruption_left(tmp_path: Path) -> None:
+    folder = tmp_path / ITEM_ID
+    store = lay_out(folder, SPEC)
+    whole = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    (store / "zarr.json").unlink()
+    (store / "x" / "c" / "0").unlink()
+    lay_out(folder, SPEC)
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == whole
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("")
+    with pytest.raises(DataError, match=r"thesis\.docx"):
+        lay_out(tmp_path, SPEC)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+def test_a_store_of_another_layout_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = lay_out(tmp_path, SPEC)
+    before = (store / "reflectance" / "zarr.json").read_bytes()
+    with pytest.raises(DataError, match="differs from the layout"):
+        lay_out(tmp_path, replace(SPEC, core_px=64))
+    assert (store / "reflectance" / "zarr.json").read_bytes() == before
+
+
+def test_a_rotated_grid_is_refused(tmp_path: Path) -> None:
+    grid = replace(GRID, fine_transform=(8.0, 6.0, 400_000.0, 6.0, -8.0, 5_800_000.0))
+    with pytest.raises(DataError, match="rotated"):
+        lay_out(tmp_path, replace(SPEC, grid=grid))
