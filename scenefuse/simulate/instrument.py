@@ -65,9 +65,12 @@ class Instrument:
         numbers = np.clip(numbers, lowest, limits.max)
         return np.where(np.isnan(numbers), self.nodata, numbers).astype(self.dtype)
 
-    def add_noise(self, reflectance: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """(band, y, x) reflectance with Gaussian noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
-        sigma = (np.float32(REFERENCE_REFLECTANCE) / self.snr)[:, np.newaxis, np.newaxis]
+    def noisy(self, reflectance: NDArray[np.float32], bands: range, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(band, y, x) reflectance of these bands with Gaussian noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
+        snr = self.snr[bands.start : bands.stop]
+        if np.isinf(snr).all():
+            return reflectance
+        sigma = (np.float32(REFERENCE_REFLECTANCE) / snr)[:, np.newaxis, np.newaxis]
         growth = np.maximum(reflectance, 0) * np.float32(SHOT_SHARE / REFERENCE_REFLECTANCE) + np.float32(1 - SHOT_SHARE)
         drawn = rng.standard_normal(reflectance.shape, dtype=np.float32)
         return np.asarray(reflectance + sigma * np.sqrt(growth) * drawn, np.float32)
