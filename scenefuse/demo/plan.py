@@ -10,6 +10,7 @@ from typing import Literal
 from scenefuse.grid.window import Window
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth, sentinel2_like
 from scenefuse.simulate.landscape import FINE_M, Landscape
+from scenefuse.simulate.site import varied_window
 
 CRS = "EPSG:32633"
 """CRS of every scene: UTM zone 33 north."""
@@ -17,6 +18,10 @@ ORIGIN_M = (330_000.0, 5_850_000.0)
 """Easting and northing of the north-western corner of the landscape's pixel (0, 0)."""
 _FIRST_DAY = datetime(2024, 6, 4, 10, 15, tzinfo=UTC)
 _CLOUDY = 0.8
+_SEARCH_PX = 600
+"""How much larger than its scenes the ground is in which a site is chosen, fine pixels."""
+_APART_PX = 600
+"""Fine pixels between the grounds of two sites: more than any scene is moved against its pair."""
 
 
 class DemoSize(Enum):
@@ -114,15 +119,10 @@ def instruments(scene: DemoScene) -> tuple[Instrument, ...]:
 def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
     """Three fusable pairs, then what must not be paired: cloud, no overlap, forty days apart."""
     full, half = size.fine_px, size.fine_px // 12 * 6
-    step = full * 3 // 2
     land = Landscape(seed=seed)
     nested, partly, phased, cloudy, alone, apart = (
-        Window(y0=row, y1=row + side, x0=column, x1=column + side)
-        for row, column, side in (
-            (0, 0, full), (0, step, full), (0, 2 * step, full),
-            (step, 0, half), (step, step, half), (step, 2 * step, half),
-        )
-    )  # fmt: skip
+        _site_window(seed, number, full, side) for number, side in enumerate((full, full, full, half, half, half))
+    )
     hours = timedelta(hours=1)
     aside = full // 24 * 3
     return (
@@ -205,6 +205,14 @@ def _scene(
         shift_px=shift_px,
         swath=swath,
     )
+
+
+def _site_window(seed: int, number: int, full_px: int, side_px: int) -> Window:
+    """A window with a bit of everything in the ground set aside for a site: none overlaps another's."""
+    row, column = divmod(number, 3)
+    reserve_px = full_px + _SEARCH_PX
+    y0, x0 = row * (reserve_px + _APART_PX), column * (reserve_px + _APART_PX)
+    return varied_window(seed, within=Window(y0=y0, y1=y0 + reserve_px, x0=x0, x1=x0 + reserve_px), side_px=side_px)
 
 
 def _moved(window: Window, south: int, east: int) -> Window:

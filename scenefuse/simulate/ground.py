@@ -98,7 +98,7 @@ def _draw_water(seed: int, ground: Ground, at: tuple[NDArray[np.float64], ...]) 
     _paint(ground, (river_m < width_m + 12) & (patches > 0.3), Material.BROADLEAF, height_m=10)
     _paint(ground, (river_m < width_m / 2 + 5) & (patches < -0.5), Material.SAND)
     lake = fractal_noise(y_m, x_m, scale_m=1900, octaves=3, key=salt(seed, "lakes"))
-    _paint(ground, lake > 1.55, Material.GRASS)
+    _paint(ground, lake > 1.6, Material.GRASS)
     _paint(ground, lake > 1.63, Material.WATER)
     _paint(ground, river_m < width_m / 2, Material.WATER)
 
@@ -146,8 +146,8 @@ def _draw_villages(seed: int, ground: Ground, parcels: Parcels, at: tuple[NDArra
     bits = hash_numbers(key, row, parcels.main_road)
     across_m = parcels.v_m - (row + 0.35 + 0.3 * unit(bits, 1)) * np.float32(VILLAGE_M)
     radius_m = np.where(unit(bits, 2) < 0.62, 130 + 330 * unit(bits, 3) ** 1.5, 0).astype(np.float32)
-    ragged = smooth_noise(*at, scale_m=140, key=salt(seed, "village edge"))
-    reach_m = np.sqrt((1.15 * parcels.main_road_m) ** 2 + across_m**2) * (1 + 0.16 * ragged)
+    ragged = smooth_noise(*at, scale_m=190, key=salt(seed, "village edge"))
+    reach_m = np.sqrt((1.15 * parcels.main_road_m) ** 2 + across_m**2) * (1 + 0.27 * ragged)
     at_points = np.flatnonzero((reach_m < radius_m) & (ground.material != Material.WATER))
     if not at_points.size:
         return
@@ -155,7 +155,9 @@ def _draw_villages(seed: int, ground: Ground, parcels: Parcels, at: tuple[NDArra
     _draw_blocks(ground, at_points, (u, v), bits.ravel()[at_points])
 
 
-def _draw_blocks(ground: Ground, points: NDArray[np.intp], uv_m: tuple[Field, Field], village: NDArray[np.uint32]) -> None:
+def _draw_blocks(
+    ground: Ground, points: NDArray[np.intp], uv_m: tuple[Field, Field], village: NDArray[np.uint32]
+) -> None:
     """Blocks of plots between streets, at the flat indices points; uv_m: from the main road, from the centre."""
     u, v = uv_m
     block = 66 + 40 * unit(village, 4)
@@ -169,7 +171,11 @@ def _draw_blocks(ground: Ground, points: NDArray[np.intp], uv_m: tuple[Field, Fi
     hu, hv = bu - (pu + 0.5) * plot_u, bv - (pv + 0.5) * plot_v
     house = (np.abs(hu) < 4 + 3.5 * unit(plot, 1)) & (np.abs(hv) < 4.5 + 4.5 * unit(plot, 2)) & (unit(plot, 3) < 0.85)
     big = unit(bits, 1) < 0.13
-    hall = big & (np.abs(bu - block / 2) < 0.34 * block) & (np.abs(bv - 0.75 * block) < (0.3 + 0.3 * unit(bits, 2)) * block)
+    hall = (
+        big
+        & (np.abs(bu - block / 2) < 0.34 * block)
+        & (np.abs(bv - 0.75 * block) < (0.3 + 0.3 * unit(bits, 2)) * block)
+    )
     roof = np.choose(
         np.searchsorted([0.68, 0.86], unit(plot, 4)), [Material.TILE_ROOF, Material.DARK_ROOF, Material.METAL_ROOF]
     ).astype(np.uint8)

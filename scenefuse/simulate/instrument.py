@@ -71,7 +71,9 @@ class Instrument:
         if np.isinf(snr).all():
             return reflectance
         sigma = (np.float32(REFERENCE_REFLECTANCE) / snr)[:, np.newaxis, np.newaxis]
-        growth = np.maximum(reflectance, 0) * np.float32(SHOT_SHARE / REFERENCE_REFLECTANCE) + np.float32(1 - SHOT_SHARE)
+        growth = np.maximum(reflectance, 0) * np.float32(SHOT_SHARE / REFERENCE_REFLECTANCE) + np.float32(
+            1 - SHOT_SHARE
+        )
         drawn = rng.standard_normal(reflectance.shape, dtype=np.float32)
         return np.asarray(reflectance + sigma * np.sqrt(growth) * drawn, np.float32)
 
@@ -83,8 +85,12 @@ def enmap_like() -> Instrument:
     bad = tuple(_within(band, BAD_NM) for band in bands)
     centre_nm = np.array([band.wavelength_nm for band in bands])
     # Sunlight and detectors: best in the red, less in the blue and beyond 2000 nm; worse where vapour absorbs.
-    snr = np.interp(centre_nm, [418, 500, 650, 900, 1000, 1250, 1650, 2200, 2445], [170, 300, 380, 260, 220, 220, 200, 130, 50])
-    snr = snr / (1 + 2.5 * np.exp(-0.5 * ((centre_nm - 938) / 10) ** 2) + 2.0 * np.exp(-0.5 * ((centre_nm - 1130) / 14) ** 2))
+    snr = np.interp(
+        centre_nm, [418, 500, 650, 900, 1000, 1250, 1650, 2200, 2445], [170, 300, 380, 260, 220, 220, 200, 130, 50]
+    )
+    snr = snr / (
+        1 + 2.5 * np.exp(-0.5 * ((centre_nm - 938) / 10) ** 2) + 2.0 * np.exp(-0.5 * ((centre_nm - 1130) / 14) ** 2)
+    )
     snr = np.where(bad, 1.5, snr)
     return Instrument(
         bands=bands,

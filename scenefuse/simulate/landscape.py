@@ -111,10 +111,10 @@ class Landscape:
         """The abundances as seen through clouds, their shadows on the ground."""
         grown = Window(y0=window.y0, y1=window.y1 + 45, x0=window.x0, x1=window.x1 + 25)
         y_m, x_m = _centres_m(grown)
-        thickness = fractal_noise(y_m, x_m, scale_m=1300, octaves=6, key=salt(self.seed, "clouds"))
+        thickness = fractal_noise(y_m, x_m, scale_m=700, octaves=6, key=salt(self.seed, "clouds"))
         # The field is close to Gaussian: its quantile of the wanted share is where clouds begin.
         begin = _gaussian_quantile(1 - self.cloud_fraction)
-        opacity = np.clip((thickness - begin) * 1.6 + 0.25, 0, 1)
+        opacity = np.clip((thickness - begin) * 2.2 + 0.2, 0, 1)
         rows, columns = clear.shape[1:]
         above, towards_sun = opacity[:rows, :columns], opacity[45:, 25:]
         seen = clear * ((1 - above) * (1 - 0.6 * towards_sun))
@@ -127,7 +127,9 @@ class _Variety:
     """How pixels of one material differ, fine grid (y, x), each with mean 0 and deviation about 1 unless said."""
 
     growth: Field
-    """Crop and canopy density within a field."""
+    """Density of plants, in patches."""
+    rows: Field
+    """Streaks along the direction of ploughing."""
     wetness: Field
     """Soil moisture."""
     colour: Field
@@ -145,12 +147,13 @@ class _Variety:
         relief_y = np.concatenate([y_m[:1] - FINE_M, y_m, y_m[-1:] + FINE_M])
         relief_x = np.concatenate([x_m[:1] - FINE_M, x_m, x_m[-1:] + FINE_M])
         relief_m = 16 * fractal_noise(relief_y, relief_x, scale_m=1700, octaves=6, key=salt(seed, "relief"))
-        slope = (0.87 * (relief_m[:-2, 1:-1] - relief_m[2:, 1:-1]) + 0.5 * (relief_m[1:-1, :-2] - relief_m[1:-1, 2:])) / (
-            2 * FINE_M
-        )
+        slope = (
+            0.87 * (relief_m[:-2, 1:-1] - relief_m[2:, 1:-1]) + 0.5 * (relief_m[1:-1, :-2] - relief_m[1:-1, 2:])
+        ) / (2 * FINE_M)
         return cls(
-            growth=0.85 * patches + 0.5 * rows,
-            wetness=fractal_noise(y_m, x_m, scale_m=600, octaves=5, key=salt(seed, "wetness")) + 0.3 * rows,
+            growth=patches,
+            rows=rows,
+            wetness=fractal_noise(y_m, x_m, scale_m=600, octaves=5, key=salt(seed, "wetness")),
             colour=fractal_noise(y_m, x_m, scale_m=3500, octaves=4, key=salt(seed, "colour")),
             light=np.clip(1 + np.float32(_SUN_SLOPE) * slope, 0.5, 1.5).astype(np.float32),
         )
@@ -185,13 +188,17 @@ def _axes(
     kind: Material, vigour: Field, tone: Field, variety: _Variety, pixels: NDArray[np.int64]
 ) -> tuple[Field, Field]:
     """Places of points along their material's two axes, 0 to 1: the parcel's own, and what varies within it."""
-    growth, wetness, colour = (field.ravel()[pixels] for field in (variety.growth, variety.wetness, variety.colour))
+    growth, rows, wetness, colour = (
+        field.ravel()[pixels] for field in (variety.growth, variety.rows, variety.wetness, variety.colour)
+    )
     if kind == Material.SOIL:
-        return np.clip(0.25 + 0.16 * wetness + 0.3 * (vigour - 0.5), 0, 1), np.clip(0.5 + 0.3 * colour, 0, 1)
+        wet = 0.25 + 0.14 * wetness + 0.05 * rows + 0.3 * (vigour - 0.5)
+        return np.clip(wet, 0, 1), np.clip(0.5 + 0.3 * colour, 0, 1)
     if kind == Material.WATER:
-        return np.clip(0.25 + 0.25 * colour, 0, 1), np.clip(0.35 + 0.2 * wetness, 0, 1)
+        return np.clip(0.14 + 0.16 * colour, 0, 1), np.clip(0.35 + 0.15 * wetness, 0, 1)
     if kind in (Material.CROP, Material.STRAW, Material.GRASS):
-        return np.clip(vigour + 0.15 * growth, 0, 1), np.clip(tone + 0.12 * wetness, 0, 1)
+        dense = vigour + 0.13 * growth + 0.08 * rows
+        return np.clip(dense, 0, 1), np.clip(tone + 0.12 * wetness + 0.04 * rows, 0, 1)
     if kind in (Material.BROADLEAF, Material.CONIFER):
         return np.clip(0.5 + 0.22 * growth, 0, 1), np.clip(0.5 + 0.25 * wetness, 0, 1)
     return np.clip(vigour + 0.06 * growth, 0, 1), tone

@@ -100,7 +100,9 @@ def soil(*, moisture: float, iron: float, brightness: float) -> Spectrum:
     """
     continuum = brightness * (0.18 + 0.82 * (1 - np.exp(-(WAVELENGTH_NM - 350) / 420)))
     continuum *= 1 - (0.12 + 0.38 * iron) * (1 - _edge(545, 38))
-    continuum *= (1 - (0.03 + 0.10 * iron) * _bump(880, 75)) * (1 - 0.10 * _bump(2205, 22)) * (1 - 0.05 * _bump(2345, 40))
+    continuum *= (
+        (1 - (0.03 + 0.10 * iron) * _bump(880, 75)) * (1 - 0.10 * _bump(2205, 22)) * (1 - 0.05 * _bump(2345, 40))
+    )
     continuum *= 1 - 0.08 * _edge(2250, 60)
     q = absorption_ratio(continuum) * (1 + 1.9 * moisture) + (0.004 + 0.035 * moisture) * WATER_PER_CM
     return kubelka_munk(q)
