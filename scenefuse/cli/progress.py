@@ -50,31 +50,32 @@ class ProgressBar:
     def notify(self, event: Event) -> None:
         """Show the event."""
         facts = event.facts
-        if event.kind == "plan":
-            self._begin(str(facts.get("item_id", "")), int(facts["tiles"]), int(facts.get("tiles_done", 0)))
-        elif event.kind == "stage":
-            self._bar.console.print(f"  {facts['name']}: {facts['seconds']:.1f} s", style="dim")
+        if event.kind == "stage":
+            self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim")
+        elif event.kind == "plan":
+            self._begin(int(facts["tiles"]), int(facts.get("skipped", 0)))
         elif event.kind == "group":
-            self._advance(int(facts["tiles"]), int(facts["pixels"]), facts)
+            self._advance(len(facts["tiles"]), int(facts["fine_px"]), facts["seconds"])
         elif event.kind in ("retry", "warning"):
-            self._bar.console.print(f"  {event.kind}: {facts['message']}", style="yellow")
+            text = facts.get("message") or ", ".join(f"{name} {value}" for name, value in facts.items())
+            self._bar.console.print(f"  {event.kind}: {text}", style="yellow")
         elif event.kind == "done" and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
 
-    def _begin(self, title: str, tiles: int, done: int) -> None:
+    def _begin(self, tiles: int, done: int) -> None:
         self._started, self._pixels = time.monotonic(), 0
         self._seconds = dict.fromkeys(self._seconds, 0.0)
-        self._bar.console.print(f"{title}: {tiles} tiles" + (f", {done} of them done before" if done else ""))
+        self._bar.console.print(f"  {tiles} tiles" + (f", {done} of them done before" if done else ""), style="dim")
         self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="")
 
-    def _advance(self, tiles: int, pixels: int, facts: dict[str, float]) -> None:
+    def _advance(self, tiles: int, pixels: int, seconds: dict[str, float]) -> None:
         self._pixels += pixels
         for name in self._seconds:
-            self._seconds[name] += float(facts.get(f"{name}_seconds", 0.0))
+            self._seconds[name] += seconds[name]
         if self._task is None:
             return
         speed = self._pixels / 1e6 / max(time.monotonic() - self._started, 1e-9)
         busy = sum(self._seconds.values()) or 1.0
-        shares = " ".join(f"{name} {100 * seconds / busy:.0f}%" for name, seconds in self._seconds.items())
+        shares = " ".join(f"{name} {100 * value / busy:.0f}%" for name, value in self._seconds.items())
         self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s  {shares}")

@@ -45,7 +45,7 @@ def check_machine(folder: Path, *, scheduler: str | None = None) -> tuple[Findin
 
 
 def _libraries() -> Finding:
-    names = ("scenefuse", "torch", "dask", "xarray", "zarr", "rasterio", "numpy", "pystac")
+    names = ("torch", "dask", "xarray", "zarr", "rasterio", "numpy", "pystac")
     versions = {}
     for name in names:
         try:

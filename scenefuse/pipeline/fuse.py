@@ -14,6 +14,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from scenefuse import __version__
 from scenefuse.archive.access import redact
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
@@ -45,8 +46,8 @@ STATE = "state.safetensors"
 """Name of the frozen scene state in the product's folder."""
 LEDGER = "ledger.jsonl"
 """Name of the list of finished tiles in the product's folder."""
-SOFTWARE = ("scenefuse", "torch", "numpy", "zarr", "rasterio", "dask")
-"""Packages whose versions the provenance names."""
+LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
+"""Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
 CLUSTER_WORKER_BYTES = 4 * 2**30
 """Memory of a worker of a running cluster when --memory-limit does not say."""
 
@@ -299,11 +300,16 @@ def _provenance(order: Order, state: SceneState) -> Provenance:
             instruction_set=instruction_set(plan.device),
         ),
         numerics=NUMERICS,
-        software={name: metadata.version(name) for name in SOFTWARE},
+        software=software_versions(),
         options=number_options(order.config, opened),
         grid=opened.facts(),
         state_sha256=state.sha256,
     )
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
+    return {"scenefuse": __version__, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def instruction_set(device: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError, WorkError
-from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, number_options
+from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.identity import NUMERICS, product_identity
@@ -205,14 +204,15 @@ def _few(tiles: int) -> int | None:
 
 def _changes(provenance: Provenance) -> list[str]:
     """What is not as it was when the product was made."""
+    now = software_versions()
     changes = [
-        f"{name} {version} then, {metadata.version(name)} now"
+        f"{name} {version} then, {now.get(name)} now"
         for name, version in provenance.software.items()
-        if metadata.version(name) != version
+        if now.get(name) != version
     ]
-    now = instruction_set(provenance.plan.device)
-    if now != provenance.plan.instruction_set:
-        changes.append(f"{provenance.plan.instruction_set} then, {now} now")
+    processor = instruction_set(provenance.plan.device)
+    if processor != provenance.plan.instruction_set:
+        changes.append(f"{provenance.plan.instruction_set} then, {processor} now")
     if provenance.numerics != NUMERICS:
         changes.append(f"numerics {provenance.numerics} then, {NUMERICS} now")
     return changes

@@ -46,7 +46,9 @@ class Method:
     """The method's own options: numbers, strings, booleans."""
 
 
-def product_identity(inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any]) -> str:
+def product_identity(
+    inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any], *, numerics: int = NUMERICS
+) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 
     Where a file lies does not matter, nor do workers, batch or logging: leave those out of options.
@@ -55,7 +57,7 @@ def product_identity(inputs: Sequence[InputFile], method: Method, options: Mappi
         "inputs": sorted([file.role, file.key, file.checksum] for file in inputs),
         "method": [method.name, method.weights_sha256, dict(method.options)],
         "options": dict(options),
-        "numerics": NUMERICS,
+        "numerics": numerics,
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
