@@ -27,8 +27,8 @@ def box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
 
 
 def scene(name: str, role: Role | None, footprint: dict[str, Any] | None, **facts: Any) -> Scene:
-    facts = {"acquired": NOON, "href": f"{name}.json", "assets": ()} | facts
-    return Scene(id=name, role=role, footprint=footprint, **facts)
+    facts = {"acquired": NOON, **facts}
+    return Scene(id=name, role=role, footprint=footprint, href=f"{name}.json", assets=(), **facts)
 
 
 def hs(name: str = "h", footprint: dict[str, Any] | None = None, **facts: Any) -> Scene:
@@ -212,7 +212,7 @@ def test_an_impossible_rule_is_refused() -> None:
         {"max_gap_hours": float("nan")},
     ):
         with pytest.raises(ValueError, match="PairRule"):
-            PairRule(**wrong)  # type: ignore[arg-type]
+            PairRule(**wrong)
 
 
 def test_ten_thousand_scenes_are_paired_in_seconds() -> None:

@@ -201,6 +201,24 @@ def test_an_api_that_sends_its_client_elsewhere_is_refused(stub: Stub) -> None:
         collect(search(source))
 
 
+def test_an_api_cannot_make_its_client_read_local_files(stub: Stub, tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret.json", {"type": "FeatureCollection", "features": numbered(1)})
+    policy = AccessPolicy(allow_hosts=(stub.host,))
+    landing = stub.api("GET", "/", None)
+    landing["links"][0]["href"] = secret.as_uri()
+    stub.replies["/"] = [(200, {}, json.dumps(landing).encode())]
+    with pytest.raises(DataError):
+        collect(search(open_source(stub.url, policy=policy)))
+    stub.replies.clear()
+    (item,) = numbered(1)
+    item["links"] = [{"rel": "self", "href": secret.as_uri()}]
+    item["assets"]["data"]["href"] = "./secret.tif"
+    stub.items = [item]
+    result = collect(search(open_source(stub.url, policy=policy)))
+    assert result.scenes == ()
+    assert "local file" in result.skipped[0].reason
+
+
 def test_an_api_that_answers_nonsense_is_a_data_error(stub: Stub) -> None:
     source = open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))
     stub.replies["/search"] = [(200, {}, b"[1]")]
