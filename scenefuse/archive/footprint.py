@@ -18,9 +18,9 @@ from scenefuse.errors import DataError
 def equal_area_footprint(footprint: Mapping[str, Any] | None, scene_id: str) -> BaseGeometry:
     """The footprint as a (multi)polygon in Lambert's cylindrical equal-area projection.
 
-    x = longitude, y = sin(latitude). Units are degrees x 1: only ratios of areas mean anything, and those are exact on the sphere. A ring that jumps
-    by more than 180 degrees of longitude crosses the antimeridian and is cut there. DataError for a missing or empty
-    footprint, for points and lines, and for one around a pole.
+    x = longitude in degrees, y = sin(latitude): only ratios of areas mean anything, and those are exact on the
+    sphere. A ring that jumps by more than 180 degrees of longitude crosses the antimeridian and is cut there.
+    DataError for a missing or empty footprint, for points and lines, and for one around a pole.
     """
     if footprint is None:
         raise _refused(scene_id, "has no footprint")

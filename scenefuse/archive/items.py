@@ -57,7 +57,7 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
         href=href,
         collection=document.get("collection"),
         acquired=_acquired(properties, where),
-        footprint=_footprint(document),
+        footprint=_footprint(item),
         crs=_crs(document, [asset.key for asset in assets], where),
         cloud_fraction=_cloud_fraction(properties, where),
         platform=properties.get("platform") or properties.get("constellation"),
@@ -236,10 +236,9 @@ def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
     return times[0] + (times[-1] - times[0]) / 2 if times else None
 
 
-def _footprint(document: Mapping[str, Any]) -> dict[str, Any] | None:
+def _footprint(item: Mapping[str, Any]) -> dict[str, Any] | None:
     """The item's geometry, else its bbox as a polygon."""
-    geometry = document.get("geometry")
-    bbox = document.get("bbox")
+    geometry, bbox = item.get("geometry"), item.get("bbox")
     if isinstance(geometry, dict):
         return geometry
     if not isinstance(bbox, list) or len(bbox) not in (4, 6):

@@ -230,7 +230,8 @@ def _touching(
     for start in range(0, len(one_i), _CHUNK):
         chunk = one_i[start : start + _CHUNK]
         found = tree.query(one.areas[chunk], predicate="intersects")
-        yield chunk[found[0]], other_i[found[1]]
+        if found.size:
+            yield chunk[found[0]], other_i[found[1]]
 
 
 def _overlap_fractions(one: NDArray[np.object_], other: NDArray[np.object_]) -> NDArray[np.float64]:

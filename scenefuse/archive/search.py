@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pystac import Link
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
@@ -161,7 +162,12 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
                 max_items=None,
             ).items_as_dicts()
             for item in pages:
-                yield from _scenes(item, _self_href(item, source.href), source, wanted)
+                try:
+                    href = source.policy.check(_self_href(item, source.href), source.href)
+                except DataError as error:
+                    yield SkippedItem(href=redact(source.href), reason=f"{item.get('id')}: {error}")
+                    continue
+                yield from _scenes(item, href, source, wanted)
         except (APIError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{redact(source.href)} answered what a STAC API does not ({type(error).__name__}: {error})",
@@ -177,6 +183,10 @@ class _CheckedIO(StacApiIO):
         super().__init__()
         self.session.close()
         self._fetcher = fetcher
+
+    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+        """The text of a link or URL; never of a local file, which pystac-client would open."""
+        return super().read_text(source) if isinstance(source, Link) else self.request(str(source), *args, **kwargs)
 
     def request(
         self,

@@ -55,8 +55,8 @@ def test_enmap_bands_are_those_of_a_real_product(test_data: Path) -> None:
     assert card is not None
     with rasterio.open(test_data / "satellite/enmap_potsdam/enmap_potsdam_tile_160_128.tif") as tile:
         tags = [tile.tags(index) for index in tile.indexes]
-    assert np.allclose([b.wavelength_nm for b in card.bands], [float(t["wavelength"]) for t in tags], atol=0.06)
-    assert np.allclose([b.fwhm_nm for b in card.bands], [float(t["fwhm"]) for t in tags], atol=0.06)
+    assert np.allclose([b.wavelength_nm or 0.0 for b in card.bands], [float(t["wavelength"]) for t in tags], atol=0.06)
+    assert np.allclose([b.fwhm_nm or 0.0 for b in card.bands], [float(t["fwhm"]) for t in tags], atol=0.06)
 
 
 def test_hyperion_bands_follow_the_published_centres() -> None:

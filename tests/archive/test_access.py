@@ -1,0 +1,183 @@
+"""Which hrefs are followed, and what is said of them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenefuse.archive.access import AccessPolicy, item_id_of, redact, safe_name
+from scenefuse.errors import DataError, TransientError
+
+WEB = "https://archive.example.org/items/a.json"
+
+
+@pytest.mark.parametrize(
+    ("href", "expected"),
+    [
+        ("https://data.example.org/a.tif?sig=1", "https://data.example.org/a.tif?sig=1"),
+        ("./a.tif", "https://archive.example.org/items/a.tif"),
+        ("../b/a.tif", "https://archive.example.org/b/a.tif"),
+        ("//other.example.org/a.tif", "https://other.example.org/a.tif"),
+        ("s3://bucket/key/a.tif", "s3://bucket/key/a.tif"),
+        ("gs://bucket/a.tif", "gs://bucket/a.tif"),
+        ("abfs://container/a.tif", "abfs://container/a.tif"),
+    ],
+)
+def test_public_hrefs_become_absolute(href: str, expected: str) -> None:
+    assert AccessPolicy().check(href, WEB) == expected
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "",
+        "/vsicurl/https://data.example.org/a.tif",
+        "/vsizip//etc/passwd",
+        "/VSIS3/bucket/a.tif",
+        "file:///etc/passwd",
+        "file://other/etc/passwd",
+        "ftp://data.example.org/a.tif",
+        "http://data.example.org/a.tif",
+        "https://user:secret@data.example.org/a.tif",
+        "https://data.example.org\\@localhost/a.tif",
+        "https://data.example.org/a b.tif",
+        "https:///a.tif",
+        "https://[::1",
+        "https://localhost/a.tif",
+        "https://LOCALHOST./a.tif",
+        "https://api.localhost/a.tif",
+        "https://metadata.google.internal/computeMetadata/v1/",
+        "https://127.0.0.1/a.tif",
+        "https://127.1/a.tif",
+        "https://2130706433/a.tif",
+        "https://0x7f000001/a.tif",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://10.0.0.1/a.tif",
+        "https://192.168.1.1/a.tif",
+        "https://100.64.0.1/a.tif",
+        "https://0.0.0.0/a.tif",
+        "https://224.0.0.1/a.tif",
+        "https://[::1]/a.tif",
+        "https://[::ffff:127.0.0.1]/a.tif",
+        "https://[64:ff9b::7f00:1]/a.tif",
+        "https://[2002:7f00:1::]/a.tif",
+        "https://[fe80::1%25eth0]/a.tif",
+        "https://[fd00::1]/a.tif",
+        "HDF5:/etc/passwd://x",
+        "NETCDF:a.nc:band",
+        "vrt://a.tif?bands=1",
+        "zip+https://data.example.org/a.zip",
+        "data:application/json,{}",
+        "s3:///a.tif",
+    ],
+)
+def test_hrefs_that_could_reach_elsewhere_are_refused(href: str) -> None:
+    with pytest.raises(DataError):
+        AccessPolicy().check(href, WEB)
+
+
+@pytest.mark.parametrize(
+    "href", ["/vsimem/x", "file:///vsimem/x", "file:///%2Fvsimem/x", "../../outside.tif", "/etc/passwd"]
+)
+def test_local_items_reach_only_below_their_folder(href: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        AccessPolicy().check(href, str(tmp_path / "catalog" / "item.json"))
+
+
+def test_local_hrefs_become_absolute_paths(tmp_path: Path) -> None:
+    base = str(tmp_path / "item.json")
+    (tmp_path / "a b.tif").touch()
+    inside = str((tmp_path / "a b.tif").resolve())
+    for href in ("a b.tif", "./a b.tif", inside, (tmp_path / "a b.tif").as_uri()):
+        assert AccessPolicy().check(href, base) == inside
+
+
+def test_a_symlink_out_of_the_catalogue_is_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.tif"
+    outside.touch()
+    catalogue = tmp_path / "catalogue"
+    catalogue.mkdir()
+    (catalogue / "link.tif").symlink_to(outside)
+    with pytest.raises(DataError, match="outside the catalogue"):
+        AccessPolicy().check("link.tif", str(catalogue / "item.json"))
+    assert AccessPolicy(roots=(tmp_path,)).check("link.tif", str(catalogue / "item.json")) == str(outside.resolve())
+
+
+def test_a_root_allows_items_in_subfolders_to_refer_upwards(tmp_path: Path) -> None:
+    base = str(tmp_path / "items" / "a" / "a.json")
+    assert AccessPolicy(roots=(tmp_path,)).check("../../data/a.tif", base) == str(tmp_path.resolve() / "data" / "a.tif")
+
+
+def test_a_document_from_the_network_cannot_name_a_local_file() -> None:
+    with pytest.raises(DataError, match="local file"):
+        AccessPolicy(roots=(Path("/"),)).check("file:///etc/passwd", WEB)
+    assert AccessPolicy(roots=(Path("/"),)).check("/etc/passwd", WEB) == "https://archive.example.org/etc/passwd"
+
+
+def test_relative_hrefs_in_an_object_store_stay_in_it() -> None:
+    assert AccessPolicy().check("../b/a.tif", "s3://bucket/items/a.json") == "s3://bucket/b/a.tif"
+
+
+def test_an_allowed_host_may_be_local_and_speak_http() -> None:
+    policy = AccessPolicy(allow_hosts=("localhost:8080", "minio"))
+    assert policy.check("http://localhost:8080/a.tif", WEB)
+    assert policy.check("http://minio/a.tif", WEB)
+    with pytest.raises(DataError, match="allow-host localhost"):
+        policy.check("http://localhost:9090/a.tif", WEB)
+
+
+def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        address = {"rebind.example.org": "10.1.2.3", "fine.example.org": "93.184.215.14"}.get(host)
+        if address is None:
+            raise socket.gaierror("unknown name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    AccessPolicy().check_host("https://fine.example.org/a.tif")
+    with pytest.raises(DataError, match=r"10\.1\.2\.3"):
+        AccessPolicy().check_host("https://rebind.example.org/a.tif")
+    with pytest.raises(TransientError, match="no address"):
+        AccessPolicy().check_host("https://absent.example.org/a.tif")
+
+
+def test_messages_show_neither_credentials_nor_signatures() -> None:
+    href = "ftp://user:secret@data.example.org/a.tif?X-Amz-Signature=abc#frag"
+    with pytest.raises(DataError) as caught:
+        AccessPolicy().check(href, "https://k:geheim@archive.example.org/a.json?token=xyz")
+    for text in ("secret", "abc", "geheim", "xyz", "frag"):
+        assert text not in str(caught.value)
+    assert redact(href) == "ftp://data.example.org/a.tif?..."
+    assert redact("/data/a?b.tif") == "/data/a?b.tif"
+    assert "secret" not in redact("https://user:secret@[::1/a")
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(lambda text: text not in (".", "..")))
+def test_item_ids_become_names_of_files_and_back(item_id: str) -> None:
+    if len(quote(item_id, safe="")) > 180:
+        return
+    name = safe_name(item_id)
+    assert "/" not in name
+    assert "\\" not in name
+    assert not name.startswith(".")
+    assert item_id_of(name) == item_id == unquote(name)
+    assert Path("root", name).parent == Path("root")
+
+
+@pytest.mark.parametrize("item_id", ["", ".", "..", "x" * 201])
+def test_ids_that_cannot_be_names_are_refused(item_id: str) -> None:
+    with pytest.raises(DataError):
+        safe_name(item_id)
+
+
+def test_two_ids_never_share_a_name() -> None:
+    assert safe_name("a/b") == "a%2Fb"
+    assert safe_name("a%2Fb") == "a%252Fb"
+    assert safe_name("...") == "%2E.."
