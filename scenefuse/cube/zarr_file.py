@@ -75,7 +75,7 @@ def open_zarr(path: Path) -> RasterFile:
         format="Zarr",
         grid=RasterGrid(
             crs_wkt=array.rio.crs.to_wkt() if array.rio.crs else "",
-            transform=tuple(array.rio.transform())[:6],
+            transform=_transform(path, array),
             shape=(height, width),
             name=str(path),
         ),
@@ -110,6 +110,30 @@ def _choose(path: Path, store: xr.Dataset) -> str:
             f"name the image {PREFERRED!r}, with dimensions (band, y, x)",
         )
     return found[0]
+
+
+def _transform(path: Path, array: xr.DataArray) -> tuple[float, float, float, float, float, float]:
+    """The affine that the grid mapping gives (GDAL's GeoTransform), else the one that x and y are spaced by."""
+    mapping = array.coords.get(array.rio.grid_mapping)
+    text = "" if mapping is None else str(mapping.attrs.get("GeoTransform", ""))
+    if text:
+        c, a, b, f, d, e = (float(part) for part in text.split())
+        return a, b, c, d, e, f
+    if not {"x", "y"} <= set(array.coords) or min(array.shape[1:]) < 2:
+        raise DataError(
+            f"{path} has neither a GeoTransform nor coordinates x and y",
+            "it cannot be placed on the ground",
+            "write it with rioxarray (rio.write_transform), or with coordinates x and y of the pixel centres",
+        )
+    starts, steps = [], []
+    for name in ("x", "y"):
+        centres = np.asarray(array.coords[name].values, np.float64)
+        step = float((centres[-1] - centres[0]) / (len(centres) - 1))
+        if np.abs(np.diff(centres) - step).max() > 1e-3 * abs(step):
+            raise DataError(f"{path}: {name} is not evenly spaced", "it is not a raster", "resample it onto a grid")
+        starts.append(float(centres[0]) - step / 2)
+        steps.append(step)
+    return steps[0], 0.0, starts[0], 0.0, steps[1], starts[1]
 
 
 def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] | None:
