@@ -20,7 +20,6 @@ from scenefuse.grid.window import Window
 
 PREFERRED = "reflectance"
 """Name of the array that is taken when a store has several of (band, y, x)."""
-_NM_KEYS = {"wavelength_nm": ("wavelength_nm", "wavelength"), "fwhm_nm": ("fwhm_nm", "fwhm")}
 
 
 class ZarrPixels:
@@ -57,13 +56,15 @@ def open_zarr(path: Path) -> RasterFile:
     attributes = {**array.encoding, **array.attrs}
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
     nodata = attributes.get("_FillValue", attributes.get("missing_value"))
-    per_band = {field: _per_band(array, keys) for field, keys in _NM_KEYS.items()}
+    centres = _per_band(array, ("wavelength_nm", "wavelength"))
+    widths = _per_band(array, ("fwhm_nm", "fwhm"))
     labels = _labels(array)
     names = unique_names([labels[i] if labels else f"band {i + 1}" for i in range(count)])
     bands = tuple(
         FileBand(
             name=names[i],
-            **{field: values[i] if values else None for field, values in per_band.items()},
+            wavelength_nm=centres[i] if centres else None,
+            fwhm_nm=widths[i] if widths else None,
             scale=None if scale is None else float(scale),
             offset=None if offset is None else float(offset),
             nodata=None if nodata is None else float(nodata),
@@ -89,13 +90,16 @@ def open_zarr(path: Path) -> RasterFile:
 def _open(path: Path) -> xr.Dataset:
     """The store without decoding of values: radiometry is ours."""
     try:
-        return xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all")
+        store: xr.Dataset = xr.open_zarr(
+            path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all"
+        )
     except (ValueError, KeyError, OSError) as error:
         raise DataError(
             f"{path} cannot be opened as a Zarr group ({error})",
             "it is not a store that xarray writes",
             "give the group that holds the (band, y, x) array",
         ) from error
+    return store
 
 
 def _choose(path: Path, store: xr.Dataset) -> str:
@@ -136,7 +140,7 @@ def _transform(path: Path, array: xr.DataArray) -> tuple[float, float, float, fl
     return steps[0], 0.0, starts[0], 0.0, steps[1], starts[1]
 
 
-def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] | None:
+def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None, ...] | None:
     """Nanometres per band from the first of the coordinates; its unit is in its name or in its units attribute."""
     for key in keys:
         if key in array.coords and array.coords[key].dims == array.dims[:1]:
@@ -144,7 +148,7 @@ def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] |
             unit = "nm" if key.endswith("_nm") else str(coordinate.attrs.get("units", "")).lower()
             if unit in NM_PER_UNIT:
                 values = np.asarray(coordinate.values, np.float64) * NM_PER_UNIT[unit]
-                return tuple(float(value) if value > 0 else None for value in values)  # type: ignore[misc]
+                return tuple(float(value) if value > 0 else None for value in values)
     return None
 
 

@@ -19,7 +19,7 @@ from pyproj.exceptions import ProjError
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 Points = NDArray[np.float64]
 
 

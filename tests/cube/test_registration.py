@@ -46,7 +46,7 @@ def simulate(ratio: int, side: int, shift_px: tuple[float, float], *, noise: flo
     ms = seen(*shift_px, 0.5).reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))
     blurred = seen(0, 0, 0.45 * ratio)
     middle = (slice(ratio - 1, None, 2 * ratio), slice(ratio, None, 2 * ratio))
-    hs = sum(blurred[y, x] for y in middle for x in middle) / 4
+    hs = np.mean([blurred[y, x] for y in middle for x in middle], axis=0)
     grid = PairGrid(
         crs_wkt="", fine_transform=(10, 0, 0, 0, -10, 0), coarse_shape=hs.shape, ratio=ratio, case="ms-grid",
         hs_gsd_m=10.0 * ratio, ms_gsd_m=10.0, hs_resampled=False, ms_resampled=False,
@@ -75,7 +75,7 @@ def test_the_shift_agrees_with_scikit_image() -> None:
     shift = estimate_shift(pair, RESPONSE)
     fine = scipy.ndimage.zoom(pair.hs[0], 3, order=3, grid_mode=True, mode="grid-wrap")
     blurred = scipy.ndimage.gaussian_filter(pair.ms[0], 1.4, mode="wrap")
-    theirs, _, _ = phase_cross_correlation(blurred, fine, upsample_factor=50, normalization=None)
+    theirs, _, _ = phase_cross_correlation(blurred, fine, upsample_factor=50, normalization=None)  # type: ignore[no-untyped-call]
     assert (shift.dy_px, shift.dx_px) == pytest.approx(tuple(theirs), abs=0.15)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.warp import Resampling, reproject
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from scenefuse.grid.placement import AxisMap, PointMap, RasterGrid
 from scenefuse.grid.resample import upsample
