@@ -155,7 +155,14 @@ def test_side_files_are_neither_read_nor_written(write_tiff: WriteTiff, tmp_path
         "<PAMDataset><PAMRasterBand band='1'><NoDataValue>7</NoDataValue></PAMRasterBand></PAMDataset>"
     )
     assert open_raster(str(path)).bands[0].nodata is None
-    shutil.rmtree(tmp_path)
+    envi = write_envi(tmp_path, texture(1, (20, 30)))
+    shutil.copy(tmp_path / "a.tif.aux.xml", tmp_path / "a.bsq.aux.xml")
+    raster = open_raster(str(envi))
+    raster.pixels.read([0], PART)
+    assert raster.bands[0].nodata is None
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "a.tif", "a.tif.aux.xml", "a.bsq", "a.hdr", "a.bsq.aux.xml"
+    }  # fmt: skip
 
 
 def test_an_envi_header_that_names_another_folder_reads_its_own_data(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
+from scenefuse.engine.protocols import Source
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample
 from scenefuse.grid.window import Window
@@ -43,6 +44,11 @@ def test_nested_pairs_give_the_files_own_pixels(nested: PairCube, tmp_path: Path
         np.testing.assert_allclose(nested.read_ms(fine), ms.read()[(slice(None), *fine.slices)] * 1e-4, rtol=1e-6)
     assert nested.grid.coarse_shape == (40, 36)
     assert nested.read_hs(window).dtype == np.float32
+
+
+def test_a_pair_is_a_source_of_the_engine(nested: PairCube) -> None:
+    source: Source = nested  # the type checker holds this
+    assert source.read_ms(Window(y0=0, y1=6, x0=0, x1=3)).shape == (len(source.ms_bands), 6, 3)
 
 
 def test_windows_outside_the_scene_are_the_callers_mistake(nested: PairCube) -> None:

@@ -144,6 +144,17 @@ def test_the_grids_of_berlin_keep_the_hsi_and_resample_the_msi() -> None:
     assert plan.grid.fine_transform[0] == pytest.approx(3.75)
 
 
+def test_registration_moves_the_msi_where_the_hsi_is_kept() -> None:
+    hs, ms = raster(30, (80, 60)), raster(3.6, (760, 594), x=4e5 - 72, y=58e5 + 72)
+    plan, moved = plan_pair_grid(hs, ms), plan_pair_grid(hs, ms, shift_px=(2.0, -1.0))
+    assert isinstance(plan.ms, AxisMap)
+    assert isinstance(moved.ms, AxisMap)
+    # The MSI's content lies 2 fine pixels (7.5 m) lower: it is looked for that much further down.
+    assert moved.ms.origin[0] - plan.ms.origin[0] == pytest.approx(7.5 / 3.6)
+    assert moved.ms.origin[1] - plan.ms.origin[1] == pytest.approx(-3.75 / 3.6)
+    assert moved.hs == plan.hs == Offset(y0=0, x0=0)
+
+
 @pytest.mark.parametrize(("gsd", "ratio"), [(9.0, 3), (7.8, 4), (4.1, 6), (16.0, None), (0.5, 32)])
 def test_the_ratio_asks_at_most_five_percent_more_than_the_msi_has(gsd: float, ratio: int | None) -> None:
     side = int(1200 / gsd)
