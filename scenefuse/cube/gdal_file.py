@@ -49,8 +49,9 @@ class GdalPixels:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
         with _environment(self.driver):
-            if not hasattr(self._handles, "dataset"):
+            if getattr(self._handles, "pid", None) != os.getpid():  # a forked child must not share the parent's file
                 self._handles.dataset = _open(self.path, self.driver)
+                self._handles.pid = os.getpid()
             height, width = window.shape
             part = rasterio.windows.Window(window.x0, window.y0, width, height)
             try:

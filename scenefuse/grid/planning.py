@@ -7,6 +7,7 @@ overlap are dropped (the plan's notes say how many).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 from pyproj import CRS
@@ -19,7 +20,6 @@ from scenefuse.grid.placement import (
     PointMap,
     RasterGrid,
     same_crs,
-    whole_pixels,
 )
 from scenefuse.grid.relation import Relation, check_georeference, is_parallel, no_overlap, overlap_px, relate
 
@@ -121,8 +121,8 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     mapping = PointMap(frame_transform=ms.transform, frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_px)
     overlap = overlap_px(mapping, ms)
     phase_y, phase_x = _phase(mapping, overlap, ratio)
-    y0, y1 = whole_pixels(overlap[0], overlap[1], phase_y, ratio, PHASE_TOLERANCE_PX)
-    x0, x1 = whole_pixels(overlap[2], overlap[3], phase_x, ratio, PHASE_TOLERANCE_PX)
+    y0, y1 = _whole_pixels(overlap[0], overlap[1], phase_y, ratio, PHASE_TOLERANCE_PX)
+    x0, x1 = _whole_pixels(overlap[2], overlap[3], phase_x, ratio, PHASE_TOLERANCE_PX)
     if y1 <= y0 or x1 <= x0:
         raise no_overlap(hs, ms)
     fine = _moved(ms.transform, y0, x0)
@@ -208,6 +208,13 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     return PairPlan(grid=grid, hs=Offset(y0=rows[0], x0=columns[0]), ms=placed, dropped_px=dropped, notes=notes)
 
 
+def _whole_pixels(start: float, stop: float, phase: int, step: int, tolerance: float) -> tuple[int, int]:
+    """First and last edge of the steps (edges = phase mod step) that lie inside [start, stop] within tolerance."""
+    first = phase + step * -floor((phase - start + tolerance) / step)
+    last = phase + step * floor((stop + tolerance - phase) / step)
+    return first, last
+
+
 def _phase(mapping: PointMap, overlap: tuple[float, float, float, float], ratio: int) -> tuple[int, int]:
     """The phase (y, x), 0 to ratio - 1, of the coarse grid whose corners lie nearest to the HSI's at the middle."""
     middle = (np.array((overlap[0] + overlap[1]) / 2), np.array((overlap[2] + overlap[3]) / 2))
@@ -236,8 +243,8 @@ def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple
 def _rows_inside(start: float, step: float, count: int, limit: int) -> tuple[int, int]:
     """Range [first, stop) of count pixels, each step wide from start, that lie wholly inside [0, limit]."""
     tolerance = 1e-6
-    first = max(0, int(np.ceil(-start / step - tolerance)))
-    stop = min(count, int(np.floor((limit - start) / step + tolerance)))
+    first = max(0, ceil(-start / step - tolerance))
+    stop = min(count, floor((limit - start) / step + tolerance))
     return first, stop
 
 
