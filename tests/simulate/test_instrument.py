@@ -32,9 +32,9 @@ def test_imager_has_sentinel_2s_ten_bands_at_their_pixel_sizes() -> None:
 
 def test_narrow_bands_show_the_spectrum_at_their_centre() -> None:
     part = enmap_like()
-    nm = [band.wavelength_nm for band in part.bands]
+    nm = np.array([band.wavelength_nm for band in part.bands], np.float64)
     for corner, spectrum in enumerate(library().spectra):
-        np.testing.assert_allclose(part.spectra[:, corner], np.interp(nm, WAVELENGTH_NM, spectrum), atol=0.012)
+        assert np.abs(part.spectra[:, corner] - np.interp(nm, WAVELENGTH_NM, spectrum)).max() < 0.012
 
 
 def test_flat_topped_response_has_the_fwhm_that_metadata_state() -> None:

@@ -49,7 +49,7 @@ def test_borders_have_mixed_pixels_and_fields_have_pure_ones() -> None:
 def test_a_site_shows_water_wood_fields_and_houses() -> None:
     window = varied_window(3, within=Window(y0=0, y1=852, x0=0, x1=852), side_px=252)
     assert window.shape == (252, 252)
-    y_m, x_m = ((np.arange(a, b, 2) + 0.5) * 10.0 for a, b in ((window.y0, window.y1), (window.x0, window.x1)))
+    y_m, x_m = (np.linspace(10.0 * a, 10.0 * b, 120) for a, b in ((window.y0, window.y1), (window.x0, window.x1)))
     found = set(np.unique(map_ground(3, y_m, x_m, season=0.0).material).tolist())
     assert {
         Material.WATER,
