@@ -16,7 +16,7 @@ Measured for MKL with AVX-512 and tested here; with fewer columns BLAS may take 
 
 
 def map_bands(matrix: Tensor, image: Tensor) -> Tensor:
-    """matrix (c, b) applied to every pixel of image (n, b, y, x): (n, c, y, x)."""
+    """Matrix (c, b) applied to every pixel of image (n, b, y, x): (n, c, y, x)."""
     n, _, height, width = image.shape
     pixels = image.flatten(2)  # (n, b, y*x)
     lacking = max(0, STEADY_PIXELS - height * width)

@@ -72,7 +72,9 @@ def test_sam_ergas_uiqi_and_rase_equal_torchmetrics() -> None:
     fused, truth = pair()
     result, (f, t) = scores(fused, truth), tensors(fused, truth)
     assert result["sam_deg"] == pytest.approx(np.degrees(float(spectral_angle_mapper(f, t))), abs=1e-6)
-    assert result["ergas"] == pytest.approx(float(error_relative_global_dimensionless_synthesis(f, t, ratio=4)), rel=1e-6)
+    assert result["ergas"] == pytest.approx(
+        float(error_relative_global_dimensionless_synthesis(f, t, ratio=4)), rel=1e-6
+    )
     assert result["uiqi"] == pytest.approx(float(universal_image_quality_index(f, t)), abs=1e-6)
 
 

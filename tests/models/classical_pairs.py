@@ -28,9 +28,7 @@ def bands(count: int, prefix: str) -> tuple[Band, ...]:
 
 
 def model_for(name: str, hs: Image, ms: Image, ratio: int) -> FusionModel:
-    return load_model(
-        ModelRef(name=name, hs_bands=bands(len(hs), "h"), ms_bands=bands(len(ms), "m"), ratio=ratio)
-    )
+    return load_model(ModelRef(name=name, hs_bands=bands(len(hs), "h"), ms_bands=bands(len(ms), "m"), ratio=ratio))
 
 
 def mirrored(image: Image, px: int) -> Image:

@@ -25,7 +25,9 @@ def coarse_side(ratio: int) -> int:
 
 
 @cache
-def prepared(name: str, ratio: int, *, widest: bool = False) -> tuple[FusionModel, SceneState, torch.Tensor, torch.Tensor]:
+def prepared(
+    name: str, ratio: int, *, widest: bool = False
+) -> tuple[FusionModel, SceneState, torch.Tensor, torch.Tensor]:
     """A method, its scene's state and the scene's inputs, the HSI with repeated edges for a margin."""
     hs, ms = drawn_pair(ratio, coarse_side=coarse_side(ratio))
     model = model_for(name, hs, ms, ratio)
@@ -56,9 +58,10 @@ def test_a_window_cropped_by_the_support_equals_the_whole_bitwise(name: str, dat
     model, state, hs, ms = prepared(name, ratio)
     count, crop = coarse_side(ratio), model.card.support_px
     least = -(-max(64, 2 * crop + 1) // ratio)
-    rows, columns = (slice(y, y + data.draw(st.integers(least, count - y))) for y in (
-        data.draw(st.integers(0, count - least)) for _ in range(2)
-    ))
+    rows, columns = (
+        slice(y, y + data.draw(st.integers(least, count - y)))
+        for y in (data.draw(st.integers(0, count - least)) for _ in range(2))
+    )
     fused = model.fuse(*window(hs, ms, ratio, rows, columns), state)
     inner = [slice(part.start * ratio + crop, part.stop * ratio - crop) for part in (rows, columns)]
     assert torch.equal(fused[..., crop:-crop, crop:-crop], whole(name, ratio)[..., inner[0], inner[1]])
