@@ -18,8 +18,8 @@ DEFAULT_MTF_NYQUIST = 0.3
 """MTF at Nyquist where none is published: the middle of what is measured for such instruments (0.2 to 0.4)."""
 
 _CARD_KEYS = {
-    "name", "aliases", "role", "source", "product", "scale", "offset", "nodata",
-    "mtf_nyquist", "mtf_source", "bands", "detectors",
+    "name", "aliases", "role", "source", "product", "product_marks", "scale", "offset",
+    "nodata", "mtf_nyquist", "mtf_source", "bands", "detectors",
 }  # fmt: skip
 _BAND_KEYS = {"name", "wavelength_nm", "fwhm_nm", "gsd_m", "mtf_nyquist"}
 _DETECTOR_KEYS = {
@@ -47,6 +47,8 @@ class Sensor:
     """The product that scale, offset and nodata describe."""
     source: str
     """Where the bands come from."""
+    product_marks: tuple[str, ...] = ()
+    """Texts that occur in the ids of that product: `L2SP`; empty when scale, offset and nodata are not given."""
     scale: float | None = None
     """Reflectance per DN; None when it differs from file to file."""
     offset: float | None = None
@@ -59,6 +61,11 @@ class Sensor:
             raise ValueError(f"{self.name}: {len(self.mtf_nyquist)} MTF values for {len(self.bands)} bands")
         if not all(0 < mtf < 1 for mtf in self.mtf_nyquist):
             raise ValueError(f"{self.name}: MTF at Nyquist must lie between 0 and 1")
+
+    def describes(self, *texts: str | None) -> bool:
+        """True when an id or a processing level says that a file is the product whose encoding this card gives."""
+        plain = [_plain(text) for text in texts if text]
+        return any(_plain(mark) in text for mark in self.product_marks for text in plain)
 
     def match(self, band: Band) -> Band | None:
         """The card's band that a product's band is: by name, else the nearest within half its FWHM; None if none is.
@@ -132,6 +139,7 @@ def _read_card(card: dict[str, Any], where: str) -> Sensor:
         mtf_source=card["mtf_source"],
         product=card["product"],
         source=card["source"],
+        product_marks=tuple(card.get("product_marks", ())),
         scale=card.get("scale"),
         offset=card.get("offset"),
         nodata=card.get("nodata"),
