@@ -57,7 +57,9 @@ class AnalyticSource:
 
     @property
     def hs_bands(self) -> tuple[Band, ...]:
-        return tuple(Band(name=f"h{i}", wavelength_nm=450.0 + 50 * i, gsd_m=10.0 * self.ratio) for i in range(self.hs_count))
+        return tuple(
+            Band(name=f"h{i}", wavelength_nm=450.0 + 50 * i, gsd_m=10.0 * self.ratio) for i in range(self.hs_count)
+        )
 
     @property
     def ms_bands(self) -> tuple[Band, ...]:
