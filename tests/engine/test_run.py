@@ -106,6 +106,7 @@ def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path,
     assert [facts["type"] for facts in observer.facts("retry")] == ["worker"]
 
 
+@pytest.mark.slow
 def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp_path: Path, lane: Lane) -> None:
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill")
     with pytest.raises(IncompleteRunError) as failure:
@@ -117,6 +118,7 @@ def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp
     assert len(report.finished) == 16
 
 
+@pytest.mark.slow
 def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(2, 0), failure="hang", times=1)
