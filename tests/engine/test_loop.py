@@ -77,7 +77,12 @@ def test_reading_computing_and_writing_run_at_the_same_time() -> None:
 def test_a_cancelled_channel_ends_both_sides() -> None:
     channel: Channel[int] = Channel(1)
     channel.put(1)
-    blocked = threading.Thread(target=lambda: pytest.raises(ChannelClosedError, channel.put, 2))
+
+    def put() -> None:
+        with pytest.raises(ChannelClosedError):
+            channel.put(2)
+
+    blocked = threading.Thread(target=put)
     blocked.start()
     channel.cancel()
     blocked.join(timeout=5)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.prepare import Preparation, prepare
@@ -46,13 +45,7 @@ class BrokenStage(CoordinateStage):
     """Fails."""
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
-        raise ZeroDivisionError("no such luck")
-
-
-@pytest.fixture(scope="module")
-def lane() -> Iterator[Lane]:
-    with open_lane(ClusterSpec(workers=2, memory_limit_bytes=2 * 2**30)) as lane:
-        yield lane
+        raise ZeroDivisionError(f"no such luck with {window.hs.shape} and {sorted(state.arrays)}")
 
 
 def test_fill_spectra_are_the_means_of_valid_pixels() -> None:
@@ -130,7 +123,7 @@ def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
 def test_blocks_cover_the_scene_exactly_once(rows: int, columns: int) -> None:
     count = np.zeros((rows, columns), dtype=np.uint8)
     for run in block_runs((rows, columns)):
-        assert all(a.x1 == b.x0 and (a.y0, a.y1) == (b.y0, b.y1) for a, b in zip(run, run[1:], strict=False))
+        assert all(a.x1 == b.x0 and (a.y0, a.y1) == (b.y0, b.y1) for a, b in pairwise(run))
         for block in run:
             count[block.slices] += 1
     assert (count == 1).all()

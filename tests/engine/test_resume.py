@@ -86,8 +86,9 @@ def test_a_cluster_killed_at_random_and_resumed_gives_the_same_bytes(
     kill_somewhere(sink, 2, chance, one_worker=one_worker)
     finish(start(tmp_path, 2))
     assert contents(tmp_path) == undisturbed
+    # Each of the two workers may lose the group it runs, and one whose word was still on its way.
     group_tiles = slow_job(tmp_path).plan.group_tiles
-    assert len(sink.written()) <= 24 + 2 * group_tiles
+    assert len(sink.written()) <= 24 + 2 * 2 * group_tiles
 
 
 @pytest.mark.slow

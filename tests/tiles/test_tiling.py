@@ -12,7 +12,7 @@ from scenefuse.tiles.tiling import Tiling, lattice_px, round_core_px, round_halo
 def tilings(draw: st.DrawFn) -> Tiling:
     lattice = draw(st.integers(1, 12))
     return Tiling(
-        fine_shape=(draw(st.integers(1, 200)), draw(st.integers(1, 200))),
+        fine_shape=(draw(st.integers(1, 60)), draw(st.integers(1, 60))),
         core_px=lattice * draw(st.integers(1, 12)),
         halo_px=lattice * draw(st.integers(0, 30)),
         lattice_px=lattice,
