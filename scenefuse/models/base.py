@@ -42,6 +42,8 @@ class ModelCard:
     """Fine pixels on each side that hold 99.9 % of the gradient's mass: the quality band's reach."""
     statistics: Literal["none", "scene", "patch"] = "none"
     """Which scene-wide quantities are frozen before the first tile."""
+    precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32",)
+    """Precisions in which fuse keeps its quality; `auto` takes bf16 where it is among them."""
     parameters: int = 0
     """Trained parameters; 0 for a method without weights."""
     multiply_adds_per_pixel: float

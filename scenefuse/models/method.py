@@ -82,7 +82,7 @@ def _effective_px(response: NDArray[np.float64], origin_px: int) -> int:
     return widest
 
 
-def card_of(  # noqa: PLR0913 - the card's own six
+def card_of(
     ref: ModelRef, *, title: str, source: str, reach: Reach, cost: Cost, options: Mapping[str, Any]
 ) -> ModelCard:
     """The card of a classical method, which learns from the scene by its sums and has no weights."""
