@@ -1,0 +1,117 @@
+"""Upsample and degrade on tensors: the taps of grid/resample.py, evaluated with torch on any device.
+
+Every step is an elementwise product or multiply-add over shifted views, tap after tap. A pixel of the result
+depends on the pixels under its kernel and on nothing else: windows cut anywhere give the same bits on a CPU.
+Convolutions of torch do not promise that (their blocking follows the window's width), nor does F.interpolate
+(at ratios 3 and 6 its phases drift by 1e-4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from scenefuse.grid.resample import degrade_reach_px, degrade_taps, upsample_taps
+from scenefuse.models.base import UPSAMPLE_MARGIN
+
+GROUP_BANDS = 8
+"""Bands worked on at a time on a CPU."""
+
+
+def upsample(coarse: Tensor, ratio: int) -> Tensor:
+    """The coarse pixels by cubic convolution on the fine grid, (n, b, y * ratio, x * ratio).
+
+    coarse: (n, b, y + 4, x + 4): the margin of 2 coarse pixels on each side is consumed.
+    """
+    n, bands, rows, columns = coarse.shape
+    margin = 2 * UPSAMPLE_MARGIN
+    fine = coarse.new_empty((n, bands, (rows - margin) * ratio, (columns - margin) * ratio))
+    flat, result = coarse.flatten(0, 1), fine.flatten(0, 1)
+    for group in band_groups(result):
+        upsample_into(result[group], flat[group], ratio)
+    return fine
+
+
+def upsample_into(fine: Tensor, coarse: Tensor, ratio: int) -> None:
+    """Write the upsampled (b, y + 4, x + 4) coarse bands into the contiguous (b, y * ratio, x * ratio) fine."""
+    taps = upsample_taps(ratio).tolist()
+    bands, rows, columns = coarse.shape
+    height, width = rows - 2 * UPSAMPLE_MARGIN, columns - 2 * UPSAMPLE_MARGIN
+    wide = coarse.new_empty((bands, rows, width, ratio))
+    for phase, weights in enumerate(taps):
+        wide[..., phase] = _weigh([coarse[..., tap : tap + width] for tap in range(len(weights))], weights)
+    wide = wide.view(bands, rows, width * ratio)
+    tall = fine.view(bands, height, ratio, width * ratio)
+    for phase, weights in enumerate(taps):
+        shifted = [wide[:, tap : tap + height] for tap in range(len(weights))]
+        _weigh(shifted, weights, out=tall[:, :, phase])
+
+
+def degrade(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
+    """The fine pixels as the coarse instrument sees them, (n, b, y, x): a Gaussian sampled at the coarse centres.
+
+    fine: (n, b, y * ratio + 2 * reach, x * ratio + 2 * reach), reach = degrade_reach_px(ratio, sigma_px).
+    """
+    weights = degrade_taps(ratio, sigma_px).tolist()
+    height = (fine.shape[-2] - len(weights)) // ratio + 1
+    width = (fine.shape[-1] - len(weights)) // ratio + 1
+    last_row, last_column = (height - 1) * ratio + 1, (width - 1) * ratio + 1
+    rows = _weigh([fine[..., tap : tap + last_row : ratio, :] for tap in range(len(weights))], weights)
+    return _weigh([rows[..., tap : tap + last_column : ratio] for tap in range(len(weights))], weights)
+
+
+def degrade_window(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
+    """A window's fine pixels as the coarse instrument sees them, with upsample's margin: (n, b, y + 4, x + 4).
+
+    fine: (n, b, y * ratio, x * ratio). What lies outside the window is made up by repeating its edge, so coarse
+    pixels whose kernel leaves the window are wrong.
+    """
+    margin = UPSAMPLE_MARGIN * ratio + degrade_reach_px(ratio, sigma_px)
+    return degrade(pad(fine, (margin,) * 4, mode="replicate"), ratio, sigma_px)
+
+
+def filter_window(coarse: Tensor, taps: list[float]) -> Tensor:
+    """The image filtered along rows and columns by the odd number of taps, same shape, edges repeated outside."""
+    reach = len(taps) // 2
+    height, width = coarse.shape[-2:]
+    padded = pad(coarse, (reach,) * 4, mode="replicate")
+    rows = _weigh([padded[..., tap : tap + height, :] for tap in range(len(taps))], taps)
+    return _weigh([rows[..., tap : tap + width] for tap in range(len(taps))], taps)
+
+
+def coarse_blur_taps(ratio: int, sigma_px: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Taps on the coarse grid of degrade after upsample along one axis: odd, symmetric, sum 1, float64.
+
+    What the coarse instrument would see of the upsampled image: degrade(upsample(e)) = taps * e.
+    """
+    down, up = degrade_taps(ratio, sigma_px), upsample_taps(ratio)
+    reach_px = degrade_reach_px(ratio, sigma_px)
+    reach = -(-reach_px // ratio) + UPSAMPLE_MARGIN
+    taps = np.zeros(2 * reach + 1)
+    for index, weight in enumerate(down.astype(np.float64)):
+        neighbour, phase = divmod(index - reach_px, ratio)
+        first = reach + neighbour - UPSAMPLE_MARGIN
+        taps[first : first + up.shape[1]] += weight * up[phase]
+    return taps
+
+
+def band_groups(fine: Tensor) -> Iterator[slice]:
+    """Slices over the bands of (b, y, x) to work on at a time: few on a CPU, to stay in its cache; all on a GPU.
+
+    Their size never depends on the window: a matrix product with other rows may round differently.
+    """
+    bands = fine.shape[0]
+    size = GROUP_BANDS if fine.device.type == "cpu" else bands
+    return (slice(start, min(start + size, bands)) for start in range(0, bands, size))
+
+
+def _weigh(views: list[Tensor], weights: list[float], out: Tensor | None = None) -> Tensor:
+    """The sum of the views by their weights, tap after tap, in out if given."""
+    total = torch.mul(views[0], weights[0], out=out)
+    for view, weight in zip(views[1:], weights[1:], strict=True):
+        total.add_(view, alpha=weight)
+    return total
