@@ -1,0 +1,109 @@
+"""ARCHITECTURES: the networks by name, bare or with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from scenefuse.errors import ModelError, UsageError
+from scenefuse.models.aelf import AELF, TINY, AELFOptions
+from scenefuse.models.base import ModelCard
+from scenefuse.models.network import (
+    FusionNetwork,
+    NetworkModel,
+    Precision,
+    multiply_adds_per_pixel,
+    parameter_count,
+)
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.weights import WeightsCard, load_weights, put_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A network by name: its class, its sizes, where it comes from."""
+
+    title: str
+    """One line for people."""
+    source: str
+    """Paper."""
+    network: type[FusionNetwork]
+    """Class, built as network(hs_bands, ms_bands, ratio, options)."""
+    options: Any
+    """Default options, a frozen dataclass of the network's own."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "aelf": Architecture(
+        title="AELF: adaptive expert learning",
+        source="He et al., IEEE TGRS 63, 2025",
+        network=AELF,
+        options=AELFOptions(),
+    ),
+    "aelf-t": Architecture(
+        title="AELF-t: AELF with half the width",
+        source="He et al., IEEE TGRS 63, 2025",
+        network=AELF,
+        options=TINY,
+    ),
+}
+"""Every network by its name on the command line."""
+
+
+def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablation: Any) -> FusionNetwork:
+    """A bare, untrained network for so many bands and this ratio; ablation sets fields of its options."""
+    architecture = _architecture(name)
+    known = {entry.name for entry in fields(architecture.options)}
+    for key in ablation:
+        if key not in known:
+            raise UsageError(
+                f"{name} has no option {key}", "nothing is ignored in silence", f"use one of {', '.join(sorted(known))}"
+            )
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in ablation.items()}
+    build: Any = architecture.network
+    network: FusionNetwork = build(hs_bands, ms_bands, ratio, replace(architecture.options, **values))
+    return network
+
+
+def load_network(ref: ModelRef, precision: Precision = "fp32") -> NetworkModel:
+    """A network with the weights that a reference names, every check passed."""
+    architecture = _architecture(ref.name)
+    weights, tensors = load_weights(ref)
+    network = build_model(
+        ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio, **weights.options
+    )
+    put_weights(network, tensors, str(ref.weights))
+    return NetworkModel(network, _card(ref.name, architecture, network, weights), precision)
+
+
+def _card(name: str, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
+    """The model's card, from its class and its weights' card."""
+    options: Mapping[str, Any] = dict(weights.options)
+    return ModelCard(
+        name=name,
+        title=architecture.title,
+        source=architecture.source,
+        ratio=weights.ratio,
+        hs_bands=weights.hs_bands,
+        ms_bands=weights.ms_bands,
+        lattice_px=network.lattice_px,
+        support_px=network.support_px,
+        halo_px=network.halo_px if weights.halo_px is None else weights.halo_px,
+        effective_px=network.effective_px if weights.effective_px is None else weights.effective_px,
+        statistics="patch" if network.statistics.reductions else "none",
+        parameters=parameter_count(network),
+        multiply_adds_per_pixel=multiply_adds_per_pixel(network),
+        activation_bytes_per_pixel=network.activation_bytes_per_pixel,
+        weights_sha256=weights.sha256,
+        licence=weights.licence,
+        training=weights.training,
+        options=options,
+    )
+
+
+def _architecture(name: str) -> Architecture:
+    """The architecture of a name, or a refusal that lists them."""
+    if name not in ARCHITECTURES:
+        raise ModelError(f"{name} is no network", "it cannot be built", f"use one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
