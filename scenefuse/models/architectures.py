@@ -9,6 +9,7 @@ from typing import Any
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.aelf import AELF, TINY, AELFOptions
 from scenefuse.models.base import ModelCard
+from scenefuse.models.mossfuse import MossFuse, MossFuseOptions
 from scenefuse.models.network import (
     FusionNetwork,
     NetworkModel,
@@ -46,6 +47,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         source="He et al., IEEE TGRS 63, 2025",
         network=AELF,
         options=TINY,
+    ),
+    "mossfuse": Architecture(
+        title="MossFuse: self-supervised modality decoupling",
+        source="Du et al., 2025, arXiv:2412.04802",
+        network=MossFuse,
+        options=MossFuseOptions(),
     ),
 }
 """Every network by its name on the command line."""

@@ -57,6 +57,13 @@ class FusionNetwork(nn.Module):
         """Peak working memory per fine pixel, float32, inputs and result included."""
         return 4.0 * (4 * self.hs_bands + self.activation_values_per_pixel)
 
+    def supervised(self, hs: Tensor, ms: Tensor) -> tuple[Any, ...]:
+        """What the network's loss looks at, the fused image first."""
+        return (self(hs, ms),)
+
+    def fold(self) -> None:
+        """Merge what is one operation in evaluation; a network with nothing to merge stays as it is."""
+
     def central(self, hs: Tensor) -> Tensor:
         """The hs without its margin, (n, hs band, y / ratio, x / ratio)."""
         m = UPSAMPLE_MARGIN
@@ -135,6 +142,7 @@ class NetworkModel:
                 f"use --precision {' or '.join(network.precisions)}",
             )
         self.network, self.card, self.precision = network.eval(), card, precision
+        self.network.fold()
         self._frozen_for: SceneState | None = None
 
     def stages(self) -> tuple[Stage, ...]:

@@ -37,16 +37,20 @@ NORM_FLOOR = 1e-12
 
 
 class SpatialStatistics:
-    """What a network knows of the pixels beyond its receptive field."""
+    """What a network knows of the pixels beyond its receptive field.
 
-    def __init__(self, network: nn.Module) -> None:
+    training_only: names of the network's parts that only training runs; they are never frozen.
+    """
+
+    def __init__(self, network: nn.Module, training_only: tuple[str, ...] = ()) -> None:
         self.mode: Literal["local", "record", "frozen"] = "local"
         """Whether reductions look at the window, look and remember, or do not look."""
-        self.reductions = {name: part for name, part in network.named_modules() if isinstance(part, Reduction)}
-        """Every reduction of the network by its dotted name."""
+        parts = {name: part for name, part in network.named_modules() if isinstance(part, Reduction)}
+        self.reductions = {name: part for name, part in parts.items() if name.split(".")[0] not in training_only}
+        """Every reduction on the way to the fused image by its dotted name."""
         self._recorded: dict[str, Tensor] = {}
         self._frozen: dict[str, Tensor] = {}
-        for name, reduction in self.reductions.items():
+        for name, reduction in parts.items():
             reduction.key, reduction.statistics = name, self
 
     @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.mossfuse import Degradation, LargeKernelBlock, MossFuseOptions
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
 
 COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
@@ -31,6 +32,12 @@ COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("aelf", 172, 4, 4, {}, 7_068_162),
     ("aelf-t", 48, 4, 4, {}, 1_741_126),
     ("aelf-t", 128, 4, 4, {}, 1_815_526),
+    ("mossfuse", 31, 3, 32, {}, 585_485),
+    ("mossfuse", 31, 3, 32, {"lr_ms_decoder": False}, 543_597),
+    ("mossfuse", 31, 3, 32, {"blocks": 2}, 743_069),
+    ("mossfuse", 31, 3, 32, {"blocks": 3}, 900_653),
+    ("mossfuse", 31, 3, 32, {"blocks": 4}, 1_058_237),
+    ("mossfuse", 31, 3, 32, {"blocks": 4, "width": 32}, 502_785),
 ]
 """Architecture, HSI bands, MSI bands, ratio, options, parameters: the papers' counts, or ours where they give none."""
 
@@ -61,6 +68,7 @@ CASES = {
             thinnest={"width": 4, "step": 4},
             golden=(0.381084, 0.485319, 0.334334, 0.414959, 0.101558),
         ),
+        Case(name="mossfuse", options={"width": 32}, golden=(-0.005121, -0.130633, 0.073893, 0.001739, 0.071469)),
     )
 }
 
@@ -152,9 +160,10 @@ def test_a_network_runs_at_every_ratio(case: Case, ratio: int) -> None:
 
 def test_gradients_reach_every_parameter_that_is_used(case: Case) -> None:
     network = build(case).train()
-    for _ in range(3):  # a ReLU may be dead once
+    for _ in range(5):  # a ReLU may be dead once
         stirred(network)
-        network(*scene(network, 16, items=2)).square().mean().backward()
+        outputs = network.supervised(*scene(network, 16, items=2))
+        sum(output.square().mean() for output in outputs if isinstance(output, Tensor)).backward()
     unreached = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert {name for name in unreached if not any(part in name for part in network.unused_parameters)} == set()
     assert all(any(part in name for name in unreached) for part in network.unused_parameters)
@@ -261,6 +270,36 @@ def test_a_state_dict_makes_the_round_trip(case: Case) -> None:
     assert not torch.equal(network(*inputs), other(*inputs))
     other.load_state_dict(network.state_dict())
     assert torch.equal(network(*inputs), other(*inputs))
+
+
+def test_a_folded_mossfuse_fuses_as_the_trained_form() -> None:
+    network = stirred(build(CASES["mossfuse"]))
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                assert part.running_mean is not None
+                assert part.running_var is not None
+                part.running_mean.uniform_(-0.5, 0.5)
+                part.running_var.uniform_(0.5, 1.5)
+        for part in network.modules():
+            if isinstance(part, LargeKernelBlock):
+                part.scale.fill_(1.0)
+        inputs = scene(network, 24)
+        trained = network(*inputs)
+        network.fold()
+        torch.testing.assert_close(network(*inputs), trained, rtol=1e-5, atol=1e-5)
+
+
+def test_mossfuse_degrades_with_a_gaussian_on_the_coarse_centres() -> None:
+    degradation = Degradation(5, 3, 4, MossFuseOptions())
+    with torch.no_grad():
+        degradation.psf.copy_(torch.eye(2) / 1.7)
+    p = torch.arange(degradation.first_px, degradation.last_px + 1) - 1.5
+    want = torch.exp(-(p[:, None] ** 2 + p[None] ** 2) / (2 * 1.7**2))
+    torch.testing.assert_close(degradation.spread(), want / want.sum())
+    torch.testing.assert_close(degradation.response().sum(1), torch.ones(3))
+    flat = torch.full((1, 5, 16, 16), 0.4)
+    torch.testing.assert_close(degradation.to_coarse(flat), flat[..., :4, :4])
 
 
 def test_an_unknown_option_is_refused() -> None:
