@@ -365,7 +365,7 @@ class AELF(FusionNetwork):
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 32
     activation_values_per_pixel: ClassVar[int] = 1463
-    unused_parameters: ClassVar[tuple[str, ...]] = ("gate.perturb",)
+    unused_parameters = ("gate.perturb",)
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: AELFOptions | None = None) -> None:
         super().__init__(hs_bands, ms_bands, ratio)

@@ -18,6 +18,7 @@ from scenefuse.models.network import (
     parameter_count,
 )
 from scenefuse.models.ref import ModelRef
+from scenefuse.models.s3rnet import S3RNet, S3RNetOptions
 from scenefuse.models.weights import WeightsCard, load_weights, put_weights
 
 
@@ -53,6 +54,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         source="Du et al., 2025, arXiv:2412.04802",
         network=MossFuse,
         options=MossFuseOptions(),
+    ),
+    "s3rnet": Architecture(
+        title="S3RNet: four weighted branches",
+        source="Lee et al., IGARSS 2025, doi 10.1109/IGARSS55030.2025.11243541",
+        network=S3RNet,
+        options=S3RNetOptions(),
     ),
 }
 """Every network by its name on the command line."""

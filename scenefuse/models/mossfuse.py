@@ -459,7 +459,7 @@ class MossFuse(FusionNetwork):
     effective_px: ClassVar[int] = 16
     activation_values_per_pixel: ClassVar[int] = 1626
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
-    unused_parameters: ClassVar[tuple[str, ...]] = ("inert",)
+    unused_parameters = ("inert",)
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions | None = None) -> None:
         super().__init__(hs_bands, ms_bands, ratio)

@@ -38,7 +38,7 @@ class FusionNetwork(nn.Module):
     """Peak float32 values per fine pixel besides four images of all bands (measured)."""
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16")
     """Precisions in which the result stays within its error budget."""
-    unused_parameters: ClassVar[tuple[str, ...]] = ()
+    unused_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that count but cannot influence the result."""
     statistics: SpatialStatistics
     """Every reduction over space."""
