@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.aelf import AELF, TINY, AELFOptions
 from scenefuse.models.base import ModelCard
+from scenefuse.models.cofusion import CoFusion, CoFusionOptions
 from scenefuse.models.mossfuse import MossFuse, MossFuseOptions
 from scenefuse.models.network import (
     FusionNetwork,
@@ -19,6 +19,7 @@ from scenefuse.models.network import (
 )
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.s3rnet import S3RNet, S3RNetOptions
+from scenefuse.models.smifnet import SMIFNet, SMIFNetOptions
 from scenefuse.models.weights import WeightsCard, load_weights, put_weights
 
 
@@ -49,11 +50,23 @@ ARCHITECTURES: dict[str, Architecture] = {
         network=AELF,
         options=TINY,
     ),
+    "cofusion": Architecture(
+        title="CoFusion: spectral coordinate attention",
+        source="Li, 2026, arXiv:2604.10584v2",
+        network=CoFusion,
+        options=CoFusionOptions(),
+    ),
     "mossfuse": Architecture(
         title="MossFuse: self-supervised modality decoupling",
         source="Du et al., 2025, arXiv:2412.04802",
         network=MossFuse,
         options=MossFuseOptions(),
+    ),
+    "smifnet": Architecture(
+        title="SMIF-NET: spectral modality-aware interactive fusion",
+        source="Xu et al., Shenzhen University",
+        network=SMIFNet,
+        options=SMIFNetOptions(),
     ),
     "s3rnet": Architecture(
         title="S3RNet: four weighted branches",
@@ -88,19 +101,18 @@ def load_network(ref: ModelRef, precision: Precision = "fp32") -> NetworkModel:
         ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio, **weights.options
     )
     put_weights(network, tensors, str(ref.weights))
-    return NetworkModel(network, _card(ref.name, architecture, network, weights), precision)
+    return NetworkModel(network, _card(ref, architecture, network, weights), precision)
 
 
-def _card(name: str, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
-    """The model's card, from its class and its weights' card."""
-    options: Mapping[str, Any] = dict(weights.options)
+def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
+    """The model's card: the pair's own bands, the class's geometry, the weights' provenance."""
     return ModelCard(
-        name=name,
+        name=ref.name,
         title=architecture.title,
         source=architecture.source,
         ratio=weights.ratio,
-        hs_bands=weights.hs_bands,
-        ms_bands=weights.ms_bands,
+        hs_bands=ref.hs_bands,
+        ms_bands=ref.ms_bands,
         lattice_px=network.lattice_px,
         support_px=network.support_px,
         halo_px=network.halo_px if weights.halo_px is None else weights.halo_px,
@@ -112,7 +124,7 @@ def _card(name: str, architecture: Architecture, network: FusionNetwork, weights
         weights_sha256=weights.sha256,
         licence=weights.licence,
         training=weights.training,
-        options=options,
+        options=dict(weights.options),
     )
 
 

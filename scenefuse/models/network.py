@@ -40,6 +40,8 @@ class FusionNetwork(nn.Module):
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that count but cannot influence the result."""
+    freezable: bool = True
+    """False for a form whose reductions depend on where a pixel lies in its window: never used on tiles."""
     statistics: SpatialStatistics
     """Every reduction over space."""
 
@@ -140,6 +142,12 @@ class NetworkModel:
                 f"{card.name} in {precision}",
                 "its result is no residual on the upsampled HSI, so rounding would exceed sensor noise",
                 f"use --precision {' or '.join(network.precisions)}",
+            )
+        if not network.freezable:
+            raise ModelError(
+                f"{card.name} with these options cuts every window into strips",
+                "a pixel would depend on where the tile lies",
+                "use weights trained with the default heads",
             )
         self.network, self.card, self.precision = network.eval(), card, precision
         self.network.fold()

@@ -32,19 +32,32 @@ COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("aelf", 172, 4, 4, {}, 7_068_162),
     ("aelf-t", 48, 4, 4, {}, 1_741_126),
     ("aelf-t", 128, 4, 4, {}, 1_815_526),
+    ("cofusion", 103, 4, 4, {}, 4_933_930),
+    ("cofusion", 103, 4, 4, {"spatial": False}, 3_568_042),
+    ("cofusion", 103, 4, 4, {"spectral": False}, 4_198_183),
+    ("cofusion", 103, 4, 4, {"cross": False}, 4_647_850),
     ("mossfuse", 31, 3, 32, {}, 585_485),
     ("mossfuse", 31, 3, 32, {"lr_ms_decoder": False}, 543_597),
     ("mossfuse", 31, 3, 32, {"blocks": 2}, 743_069),
     ("mossfuse", 31, 3, 32, {"blocks": 3}, 900_653),
     ("mossfuse", 31, 3, 32, {"blocks": 4}, 1_058_237),
     ("mossfuse", 31, 3, 32, {"blocks": 4, "width": 32}, 502_785),
+    ("smifnet", 31, 3, 4, {}, 6_735_439),
+    ("smifnet", 31, 3, 8, {}, 8_507_983),
+    ("smifnet", 31, 3, 8, {"heads": "spatial"}, 8_507_983),
     ("s3rnet", 172, 4, 4, {}, 26_807_686),
     ("s3rnet", 172, 6, 4, {}, 26_812_330),
     ("s3rnet", 172, 4, 4, {"attention": "paper"}, 26_807_686),
 ]
 """Architecture, HSI bands, MSI bands, ratio, options, parameters: the papers' counts, or ours where they give none."""
 
-GIGA_MULTIPLY_ADDS_128 = [("aelf", 48, 29.90), ("aelf", 102, 31.49), ("aelf", 128, 32.25), ("aelf-t", 48, 7.87)]
+GIGA_MULTIPLY_ADDS_128 = [
+    ("aelf", 48, 29.90),
+    ("aelf", 102, 31.49),
+    ("aelf", 128, 32.25),
+    ("aelf-t", 48, 7.87),
+    ("cofusion", 103, 33.21),
+]
 """Architecture, HSI bands, 1e9 multiply-adds of a 128 x 128 image at ratio 4."""
 
 
@@ -72,7 +85,19 @@ CASES = {
             thinnest={"width": 4, "step": 4},
             golden=(0.381084, 0.485319, 0.334334, 0.414959, 0.101558),
         ),
+        Case(
+            name="cofusion",
+            options={"width": 16},
+            thinnest={"width": 4},
+            golden=(0.370227, 0.6286, 0.158905, 0.434363, 0.179106),
+        ),
         Case(name="mossfuse", options={"width": 32}, golden=(-0.005121, -0.130633, 0.073893, 0.001739, 0.071469)),
+        Case(
+            name="smifnet",
+            options={"width": 16},
+            thinnest={"width": 4},
+            golden=(0.267795, 0.397905, 0.198625, 0.337097, 0.116811),
+        ),
         Case(
             name="s3rnet",
             options={"depths": (1, 1, 1, 1)},
@@ -144,19 +169,20 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_parameters_are_as_many_as_published(  # noqa: PLR0917  one row of the table
     name: str, hs_bands: int, ms_bands: int, ratio: int, options: dict[str, Any], count: int
 ) -> None:
-    network = build_model(name, hs_bands=hs_bands, ms_bands=ms_bands, ratio=ratio, **options)
+    with torch.device("meta"):
+        network = build_model(name, hs_bands=hs_bands, ms_bands=ms_bands, ratio=ratio, **options)
     assert parameter_count(network) == count
 
 
 @pytest.mark.parametrize(("name", "hs_bands", "giga"), GIGA_MULTIPLY_ADDS_128)
 def test_multiply_adds_are_as_many_as_reached_by_the_brief(name: str, hs_bands: int, giga: float) -> None:
-    network = build_model(name, hs_bands=hs_bands, ms_bands=4, ratio=4)
+    with torch.device("meta"):
+        network = build_model(name, hs_bands=hs_bands, ms_bands=4, ratio=4)
     assert multiply_adds_per_pixel(network, 128) * 128**2 / 1e9 == pytest.approx(giga, abs=0.005)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("hs_bands", [31, 128, 285])
-@pytest.mark.parametrize("ratio", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize(("hs_bands", "ratio"), [(31, 2), (285, 3), (172, 4), (224, 6), (128, 8)])
 def test_the_result_has_the_bands_of_the_hsi_on_the_grid_of_the_msi(name: str, hs_bands: int, ratio: int) -> None:
     with torch.device("meta"):
         network = build_model(name, hs_bands=hs_bands, ms_bands=4, ratio=ratio)
@@ -210,9 +236,9 @@ def test_recorded_sums_of_a_batch_are_those_of_its_patches(case: Case) -> None:
 
 
 def tile_error(network: FusionNetwork, halo_px: int, core_px: int) -> float:
-    """Largest difference on the core between a window and the same window grown by two lattice steps."""
+    """Largest difference on the core between a window and the same window grown by a lattice step."""
     lattice = lcm(network.lattice_px, network.ratio)
-    halo, shift = -(-halo_px // lattice) * lattice, 2 * lattice
+    halo, shift = -(-halo_px // lattice) * lattice, lattice
     side = core_px + 2 * (halo + shift)
     hs, ms = scene(network, side)
     near, coarse = slice(shift, side - shift), shift // network.ratio
@@ -234,7 +260,7 @@ def test_frozen_tiles_equal_the_whole_at_the_default_halo(case: Case, ratio: int
 def test_frozen_tiles_equal_the_whole_bitwise_at_full_support(case: Case) -> None:
     network = stirred(build(case))
     freeze(network)
-    assert tile_error(network, network.support_px, core_px=64) == 0.0
+    assert tile_error(network, network.support_px, core_px=16) == 0.0
 
 
 def test_local_tiles_differ_from_the_whole(case: Case) -> None:
@@ -244,7 +270,7 @@ def test_local_tiles_differ_from_the_whole(case: Case) -> None:
     assert tile_error(network, network.halo_px, core_px=24) > 1e-7
 
 
-@pytest.mark.parametrize("image", ["hs", "ms"])
+@pytest.mark.parametrize("image", ["hs", pytest.param("ms", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ratio", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_no_pixel_beyond_the_support_has_influence(case: Case, ratio: int, image: str) -> None:
     network = build(replace(case, hs_bands=6), ratio, **case.thinnest).double()
