@@ -156,7 +156,7 @@ class CoordinateMixing(nn.Module):
         """Weight of each channel (n, c, 1, 1) in (0, 1) from maxima of both bands (n, 2 c, 1, 1); in float32."""
         with without_autocast(pooled):
             squeezed = self.squeeze(full(pooled).flatten(1))
-            matrix = functional.relu(self.expand(squeezed)).unflatten(1, (self.channels, self.channels))
+            matrix = functional.relu(self.expand(squeezed)).view(-1, self.channels, self.channels)
             kept = min(self.coordinates, self.channels)
             columns = matrix.sum(1).topk(kept, dim=1).indices.sort(dim=1).values  # (n, kept), left to right
             candidates = matrix.gather(2, columns[:, None].expand(-1, self.channels, -1))  # (n, c, kept)

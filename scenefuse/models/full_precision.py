@@ -25,8 +25,10 @@ class FullPrecision(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """What the layers make of x, in float32."""
         with without_autocast(x):
-            out: Tensor = super().forward(full(x))
-            return out
+            x = full(x)
+            for layer in self:
+                x = layer(x)
+            return x
 
 
 class ChannelNorm(nn.Module):

@@ -158,16 +158,34 @@ class TransformerBlock(nn.Module):
         return out
 
 
+class DilatedBranch(nn.Module):
+    """A depthwise convolution and its batch norm."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.filters, self.norm = depthwise(channels, kernel, dilation), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, y, x) to the same shape."""
+        out: Tensor = self.norm(self.filters(x))
+        return out
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """The 7 x 7 kernel (c, 1, 7, 7) and bias (c) that the branch is in evaluation."""
+        one = self.filters.weight.new_ones(1, 1, 1, 1)
+        dilated = functional.conv_transpose2d(self.filters.weight, one, stride=self.dilation)
+        scale, shift = _affine(self.norm)
+        return functional.pad(dilated * scale[:, None, None, None], ((7 - dilated.shape[-1]) // 2,) * 4), shift
+
+
 class DilatedConvolution(nn.Module):
     """A depthwise 7 x 7 convolution trained as four parallel ones, each with a batch norm (UniRepLKNet)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         shapes = ((7, 1), *DILATIONS)
-        self.branches = nn.ModuleList(
-            nn.Sequential(depthwise(channels, kernel, dilation), nn.BatchNorm2d(channels))
-            for kernel, dilation in shapes
-        )
+        self.branches = nn.ModuleList(DilatedBranch(channels, kernel, dilation) for kernel, dilation in shapes)
         self.norm = nn.BatchNorm2d(channels)
         self.folded: nn.Conv2d | None = None
 
@@ -183,30 +201,20 @@ class DilatedConvolution(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Replace the branches by the one 7 x 7 convolution that they are in evaluation."""
-        kernel, bias = torch.zeros(1), torch.zeros(1)
-        for branch in self.branches:
-            filters, norm = branch[0], branch[1]
-            dilated = functional.conv_transpose2d(
-                filters.weight, filters.weight.new_ones(1, 1, 1, 1), stride=filters.dilation
-            )
-            scale, shift = _affine(norm)
-            margin = (7 - dilated.shape[-1]) // 2
-            kernel = kernel.to(dilated) + functional.pad(dilated * scale[:, None, None, None], (margin,) * 4)
-            bias = bias.to(shift) + shift
+        kernels, shifts = zip(*(b.merged() for b in self.modules() if isinstance(b, DilatedBranch)), strict=True)
+        kernel, bias = torch.stack(kernels).sum(0), torch.stack(shifts).sum(0)
         scale, shift = _affine(self.norm)
-        folded = nn.Conv2d(kernel.shape[0], kernel.shape[0], 7, padding=3, groups=kernel.shape[0]).to(kernel)
+        channels = len(kernel)
+        folded = nn.Conv2d(channels, channels, 7, padding=3, groups=channels).to(kernel)
         folded.weight.copy_(kernel * scale[:, None, None, None])
-        assert folded.bias is not None  # noqa: S101  for the type checker: Conv2d made one
-        folded.bias.copy_(bias * scale + shift)
+        folded.get_parameter("bias").copy_(bias * scale + shift)
         self.folded = folded
 
 
-def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch norm in evaluation."""
-    assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101  ModuleList forgets types
-    assert norm.running_var is not None and norm.running_mean is not None  # noqa: S101, PT018
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    scale = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
+    return scale, norm.bias - norm.get_buffer("running_mean") * scale
 
 
 class LargeKernelBlock(nn.Module):
@@ -497,8 +505,10 @@ class MossFuse(FusionNetwork):
         fused = self.decoder(ms_features, hs_features)
         return MossFuseOutput(
             fused,
-            *ms_features,
-            *hs_features,
+            ms_shared=ms_features[0],
+            ms_own=ms_features[1],
+            hs_shared=hs_features[0],
+            hs_own=hs_features[1],
             ms_decoded=self.ms_decoder(*ms_features),
             hs_decoded=self.hs_decoder(*hs_features),
             lr_ms_decoded=None if self.lr_ms_decoder is None else self.lr_ms_decoder(shared),

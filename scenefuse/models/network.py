@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from math import lcm
 from typing import Any, ClassVar, Literal
 
@@ -87,26 +86,23 @@ def multiply_adds_per_pixel(network: FusionNetwork, side_px: int = 0) -> float:
     copy.statistics.thaw()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         copy(hs, ms)
-    return counter.get_total_flops() / 2 / side**2
+    return float(counter.get_total_flops()) / 2 / side**2
 
 
-@dataclass(frozen=True, slots=True)
 class NetworkStatistics:
     """The stage that runs a network over the sample's patches and adds up what its reductions see."""
 
-    model: NetworkModel
-    """The network with its weights."""
-    where: Literal["blocks", "sample"] = "sample"
-    """Patches in training geometry."""
-    reduce: Literal["sum", "concat"] = "sum"
-    """Sufficient statistics are additive."""
-    margin: int = UPSAMPLE_MARGIN
-    """Coarse pixels that upsampling needs around a patch."""
-
-    @property
-    def name(self) -> str:
-        """`<method>/statistics`."""
-        return f"{self.model.card.name}/statistics"
+    def __init__(self, model: NetworkModel) -> None:
+        self.model = model
+        """The network with its weights."""
+        self.name = f"{model.card.name}/statistics"
+        """Name in logs and in the state's provenance."""
+        self.where: Literal["blocks", "sample"] = "sample"
+        """Patches in training geometry."""
+        self.reduce: Literal["sum", "concat"] = "sum"
+        """Sufficient statistics are additive."""
+        self.margin = UPSAMPLE_MARGIN
+        """Coarse pixels that upsampling needs around a patch."""
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:  # noqa: ARG002  a Stage's signature
         """Sums of one patch: `<method>/<reduction>/<statistic>`, float64."""

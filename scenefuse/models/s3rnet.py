@@ -120,8 +120,8 @@ class WeightBlock(nn.Module):
         """Weighted sum of four branches, (n, c, y, x)."""
         values = self.value(v)  # (n, heads * 16, y, x)
         if self.products is None:
-            heads = values.unflatten(1, (HEADS, HEAD_CHANNELS)).sum(2, keepdim=True)  # (n, heads, 1, y, x)
-            attended = heads.expand(-1, -1, HEAD_CHANNELS, -1, -1).flatten(1, 2)
+            heads = [head.sum(1, keepdim=True).expand_as(head) for head in values.chunk(HEADS, dim=1)]
+            attended = torch.cat(heads, 1)
         else:
             products = self.products(lambda: (self.query(q), self.key(k)))  # (n, heads, 16, 16)
             attended = apply_maps((products * (TRAINING_PIXELS / sqrt(HEAD_CHANNELS))).softmax(-1), values)

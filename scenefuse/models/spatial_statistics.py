@@ -236,7 +236,8 @@ class MeanProduct(Reduction):
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """(n, c, y, x) as (n, heads, c / heads, y*x)."""
-    return x.flatten(2).unflatten(1, (heads, -1))
+    n, c, height, width = x.shape
+    return x.reshape(n, heads, c // heads, height * width)
 
 
 def apply_maps(maps: Tensor, values: Tensor) -> Tensor:

@@ -117,8 +117,9 @@ def read_card(weights: Path) -> WeightsCard:
     path = weights.with_suffix(".json")
     try:
         raw = json.loads(_read(path, "the card of the weights"))
-        bands = {key: tuple(Band(**band) for band in raw.pop(key)) for key in ("hs_bands", "ms_bands")}
-        return WeightsCard(**raw, **bands)
+        for key in ("hs_bands", "ms_bands"):
+            raw[key] = tuple(Band(**band) for band in raw[key])
+        return WeightsCard(**raw)
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(
             f"{path} is not a card of weights ({error})",
@@ -160,8 +161,8 @@ def _check_fits(card: WeightsCard, ref: ModelRef, path: Path) -> None:
                 "the network would not fit, or would fuse what it has never seen",
                 "pass weights trained for this pair, or train some with scenefuse train",
             )
-    for theirs, ours in zip(card.hs_bands + card.ms_bands, ref.hs_bands + ref.ms_bands, strict=True):
-        _check_band(theirs, ours, path)
+    for trained, found in zip(card.hs_bands + card.ms_bands, ref.hs_bands + ref.ms_bands, strict=True):
+        _check_band(trained, found, path)
 
 
 def _check_band(theirs: Band, ours: Band, path: Path) -> None:

@@ -56,7 +56,7 @@ GIGA_MULTIPLY_ADDS_128 = [
     ("aelf", 102, 31.49),
     ("aelf", 128, 32.25),
     ("aelf-t", 48, 7.87),
-    ("cofusion", 103, 33.21),
+    ("cofusion", 103, 33.20),
 ]
 """Architecture, HSI bands, 1e9 multiply-adds of a 128 x 128 image at ratio 4."""
 
@@ -159,7 +159,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen
@@ -193,7 +193,7 @@ def test_the_result_has_the_bands_of_the_hsi_on_the_grid_of_the_msi(name: str, h
     assert fused.dtype == torch.float32
 
 
-@pytest.mark.parametrize("ratio", [2, 3, 8])
+@pytest.mark.parametrize("ratio", [2, 3, 6, 8])
 def test_a_network_runs_at_every_ratio(case: Case, ratio: int) -> None:
     network = build(case, ratio)
     fused = network(*scene(network, lcm(network.lattice_px, ratio)))
@@ -205,7 +205,8 @@ def test_gradients_reach_every_parameter_that_is_used(case: Case) -> None:
     for _ in range(5):  # a ReLU may be dead once
         stirred(network)
         outputs = network.supervised(*scene(network, 16, items=2))
-        sum(output.square().mean() for output in outputs if isinstance(output, Tensor)).backward()
+        loss = torch.stack([output.square().mean() for output in outputs if isinstance(output, Tensor)]).sum()
+        torch.autograd.backward(loss)
     unreached = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert {name for name in unreached if not any(part in name for part in network.unused_parameters)} == set()
     assert all(any(part in name for name in unreached) for part in network.unused_parameters)
@@ -250,7 +251,7 @@ def tile_error(network: FusionNetwork, halo_px: int, core_px: int) -> float:
     return float((whole - tile)[..., core, core].abs().max())
 
 
-@pytest.mark.parametrize("ratio", [3, 4])
+@pytest.mark.parametrize("ratio", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_frozen_tiles_equal_the_whole_at_the_default_halo(case: Case, ratio: int) -> None:
     network = build(case, ratio)
     freeze(network)
