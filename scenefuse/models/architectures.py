@@ -11,9 +11,9 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.cofusion import CoFusion, CoFusionOptions
 from scenefuse.models.mossfuse import MossFuse, MossFuseOptions
 from scenefuse.models.network import (
+    PRECISIONS,
     FusionNetwork,
     NetworkModel,
-    Precision,
     multiply_adds_per_pixel,
     parameter_count,
 )
@@ -93,9 +93,19 @@ def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablati
     return network
 
 
-def load_network(ref: ModelRef, precision: Precision = "fp32") -> NetworkModel:
-    """A network with the weights that a reference names, every check passed."""
+def load_network(ref: ModelRef) -> NetworkModel:
+    """A network with the weights that a reference names, every check passed.
+
+    Its one option is `precision`: `fp32` (default) or `bf16`; all others stand in the weights' card.
+    """
     architecture = _architecture(ref.name)
+    precision = ref.options.get("precision", "fp32")
+    if ref.options.keys() - {"precision"} or precision not in PRECISIONS:
+        raise UsageError(
+            f"{ref.name} with options {dict(ref.options)}",
+            "a trained network's sizes are those of its weights",
+            f"give precision, one of {', '.join(PRECISIONS)}, or nothing",
+        )
     weights, tensors = load_weights(ref)
     network = build_model(
         ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio, **weights.options
@@ -124,7 +134,7 @@ def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, wei
         weights_sha256=weights.sha256,
         licence=weights.licence,
         training=weights.training,
-        options=dict(weights.options),
+        options={**weights.options, **ref.options},
     )
 
 

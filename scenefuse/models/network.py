@@ -18,6 +18,9 @@ from scenefuse.models.state import SceneState
 
 Precision = Literal["fp32", "bf16"]
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+"""Precisions of networks; fp16 is none: energies over a window leave its range."""
+
 
 class FusionNetwork(nn.Module):
     """A network that fuses windows on the two grids of a pair, and the facts of its geometry.
@@ -35,7 +38,7 @@ class FusionNetwork(nn.Module):
     """Fine pixels on each side that hold 99.9 % of the gradient's mass."""
     activation_values_per_pixel: ClassVar[int]
     """Peak float32 values per fine pixel besides four images of all bands (measured)."""
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16")
+    precisions: ClassVar[tuple[Precision, ...]] = PRECISIONS
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that count but cannot influence the result."""

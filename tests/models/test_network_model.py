@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenefuse.errors import ModelError
+from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.architectures import build_model, load_network
 from scenefuse.models.base import UPSAMPLE_MARGIN, FusionModel, ModelCard, SceneWindow
 from scenefuse.models.network import NetworkModel
@@ -146,7 +146,7 @@ def test_a_network_without_reductions_needs_no_stage(tmp_path: Path) -> None:
 
 def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
     ref = saved(tmp_path, "aelf-t", width=8, step=8)
-    full, rounded = load_network(ref), load_network(ref, "bf16")
+    full, rounded = load_network(ref), load_network(replace(ref, options={"precision": "bf16"}))
     state = prepared(full)
     error = full.fuse(*windows(), state) - rounded.fuse(*windows(), state)
     assert 0 < float(error.square().mean().sqrt()) < 2e-3
@@ -154,7 +154,13 @@ def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
 
 def test_mossfuse_in_bfloat16_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="mossfuse in bf16"):
-        load_network(saved(tmp_path, "mossfuse", width=16), "bf16")
+        load_network(replace(saved(tmp_path, "mossfuse", width=16), options={"precision": "bf16"}))
+
+
+@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"width": 8}])
+def test_other_options_than_a_precision_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="a trained network's sizes are those of its weights"):
+        load_network(replace(saved(tmp_path, "aelf-t", width=8, step=8), options=options))
 
 
 def test_a_form_that_cuts_windows_into_strips_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.base import UPSAMPLE_MARGIN
-from scenefuse.models.mossfuse import Degradation, LargeKernelBlock, MossFuseOptions
+from scenefuse.models.large_kernel import LargeKernelBlock
+from scenefuse.models.mossfuse import Degradation, MossFuseOptions
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
 
 COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
