@@ -19,7 +19,7 @@ def test_toml_becomes_the_configuration_with_lists_as_tuples(tmp_path: Path) -> 
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(UsageError, match="unknown key 'core_pixel' in run.toml.*'core_px'"):
+    with pytest.raises(UsageError, match=r"unknown key 'core_pixel' in run\.toml.*'core_px'"):
         parse(RunConfig, {"core_pixel": 256}, where="run.toml")
 
 

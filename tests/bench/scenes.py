@@ -34,7 +34,7 @@ Reader = Callable[[Path], tuple[Image, NDArray[np.float64]]]
 
 
 def jasper_ridge(root: Path) -> tuple[Image, NDArray[np.float64]]:
-    """jasperRidge2_R198.mat: Y (198 bands, 10000 pixels in column order) DN; SlectBands of AVIRIS's 224, 380-2500 nm."""
+    """jasperRidge2_R198.mat: Y (198 bands, 10000 pixels in column order), DN; SlectBands of AVIRIS's 224."""
     content = loadmat(root / "scenes" / "jasperRidge2_R198.mat")
     cube = content["Y"].reshape(198, 100, 100, order="F")
     wavelength_nm = np.linspace(380, 2500, 224)[content["SlectBands"].ravel().astype(int) - 1]
@@ -95,7 +95,8 @@ def berlin(root: Path) -> Trial:
     """The real pair of Berlin at reduced resolution: EnMAP at 30 m is the truth, ratio 8, shift removed."""
     folder = root / "pairs" / "berlin"
     hs, ms = (
-        str(folder / f"{name}.bsq") for name in ("EnMAP_BerlinUrbanGradient_177", "HighResolution_BerlinUrbanGradient")
+        str(folder / f"{name}_BerlinUrbanGradient{bands}.bsq")
+        for name, bands in (("EnMAP", "_177"), ("HighResolution", ""))
     )
     return wald_trial(open_aligned(hs, ms, RunConfig(model="bicubic")).cube, "Berlin (real pair, Wald, r=8)")
 
