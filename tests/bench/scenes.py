@@ -57,7 +57,7 @@ def pavia(root: Path) -> tuple[Image, NDArray[np.float64]]:
 def scaled(cube: NDArray[np.generic]) -> Image:
     """The cube as float32 with maximum 1."""
     values = cube.astype(np.float32)
-    return values / values.max()
+    return np.asarray(values / values.max(), np.float32)
 
 
 WALD_SCENES: dict[str, Reader] = {"Jasper Ridge": jasper_ridge, "Samson": samson, "Pavia": pavia}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 from skimage.metrics import structural_similarity
@@ -43,7 +44,7 @@ def write_truth(path: Path, truth: Image, *, origin: tuple[float, float], bands:
         "height": truth.shape[1],
         "width": truth.shape[2],
         "crs": CRS.from_epsg(32633).to_wkt(),
-        "transform": rasterio.Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
+        "transform": Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
         "nodata": float("nan"),
     }
     with rasterio.open(path, "w", **profile) as file:
