@@ -12,7 +12,7 @@ import click
 
 from scenefuse import __version__
 from scenefuse.cli.output import emit_json
-from scenefuse.errors import SceneFuseError
+from scenefuse.errors import SceneFuseError, UsageError
 
 COMMANDS = {
     "demo": "Make a small simulated archive, fuse its pairs, show their quality",
@@ -32,8 +32,13 @@ COMMANDS = {
 }
 """Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
 
-INTERRUPTED = 130
-"""Exit code after SIGINT or SIGTERM; what is finished is kept, the same call resumes."""
+
+class InterruptedRunError(SceneFuseError):
+    """SIGINT or SIGTERM came; what is finished is kept, the same call resumes."""
+
+    kind = "interrupted"
+    exit_code = 130
+    retryable = True
 
 
 class LazyGroup(click.Group):
@@ -77,14 +82,18 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What is finished is kept: the same command resumes.", err=True)
-        sys.exit(INTERRUPTED)
+        error = InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
+        sys.exit(_report(error, as_json=as_json))
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(_describe(_misuse(error), as_json=as_json))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        bug = SceneFuseError(f"{type(error).__name__}: {error}", "the command stopped", "Report it with the traceback")
+        _describe(bug, as_json=as_json)
+        raise
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -92,9 +101,21 @@ def _as_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _misuse(error: click.ClickException) -> UsageError:
+    """What click found wrong with the call, as one of our errors."""
+    context = getattr(error, "ctx", None)
+    command = "scenefuse" if context is None else context.command_path
+    return UsageError(error.format_message().rstrip("."), "nothing was done", f"See {command} --help")
+
+
 def _report(error: SceneFuseError, *, as_json: bool) -> int:
     """Print the error for people, and for programs when they asked; its exit code."""
     click.echo(f"Error: {error}", err=True)
+    return _describe(error, as_json=as_json)
+
+
+def _describe(error: SceneFuseError, *, as_json: bool) -> int:
+    """Print the error for programs when they asked; its exit code."""
     if as_json:
         record = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
         emit_json({"error": record, "exit_code": error.exit_code})

@@ -14,7 +14,7 @@ from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import MismatchError, WorkError
+from scenefuse.errors import DataError, MismatchError, WorkError
 from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.product.comparison import ComparingSink, CoreComparison
@@ -95,6 +95,8 @@ def replay(
     memory_limit and allow_host of config count: all that changes numbers comes from the provenance.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "there is no product to replay", "give the product's folder")
     provenance = read_provenance(folder)
     recorded = read_run(folder).hrefs
     hs, ms = hrefs or (recorded["hsi"], recorded["msi"])

@@ -1,0 +1,23 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli import scenes
+from tests.cli.command import Command
+
+
+@pytest.fixture
+def scenefuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`scenefuse` as a function of its arguments."""
+    return Command(capture=capsys, monkeypatch=monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A good HSI (20 x 20 px of 30 m, 32 bands) and a good MSI (60 x 60 px of 10 m, 4 bands); read only."""
+    folder = tmp_path_factory.mktemp("pair")
+    return scenes.write_hs(folder / "hs.tif"), scenes.write_ms(folder / "ms.tif")
