@@ -26,7 +26,16 @@ from scenefuse.errors import DataError
 from scenefuse.models.band_map import STEADY_PIXELS, inject, map_bands
 from scenefuse.models.base import ModelCard, SceneWindow, Stage
 from scenefuse.models.coarse_pixels import coarse_pixels, degrade_margin
-from scenefuse.models.method import Cost, card_of, frozen, given_options, injection_cost, reach_of_degrading
+from scenefuse.models.method import (
+    Cost,
+    Reach,
+    card_of,
+    frozen,
+    given_options,
+    injection_cost,
+    reach_of_degrading,
+    reach_of_upsampling,
+)
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.resample import degrade_window, upsample
 from scenefuse.models.state import SceneState
@@ -128,11 +137,23 @@ def build(ref: ModelRef) -> Cnmf:
         ref,
         title="Coupled non-negative matrix factorisation",
         source="Yokoya et al. 2012, doi 10.1109/TGRS.2011.2161320",
-        reach=reach_of_degrading(ref.ratio),
+        reach=_reach(ref.ratio),
         cost=Cost(multiply_adds=cost.multiply_adds + updates, values=cost.values + 4.0 * count),
         options=options,
     )
     return Cnmf(card=card)
+
+
+def _reach(ratio: int) -> Reach:
+    """Of upsampling, unmixing, degrading and upsampling again: the first of these only reads the HSI's margin,
+    so it adds to the support and not to the halo.
+    """
+    first, then = reach_of_upsampling(ratio), reach_of_degrading(ratio)
+    return Reach(
+        support_px=first.support_px + then.support_px,
+        halo_px=then.halo_px,
+        effective_px=first.effective_px + then.effective_px,
+    )
 
 
 def unmix(image: Tensor, endmembers: Tensor, start: Tensor, updates: int) -> Tensor:

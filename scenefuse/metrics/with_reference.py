@@ -1,0 +1,194 @@
+"""Scores against a reference, as sums that add up over tiles: the same over any tiling as over the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.metrics.convention import CONVENTIONS, Convention
+from scenefuse.metrics.window import local_statistics, whole_windows
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+EXTREMES = {"peak": np.maximum, "least": np.minimum}
+"""Fields that merge otherwise than by addition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSums:
+    """Sums over the pixels where fused image and reference both have data in every band."""
+
+    ratio: float
+    """Coarse pixel size / fine pixel size, for ERGAS."""
+    data_range: float = 1.0
+    """Full scale of the data, for SSIM's constants: 1 for reflectance. It must be known before the first tile."""
+    count: float = 0.0
+    """Pixels."""
+    truth: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of the reference."""
+    truth_squared: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of its squares."""
+    fused: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of the fused image."""
+    fused_squared: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of its squares."""
+    product: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of their products."""
+    error_squared: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of squared differences."""
+    peak: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) maxima of the reference."""
+    least: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) minima of the reference."""
+    angle_rad: float = 0.0
+    """Sum of the pixels' spectral angles."""
+    angle_count: float = 0.0
+    """Pixels that have an angle: neither spectrum is zero."""
+    ssim: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of SSIM."""
+    uiqi: Array = field(default_factory=lambda: np.zeros(0))
+    """(band,) sums of UIQI."""
+    window_count: float = 0.0
+    """Windows that lie whole inside the scene and on data."""
+
+    def add(
+        self,
+        fused: Image,
+        truth: Image,
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        core: tuple[slice, slice] | None = None,
+    ) -> ReferenceSums:
+        """The sums with a tile added: fused and truth (band, y, x), NaN = no data; mask (y, x), True = counted.
+
+        core: the rows and columns that this tile counts, where the arrays hold context around them: CONTEXT_PX
+        pixels (window.py) on each side where the scene has them make windows the same as in one whole image.
+        """
+        if fused.shape != truth.shape:
+            raise ValueError(f"fused {fused.shape} and truth {truth.shape} differ")
+        core = core or (slice(None), slice(None))
+        valid = np.isfinite(fused).all(axis=0) & np.isfinite(truth).all(axis=0)
+        if mask is not None:
+            valid &= mask
+        counted = np.zeros_like(valid)
+        counted[core] = valid[core]
+        if not counted.any():
+            return self
+        return self.merge(_sums_of_tile(self, fused, truth, valid, (counted, whole_windows(valid, core))))
+
+    def merge(self, other: ReferenceSums) -> ReferenceSums:
+        """The sums of both."""
+        if (self.ratio, self.data_range) != (other.ratio, other.data_range):
+            raise ValueError(f"{self.ratio, self.data_range} and {other.ratio, other.data_range} are different scores")
+        if not self.count or not other.count:
+            return other if other.count else self
+        merged = {
+            spec.name: EXTREMES.get(spec.name, np.add)(getattr(self, spec.name), getattr(other, spec.name))
+            for spec in fields(self)
+            if spec.name not in {"ratio", "data_range"}
+        }
+        return ReferenceSums(ratio=self.ratio, data_range=self.data_range, **merged)
+
+    def scores(self, convention: str | Convention = "standard") -> dict[str, float]:
+        """psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase; NaN for all where nothing was counted.
+
+        With mse_b the mean square error of band b, mu_b the reference's mean, and the convention's choices:
+        PSNR = mean_b 10 log10(peak_b^2 / mse_b); ERGAS = 100 / ratio sqrt(mean_b mse_b / mu_b^2) (bands with mean 0
+        left out); CC = mean over bands of Pearson's r (bands without variance left out); RMSE = sqrt(mean_b mse_b);
+        RASE = 100 RMSE / mean_b mu_b. SSIM and UIQI are means over windows and bands.
+        """
+        chosen = CONVENTIONS[convention] if isinstance(convention, str) else convention
+        if not self.count:
+            return dict.fromkeys(("psnr_db", "ssim", "sam_deg", "ergas", "cc", "uiqi", "rmse", "rase"), float("nan"))
+        mse, mean = self.error_squared / self.count, self.truth / self.count
+        rmse = float(np.sqrt(mse.mean()))
+        scale = 255.0 / float(self.peak.max() - self.least.min()) if chosen.rmse_scale == "255" else 1.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "psnr_db": self._psnr_db(mse, chosen),
+                "ssim": float(self.ssim.mean() / self.window_count) if self.window_count else float("nan"),
+                "sam_deg": self._sam_deg(chosen),
+                "ergas": self._ergas(mse, mean, rmse, chosen),
+                "cc": self._correlation(mean),
+                "uiqi": self._uiqi(mean, chosen),
+                "rmse": rmse * scale,
+                "rase": float(100.0 * rmse / mean.mean()),
+            }
+
+    def _psnr_db(self, mse: Array, chosen: Convention) -> float:
+        if chosen.peak == "image":
+            return float(10 * np.log10(self.peak.max() ** 2 / mse.mean()))
+        peak = self.peak if chosen.peak == "band" else np.ones_like(mse)
+        return float(np.mean(10 * np.log10(peak**2 / mse)))
+
+    def _sam_deg(self, chosen: Convention) -> float:
+        if chosen.angle == "image":
+            cosine = self.product.sum() / np.sqrt(self.fused_squared.sum() * self.truth_squared.sum())
+            return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+        return float(np.degrees(self.angle_rad / self.angle_count)) if self.angle_count else float("nan")
+
+    def _ergas(self, mse: Array, mean: Array, rmse: float, chosen: Convention) -> float:
+        if chosen.ergas == "global":
+            return float(25.0 * rmse / mean.mean())
+        lit = mean != 0
+        divisor = self.ratio if chosen.ergas == "ratio" else 4.0
+        return float(100.0 / divisor * np.sqrt((mse[lit] / mean[lit] ** 2).mean()))
+
+    def _moments(self, mean: Array) -> tuple[Array, Array, Array, Array]:
+        """(band,) fused mean, variances of reference and fused, covariance."""
+        fused_mean = self.fused / self.count
+        truth_variance = self.truth_squared / self.count - mean**2
+        fused_variance = self.fused_squared / self.count - fused_mean**2
+        return fused_mean, truth_variance, fused_variance, self.product / self.count - mean * fused_mean
+
+    def _correlation(self, mean: Array) -> float:
+        _, truth_variance, fused_variance, covariance = self._moments(mean)
+        product = truth_variance * fused_variance
+        varied = product > 0
+        return float((covariance[varied] / np.sqrt(product[varied])).mean()) if varied.any() else float("nan")
+
+    def _uiqi(self, mean: Array, chosen: Convention) -> float:
+        if chosen.uiqi == "window":
+            return float(self.uiqi.mean() / self.window_count) if self.window_count else float("nan")
+        fused_mean, truth_variance, fused_variance, covariance = self._moments(mean)
+        quality = 4 * covariance * mean * fused_mean
+        return float((quality / ((truth_variance + fused_variance) * (mean**2 + fused_mean**2))).mean())
+
+
+def _sums_of_tile(
+    kind: ReferenceSums,
+    fused: Image,
+    truth: Image,
+    valid: NDArray[np.bool_],
+    counted: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+) -> ReferenceSums:
+    """Sums over one tile, band by band in float64; counted: pixels, and centres of windows."""
+    pixels, windows = counted
+    rows = []
+    dot, fused_norm, truth_norm = np.zeros((3, int(pixels.sum())))
+    for fused_band, truth_band in zip(fused, truth, strict=True):
+        f, t = (np.where(valid, band, 0.0).astype(np.float64) for band in (fused_band, truth_band))
+        local = local_statistics(f, t)
+        quality = (local.ssim(kind.data_range)[windows].sum(), local.uiqi()[windows].sum())
+        f, t = f[pixels], t[pixels]
+        dot, fused_norm, truth_norm = dot + f * t, fused_norm + f * f, truth_norm + t * t
+        sums = (t.sum(), (t * t).sum(), f.sum(), (f * f).sum(), (f * t).sum(), ((f - t) ** 2).sum())
+        rows.append((*sums, t.max(), t.min(), *quality))
+    columns = np.array(rows).T
+    names = (
+        "truth", "truth_squared", "fused", "fused_squared", "product", "error_squared", "peak", "least", "ssim", "uiqi",
+    )  # fmt: skip
+    lit = (fused_norm > 0) & (truth_norm > 0)
+    cosine = dot[lit] / np.sqrt(fused_norm[lit] * truth_norm[lit])
+    return ReferenceSums(
+        ratio=kind.ratio,
+        data_range=kind.data_range,
+        count=float(pixels.sum()),
+        angle_rad=float(np.arccos(np.clip(cosine, -1.0, 1.0)).sum()),
+        angle_count=float(lit.sum()),
+        window_count=float(windows.sum()),
+        **dict(zip(names, columns, strict=True)),
+    )

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import structural_similarity as skimage_ssim
+from torchmetrics.functional.image import (
+    error_relative_global_dimensionless_synthesis,
+    relative_average_spectral_error,
+    spectral_angle_mapper,
+    structural_similarity_index_measure,
+    universal_image_quality_index,
+)
+
+from scenefuse.metrics.convention import CONVENTIONS
+from scenefuse.metrics.window import CONTEXT_PX
+from scenefuse.metrics.with_reference import ReferenceSums
+
+Image = NDArray[np.float32]
+
+
+def pair(bands: int = 4, rows: int = 60, columns: int = 70) -> tuple[Image, Image]:
+    random = np.random.default_rng(5)
+    truth = 0.2 + 0.6 * random.random((bands, rows, columns))
+    truth[:, 20:40, 10:50] *= 0.4
+    return (truth + 0.03 * random.standard_normal(truth.shape)).astype(np.float32), truth.astype(np.float32)
+
+
+def scores(fused: Image, truth: Image, convention: str = "standard", ratio: float = 4) -> dict[str, float]:
+    return ReferenceSums(ratio=ratio).add(fused, truth).scores(convention)
+
+
+def tensors(fused: Image, truth: Image) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(fused).double()[None], torch.from_numpy(truth).double()[None]
+
+
+def test_hand_computed_scores_of_two_pixels() -> None:
+    truth = np.array([[[1.0, 3.0]], [[2.0, 2.0]]], np.float32)
+    fused = np.array([[[1.0, 2.0]], [[2.0, 4.0]]], np.float32)
+    result = scores(fused, truth, ratio=2)
+    # mse: 0.5 and 2; peaks 3 and 2; means 2 and 2
+    assert result["psnr_db"] == pytest.approx((10 * np.log10(9 / 0.5) + 10 * np.log10(4 / 2)) / 2)
+    assert result["ergas"] == pytest.approx(50 * np.sqrt((0.5 / 4 + 2 / 4) / 2))
+    assert result["rmse"] == pytest.approx(np.sqrt(1.25))
+    assert result["rase"] == pytest.approx(100 / 2 * np.sqrt(1.25))
+    angle = np.degrees(np.arccos((2 * 3 + 4 * 2) / np.sqrt(20 * 13)))
+    assert result["sam_deg"] == pytest.approx(angle / 2)
+
+
+def test_psnr_per_band_equals_scikit_image() -> None:
+    fused, truth = pair()
+    each = [peak_signal_noise_ratio(t, f, data_range=t.max()) for f, t in zip(fused, truth, strict=True)]
+    assert scores(fused, truth)["psnr_db"] == pytest.approx(np.mean(each), rel=1e-6)
+
+
+def test_ssim_equals_scikit_image_and_torchmetrics_inside_its_padding() -> None:
+    fused, truth = pair()
+    ours = scores(fused, truth)["ssim"]
+    _, theirs = structural_similarity_index_measure(*tensors(fused, truth), data_range=1.0, return_full_image=True)
+    inner = slice(CONTEXT_PX, -CONTEXT_PX)  # torchmetrics counts windows over made-up pixels as well
+    assert ours == pytest.approx(float(theirs[..., inner, inner].mean()), abs=1e-6)
+    settings_ = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    each = [skimage_ssim(t.astype(float), f.astype(float), **settings_) for f, t in zip(fused, truth, strict=True)]
+    assert ours == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_sam_ergas_uiqi_and_rase_equal_torchmetrics() -> None:
+    fused, truth = pair()
+    result, (f, t) = scores(fused, truth), tensors(fused, truth)
+    assert result["sam_deg"] == pytest.approx(np.degrees(float(spectral_angle_mapper(f, t))), abs=1e-6)
+    assert result["ergas"] == pytest.approx(float(error_relative_global_dimensionless_synthesis(f, t, ratio=4)), rel=1e-6)
+    assert result["uiqi"] == pytest.approx(float(universal_image_quality_index(f, t)), abs=1e-6)
+
+
+def test_cc_equals_numpys() -> None:
+    fused, truth = pair()
+    each = [np.corrcoef(f.ravel(), t.ravel())[0, 1] for f, t in zip(fused, truth, strict=True)]
+    assert scores(fused, truth)["cc"] == pytest.approx(np.mean(each), abs=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(row=st.integers(1, 59), column=st.integers(1, 69))
+def test_scores_over_tiles_equal_those_of_the_whole(row: int, column: int) -> None:
+    fused, truth = pair()
+    fused[2, 7, 9] = np.nan
+    total = ReferenceSums(ratio=4)
+    for y0, y1 in ((0, row), (row, 60)):
+        for x0, x1 in ((0, column), (column, 70)):
+            top, left = max(y0 - CONTEXT_PX, 0), max(x0 - CONTEXT_PX, 0)
+            read = (slice(None), slice(top, y1 + CONTEXT_PX), slice(left, x1 + CONTEXT_PX))
+            core = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+            total = total.merge(ReferenceSums(ratio=4).add(fused[read], truth[read], core=core))
+    for convention in CONVENTIONS:
+        whole = scores(fused, truth, convention)
+        assert total.scores(convention) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+
+
+def test_masked_pixels_do_not_count() -> None:
+    fused, truth = pair()
+    spoilt = fused.copy()
+    spoilt[:, :10] = 99.0
+    mask = np.ones(fused.shape[1:], bool)
+    mask[:10] = False
+    masked = ReferenceSums(ratio=4).add(spoilt, truth, mask).scores()
+    assert masked == pytest.approx(scores(fused[:, 10:], truth[:, 10:]), rel=1e-9)
+
+
+def test_a_perfect_image_scores_perfectly() -> None:
+    _, truth = pair()
+    result = scores(truth, truth)
+    assert (result["ssim"], result["uiqi"], result["cc"]) == pytest.approx((1, 1, 1))
+    assert (result["rmse"], result["ergas"]) == (0, 0)
+    assert result["sam_deg"] < 1e-5
+    assert result["psnr_db"] == np.inf
+
+
+def test_the_papers_variants_differ_as_their_tables_do() -> None:
+    fused, truth = pair()
+    smifnet, cofusion, aelf = (scores(fused, truth, name, ratio=8) for name in ("smifnet", "cofusion", "aelf"))
+    rmse, mean = np.sqrt(np.mean((fused - truth) ** 2, dtype=float)), truth.mean(dtype=float)
+    assert smifnet["ergas"] == pytest.approx(25 * rmse / mean, rel=1e-5)
+    assert smifnet["rase"] == pytest.approx(4 * smifnet["ergas"], rel=1e-5)  # as in the paper's CAVE rows
+    flat = (truth.ravel() @ fused.ravel()) / np.linalg.norm(truth) / np.linalg.norm(fused)
+    assert smifnet["sam_deg"] == pytest.approx(np.degrees(np.arccos(flat)), abs=1e-2)
+    assert cofusion["ergas"] == pytest.approx(2 * scores(fused, truth, ratio=8)["ergas"])
+    assert aelf["rmse"] == pytest.approx(rmse * 255 / (truth.max() - truth.min()), rel=1e-5)
+    assert aelf["psnr_db"] == pytest.approx(20 * np.log10(truth.max() / rmse), rel=1e-5)
+
+
+def test_nothing_counted_scores_nan() -> None:
+    assert all(np.isnan(value) for value in ReferenceSums(ratio=4).scores().values())
+
+
+def test_rase_of_torchmetrics_is_another_formula() -> None:
+    """torchmetrics averages windows of 8 px; ours is Wald's, over the image: recorded, so that none is surprised."""
+    fused, truth = pair()
+    theirs = float(relative_average_spectral_error(*tensors(fused, truth)))
+    assert scores(fused, truth)["rase"] != pytest.approx(theirs, rel=1e-3)

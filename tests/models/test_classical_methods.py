@@ -1,0 +1,163 @@
+"""What the classical methods compute: against hand-made cases, on hard input, and on real scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.models.moments import ridge_regression
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.registry import MODELS, load_model, model_names
+from scenefuse.models.whole import freeze_whole, fuse_whole
+from tests.models.classical_pairs import (
+    CLASSICAL,
+    bands,
+    drawn_pair,
+    drawn_scene,
+    gaussian_srf,
+    model_for,
+    observe,
+    real_scene,
+)
+
+
+def psnr_db(fused: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over bands, each against its own maximum."""
+    error = ((fused.astype(np.float64) - truth) ** 2).mean(axis=(1, 2))
+    return float(np.mean(10 * np.log10(truth.max(axis=(1, 2)).astype(np.float64) ** 2 / error)))
+
+
+def fuse(name: str, hs: np.ndarray, ms: np.ndarray, ratio: int, **known: float) -> np.ndarray:
+    model = model_for(name, hs, ms, ratio)
+    return fuse_whole(model, hs, ms, freeze_whole(model, hs, ms, **known))
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize(("ratio", "hs_bands", "ms_bands"), [(2, 9, 2), (5, 285, 4), (32, 6, 1)])
+def test_odd_shapes_of_pair_give_finite_results(name: str, ratio: int, hs_bands: int, ms_bands: int) -> None:
+    hs, ms = drawn_pair(ratio, coarse_side=8 if ratio == 32 else 12, hs_bands=hs_bands, ms_bands=ms_bands)
+    fused = fuse(name, hs, ms, ratio)
+    assert fused.shape == (hs_bands, *ms.shape[1:])
+    assert fused.dtype == np.float32
+    assert np.isfinite(fused).all()
+    assert np.abs(fused).max() < 2
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_constant_dark_and_repeated_bands_do_no_harm(name: str) -> None:
+    hs, ms = (image.copy() for image in drawn_pair(4, coarse_side=20))
+    hs[:, 4:7, 4:7], ms[:, 16:28, 16:28] = 0.0, 0.0
+    hs[3], hs[5], ms[2] = 0.25, 0.0, ms[1]
+    fused = fuse(name, hs, ms, 4)
+    assert np.isfinite(fused).all()
+    np.testing.assert_allclose(fused[3, 40:, 40:], 0.25, atol=0.1 if name == "cnmf" else 2e-3)  # mixtures are not flat
+    assert np.abs(fused[5]).max() < 2e-3
+    assert -0.3 < fused.min() < fused.max() < 1.3
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSICAL if name != "bicubic"])
+def test_every_method_beats_bicubic_on_a_drawn_scene(name: str) -> None:
+    truth = drawn_scene(96)
+    hs, ms = drawn_pair(4, coarse_side=24)
+    assert psnr_db(fuse(name, hs, ms, 4), truth) > psnr_db(fuse("bicubic", hs, ms, 4), truth) + 3
+
+
+def test_glp_recovers_a_scene_that_is_linear_in_the_msi() -> None:
+    mixing = np.random.default_rng(1).random((9, 3))
+    truth = np.einsum("bj,jyx->byx", mixing, drawn_scene(80, 3)).astype(np.float32)
+    srf = np.kron(np.eye(3), np.ones(3)) / 3
+    hs, ms = observe(truth, 4, 2.0, srf)
+    assert psnr_db(fuse("mtf-glp-hs", hs, ms, 4, psf_sigma_px=2.0), truth) > 55
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_no_data_stays_where_it_is(name: str) -> None:
+    hs, ms = (image.copy() for image in drawn_pair(3, coarse_side=24))
+    hs[2, 5, 6], ms[1, 40, 50] = np.nan, np.nan
+    fused = fuse(name, hs, ms, 3)
+    holes = np.isnan(fused)
+    expected = np.zeros(ms.shape[1:], bool)
+    expected[15:18, 18:21] = expected[40, 50] = True
+    assert (holes == expected).all()
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_freezing_and_fusing_again_gives_the_same_bits(name: str) -> None:
+    torch.set_num_threads(1)
+    hs, ms = drawn_pair(4, coarse_side=20)
+    model = model_for(name, hs, ms, 4)
+    first, second = (freeze_whole(model, hs, ms) for _ in range(2))
+    assert first.sha256 == second.sha256
+    assert np.array_equal(fuse_whole(model, hs, ms, first), fuse_whole(model, hs, ms, second))
+
+
+def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:
+    random = np.random.default_rng(0)
+    x, noise = random.standard_normal((500, 4)) * [1, 10, 0.1, 3], random.standard_normal((500, 2)) * 0.1
+    y = x @ random.standard_normal((4, 2)) + noise
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    expected = np.linalg.lstsq(x, y, rcond=None)[0].T
+    np.testing.assert_allclose(ridge_regression(x.T @ x, y.T @ x, 0.0), expected, rtol=1e-8)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="bicubic"):
+        load_model(ModelRef(name="magic", hs_bands=bands(3, "h"), ms_bands=bands(2, "m"), ratio=4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"options": {"endmembres": 3}}, UsageError),
+        ({"options": {"endmembers": "many"}}, UsageError),
+        ({"weights": "w.safetensors"}, UsageError),
+        ({"weights_sha256": "00"}, UsageError),
+        ({"ratio": 7}, ModelError),
+        ({"hs_bands": ()}, ModelError),
+    ],
+)
+def test_a_wrong_recipe_is_refused(changes: dict[str, object], error: type[Exception]) -> None:
+    recipe = {"name": "cnmf", "hs_bands": bands(3, "h"), "ms_bands": bands(2, "m"), "ratio": 4, **changes}
+    with pytest.raises(error):
+        load_model(ModelRef(**recipe))  # type: ignore[arg-type] # the parametrisation is wrong on purpose
+
+
+def test_options_change_the_card_and_the_numbers() -> None:
+    hs, ms = drawn_pair(4, coarse_side=20)
+    recipe = {"name": "cnmf", "hs_bands": bands(12, "h"), "ms_bands": bands(4, "m"), "ratio": 4}
+    model = load_model(ModelRef(**recipe, options={"endmembers": 3}))  # type: ignore[arg-type] # one dict for two
+    assert model.card.options == {"endmembers": 3}
+    assert freeze_whole(model, hs, ms).arrays["cnmf/endmembers"].shape == (12, 3)
+
+
+def test_every_method_is_registered_and_its_card_agrees() -> None:
+    assert set(CLASSICAL) <= set(MODELS) <= set(model_names())
+    hs, ms = drawn_pair(4, coarse_side=20)
+    for name in CLASSICAL:
+        card = model_for(name, hs, ms, 4).card
+        assert (card.name, card.ratio, card.parameters, card.weights_sha256) == (name, 4, 0, None)
+        assert card.multiply_adds_per_pixel > 0 < card.activation_bytes_per_pixel
+
+
+def test_a_pair_that_is_not_the_cards_is_refused() -> None:
+    hs, ms = drawn_pair(4, coarse_side=20)
+    model = model_for("gsa", hs, ms, 4)
+    with pytest.raises(DataError, match="ratio 4"):
+        freeze_whole(model, hs, ms[:, :-1])
+
+
+@pytest.mark.slow
+def test_the_order_of_methods_on_jasper_ridge(test_data: Path) -> None:
+    truth, wavelength_nm = real_scene(test_data, "jasper")
+    hs, ms = observe(truth, 4, 2.0, gaussian_srf(wavelength_nm))
+    score = {name: psnr_db(fuse(name, hs, ms, 4), truth) for name in CLASSICAL}
+    gain = {name: score[name] - score["bicubic"] for name in CLASSICAL}
+    assert gain["gsa"] > 6
+    assert gain["cnmf"] > 9.5
+    assert min(gain["mtf-glp-hs"], gain["sfim"]) > 11.5
+    assert gain["hysure-l2"] > 12.5
+    assert sorted(score, key=score.__getitem__)[-1] == "hysure-l2"
