@@ -143,6 +143,8 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
 
     Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
     """
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{where} is {table!r}", "it is no table of keys", "Write it as a [table]")
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type] # any dataclass, by contract
     for key in table:
@@ -150,6 +152,10 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
             near = difflib.get_close_matches(key, names, n=1)
             cure = f"Did you mean {near[0]!r}" if near else f"Known keys: {', '.join(names)}"
             raise UsageError(f"unknown key {key!r} in {where}", "it would have no effect", cure)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type] # as above
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in table:
+            raise UsageError(f"{where} has no {field.name!r}", "it cannot be left open", "Add it")
     return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
 
 

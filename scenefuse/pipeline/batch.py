@@ -19,8 +19,8 @@ from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, UsageError
+from scenefuse.models.registry import require_method
 from scenefuse.pipeline.fuse import FusedProduct, cluster_spec, fuse, writable_bytes
-from scenefuse.pipeline.opening import require_method
 from scenefuse.product.output import FAILURES, require_output
 
 
@@ -140,7 +140,7 @@ def batch(  # noqa: PLR0913 - what, where to, which, how, where from, who watche
     could get past is refused before the first: an unknown method, an output folder that is not ours or not writable.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
-    require_method(config)
+    require_method(config.model, weights=config.weights)
     require_output(out)
     writable_bytes(out)
     pairing, skipped = find_in_archive(sources, rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host)

@@ -20,7 +20,7 @@ from scenefuse import __version__
 from scenefuse.archive.access import redact
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
-from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
+from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.lease import Lease
@@ -279,8 +279,8 @@ def _plan(opened: OpenedPair, config: RunConfig, out: Path) -> RunPlan:
         and 3 * plan.write_bytes > request.free_disk_bytes
     ):
         raise ResourceError(
-            f"{out} has {request.free_disk_bytes / 2**30:.2f} GiB free, store and COG need up to "
-            f"{3 * plan.write_bytes / 2**30:.2f} GiB while they are made",
+            f"{out} has {size_text(request.free_disk_bytes)} free, store and COG need up to "
+            f"{size_text(3 * plan.write_bytes)} while they are made",
             "the COG could not be written after all the work",
             "Free some space, give another --out, or use --format zarr",
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
@@ -15,11 +13,11 @@ from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.registration import Shift, estimate_shift
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.resident import ModelHandle
-from scenefuse.errors import ModelError, UsageError
+from scenefuse.errors import DataError
 from scenefuse.models.base import ModelCard
 from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import load_model, model_names
+from scenefuse.models.registry import load_model, require_method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +58,16 @@ def scene_of(source: str | Scene, config: RunConfig) -> Scene:
     return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host))
 
 
-def require_method(config: RunConfig) -> None:
-    """Nothing when the method is known and its weights, if given, are a file: told before any scene is opened."""
-    names = model_names()
-    if config.model not in names:
-        near = difflib.get_close_matches(config.model, names, n=1)
-        raise UsageError(
-            f"no method is called {config.model!r}",
-            "nothing can fuse",
-            f"{f'Did you mean {near[0]!r}? ' if near else ''}Known: {', '.join(names)}",
-        )
-    if config.weights is not None and not Path(config.weights).is_file():
-        raise ModelError(
-            f"{config.weights} is not a file", f"{config.model} would have no weights", "Check the path of --weights"
-        )
-
-
 def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
-    require_method(config)
+    require_method(config.model, weights=config.weights)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
+    if pair.hs.href == pair.ms.href:
+        raise DataError(
+            f"{redact(pair.hs.href)} is given as HS and as MS",
+            "one image has nothing to add to itself",
+            "Give two images: one with the bands, one with the fine pixels",
+        )
     options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, hs_drop_bands=config.drop_bands)
     cube = open_pair(pair, options=options)
     shift = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from scenefuse.engine.cluster import ClusterSpec
+from scenefuse.engine.lanes import InProcessLane, Lane
 from tests.cli import scenes
 from tests.cli.command import Command
 
@@ -14,6 +18,18 @@ from tests.cli.command import Command
 def scenefuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """`scenefuse` as a function of its arguments."""
     return Command(capture=capsys, monkeypatch=monkeypatch)
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is done in this process: workers take seconds to start, and have tests of their own."""
+
+    @contextmanager
+    def here(_spec: ClusterSpec) -> Iterator[Lane]:
+        yield InProcessLane()
+
+    for room in ("fuse", "batch"):
+        monkeypatch.setattr(f"scenefuse.pipeline.{room}.open_lane", here)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
+from rasterio import Affine
 
 COARSE_PX = 20
 """Rows and columns of the HSI."""
@@ -51,7 +51,7 @@ def write_tif(
     """The cube as a GeoTIFF with the wavelengths in its band tags."""
     count, height, width = cube.shape
     path.parent.mkdir(parents=True, exist_ok=True)
-    placed = {"transform": from_origin(*corner, gsd_m, gsd_m)} | profile
+    placed = {"transform": Affine(gsd_m, 0.0, corner[0], 0.0, -gsd_m, corner[1])} | profile
     with rasterio.open(
         path, "w", driver="GTiff", count=count, height=height, width=width, dtype=cube.dtype, crs=crs, **placed
     ) as file:
