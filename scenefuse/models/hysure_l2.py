@@ -55,9 +55,7 @@ class HysureL2:
     def stages(self) -> tuple[Stage, ...]:
         """Covariances of both images' detail, over the whole scene."""
         conclusion = partial(_posterior, ratio=self.card.ratio, components=int(self.card.options["components"]))
-        return (
-            MomentStage(name="hysure-l2/prior", conclusion=conclusion, ratio=self.card.ratio, of_details=True),
-        )
+        return (MomentStage(name="hysure-l2/prior", conclusion=conclusion, ratio=self.card.ratio, of_details=True),)
 
     def to(self, device: str) -> HysureL2:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
         """The same."""
@@ -125,7 +123,7 @@ def noise_variances(moments: Moments) -> Array:
 
 
 def _posterior(moments: Moments, state: SceneState, *, ratio: int, components: int) -> Mapping[str, Array]:
-    """gains G (hs, ms), analysis (k, hs) and basis (hs, k) of the components, inverses (k, tap)."""
+    """Arrays gains G (hs, ms), analysis (k, hs) and basis (hs, k) of the components, inverses (k, tap)."""
     blur = coarse_blur_taps(ratio, float(state.facts["psf_sigma_px"]))
     gains = ridge_regression(moments.ms_ms, moments.hs_ms, RIDGE)
     left = moments.hs_hs - gains @ moments.hs_ms.T

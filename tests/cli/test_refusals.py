@@ -414,7 +414,7 @@ def test_an_output_folder_with_other_files_is_refused(scenefuse: Command, pair: 
         ("collection.json", '{"type": "Collection", "id": "landsat"}', "the collection 'landsat'"),
     ],
 )
-def test_an_output_folder_with_another_catalogue_is_refused(  # noqa: PLR0917 - fixtures
+def test_an_output_folder_with_another_catalogue_is_refused(
     scenefuse: Command, pair: Pair, tmp_path: Path, name: str, text: str, said: str
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
