@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -55,6 +56,18 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"scenefuse.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command's exit code; a reader of stdout that went away (`| head`) is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush it again
+                return 0
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
         """The list of commands in the help, without importing them."""
         with formatter.section("Commands"):
@@ -87,9 +100,6 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(_describe(_misuse(error), as_json=as_json))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
         bug = SceneFuseError(f"{type(error).__name__}: {error}", "the command stopped", "Report it with the traceback")
         _describe(bug, as_json=as_json)

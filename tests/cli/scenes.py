@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ def write_item(path: Path, *, href: str, role: str = "hsi", item_id: str | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(item), encoding="utf-8")
     return path
+
+
+def enlarged(times: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The two cubes repeated so many times along both axes."""
+    return np.tile(hs_cube(), (1, times, times)), np.tile(ms_cube(), (1, times, times))
+
+
+def write_pair_items(folder: Path, pair: tuple[Path, Path]) -> list[Path]:
+    """Items of an HSI and an MSI, with copies of their files beside them."""
+    folder.mkdir(exist_ok=True)
+    items = []
+    for path, role in zip(pair, ("hsi", "msi"), strict=True):
+        shutil.copy(path, folder / path.name)
+        items.append(write_item(folder / f"{path.stem}.json", href=f"./{path.name}", role=role))
+    return items
 
 
 def write_catalogue(folder: Path, items: list[Path]) -> Path:

@@ -493,12 +493,7 @@ def test_a_scheduler_that_does_not_answer_is_refused(
 
 def archive_of(pair: Pair, folder: Path) -> Path:
     """A catalogue of the good pair."""
-    items = []
-    for path, role in zip(pair, ("hsi", "msi"), strict=True):
-        folder.mkdir(exist_ok=True)
-        shutil.copy(path, folder / path.name)
-        items.append(scenes.write_item(folder / f"{path.stem}.json", href=f"./{path.name}", role=role))
-    return scenes.write_catalogue(folder, items)
+    return scenes.write_catalogue(folder, scenes.write_pair_items(folder, pair))
 
 
 # --- usage ------------------------------------------------------------------------------------------------------------
