@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -13,7 +15,7 @@ import click
 
 from scenefuse import __version__
 from scenefuse.cli.output import emit_json
-from scenefuse.errors import SceneFuseError, UsageError
+from scenefuse.errors import SceneFuseError, UsageError, WorkError
 
 COMMANDS = {
     "demo": "Make a small simulated archive, fuse its pairs, show their quality",
@@ -42,6 +44,10 @@ class InterruptedRunError(SceneFuseError):
     retryable = True
 
 
+SYSTEM_SAYS_NO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+"""Errors of the operating system that explain themselves: no right, no space, a file where a folder should be."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when it is called: `--help` needs no torch."""
 
@@ -61,12 +67,10 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            try:
-                sys.stdout.flush()
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush it again
-                return 0
-            raise
+            if not _reader_is_gone():
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush it again
+            return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
         """The list of commands in the help, without importing them."""
@@ -95,16 +99,32 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        error = InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
-        sys.exit(_report(error, as_json=as_json))
+        stop = InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
+        sys.exit(_report(stop, as_json=as_json))
     except click.ClickException as error:
         error.show()
         sys.exit(_describe(_misuse(error), as_json=as_json))
+    except OSError as error:
+        if error.errno not in SYSTEM_SAYS_NO:
+            raise
+        refusal = WorkError(
+            f"{error.filename or 'A file'}: {error.strerror}",
+            "the command stopped there",
+            "Remove the obstacle, or choose another place, and run the same command again",
+        )
+        sys.exit(_report(refusal, as_json=as_json))
     except Exception as error:
         bug = SceneFuseError(f"{type(error).__name__}: {error}", "the command stopped", "Report it with the traceback")
         _describe(bug, as_json=as_json)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_is_gone() -> bool:
+    """True when stdout is a pipe that nobody reads any more."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    return any(state & select.POLLERR for _, state in stdout.poll(0))
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

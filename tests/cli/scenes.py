@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
-from rasterio import Affine
 
 COARSE_PX = 20
 """Rows and columns of the HSI."""
@@ -24,19 +24,22 @@ WEST, NORTH = 390_000.0, 5_820_000.0
 def ground() -> NDArray[np.float32]:
     """(y, x) reflectance of a field of stripes and a gradient on the fine grid, 0.05 to 0.45."""
     y, x = np.mgrid[: COARSE_PX * RATIO, : COARSE_PX * RATIO] / (COARSE_PX * RATIO)
-    return (0.25 + 0.15 * np.sin(9 * x + 4 * y) * np.cos(7 * y) + 0.05 * x).astype(np.float32)
+    field: NDArray[np.float32] = (0.25 + 0.15 * np.sin(9 * x + 4 * y) * np.cos(7 * y) + 0.05 * x).astype(np.float32)
+    return field
 
 
 def hs_cube() -> NDArray[np.float32]:
     """(32, 20, 20) reflectance."""
     coarse = ground().reshape(COARSE_PX, RATIO, COARSE_PX, RATIO).mean(axis=(1, 3))
-    return (coarse * np.linspace(0.6, 1.4, len(HS_NM))[:, np.newaxis, np.newaxis]).astype(np.float32)
+    cube: NDArray[np.float32] = coarse * np.linspace(0.6, 1.4, len(HS_NM), dtype=np.float32)[:, np.newaxis, np.newaxis]
+    return cube
 
 
 def ms_cube() -> NDArray[np.float32]:
     """(4, 60, 60) reflectance."""
-    gains = np.interp(MS_NM, HS_NM, np.linspace(0.6, 1.4, len(HS_NM)))
-    return (ground() * gains[:, np.newaxis, np.newaxis]).astype(np.float32)
+    gains = np.interp(MS_NM, HS_NM, np.linspace(0.6, 1.4, len(HS_NM))).astype(np.float32)
+    cube: NDArray[np.float32] = ground() * gains[:, np.newaxis, np.newaxis]
+    return cube
 
 
 def write_tif(
@@ -64,14 +67,14 @@ def write_tif(
 
 def write_hs(path: Path, cube: NDArray[Any] | None = None, **options: Any) -> Path:
     """An HSI of 30 m, good unless the options make it bad."""
-    options = {"gsd_m": 30.0, "wavelengths_nm": HS_NM} | options
-    return write_tif(path, hs_cube() if cube is None else cube, **options)
+    given: dict[str, Any] = {"gsd_m": 30.0, "wavelengths_nm": HS_NM} | options
+    return write_tif(path, hs_cube() if cube is None else cube, **given)
 
 
 def write_ms(path: Path, cube: NDArray[Any] | None = None, **options: Any) -> Path:
     """An MSI of 10 m, good unless the options make it bad."""
-    options = {"gsd_m": 10.0, "wavelengths_nm": MS_NM} | options
-    return write_tif(path, ms_cube() if cube is None else cube, **options)
+    given: dict[str, Any] = {"gsd_m": 10.0, "wavelengths_nm": MS_NM} | options
+    return write_tif(path, ms_cube() if cube is None else cube, **given)
 
 
 def write_item(path: Path, *, href: str, role: str = "hsi", item_id: str | None = None, **changes: Any) -> Path:

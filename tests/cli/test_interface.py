@@ -17,7 +17,7 @@ import pytest
 
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
-from scenefuse.errors import MismatchError, WorkError
+from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
 from tests.cli.command import Command
 
@@ -150,6 +150,10 @@ def test_a_product_goes_through_every_command_as_one_document_each(
     assert (replayed.code, replayed.document["ok"]) == (0, True)
     published = scenefuse("publish", folder, "--to", tmp_path / "catalogue", "--json")
     assert (published.code, published.document["published"][0]["outcome"]) == (0, "added")
+    for place in (Path("/proc/scenefuse"), folder / "run.json"):
+        unwritten = scenefuse("publish", folder, "--to", place, "--json")
+        assert (unwritten.code, unwritten.document["error"]["kind"]) == (ResourceError.exit_code, "resource")
+        assert f"{place} cannot be made a folder" in unwritten.stderr
     (folder / "quicklook.png").write_bytes(b"")
     damaged = scenefuse("verify", folder, "--json")
     assert (damaged.code, damaged.document["products"][0]["ok"]) == (MismatchError.exit_code, False)

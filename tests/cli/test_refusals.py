@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
@@ -60,7 +61,7 @@ def test_an_image_without_crs_is_refused(scenefuse: Command, pair: Pair, tmp_pat
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_image_without_geotransform_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
-    hs = scenes.write_hs(tmp_path / "afloat.tif", transform=rasterio.Affine.identity())
+    hs = scenes.write_hs(tmp_path / "afloat.tif", transform=Affine.identity())
     assert_refused(scenefuse, hs, pair[1], "afloat.tif has the geotransform", "georeference it")
 
 
@@ -129,7 +130,7 @@ def test_a_truncated_geotiff_is_refused(scenefuse: Command, pair: Pair, tmp_path
 def test_a_damaged_block_in_the_middle_is_refused_and_leaves_nothing(
     scenefuse: Command, pair: Pair, tmp_path: Path
 ) -> None:
-    options = {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 16}
+    options: dict[str, Any] = {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 16}
     ms = scenes.write_ms(tmp_path / "holed.tif", **options)
     with rasterio.open(ms) as file:
         start = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
@@ -620,6 +621,15 @@ def test_a_product_that_is_not_there_is_refused(
     scenefuse: Command, tmp_path: Path, call: Callable[[Path], tuple[object, ...]]
 ) -> None:
     assert_explained(scenefuse(*call(tmp_path), "--json"), DataError.exit_code, "absent is not a folder", "give")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_catalogue_that_cannot_be_written_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    for place in (Path("/proc/scenefuse"), pair[0] / "below-a-file"):
+        ended = scenefuse("demo", "--out", place, "--json")
+        assert_explained(ended, ResourceError.exit_code, f"{place.parent} cannot be written", "choose another --out")
+    ended = scenefuse("demo", "--out", tmp_path / "demo", "--model", "hysure", "--json")
+    assert_explained(ended, UsageError.exit_code, "no method is called 'hysure'", "Did you mean 'hysure-l2'")
     assert not list(tmp_path.iterdir())
 
 
