@@ -152,11 +152,14 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
             near = difflib.get_close_matches(key, names, n=1)
             cure = f"Did you mean {near[0]!r}" if near else f"Known keys: {', '.join(names)}"
             raise UsageError(f"unknown key {key!r} in {where}", "it would have no effect", cure)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type] # as above
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type] # any dataclass, by contract
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in table:
-            raise UsageError(f"{where} has no {field.name!r}", "it cannot be left open", "Add it")
-    return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
+            raise UsageError(f"{where} has no {field.name}", "it has no default", f"Add {field.name} = ...")
+    try:
+        return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", "the values are impossible", "Correct them") from error
 
 
 def _fit(value: Any, hint: Any, where: str) -> Any:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "3"))
+"""Random kills of each test of resuming: 3 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

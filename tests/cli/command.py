@@ -48,3 +48,17 @@ class Command:
             signal.signal(signal.SIGTERM, before)
         printed = self.capture.readouterr()
         return Ended(code=int(ended.value.code or 0), stdout=printed.out, stderr=printed.err)
+
+
+def assert_explained(ended: Ended, code: int, *said: str) -> dict[str, Any]:
+    """The error's record: for programs on stdout, and for people, the same three parts, on stderr."""
+    assert ended.code == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.document["exit_code"] == code
+    error: dict[str, Any] = ended.document["error"]
+    assert all(error[part].strip() for part in ("kind", "value", "consequence", "cure"))
+    cure = error["cure"][0].upper() + error["cure"][1:]
+    assert f"Error: {error['value']}: {error['consequence']}. {cure}.\n" in ended.stderr
+    for text in said:
+        assert text.lower() in ended.stderr.lower()
+    return error

@@ -131,3 +131,8 @@ def write_catalogue(folder: Path, items: list[Path]) -> Path:
     path = folder / "catalog.json"
     path.write_text(json.dumps(catalogue), encoding="utf-8")
     return path
+
+
+def archive_of(pair: tuple[Path, Path], folder: Path) -> Path:
+    """A catalogue of the good pair."""
+    return write_catalogue(folder, write_pair_items(folder, pair))
