@@ -106,12 +106,14 @@ def _largest_ratio(relation: Relation) -> int:
         return allowed[-1]
     hs_gsd_m, ms_gsd_m = relation.gsds_m
     consequence = (
-        "the MSI is the coarser of the two and has no detail to add" if ratio <= 1 else "less than a ratio of 2 is left"
+        "the MSI is not the finer of the two and has no detail to add"
+        if ratio <= 1
+        else "less than a ratio of 2 is left"
     )
     raise DataError(
         f"The HSI's pixels are {hs_gsd_m:.4g} m and the MSI's {ms_gsd_m:.4g} m, a ratio of {ratio:.3g}",
         consequence,
-        "pair the HSI with an MSI of at most half its pixel size (and check that HS and MS are not exchanged)",
+        "pair the HSI with an MSI of at most half its pixel size, and check that HS and MS are not exchanged",
     )
 
 

@@ -46,7 +46,7 @@ def test_paths_are_seen_from_the_files_folder_and_names_stay_names(tmp_path: Pat
         ('[source]\n[output]\nproducts = "o"\n', "has no catalogs"),
         (
             '[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pairs]\nmax_cloud_fraction = 2\n',
-            "fractions of a PairRule lie in 0 to 1",
+            "max_cloud_fraction is 2.0: it is no share of 1",
         ),
     ],
 )
