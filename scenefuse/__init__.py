@@ -1,3 +1,47 @@
-"""scenefuse: archives of hyperspectral and multispectral scenes, fused pair by pair onto the fine grid."""
+"""scenefuse: archives of hyperspectral and multispectral scenes, fused pair by pair onto the fine grid.
+
+    cube = scenefuse.open_pair("enmap-item.json", "s2-item.json")    # cube.hs, cube.ms: lazy xarray cubes
+    product = scenefuse.fuse("enmap-item.json", "s2-item.json", out="products")
+    report = scenefuse.batch(["archive/catalog.json"], out=Path("products"))
+
+Names are imported when they are first used, so that `import scenefuse` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scenefuse.archive.pairing import PairRule as PairRule
+    from scenefuse.config import RunConfig as RunConfig
+    from scenefuse.errors import SceneFuseError as SceneFuseError
+    from scenefuse.pipeline.batch import batch as batch
+    from scenefuse.pipeline.evaluate import evaluate_product as evaluate_product
+    from scenefuse.pipeline.fuse import fuse as fuse
+    from scenefuse.pipeline.opening import open_pair as open_pair
+    from scenefuse.pipeline.replay import replay as replay
+    from scenefuse.product.verify import verify as verify
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "PairRule": "scenefuse.archive.pairing",
+    "RunConfig": "scenefuse.config",
+    "SceneFuseError": "scenefuse.errors",
+    "batch": "scenefuse.pipeline.batch",
+    "evaluate_product": "scenefuse.pipeline.evaluate",
+    "fuse": "scenefuse.pipeline.fuse",
+    "open_pair": "scenefuse.pipeline.opening",
+    "replay": "scenefuse.pipeline.replay",
+    "verify": "scenefuse.product.verify",
+}
+"""Where each public name lives."""
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 # the list of homes is the list of names
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scenefuse' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

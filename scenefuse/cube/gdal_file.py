@@ -24,7 +24,7 @@ from scenefuse.grid.window import Window
 Driver = Literal["GTiff", "ENVI"]
 _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_CACHEMAX": 64,  # MiB per process; GDAL's default grows with the machine
+    "GDAL_CACHEMAX": 64 * 2**20,  # bytes per process; GDAL's default grows with the machine
     "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",  # GDAL would write beside gzip-compressed inputs
 }
 _READDIR = {"GTiff": "EMPTY_DIR", "ENVI": "TRUE"}  # with EMPTY_DIR the ENVI driver does not find its header
@@ -49,8 +49,9 @@ class GdalPixels:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
         with _environment(self.driver):
-            if not hasattr(self._handles, "dataset"):
+            if getattr(self._handles, "pid", None) != os.getpid():  # a forked child must not share the parent's file
                 self._handles.dataset = _open(self.path, self.driver)
+                self._handles.pid = os.getpid()
             height, width = window.shape
             part = rasterio.windows.Window(window.x0, window.y0, width, height)
             try:
@@ -130,7 +131,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
 
 def _environment(driver: Driver) -> rasterio.Env:
     """GDAL's options while a file of this driver is opened or read."""
-    return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])
+    return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])  # type: ignore[no-untyped-call]
 
 
 def _open(path: Path, driver: Driver) -> Any:
@@ -146,9 +147,10 @@ def _open(path: Path, driver: Driver) -> Any:
 
 def _grid(path: Path, dataset: Any) -> RasterGrid:
     """The dataset's pixels on the ground."""
+    a, b, c, d, e, f = (float(value) + 0.0 for value in tuple(dataset.transform)[:6])  # -0.0 becomes 0.0
     return RasterGrid(
         crs_wkt=dataset.crs.to_wkt() if dataset.crs else "",
-        transform=tuple(float(value) + 0.0 for value in tuple(dataset.transform)[:6]),  # -0.0 becomes 0.0
+        transform=(a, b, c, d, e, f),
         shape=dataset.shape,
         name=str(path),
     )

@@ -22,7 +22,7 @@ CHUNK_PX = 512
 Transform = tuple[float, float, float, float, float, float]
 
 
-class _WindowArray(BackendArray):  # type: ignore[misc]
+class _WindowArray(BackendArray):
     """Windows of a cube, asked for as slices."""
 
     def __init__(self, read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int, int]) -> None:
@@ -40,15 +40,16 @@ class _WindowArray(BackendArray):  # type: ignore[misc]
         """The pixels of a basic index: the smallest window that holds them is read."""
         rows, columns = (np.arange(size)[part] for size, part in zip(self.shape[1:], key[1:], strict=True))
         if not (np.size(rows) and np.size(columns)):
-            return np.zeros(self.shape, np.float32)[key]
+            nothing: NDArray[np.float32] = np.broadcast_to(np.float32(0), self.shape)[key]
+            return nothing
         window = Window(
             y0=int(np.min(rows)), y1=int(np.max(rows)) + 1, x0=int(np.min(columns)), x1=int(np.max(columns)) + 1
         )
-        pixels = self.read(window)[key[0]]
         local_y, local_x = rows - window.y0, columns - window.x0
         if np.ndim(rows) and np.ndim(columns):
-            return pixels[..., local_y[:, np.newaxis], local_x]
-        return pixels[..., local_y, local_x]
+            local_y = local_y[:, np.newaxis]
+        pixels: NDArray[np.float32] = self.read(window)[key[0]][..., local_y, local_x]
+        return pixels
 
 
 def lazy_cube(

@@ -15,7 +15,7 @@ from scenefuse.cube.lazy import lazy_cube
 from scenefuse.cube.location import InputFile
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
-from scenefuse.grid.placement import AxisMap, Offset, PointMap, RasterGrid
+from scenefuse.grid.placement import AxisMap, Offset, Placement, RasterGrid
 from scenefuse.grid.planning import PairPlan, placement_of, plan_pair_grid
 from scenefuse.grid.warp import warp_axes, warp_points
 from scenefuse.grid.window import Window
@@ -160,7 +160,7 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
 
 
 def _read(
-    image: Image, grid: RasterGrid, bands: tuple[int, ...], placement: Offset | AxisMap | PointMap, window: Window
+    image: Image, grid: RasterGrid, bands: tuple[int, ...], placement: Placement, window: Window
 ) -> NDArray[np.float32]:
     """The frame's window of bands that lie on one native grid."""
     if isinstance(placement, Offset):

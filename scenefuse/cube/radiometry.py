@@ -133,8 +133,10 @@ def _per_band(values: tuple[float, ...], count: int, asset: Asset, field: str) -
 def _equals(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     """Where the stored values are the no-data value, in their own type."""
     if values.dtype.kind == "f":
-        same: NDArray[np.bool_] = values == np.float64(nodata).astype(values.dtype)
-        return same
-    if nodata != int(nodata):
-        return np.zeros(values.shape, np.bool_)
-    return values == int(nodata)
+        with np.errstate(over="ignore"):
+            same: NDArray[np.bool_] = values == np.float64(nodata).astype(values.dtype)
+    elif nodata == int(nodata):
+        same = values == int(nodata)
+    else:
+        same = np.zeros(values.shape, np.bool_)
+    return same

@@ -36,7 +36,7 @@ _WINDOWS_PER_SIDE = 4
 _ITERATIONS = 6
 _MAX_MISSING = 0.3
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 class Pair(Protocol):
@@ -171,7 +171,8 @@ def _standardised(bands: Array) -> Array:
     deviation = centred.std(axis=(1, 2), keepdims=True)
     side = bands.shape[-1]
     taper = np.sin(pi * (np.arange(side) + 0.5) / side) ** 2
-    return centred / np.where(deviation > 0, deviation, 1.0) * taper[:, np.newaxis] * taper
+    standardised: Array = centred / np.where(deviation > 0, deviation, 1.0) * taper[:, np.newaxis] * taper
+    return standardised
 
 
 def _cross_spectra(
@@ -195,7 +196,8 @@ def _sampling(side: int, shift_px: float, *, ratio: int, sigma_px: float, margin
     lines = np.arange((side + 2 * margin) * ratio) + 0.5
     distance = (lines - centres[:, np.newaxis]) / sigma_px
     weights = np.where(np.abs(distance) <= TRUNCATE_SIGMAS, np.exp(-0.5 * distance**2), 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    normalised: Array = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
 
 
 def _coherence(cross: NDArray[np.complex128], power_hs: Array, power_ms: Array) -> NDArray[np.complex128]:

@@ -20,7 +20,6 @@ from scenefuse.grid.window import Window
 
 PREFERRED = "reflectance"
 """Name of the array that is taken when a store has several of (band, y, x)."""
-_NM_KEYS = {"wavelength_nm": ("wavelength_nm", "wavelength"), "fwhm_nm": ("fwhm_nm", "fwhm")}
 
 
 class ZarrPixels:
@@ -57,13 +56,15 @@ def open_zarr(path: Path) -> RasterFile:
     attributes = {**array.encoding, **array.attrs}
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
     nodata = attributes.get("_FillValue", attributes.get("missing_value"))
-    per_band = {field: _per_band(array, keys) for field, keys in _NM_KEYS.items()}
+    centres = _per_band(array, ("wavelength_nm", "wavelength"))
+    widths = _per_band(array, ("fwhm_nm", "fwhm"))
     labels = _labels(array)
     names = unique_names([labels[i] if labels else f"band {i + 1}" for i in range(count)])
     bands = tuple(
         FileBand(
             name=names[i],
-            **{field: values[i] if values else None for field, values in per_band.items()},
+            wavelength_nm=centres[i] if centres else None,
+            fwhm_nm=widths[i] if widths else None,
             scale=None if scale is None else float(scale),
             offset=None if offset is None else float(offset),
             nodata=None if nodata is None else float(nodata),
@@ -75,7 +76,7 @@ def open_zarr(path: Path) -> RasterFile:
         format="Zarr",
         grid=RasterGrid(
             crs_wkt=array.rio.crs.to_wkt() if array.rio.crs else "",
-            transform=tuple(array.rio.transform())[:6],
+            transform=_transform(path, array),
             shape=(height, width),
             name=str(path),
         ),
@@ -89,13 +90,16 @@ def open_zarr(path: Path) -> RasterFile:
 def _open(path: Path) -> xr.Dataset:
     """The store without decoding of values: radiometry is ours."""
     try:
-        return xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all")
+        store: xr.Dataset = xr.open_zarr(
+            path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all"
+        )
     except (ValueError, KeyError, OSError) as error:
         raise DataError(
             f"{path} cannot be opened as a Zarr group ({error})",
             "it is not a store that xarray writes",
             "give the group that holds the (band, y, x) array",
         ) from error
+    return store
 
 
 def _choose(path: Path, store: xr.Dataset) -> str:
@@ -112,7 +116,31 @@ def _choose(path: Path, store: xr.Dataset) -> str:
     return found[0]
 
 
-def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] | None:
+def _transform(path: Path, array: xr.DataArray) -> tuple[float, float, float, float, float, float]:
+    """The affine that the grid mapping gives (GDAL's GeoTransform), else the one that x and y are spaced by."""
+    mapping = array.coords.get(array.rio.grid_mapping)
+    text = "" if mapping is None else str(mapping.attrs.get("GeoTransform", ""))
+    if text:
+        c, a, b, f, d, e = (float(part) for part in text.split())
+        return a, b, c, d, e, f
+    if not {"x", "y"} <= set(array.coords) or min(array.shape[1:]) < 2:
+        raise DataError(
+            f"{path} has neither a GeoTransform nor coordinates x and y",
+            "it cannot be placed on the ground",
+            "write it with rioxarray (rio.write_transform), or with coordinates x and y of the pixel centres",
+        )
+    starts, steps = [], []
+    for name in ("x", "y"):
+        centres = np.asarray(array.coords[name].values, np.float64)
+        step = float((centres[-1] - centres[0]) / (len(centres) - 1))
+        if np.abs(np.diff(centres) - step).max() > 1e-3 * abs(step):
+            raise DataError(f"{path}: {name} is not evenly spaced", "it is not a raster", "resample it onto a grid")
+        starts.append(float(centres[0]) - step / 2)
+        steps.append(step)
+    return steps[0], 0.0, starts[0], 0.0, steps[1], starts[1]
+
+
+def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None, ...] | None:
     """Nanometres per band from the first of the coordinates; its unit is in its name or in its units attribute."""
     for key in keys:
         if key in array.coords and array.coords[key].dims == array.dims[:1]:
@@ -120,7 +148,7 @@ def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float, ...] |
             unit = "nm" if key.endswith("_nm") else str(coordinate.attrs.get("units", "")).lower()
             if unit in NM_PER_UNIT:
                 values = np.asarray(coordinate.values, np.float64) * NM_PER_UNIT[unit]
-                return tuple(float(value) if value > 0 else None for value in values)  # type: ignore[misc]
+                return tuple(float(value) if value > 0 else None for value in values)
     return None
 
 

@@ -72,7 +72,7 @@ def write_demo_archive(
     _refuse_unready(folder, size)
     sites = plan_sites(size, seed)
     (folder / "truth").mkdir(parents=True, exist_ok=True)
-    with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES, GDAL_NUM_THREADS="1"):
+    with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES, GDAL_NUM_THREADS="1"):  # type: ignore[no-untyped-call]
         for site in sites:
             if progress is not None:
                 progress(site.name)

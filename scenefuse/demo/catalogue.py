@@ -12,7 +12,7 @@ from scenefuse.demo.footprint import bounding_box, footprint
 from scenefuse.demo.plan import CRS, DemoScene, instruments
 from scenefuse.sensors.band import Band
 from scenefuse.simulate.instrument import Instrument
-from scenefuse.simulate.landscape import FINE_M
+from scenefuse.simulate.mixture import FINE_M
 
 HS_COLLECTION = "demo-enmap"
 """Collection of the EnMAP-like scenes."""

@@ -27,7 +27,7 @@ def publish_cube(stage: Path, target: Path) -> None:
     Overviews are built on the band-interleaved stage: the COG driver would build them band by band over
     interleaved pixels, fifteen times slower at 32 bands.
     """
-    with rasterio.Env(**_OVERVIEWS), rasterio.open(stage, "r+") as raster:
+    with rasterio.Env(**_OVERVIEWS), rasterio.open(stage, "r+") as raster:  # type: ignore[no-untyped-call]
         factors = _overview_factors(min(raster.shape), _CUBE_BLOCK_PX)
         if factors:
             raster.build_overviews(factors, Resampling.average)
@@ -57,7 +57,7 @@ def file_checksum(path: Path) -> str:
 
 def _overview_factors(side_px: int, block_px: int) -> list[int]:
     """Powers of two until the smaller side fits a block."""
-    factors = []
+    factors: list[int] = []
     while side_px > block_px * 2 ** len(factors):
         factors.append(2 ** (len(factors) + 1))
     return factors

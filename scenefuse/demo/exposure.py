@@ -11,8 +11,8 @@ from zlib import crc32
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
-from rasterio.transform import Affine
 from rasterio.windows import Window as RasterWindow
 
 from scenefuse.demo.plan import CRS, DemoScene, Swath
@@ -69,7 +69,7 @@ class Exposure:
         )
         outside = _outside_swath(self.scene, rows, columns, part.ratio)
         rng = np.random.default_rng([self.seed, crc32(self.scene.id.encode()), part.ratio, rows[0], columns[0]])
-        target = RasterWindow(columns[0], rows[0], len(columns), len(rows))  # type: ignore[no-untyped-call]
+        target = RasterWindow(columns[0], rows[0], len(columns), len(rows))
         flat = planes.reshape(planes.shape[0], -1)
         for first in range(0, len(part.bands), _BANDS_AT_ONCE):
             bands = range(first, min(first + _BANDS_AT_ONCE, len(part.bands)))
@@ -87,7 +87,7 @@ def open_raster(path: Path, scene: DemoScene, instrument: Instrument, *, compres
     in the band's tags, as EnMAP's products have them after import.
     """
     rows, columns = scene.shape(instrument.ratio)
-    raster = rasterio.open(
+    raster: rasterio.io.DatasetWriter = rasterio.open(
         path,
         "w",
         driver="GTiff",
@@ -122,7 +122,7 @@ def _pixels_of_block(start: int, stop: int, first: int, last: int, ratio: int) -
 
 def swath_offset_px(swath: Swath, shape: tuple[int, int], row: NDArray[np.float64]) -> NDArray[np.float64]:
     """Column of the strip's middle in each row, in pixels from the raster's western edge."""
-    return shape[1] / 2 - swath.east_per_south * (row - shape[0] / 2)
+    return shape[1] / 2 - swath.west_per_south * (row - shape[0] / 2)
 
 
 def _outside_swath(scene: DemoScene, rows: range, columns: range, ratio: int) -> NDArray[np.bool_] | None:

@@ -17,7 +17,7 @@ def footprint(scene: DemoScene) -> dict[str, Any]:
     rows, columns = scene.shape(1)
     corners: list[Point] = [(0.0, 0.0), (0.0, rows), (columns, rows), (columns, 0.0)]  # (column, row), from the NW
     if scene.swath is not None:
-        slope, half = scene.swath.east_per_south, scene.swath.half_width * columns
+        slope, half = scene.swath.west_per_south, scene.swath.half_width * columns
         corners = _clip(corners, lambda p: p[0] - columns / 2 + slope * (p[1] - rows / 2) + half)
         corners = _clip(corners, lambda p: half - (p[0] - columns / 2 + slope * (p[1] - rows / 2)))
     a, _, west_m, _, e, north_m = scene.transform(1)

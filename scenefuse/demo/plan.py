@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Literal
 
 from scenefuse.grid.window import Window
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth, sentinel2_like
-from scenefuse.simulate.landscape import FINE_M, Landscape
+from scenefuse.simulate.landscape import Landscape
+from scenefuse.simulate.mixture import FINE_M
 from scenefuse.simulate.site import varied_window
 
 CRS = "EPSG:32633"
@@ -53,8 +54,8 @@ class Swath:
 
     half_width: float
     """Half the strip's width, as a share of the raster's side."""
-    east_per_south: float
-    """Columns that the strip's middle moves west for each row south."""
+    west_per_south: float
+    """Columns that the strip's middle moves west with each row south."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +137,9 @@ def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
         ),
         DemoSite(
             name="2-shifted",
-            shows="nested grids, part of the ground in common, the coarse scene misregistered by less than a fine pixel",
+            shows="nested grids, part of the ground in common, the coarse one misregistered by part of a fine pixel",
             landscape=land,
-            hs=_scene("hsi", 2, _moved(partly, -aside, aside), _FIRST_DAY + 25 * hours, shift_px=(0.4, -0.7)),
+            hs=replace(_scene("hsi", 2, _moved(partly, -aside, aside), _FIRST_DAY + 25 * hours), shift_px=(0.4, -0.7)),
             ms=_scene("msi", 2, partly, _FIRST_DAY),
             has_truth=True,
         ),
@@ -146,12 +147,9 @@ def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
             name="3-swath",
             shows="grids 10 m out of phase, a swath with no-data corners",
             landscape=land,
-            hs=_scene(
-                "hsi",
-                3,
-                Window(y0=phased.y0 - 5, y1=phased.y1 + 4, x0=phased.x0 - 5, x1=phased.x1 + 4),
-                _FIRST_DAY + 46 * hours,
-                swath=Swath(half_width=0.46, east_per_south=0.21),
+            hs=replace(
+                _scene("hsi", 3, _phased(phased), _FIRST_DAY + 46 * hours),
+                swath=Swath(half_width=0.46, west_per_south=0.21),
             ),
             ms=_scene("msi", 3, phased, _FIRST_DAY),
             has_truth=True,
@@ -160,8 +158,8 @@ def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
             name="4-cloudy",
             shows="a pair under cloud",
             landscape=Landscape(seed=seed, cloud_fraction=_CLOUDY),
-            hs=_scene("hsi", 4, cloudy, _FIRST_DAY + 1 * hours, cloud_fraction=_CLOUDY),
-            ms=_scene("msi", 4, cloudy, _FIRST_DAY, cloud_fraction=_CLOUDY),
+            hs=replace(_scene("hsi", 4, cloudy, _FIRST_DAY + 1 * hours), cloud_fraction=_CLOUDY),
+            ms=replace(_scene("msi", 4, cloudy, _FIRST_DAY), cloud_fraction=_CLOUDY),
         ),
         DemoSite(
             name="5-alone",
@@ -184,26 +182,15 @@ def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
     )
 
 
-def _scene(
-    role: Literal["hsi", "msi"],
-    number: int,
-    extent: Window,
-    acquired: datetime,
-    *,
-    cloud_fraction: float = 0.0,
-    shift_px: tuple[float, float] = (0.0, 0.0),
-    swath: Swath | None = None,
-) -> DemoScene:
-    """A scene named after its instrument, its site and its day."""
+def _scene(role: Literal["hsi", "msi"], number: int, extent: Window, acquired: datetime) -> DemoScene:
+    """A cloudless scene named after its instrument, its site and its time."""
     prefix = "enmap-like" if role == "hsi" else "sentinel-2-like"
     return DemoScene(
         id=f"{prefix}-{number}-{acquired:%Y%m%dT%H%M%S}",
         role=role,
         extent=extent,
         acquired=acquired,
-        cloud_fraction=cloud_fraction,
-        shift_px=shift_px,
-        swath=swath,
+        cloud_fraction=0.0,
     )
 
 
@@ -218,3 +205,8 @@ def _site_window(seed: int, number: int, full_px: int, side_px: int) -> Window:
 def _moved(window: Window, south: int, east: int) -> Window:
     """The window, moved."""
     return Window(y0=window.y0 + south, y1=window.y1 + south, x0=window.x0 + east, x1=window.x1 + east)
+
+
+def _phased(window: Window) -> Window:
+    """A little more than the window, in whole coarse pixels that begin one fine pixel beside its own."""
+    return Window(y0=window.y0 - 5, y1=window.y1 + 4, x0=window.x0 - 5, x1=window.x1 + 4)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from pyproj.exceptions import ProjError
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 Points = NDArray[np.float64]
 
 
@@ -108,6 +107,7 @@ class PointMap:
 
 
 Placement = Offset | AxisMap | PointMap
+"""One of the three ways."""
 
 
 @lru_cache(maxsize=64)
@@ -162,10 +162,3 @@ def transformer(source_wkt: str, target_wkt: str) -> Transformer:
             "the two images could be displaced by hundreds of metres",
             "reproject one of them with a transformation that you trust, or correct its CRS",
         ) from error
-
-
-def whole_pixels(start: float, stop: float, phase: int, step: int, tolerance: float) -> tuple[int, int]:
-    """First and last edge of the steps (edges = phase mod step) that lie inside [start, stop] within tolerance."""
-    first = phase + step * -floor((phase - start + tolerance) / step)
-    last = phase + step * floor((stop + tolerance - phase) / step)
-    return first, last

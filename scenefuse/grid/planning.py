@@ -1,17 +1,16 @@
 """Which two grids a pair is fused on, and how each raster gets there: DESIGN's cases A and B.
 
 The fine frame is made of whole coarse pixels that lie inside both rasters; coarse pixels that only partly
-overlap are dropped, at most one row or column on each side (the plan's notes say how many).
+overlap are dropped (the plan's notes say how many).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, hypot
+from math import ceil, floor
 
 import numpy as np
-from numpy.typing import NDArray
-from pyproj import CRS, Geod
+from pyproj import CRS
 
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import RATIOS, PairGrid
@@ -21,9 +20,8 @@ from scenefuse.grid.placement import (
     PointMap,
     RasterGrid,
     same_crs,
-    transformer,
-    whole_pixels,
 )
+from scenefuse.grid.relation import Relation, check_georeference, is_parallel, no_overlap, overlap_px, relate
 
 RATIO_TOLERANCE = 1e-3
 """How far the ratio of GSDs may be from an integer for the grids to nest."""
@@ -31,8 +29,6 @@ PHASE_TOLERANCE_PX = 0.05
 """Fine pixels by which the HSI may lie off the coarse grid and still be used untouched."""
 RATIO_STRETCH = 1.05
 """How much finer than the MSI's the fine grid may be."""
-MAX_ANISOTROPY = 2.0
-"""Largest ratio of the two sides of an MSI pixel seen on the HSI's grid."""
 
 CUBIC = "cubic (Keys, a=-0.5)"
 AREA_CUBIC = "area-aware cubic (Keys, a=-0.5, widened to the target pixel)"
@@ -61,8 +57,8 @@ def plan_pair_grid(hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, flo
     registration found); it is compensated within the one resampling, or within the choice of the phase.
     """
     for raster in (hs, ms):
-        _check_georeference(raster)
-    relation = _relate(hs, ms)
+        check_georeference(raster)
+    relation = relate(hs, ms)
     ratio = _nesting_ratio(relation)
     if ratio is not None:
         return _plan_on_ms_grid(relation, ratio, shift_px)
@@ -82,7 +78,7 @@ def placement_of(raster: RasterGrid, reference: RasterGrid, plan: PairPlan) -> O
     if not same_crs(raster.crs_wkt, reference.crs_wkt):
         raise DataError(f"{raster.name} and {reference.name} have different CRS", message, cure)
     between = np.linalg.inv(raster.matrix) @ reference.matrix
-    if not _is_parallel(between, reference.shape):
+    if not is_parallel(between, reference.shape):
         raise DataError(f"{raster.name} is rotated against {reference.name}", message, cure)
     base = plan.ms if isinstance(plan.ms, AxisMap) else _as_axis_map(plan.ms)
     (step_y, step_x), (start_y, start_x) = (between[1, 1], between[0, 0]), (between[1, 2], between[0, 2])
@@ -93,138 +89,7 @@ def placement_of(raster: RasterGrid, reference: RasterGrid, plan: PairPlan) -> O
     return placed.whole(plan.grid.fine_shape, 1e-6) or placed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Relation:
-    """How the two rasters lie to each other."""
-
-    hs: RasterGrid
-    ms: RasterGrid
-    ratios: tuple[float, float]
-    """MSI pixels per HSI pixel along the MSI's rows and columns at the middle of the overlap, (y, x)."""
-    parallel: bool
-    """True when rows map to rows and columns to columns, in one CRS and without a flip."""
-    overlap: tuple[float, float, float, float]
-    """Bounding box of the overlap in MSI pixels (y0, y1, x0, x1), registration left out."""
-    gsds_m: tuple[float, float]
-    """Native GSD of the HSI and of the MSI, metres."""
-
-    @property
-    def map(self) -> PointMap:
-        """From the MSI's pixels to the HSI's."""
-        return PointMap(frame_transform=self.ms.transform, frame_crs_wkt=self.ms.crs_wkt, raster=self.hs)
-
-
-def _check_georeference(raster: RasterGrid) -> None:
-    """Refuse a raster that cannot be placed on the ground."""
-    if not raster.crs_wkt:
-        raise DataError(
-            f"{raster.name} has no CRS",
-            "it cannot be placed on the ground",
-            f"assign the right one, for example `rio edit-info --crs EPSG:32633 {raster.name}`",
-        )
-    crs = CRS.from_wkt(raster.crs_wkt)
-    if not (crs.is_projected or crs.is_geographic):
-        raise DataError(
-            f"{raster.name} has the CRS {crs.name!r}, which is neither projected nor geographic",
-            "it cannot be placed on the ground",
-            "reproject it to a projected CRS",
-        )
-    determinant = np.linalg.det(raster.matrix)
-    if raster.transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0) or not np.isfinite(determinant) or determinant == 0:
-        raise DataError(
-            f"{raster.name} has the geotransform {raster.transform}",
-            "it cannot be placed on the ground",
-            "georeference it (gdal_translate -a_ullr, or orthorectification when it only has RPCs or GCPs)",
-        )
-
-
-def _relate(hs: RasterGrid, ms: RasterGrid) -> _Relation:
-    """Overlap, ratio and orientation of two georeferenced rasters."""
-    mapping = PointMap(frame_transform=ms.transform, frame_crs_wkt=ms.crs_wkt, raster=hs)
-    overlap = _overlap(mapping, ms)
-    one_crs = same_crs(hs.crs_wkt, ms.crs_wkt)
-    middle_y, middle_x = (overlap[0] + overlap[1]) / 2, (overlap[2] + overlap[3]) / 2
-    steps = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
-    rows, columns = mapping.native(middle_y + steps[:, 0], middle_x + steps[:, 1])
-    if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
-        raise DataError(
-            f"{ms.name} has pixels that the CRS of {hs.name} cannot express",
-            "the pair cannot be placed on one grid",
-            "reproject one of the two so that both lie inside the valid area of one CRS",
-        )
-    down = hypot(rows[1] - rows[0], columns[1] - columns[0])
-    right = hypot(rows[2] - rows[0], columns[2] - columns[0])
-    ratios = (1.0 / down, 1.0 / right)
-    parallel = one_crs and _is_parallel(np.linalg.inv(hs.matrix) @ ms.matrix, ms.shape)
-    if not parallel and max(ratios) > MAX_ANISOTROPY * min(ratios):
-        raise DataError(
-            f"A pixel of {ms.name} is {max(ratios) / min(ratios):.2f} times longer than wide on the ground",
-            "one ratio of pixel sizes cannot describe the pair, as happens with geographic grids near the poles",
-            "reproject the MSI to a projected CRS, UTM for example",
-        )
-    place = ((middle_y, middle_x), (float(rows[0]), float(columns[0])))
-    gsds = (_gsd_m(hs, place[1]), _gsd_m(ms, place[0]))
-    return _Relation(hs=hs, ms=ms, ratios=ratios, parallel=parallel, overlap=overlap, gsds_m=gsds)
-
-
-def _overlap(mapping: PointMap, ms: RasterGrid) -> tuple[float, float, float, float]:
-    """Bounding box in MSI pixels (y0, y1, x0, x1) of the ground that both rasters cover."""
-    height, width = mapping.raster.shape
-    along = np.linspace(0.0, 1.0, 65)
-    rows = np.concatenate([along * 0, along * height, along * 0 + height, along * height])
-    columns = np.concatenate([along * width, along * 0, along * width, along * 0 + width])
-    rows, columns = mapping.frame(rows, columns)
-    if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
-        raise DataError(
-            f"{mapping.raster.name} reaches beyond where the CRS of {ms.name} is defined",
-            "its border cannot be placed on the MSI's grid",
-            "crop it, or reproject the MSI to the HSI's CRS",
-        )
-    y0, y1 = max(0.0, float(rows.min())), min(float(ms.shape[0]), float(rows.max()))
-    x0, x1 = max(0.0, float(columns.min())), min(float(ms.shape[1]), float(columns.max()))
-    if y1 <= y0 or x1 <= x0:
-        raise _no_overlap(mapping.raster, ms)
-    return y0, y1, x0, x1
-
-
-def _no_overlap(hs: RasterGrid, ms: RasterGrid) -> DataError:
-    """The refusal of two rasters that share no whole coarse pixel."""
-    return DataError(
-        f"{hs.name} and {ms.name} have no whole HSI pixel in common",
-        "there is nothing to fuse",
-        "pair scenes whose footprints overlap",
-    )
-
-
-def _is_parallel(between: NDArray[np.float64], shape: tuple[int, int]) -> bool:
-    """True when an affine between two rasters has no rotation and no flip, to 0.01 pixel over shape."""
-    turned = abs(between[0, 1]) * shape[0] + abs(between[1, 0]) * shape[1]
-    return bool(turned < 0.01 and between[0, 0] > 0 and between[1, 1] > 0)
-
-
-def _gsd_m(raster: RasterGrid, place: tuple[float, float]) -> float:
-    """Side of a pixel in metres: the map's own, unless the map is more than 1 % off the ground at place (y, x)."""
-    crs = CRS.from_wkt(raster.crs_wkt)
-    a, b, c, d, e, f = raster.transform
-    steps = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
-    columns, rows = place[1] + steps[:, 1], place[0] + steps[:, 0]
-    x, y = a * columns + b * rows + c, d * columns + e * rows + f
-    geodetic = crs.geodetic_crs
-    geod = crs.get_geod()
-    if geodetic is None or geod is None:
-        geodetic, geod = CRS.from_epsg(4326), Geod(ellps="WGS84")
-    if not crs.is_geographic:
-        x, y = transformer(raster.crs_wkt, geodetic.to_wkt()).transform(x, y)
-    _, _, down = geod.inv(x[0], y[0], x[1], y[1])
-    _, _, right = geod.inv(x[0], y[0], x[2], y[2])
-    ground = float(np.sqrt(down * right))
-    if crs.is_geographic:
-        return ground
-    nominal = float(np.sqrt(hypot(a, d) * hypot(b, e))) * crs.axis_info[0].unit_conversion_factor
-    return nominal if abs(nominal / ground - 1.0) <= 0.01 else ground
-
-
-def _nesting_ratio(relation: _Relation) -> int | None:
+def _nesting_ratio(relation: Relation) -> int | None:
     """The ratio of two grids that nest in one CRS (case A without a warp); None otherwise."""
     if not relation.parallel:
         return None
@@ -233,7 +98,7 @@ def _nesting_ratio(relation: _Relation) -> int | None:
     return ratio if nests and ratio in RATIOS else None
 
 
-def _largest_ratio(relation: _Relation) -> int:
+def _largest_ratio(relation: Relation) -> int:
     """The largest allowed ratio that asks at most 5 % more resolution than the MSI has."""
     ratio = min(relation.ratios)
     allowed = [candidate for candidate in RATIOS if candidate <= RATIO_STRETCH * ratio]
@@ -250,16 +115,16 @@ def _largest_ratio(relation: _Relation) -> int:
     )
 
 
-def _plan_on_ms_grid(relation: _Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
+def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
     """Case A: the fine grid is the MSI's own; the HSI is used untouched if it nests, else warped once."""
     hs, ms = relation.hs, relation.ms
     mapping = PointMap(frame_transform=ms.transform, frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_px)
-    overlap = _overlap(mapping, ms)
+    overlap = overlap_px(mapping, ms)
     phase_y, phase_x = _phase(mapping, overlap, ratio)
-    y0, y1 = whole_pixels(overlap[0], overlap[1], phase_y, ratio, PHASE_TOLERANCE_PX)
-    x0, x1 = whole_pixels(overlap[2], overlap[3], phase_x, ratio, PHASE_TOLERANCE_PX)
+    y0, y1 = _whole_pixels(overlap[0], overlap[1], phase_y, ratio, PHASE_TOLERANCE_PX)
+    x0, x1 = _whole_pixels(overlap[2], overlap[3], phase_x, ratio, PHASE_TOLERANCE_PX)
     if y1 <= y0 or x1 <= x0:
-        raise _no_overlap(hs, ms)
+        raise no_overlap(hs, ms)
     fine = _moved(ms.transform, y0, x0)
     coarse = (fine[0] * ratio, fine[1] * ratio, fine[2], fine[3] * ratio, fine[4] * ratio, fine[5])
     coarse_shape = ((y1 - y0) // ratio, (x1 - x0) // ratio)
@@ -291,6 +156,7 @@ def _plan_on_ms_grid(relation: _Relation, ratio: int, shift_px: tuple[float, flo
     else:
         notes.append(f"the HSI is warped once from its own grid, {CUBIC}")
     dropped = (max(0, hs.shape[0] - coarse_shape[0]), max(0, hs.shape[1] - coarse_shape[1]))
+    notes.append(_dropped_note(dropped))
     return PairPlan(
         grid=grid,
         hs=offset if untouched else warp,
@@ -300,7 +166,7 @@ def _plan_on_ms_grid(relation: _Relation, ratio: int, shift_px: tuple[float, flo
     )
 
 
-def _plan_on_hs_grid(relation: _Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
+def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
     """Case B: the coarse grid is the HSI's own, untouched; the MSI is resampled once to HSI / ratio.
 
     Where registration found a shift, the georeference follows the MSI, as in case A: the HSI's pixels keep their
@@ -316,7 +182,7 @@ def _plan_on_hs_grid(relation: _Relation, ratio: int, shift_px: tuple[float, flo
     rows = _lines_inside(start[0], step[0], ratio, hs.shape[0], ms.shape[0])
     columns = _lines_inside(start[1], step[1], ratio, hs.shape[1], ms.shape[1])
     if rows[1] <= rows[0] or columns[1] <= columns[0]:
-        raise _no_overlap(hs, ms)
+        raise no_overlap(hs, ms)
     coarse = _moved(hs.transform, rows[0] + shift_px[0] / ratio, columns[0] + shift_px[1] / ratio)
     fine = (coarse[0] / ratio, coarse[1] / ratio, coarse[2], coarse[3] / ratio, coarse[4] / ratio, coarse[5])
     grid = PairGrid(
@@ -341,6 +207,7 @@ def _plan_on_hs_grid(relation: _Relation, ratio: int, shift_px: tuple[float, flo
             f"the HSI's grid is kept and the MSI is resampled once to {fine_gsd_m:.4g} m, {AREA_CUBIC}: "
             f"{fine_gsd_m / grid.ms_gsd_m:.3g} times its own pixel"
         ),
+        _dropped_note(dropped),
     ]
     if any(shift_px):
         notes.append(
@@ -348,6 +215,13 @@ def _plan_on_hs_grid(relation: _Relation, ratio: int, shift_px: tuple[float, flo
             f"{shift_px[1]:+.3f} columns of {fine_gsd_m:.4g} m"
         )
     return PairPlan(grid=grid, hs=Offset(y0=rows[0], x0=columns[0]), ms=placed, dropped_px=dropped, notes=tuple(notes))
+
+
+def _whole_pixels(start: float, stop: float, phase: int, step: int, tolerance: float) -> tuple[int, int]:
+    """First and last edge of the steps (edges = phase mod step) that lie inside [start, stop] within tolerance."""
+    first = phase + step * -floor((phase - start + tolerance) / step)
+    last = phase + step * floor((stop + tolerance - phase) / step)
+    return first, last
 
 
 def _phase(mapping: PointMap, overlap: tuple[float, float, float, float], ratio: int) -> tuple[int, int]:
@@ -384,6 +258,11 @@ def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int)
     first = max(0, ceil(-start / (step * ratio) - rest))
     stop = min(count, floor((limit - start) / (step * ratio) + rest))
     return first, stop
+
+
+def _dropped_note(dropped: tuple[int, int]) -> str:
+    """What the crop to whole coarse pixels inside both rasters left out."""
+    return f"{dropped[0]} rows and {dropped[1]} columns of the HSI lie outside the MSI, wholly or partly: left out"
 
 
 def _as_axis_map(offset: Offset) -> AxisMap:

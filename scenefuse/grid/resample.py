@@ -25,7 +25,7 @@ TRUNCATE_SIGMAS = 4.0
 Array = NDArray[np.float32]
 
 
-def keys_cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def keys_cubic(distance: NDArray[np.floating]) -> NDArray[np.float64]:
     """Weights of the cubic convolution kernel with a = -0.5 at distances in pixels; 0 from 2 on.
 
     w(t) = 1.5 |t|^3 - 2.5 |t|^2 + 1 below 1, -0.5 |t|^3 + 2.5 |t|^2 - 4 |t| + 2 from 1 to 2.

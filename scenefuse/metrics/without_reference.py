@@ -83,9 +83,7 @@ class QnrSums:
         return {"d_lambda": d_lambda, "d_s": d_s, "qnr": (1 - d_lambda) * (1 - d_s)}
 
 
-def seen_by_ms(
-    fused: Image, srf: Array, *, gain: Array | None = None, offset: Array | None = None
-) -> Image:
+def seen_by_ms(fused: Image, srf: Array, *, gain: Array | None = None, offset: Array | None = None) -> Image:
     """The fused image as the MSI would see it, (ms band, y, x): gain * (srf @ fused) + offset; NaN stays."""
     seen = np.tensordot(srf.astype(np.float32), fused, axes=1)
     if gain is not None:

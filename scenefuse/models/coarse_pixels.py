@@ -83,7 +83,9 @@ def _coarse_images(window: SceneWindow, sigma_px: float, spare: int) -> tuple[Ar
     cut = window.margin - spare
     cut_px = cut * window.ratio - reach_px
     if cut < 0 or cut_px < 0:
-        raise ValueError(f"A margin of {window.margin} coarse pixels is too small for {spare} and a PSF of {reach_px} px")
+        raise ValueError(
+            f"A margin of {window.margin} coarse pixels is too small for {spare} and a PSF of {reach_px} px"
+        )
     coarse, fine = slice(cut, -cut or None), slice(cut_px, -cut_px or None)
     ms = degrade(window.ms[:, fine, fine], window.ratio, sigma_px)
     whole = degrade(window.ms_valid[np.newaxis, fine, fine].astype(np.float32), window.ratio, sigma_px)[0]

@@ -55,9 +55,7 @@ class HysureL2:
     def stages(self) -> tuple[Stage, ...]:
         """Covariances of both images' detail, over the whole scene."""
         conclusion = partial(_posterior, ratio=self.card.ratio, components=int(self.card.options["components"]))
-        return (
-            MomentStage(name="hysure-l2/prior", conclusion=conclusion, ratio=self.card.ratio, of_details=True),
-        )
+        return (MomentStage(name="hysure-l2/prior", conclusion=conclusion, ratio=self.card.ratio, of_details=True),)
 
     def to(self, device: str) -> HysureL2:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
         """The same."""

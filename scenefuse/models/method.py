@@ -65,9 +65,7 @@ def reach_of_degrading(ratio: int, coarse_taps: NDArray[np.float64] | None = Non
     for index in range(weights.shape[1]):
         spread[:, index * ratio : index * ratio + len(psf)] += weights[:, index, np.newaxis] * psf
     halo_px = coarse_reach * ratio + psf_px
-    return Reach(
-        support_px=halo_px + ratio - 1, halo_px=halo_px, effective_px=_effective_px(np.abs(spread), halo_px)
-    )
+    return Reach(support_px=halo_px + ratio - 1, halo_px=halo_px, effective_px=_effective_px(np.abs(spread), halo_px))
 
 
 def _effective_px(response: NDArray[np.float64], origin_px: int) -> int:
@@ -84,7 +82,9 @@ def _effective_px(response: NDArray[np.float64], origin_px: int) -> int:
     return widest
 
 
-def card_of(ref: ModelRef, *, title: str, source: str, reach: Reach, cost: Cost, options: Mapping[str, Any]) -> ModelCard:
+def card_of(
+    ref: ModelRef, *, title: str, source: str, reach: Reach, cost: Cost, options: Mapping[str, Any]
+) -> ModelCard:
     """The card of a classical method, which learns from the scene by its sums and has no weights."""
     return ModelCard(
         name=ref.name,

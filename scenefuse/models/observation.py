@@ -72,7 +72,9 @@ def nominal_response(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> tupl
     covers at least LEAST_COVERAGE of the response. The others are rows of zeros.
     """
     matrix = np.zeros((len(ms_bands), len(hs_bands)))
-    known = [index for index, band in enumerate(ms_bands) if band.wavelength_nm is not None and band.fwhm_nm is not None]
+    known = [
+        index for index, band in enumerate(ms_bands) if band.wavelength_nm is not None and band.fwhm_nm is not None
+    ]
     if not known or len({band.wavelength_nm for band in hs_bands} - {None}) < max(2, len(hs_bands) // 2):
         return matrix, (False,) * len(ms_bands)
     if any(band.wavelength_nm is None for band in hs_bands):

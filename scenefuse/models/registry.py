@@ -55,7 +55,9 @@ def load_model(ref: ModelRef) -> FusionModel:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     if not ref.hs_bands or not ref.ms_bands:
         raise ModelError(
-            f"{len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands", "there is nothing to fuse", "Keep at least one"
+            f"{len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands",
+            "there is nothing to fuse",
+            "Keep at least one",
         )
     _refuse_wrong_weights(ref, method)
     return method.build(ref)
@@ -71,7 +73,9 @@ def _refuse_wrong_weights(ref: ModelRef, method: Method) -> None:
         return
     if ref.weights is None:
         raise ModelError(
-            f"{ref.name} without weights", "an untrained network never makes a product", "Give --weights FILE.safetensors"
+            f"{ref.name} without weights",
+            "an untrained network never makes a product",
+            "Give --weights FILE.safetensors",
         )
     path = Path(ref.weights)
     if not path.is_file():

@@ -91,7 +91,9 @@ def _filled(hs: Image, ms: Image) -> _FilledPair:
     for image in (hs, ms):
         valid = np.isfinite(image).all(axis=0)
         if not valid.any():
-            raise DataError("no pixel has data in every band", "there is nothing to fuse", "drop the bands without data")
+            raise DataError(
+                "no pixel has data in every band", "there is nothing to fuse", "drop the bands without data"
+            )
         mean = image[:, valid].mean(axis=1, dtype=np.float64)
         whole = np.where(valid, image, mean.astype(np.float32)[:, np.newaxis, np.newaxis])
         filled.append((whole.astype(np.float32), valid, mean))

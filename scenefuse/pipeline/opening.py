@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
-from scenefuse.cube.pair import PairCube, PairOptions, open_pair
+from scenefuse.cube.pair import PairCube, PairOptions
+from scenefuse.cube.pair import open_pair as open_cubes
 from scenefuse.cube.registration import Shift, estimate_shift
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.resident import ModelHandle
@@ -61,7 +63,7 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
     options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, hs_drop_bands=config.drop_bands)
-    cube = open_pair(pair, options=options)
+    cube = open_cubes(pair, options=options)
     shift = None
     if config.register:
         response, _ = nominal_response(cube.hs_bands, cube.ms_bands)
@@ -77,3 +79,12 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
     )
     handle = ModelHandle(ref=ref, load=load_model, device=choose_device(config.device))
     return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
+
+
+def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig | None = None) -> PairCube:
+    """The pair as two aligned lazy cubes, `.hs` and `.ms`, shift removed; for scientists, without any method.
+
+    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
+    """
+    names = [str(source) if isinstance(source, Path) else source for source in (hs, ms)]
+    return open_aligned(names[0], names[1], replace(config or RunConfig(), model="bicubic", weights=None)).cube

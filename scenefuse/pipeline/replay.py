@@ -95,11 +95,7 @@ def replay(
     memory_limit and allow_host of config count: all that changes numbers comes from the provenance.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
-    provenance = read_provenance(folder)
-    recorded = read_run(folder).hrefs
-    hs, ms = hrefs or (recorded["hsi"], recorded["msi"])
-    opened = open_aligned(hs, ms, _config_of(provenance, config))
-    _require_same_inputs(opened, provenance, folder)
+    opened, provenance = reopen(folder, hrefs=hrefs, config=config)
     plan = provenance.plan
     tiling = Tiling(
         fine_shape=opened.cube.grid.fine_shape,
@@ -157,6 +153,16 @@ def replay(
         cores=tuple(sorted(cores, key=lambda core: (core.iy, core.ix))),
         changed=tuple(_changes(provenance)),
     )
+
+
+def reopen(folder: Path, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
+    """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
+    provenance = read_provenance(folder)
+    recorded = read_run(folder).hrefs
+    hs, ms = hrefs or (recorded["hsi"], recorded["msi"])
+    opened = open_aligned(hs, ms, _config_of(provenance, config))
+    _require_same_inputs(opened, provenance, folder)
+    return opened, provenance
 
 
 def compare_group(task: CompareTask) -> list[CoreComparison]:

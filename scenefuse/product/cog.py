@@ -27,7 +27,7 @@ from scenefuse.product.durable import part_path, replacing
 from scenefuse.product.spec import STORE, ProductSpec
 
 _BLOCK_PX = 512
-_CACHE_MIB = 64
+_GDAL = {"GDAL_CACHEMAX": 64, "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK_PX, "GDAL_PAM_ENABLED": "NO"}
 
 
 def write_cog(folder: Path, spec: ProductSpec) -> Path:
@@ -46,7 +46,7 @@ def _write(target: Path, spec: ProductSpec, name: str, profile: dict[str, Any]) 
     with replacing(target) as part:
         stage = part_path(target.with_name(f"stage-{target.name}"))
         try:
-            with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB, GDAL_TIFF_OVR_BLOCKSIZE=_BLOCK_PX, GDAL_PAM_ENABLED="NO"):
+            with rasterio.Env(**_GDAL):  # type: ignore[no-untyped-call]
                 _write_stage(stage, spec, array, profile)
                 gdal_copy(
                     stage,
@@ -118,10 +118,10 @@ def _write_stage(stage: Path, spec: ProductSpec, array: zarr.Array[Any], profile
         "PREDICTOR_OVERVIEW": str(profile["predictor"]),
         "ZSTD_LEVEL_OVERVIEW": "1",
     }
-    with rasterio.Env(**settings), rasterio.open(stage, "r+") as dataset:
-        if spec.overview_factors:
-            is_flags = profile["dtype"] == "uint8"
-            dataset.build_overviews(list(spec.overview_factors), Resampling.nearest if is_flags else Resampling.average)
+    if spec.overview_factors:
+        resampling = Resampling.nearest if profile["dtype"] == "uint8" else Resampling.average
+        with rasterio.Env(**settings), rasterio.open(stage, "r+") as dataset:  # type: ignore[no-untyped-call]
+            dataset.build_overviews(list(spec.overview_factors), resampling)
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:

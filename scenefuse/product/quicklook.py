@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import rasterio
 import zarr
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
@@ -52,7 +53,7 @@ def stretch(bands: NDArray[np.int16], nodata: int) -> NDArray[np.uint8]:
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
     _, rows, columns = picture.shape
-    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:  # type: ignore[no-untyped-call]
         # any transform but the default: rasterio warns of a picture that is not on the ground
         with file.open(
             driver="PNG",
@@ -60,7 +61,7 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
             width=columns,
             count=4,
             dtype="uint8",
-            transform=rasterio.Affine(1.0, 0.0, 0.0, 0.0, -1.0, float(rows)),
+            transform=Affine(1.0, 0.0, 0.0, 0.0, -1.0, float(rows)),
         ) as dataset:
             dataset.write(picture)
         return bytes(file.read())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
@@ -114,7 +113,3 @@ class ProductSpec:
             return min(range(len(self.bands)), key=lambda index: abs((wavelengths[index] or 0.0) - target_nm))
 
         return nearest(660.0), nearest(560.0), nearest(480.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The encoding in plain values, for metadata."""
-        return {"scale": self.scale, "nodata": self.nodata, "core_px": self.core_px}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -155,7 +155,7 @@ def _undecodable(store: Path) -> Iterator[Mismatch]:
     try:
         group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
         arrays = [
-            (path, cast("zarr.Array[Any]", member))
+            (path, member)
             for path, member in group.members(max_depth=None)
             if isinstance(member, zarr.Array) and member.shards is not None
         ]

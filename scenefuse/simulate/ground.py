@@ -43,7 +43,7 @@ def map_ground(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64], *,
     season: 0 is early June; by 1, forty days later, the cereals have ripened or are cut.
     """
     parcels = lay_parcels(seed, y_m, x_m)
-    ground = _fields(seed, parcels, season)
+    ground = _fields(parcels, season)
     _draw_forest(seed, ground, parcels, (y_m, x_m))
     _draw_water(seed, ground, (y_m, x_m))
     _draw_roads(ground, parcels)
@@ -51,7 +51,7 @@ def map_ground(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64], *,
     return ground
 
 
-def _fields(seed: int, parcels: Parcels, season: float) -> Ground:
+def _fields(parcels: Parcels, season: float) -> Ground:
     """Every point as the field it would be: crops, fallow, meadow, bare soil, small woods; hedges between some."""
     lot, grade, greenness = (unit(parcels.parcel, draw) for draw in (1, 2, 3))
     shares = (

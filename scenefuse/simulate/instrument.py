@@ -6,7 +6,7 @@ tops, where metadata tell a centre and a width; noise grows with the signal; som
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px
 from scenefuse.sensors.sensor import find_sensor
-from scenefuse.simulate.landscape import APERTURE_SIGMA_PX, FINE_M
+from scenefuse.simulate.landscape import APERTURE_SIGMA_PX
 from scenefuse.simulate.library import library
 from scenefuse.simulate.materials import WAVELENGTH_NM
 
@@ -66,7 +66,7 @@ class Instrument:
         return np.where(np.isnan(numbers), self.nodata, numbers).astype(self.dtype)
 
     def noisy(self, reflectance: NDArray[np.float32], bands: range, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(band, y, x) reflectance of these bands with Gaussian noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
+        """(band, y, x) reflectance of these bands and noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
         snr = self.snr[bands.start : bands.stop]
         if np.isinf(snr).all():
             return reflectance
@@ -80,7 +80,7 @@ class Instrument:
 
 @cache
 def enmap_like() -> Instrument:
-    """An imaging spectrometer like EnMAP: 220 bands at 30 m, two detectors that overlap at 900 to 993 nm, 4 bad bands."""
+    """An imaging spectrometer like EnMAP: 221 bands at 30 m, 4 of them bad; its detectors overlap at 902 to 993 nm."""
     bands = tuple(band for band in _card_bands("EnMAP") if not _within(band, VAPOUR_NM))
     bad = tuple(_within(band, BAD_NM) for band in bands)
     centre_nm = np.array([band.wavelength_nm for band in bands])
@@ -110,18 +110,7 @@ def enmap_like() -> Instrument:
 def enmap_truth() -> Instrument:
     """The EnMAP-like spectrometer as it would be at 10 m: no blur beyond the fine pixel's, no noise."""
     coarse = enmap_like()
-    return Instrument(
-        bands=coarse.bands,
-        spectra=coarse.spectra,
-        ratio=1,
-        sigma_px=0.0,
-        snr=np.full(len(coarse.bands), np.inf, np.float32),
-        bad=coarse.bad,
-        dtype=coarse.dtype,
-        scale=coarse.scale,
-        offset=coarse.offset,
-        nodata=coarse.nodata,
-    )
+    return replace(coarse, ratio=1, sigma_px=0.0, snr=np.full(len(coarse.bands), np.inf, np.float32))
 
 
 @cache
@@ -173,7 +162,7 @@ def _missing_sigma_px(mtf_nyquist: float, ratio: int) -> float:
 
 
 def _seen_spectra(bands: tuple[Band, ...], *, flatness: int) -> NDArray[np.float32]:
-    """(band, corner) means of library()'s spectra under exp(-ln 2 |2 (l - centre) / fwhm|^flatness); 2 is a Gaussian."""
+    """(band, corner) means of library()'s spectra under exp(-ln 2 |2 (l - centre) / fwhm|^flatness); 2: Gaussian."""
     centre_nm = np.array([band.wavelength_nm for band in bands])[:, np.newaxis]
     fwhm_nm = np.array([band.fwhm_nm for band in bands])[:, np.newaxis]
     response = np.exp(-np.log(2) * np.abs(2 * (WAVELENGTH_NM - centre_nm) / fwhm_nm) ** flatness)  # (band, wavelength)

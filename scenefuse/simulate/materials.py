@@ -67,7 +67,7 @@ def kubelka_munk(q: Spectrum) -> Spectrum:
 
 
 def absorption_ratio(reflectance: Spectrum) -> Spectrum:
-    """q = absorption / scattering of the infinitely thick layer that has this reflectance: kubelka_munk's inverse."""
+    """Absorption / scattering of the infinitely thick layer with this reflectance: kubelka_munk's inverse."""
     return np.asarray((1 - reflectance) ** 2 / (2 * reflectance))
 
 
@@ -170,12 +170,6 @@ def cloud() -> Spectrum:
 def bilinear(first: Spectrum, second: Spectrum) -> Spectrum:
     """Reflectance of light scattered once by each: the product (Fan et al. 2009, doi 10.1080/01431160802558659)."""
     return first * second
-
-
-def spectral_angle(first: Spectrum, second: Spectrum) -> float:
-    """Angle between two spectra in degrees."""
-    cosine = np.dot(first, second) / np.sqrt(np.dot(first, first) * np.dot(second, second))
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def stack(spectra: Sequence[Spectrum]) -> Spectrum:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from scenefuse.grid.window import Window
 from scenefuse.simulate.ground import map_ground
-from scenefuse.simulate.landscape import FINE_M
 from scenefuse.simulate.library import Material
+from scenefuse.simulate.mixture import FINE_M
 
 _LOOK_PX = 8
 """Distance between the points that are looked at, fine pixels."""
@@ -28,7 +28,8 @@ def varied_window(seed: int, *, within: Window, side_px: int) -> Window:
     """
     y_px = np.arange(within.y0, within.y1, _LOOK_PX)
     x_px = np.arange(within.x0, within.x1, _LOOK_PX)
-    material = map_ground(seed, (y_px + 0.5) * FINE_M, (x_px + 0.5) * FINE_M, season=0.0).material
+    y_m, x_m = (np.asarray((px + 0.5) * FINE_M, np.float64) for px in (y_px, x_px))
+    material = map_ground(seed, y_m, x_m, season=0.0).material
     points = -(-side_px // _LOOK_PX)
     score = sum(
         np.minimum(_box_means(np.isin(material, group), points) / np.float32(share), 1) for group, share in _WANTED

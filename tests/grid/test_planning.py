@@ -79,6 +79,27 @@ def test_the_frame_of_nested_grids_lies_inside_both_rasters(
     assert dropped_rows == hs_side - rows
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.floats(-0.7, 45.0), st.floats(-0.7, 45.0), st.floats(-4, 4), st.floats(-4, 4), st.integers(30, 45))
+def test_an_untouched_hsi_holds_every_coarse_pixel_and_a_warped_one_every_centre(
+    x: float, y: float, dy: float, dx: float, side: int
+) -> None:
+    hs, ms = raster(30, (40, 40), x=4e5 + x, y=58e5 - y), raster(10, (3 * side, 3 * side))
+    plan = plan_pair_grid(hs, ms, shift_px=(dy, dx))
+    rows, columns = plan.grid.coarse_shape
+    assert isinstance(plan.ms, Offset)
+    assert min(plan.ms.y0, plan.ms.x0) >= 0
+    assert max(plan.ms.y0 + 3 * rows, plan.ms.x0 + 3 * columns) <= 3 * side
+    if isinstance(plan.hs, Offset):
+        assert plan.grid.phase_rest_px <= 0.05
+        assert min(plan.hs.y0, plan.hs.x0) >= 0
+        assert max(plan.hs.y0 + rows, plan.hs.x0 + columns) <= 40
+    else:
+        native = plan.hs.native(np.array([0.5, rows - 0.5]), np.array([0.5, columns - 0.5]))
+        assert np.min(native) >= 0.5 - 0.05 / 3
+        assert np.max(native) <= 39.5 + 0.05 / 3
+
+
 def test_a_residual_phase_warps_the_hsi_once() -> None:
     plan = plan_pair_grid(raster(30, (40, 40), x=4e5 + 4, y=58e5 - 3), raster(10, (120, 120)))
     assert plan.grid.case == "ms-grid"
@@ -140,6 +161,17 @@ def test_a_coarse_pixel_that_reaches_out_by_a_hair_is_kept() -> None:
     for out_px, rows in ((0.04, 40), (0.06, 39)):
         ms = raster(3.6, (400, 400), x=4e5 - 36, y=58e5 - out_px * 3.75)
         assert plan_pair_grid(hs, ms).grid.coarse_shape == (rows, 40)
+
+
+def test_registration_moves_the_msi_where_the_hsi_is_kept() -> None:
+    hs, ms = raster(30, (80, 60)), raster(3.6, (760, 594), x=4e5 - 72, y=58e5 + 72)
+    plan, moved = plan_pair_grid(hs, ms), plan_pair_grid(hs, ms, shift_px=(2.0, -1.0))
+    assert isinstance(plan.ms, AxisMap)
+    assert isinstance(moved.ms, AxisMap)
+    # The MSI's content lies 2 fine pixels (7.5 m) lower: it is looked for that much further down.
+    assert moved.ms.origin[0] - plan.ms.origin[0] == pytest.approx(7.5 / 3.6)
+    assert moved.ms.origin[1] - plan.ms.origin[1] == pytest.approx(-3.75 / 3.6)
+    assert moved.hs == plan.hs == Offset(y0=0, x0=0)
 
 
 @pytest.mark.parametrize(("gsd", "ratio"), [(9.0, 3), (7.8, 4), (4.1, 6), (16.0, None), (0.5, 32)])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.warp import Resampling, reproject
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from scenefuse.grid.placement import AxisMap, PointMap, RasterGrid
 from scenefuse.grid.resample import upsample
@@ -118,6 +119,17 @@ def test_a_hole_keeps_its_place() -> None:
     fine = warp_axes(Scene(pixels), (12, 12), placed, Window(y0=0, y1=24, x0=0, x1=24))
     assert np.isnan(fine[0, 10:12, 14:16]).all()
     assert np.isnan(fine).sum() == 4
+
+
+def test_a_hole_keeps_its_place_when_points_are_warped() -> None:
+    pixels = np.full((1, 12, 12), 0.4, np.float32)
+    pixels[0, 5, 7] = np.nan
+    hs = RasterGrid(crs_wkt=UTM33, transform=(30, 0, 4e5, 0, -30, 58e5), shape=(12, 12))
+    placed = PointMap(frame_transform=hs.transform, frame_crs_wkt=UTM33, raster=hs, shift_px=(0.2, -0.3))
+    frame = warp_points(Scene(pixels), (12, 12), placed, Window(y0=1, y1=11, x0=1, x1=11))
+    assert frame is not None
+    assert np.argwhere(np.isnan(frame)).tolist() == [[0, 4, 6]]
+    np.testing.assert_allclose(frame[~np.isnan(frame)], 0.4, atol=1e-7)
 
 
 def test_what_lies_outside_the_raster_is_no_data() -> None:

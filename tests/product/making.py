@@ -114,5 +114,5 @@ def write_scene(
 
 
 def large_spec() -> ProductSpec:
-    """Two bands, large enough for two overview levels of several shards."""
-    return replace(SPEC, grid=replace(GRID, coarse_shape=(353, 207)), bands=SPEC.bands[:2])
+    """Two bands, large enough for two overview levels, the first of several shards."""
+    return replace(SPEC, grid=replace(GRID, coarse_shape=(353, 207)), bands=SPEC.bands[:2], core_px=256)

@@ -18,7 +18,10 @@ from tests.product.making import GRID, ITEM_ID, SPEC, large_spec, random_scene, 
 
 
 def _open(store: Path) -> xarray.Dataset:
-    return xarray.open_zarr(store, consolidated=False, decode_coords="all", mask_and_scale=True, chunks=None)
+    dataset: xarray.Dataset = xarray.open_zarr(
+        store, consolidated=False, decode_coords="all", mask_and_scale=True, chunks=None
+    )
+    return dataset
 
 
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -34,8 +37,8 @@ def test_xarray_reads_reflectance_with_its_grid_and_wavelengths(tmp_path: Path) 
     assert dataset.rio.crs == rasterio.crs.CRS.from_epsg(32633)
     assert dataset.rio.transform() == Affine(*GRID.fine_transform)
     assert reflectance.rio.crs == dataset.rio.crs
-    xs, _ = rasterio.transform.xy(Affine(*GRID.fine_transform), np.zeros(198), np.arange(198))
-    _, ys = rasterio.transform.xy(Affine(*GRID.fine_transform), np.arange(300), np.zeros(300))
+    xs, _ = rasterio.transform.xy(Affine(*GRID.fine_transform), np.zeros(198), np.arange(198))  # type: ignore[no-untyped-call]
+    _, ys = rasterio.transform.xy(Affine(*GRID.fine_transform), np.arange(300), np.zeros(300))  # type: ignore[no-untyped-call]
     np.testing.assert_array_equal(dataset["x"], xs)
     np.testing.assert_array_equal(dataset["y"], ys)
     np.testing.assert_array_equal(dataset["wavelength_nm"], [band.wavelength_nm for band in SPEC.bands])

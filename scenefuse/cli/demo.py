@@ -1,0 +1,66 @@
+"""`scenefuse demo`: the main job on a simulated archive with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scenefuse.cli.batch import show_batch
+from scenefuse.cli.evaluate import score_record, show_scores
+from scenefuse.cli.output import emit_json, json_option, note
+from scenefuse.cli.progress import ProgressBar
+from scenefuse.config import DEFAULT_MODEL, RunConfig
+from scenefuse.demo.plan import DemoSize
+from scenefuse.errors import WorkError
+from scenefuse.pipeline.demonstrate import demonstrate
+
+ASK_ABOVE_BYTES = 10 * 10**9
+"""Archives larger than this are not made without asking."""
+
+
+@click.command(name="demo")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-out"), show_default=True)
+@click.option("--size", type=click.Choice([size.name.lower() for size in DemoSize]), default="small", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another landscape.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Fusion method.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
+@click.option("--yes", is_flag=True, help="Do not ask before taking tens of GB (--size large).")
+@json_option
+def command(  # noqa: PLR0913 - click passes each option
+    out: Path, size: str, seed: int, model: str, workers: int | None, *, yes: bool, as_json: bool
+) -> int:
+    """Make a STAC archive of simulated scenes with known truth, fuse its pairs, show their quality.
+
+    An EnMAP-like and a Sentinel-2-like collection with three pairs that can be fused, and scenes that cannot: under
+    cloud, elsewhere, too far apart in time. small, medium, large: 252, 1026, 4098 fine pixels a side.
+    """
+    chosen = DemoSize[size.upper()]
+    if chosen.estimated_bytes > ASK_ABOVE_BYTES and not yes:
+        click.confirm(
+            f"{size} takes about {chosen.estimated_bytes / 1e9:.0f} GB of disk at {out}. Go on?", abort=True, err=True
+        )
+    with ProgressBar() as progress:
+        shown = demonstrate(
+            out,
+            size=chosen,
+            seed=seed,
+            config=RunConfig(model=model, workers=workers),
+            observer=progress,
+            progress=lambda site: note(f"Simulating site {site}"),
+        )
+    if as_json:
+        scores = [score_record(entry) for entry in shown.scores]
+        emit_json(
+            {"catalog": str(shown.catalog), "products": str(shown.products), **shown.report.facts(), "scores": scores}
+        )
+    else:
+        show_batch(shown.report)
+        show_scores("Quality against the known truth (bicubic: the HSI alone, upsampled)", shown.scores)
+        click.echo(f"Archive:   {shown.catalog}")
+        click.echo(f"Products:  {shown.products / 'catalog.json'}")
+        for product in shown.report.products[:1]:
+            click.echo(f"Look at:   {product.folder / 'quicklook.png'}, fused.tif (QGIS), fused.zarr (xarray)")
+            click.echo(f"Check:     scenefuse verify {product.folder}")
+            click.echo(f"Recompute: scenefuse replay {product.folder}")
+    return WorkError.exit_code if shown.report.failures else 0

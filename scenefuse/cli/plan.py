@@ -1,0 +1,58 @@
+"""`scenefuse plan`: what a fusion would cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenefuse.cli.options import run_config, run_options
+from scenefuse.cli.output import emit_json, json_option
+from scenefuse.pipeline.fuse import Order, plan_fusion
+
+
+@click.command(name="plan")
+@click.argument("hs")
+@click.argument("ms")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@run_options
+@json_option
+def command(hs: str, ms: str, out: Path, *, as_json: bool, **options: Any) -> None:
+    """Say what `fuse` with the same arguments would do and cost; nothing is written.
+
+    Refuses what `fuse` would refuse, with the same exit code.
+    """
+    order = plan_fusion(hs, ms, out=out, config=run_config(options))
+    if as_json:
+        emit_json(_record(order))
+        return
+    plan, grid = order.plan, order.opened.cube.grid
+    rows, columns = grid.fine_shape
+    click.echo(f"{order.folder}")
+    click.echo(
+        f"  {len(order.spec.bands)} bands, {rows} x {columns} px of {grid.fine_transform[0]:g} m, ratio {grid.ratio}"
+    )
+    for note in (*order.opened.notes(), *plan.notes):
+        click.echo(f"  {note}")
+    click.echo(
+        f"  {plan.tiles} tiles of {plan.tiling.core_px} px with a halo of {plan.tiling.halo_px} px "
+        f"({plan.recomputed:.2f} pixels computed per pixel), {plan.groups} tasks on {plan.workers} workers"
+    )
+    click.echo(
+        f"  reads {plan.read_bytes / 1e9:.2f} GB, writes up to {plan.write_bytes / 1e9:.2f} GB, "
+        f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}, "
+        f"roughly {plan.seconds:.0f} s"
+    )
+
+
+def _record(order: Order) -> dict[str, Any]:
+    item = order.folder / f"{order.folder.name}.json"
+    return {
+        "item_id": order.folder.name,
+        "identity": order.identity,
+        "exists": item.is_file(),
+        "notes": [*order.opened.notes(), *order.plan.notes],
+        "plan": order.plan.facts(),
+        "decisions": order.opened.facts(),
+    }

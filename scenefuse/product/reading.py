@@ -1,0 +1,89 @@
+"""Reading a finished product back, window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+from scenefuse.product.spec import STORE
+from scenefuse.product.stac_item import read_item
+from scenefuse.sensors.band import Band
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProduct:
+    """A finished product: what its store says of itself."""
+
+    folder: Path
+    """The product's folder."""
+    grid: RasterGrid
+    """Its pixels on the ground."""
+    bands: tuple[Band, ...]
+    """Its bands, sorted by wavelength."""
+    core_px: int
+    """Side of a shard in pixels."""
+    ratio: int
+    """HSI pixel / product pixel."""
+    scale: float
+    """Reflectance per integer step."""
+    nodata: int
+    """Integer that means no data."""
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """(band, y, x) reflectance of a window inside the product; NaN = no data."""
+        integers = _array(self.folder, "reflectance")[(slice(None), *window.slices)]
+        values = np.asarray(integers, np.float32) * np.float32(self.scale)
+        values[np.asarray(integers) == self.nodata] = np.nan
+        return values
+
+
+def open_product(folder: Path) -> StoredProduct:
+    """The product in folder; DataError when it has no item, for what has no item does not exist."""
+    try:
+        item = read_item(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder} holds no finished product ({error})",
+            "there is nothing to read",
+            "Give the folder of a product, or run the fusion again to finish it",
+        ) from error
+    array = _array(folder, "reflectance")
+    root = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
+    attributes = dict(array.attrs)
+    names: Any = attributes["band_names"]
+    wavelengths, fwhms = (np.asarray(_array(folder, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
+    a, b, c, d, e, f = (float(value) for value in root.attrs["spatial:transform"])  # type: ignore[union-attr]
+    return StoredProduct(
+        folder=folder,
+        grid=RasterGrid(
+            crs_wkt=str(_array(folder, "spatial_ref").attrs["crs_wkt"]),
+            transform=(a, b, c, d, e, f),
+            shape=(array.shape[1], array.shape[2]),
+            name=folder.name,
+        ),
+        bands=tuple(
+            Band(name=name, wavelength_nm=_known(wave), fwhm_nm=_known(fwhm))
+            for name, wave, fwhm in zip(names, wavelengths, fwhms, strict=True)
+        ),
+        core_px=(array.shards or array.chunks)[1],
+        ratio=int(item["properties"]["scenefuse:ratio"]),
+        scale=float(attributes["scale_factor"]),  # type: ignore[arg-type]
+        nodata=int(attributes["_FillValue"]),  # type: ignore[call-overload]
+    )
+
+
+def _array(folder: Path, name: str) -> zarr.Array[Any]:
+    array = zarr.open_array(folder / STORE / name, mode="r", zarr_format=3)
+    return array
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

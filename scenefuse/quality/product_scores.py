@@ -1,0 +1,139 @@
+"""Scores of a finished product: against a reference on its grid, or against its own inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.archive.source import load_scene
+from scenefuse.cube.image import Choice, Image, open_image
+from scenefuse.engine.protocols import Source
+from scenefuse.errors import DataError
+from scenefuse.grid.borders import read_mirrored
+from scenefuse.grid.resample import degrade, degrade_reach_px
+from scenefuse.grid.window import Window
+from scenefuse.metrics.window import CONTEXT_PX
+from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.metrics.without_reference import QnrSums, seen_by_ms
+from scenefuse.models.state import SceneState
+from scenefuse.product.reading import StoredProduct
+from scenefuse.tiles.tiling import Tiling
+
+SAME_BAND_NM = 0.5
+"""Greatest distance of a product's and a reference's band centres that count as the same band."""
+SAME_PIXEL = 1e-3
+"""Greatest offset between the two grids, in pixels, that counts as none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores of one product or method."""
+
+    name: str
+    """Product or method."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
+    seconds: float | None = None
+    """Wall time of the method where it was run; None for a product."""
+
+
+def score_with_reference(product: StoredProduct, reference: str, *, convention: str = "standard") -> Scores:
+    """Scores against a raster of the same pixels; it may cover more ground and hold more bands.
+
+    Streams over the product's cores; equal to whole-image scores within 1e-6.
+    """
+    truth = open_image(load_scene(reference), "hsi", Choice())
+    bands = _matching_bands(product, truth, reference)
+    down, right = _offset(product, truth, reference)
+    sums = ReferenceSums(ratio=product.ratio)
+    for window, core in _cores(product):
+        fused = product.read(window)
+        there = Window(y0=window.y0 + down, y1=window.y1 + down, x0=window.x0 + right, x1=window.x1 + right)
+        sums = sums.add(fused, truth.read(bands, there), core=core)
+    return Scores(name=product.folder.name, values=sums.scores(convention))
+
+
+def score_without_reference(product: StoredProduct, source: Source, state: SceneState) -> Scores:
+    """QNR with its two distortions, and how far the product, degraded, is from both inputs.
+
+    spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the
+    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Streams over cores.
+    """
+    qnr = QnrSums.of(len(product.bands))
+    spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
+    sigma_px = float(state.facts["psf_sigma_px"])
+    ratio = product.ratio
+    reach = degrade_reach_px(ratio, sigma_px)
+    coarse_reach = -(-reach // ratio)
+    spare = coarse_reach * ratio - reach
+    shape = product.grid.shape
+    srf = np.asarray(state.arrays["srf"], np.float64)
+    covered = srf.sum(axis=1) > 0
+    gain, offset = (state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
+
+    def degraded(read: Image, coarse: Window) -> NDArray[np.float32]:
+        fine = read_mirrored(read, coarse.grow(coarse_reach).refine(ratio), shape)
+        inner = slice(spare, -spare or None)
+        return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
+
+    for tile in Tiling(fine_shape=shape, core_px=product.core_px, halo_px=0, lattice_px=ratio):
+        coarse = tile.core.coarsen(ratio)
+        fused, ms = product.read(tile.core), source.read_ms(tile.core)
+        hs = source.read_hs(coarse)
+        low = degraded(source.read_ms, coarse)  # type: ignore[arg-type]
+        qnr = qnr.add_fine(fused, ms).add_coarse(hs, low)
+        spectral = spectral.add(degraded(product.read, coarse), hs)  # type: ignore[arg-type]
+        spatial = spatial.add(seen_by_ms(fused, srf, gain=gain, offset=offset)[covered], ms[covered])
+    values = {
+        **qnr.scores(),
+        "spectral_consistency_rmse": spectral.scores()["rmse"],
+        "spectral_consistency_sam_deg": spectral.scores()["sam_deg"],
+        "spatial_consistency_rmse": spatial.scores()["rmse"],
+        "spatial_consistency_cc": spatial.scores()["cc"],
+    }
+    return Scores(name=product.folder.name, values=values)
+
+
+def _cores(product: StoredProduct) -> list[tuple[Window, tuple[slice, slice]]]:
+    """Each core with the context that local windows need, and the core's place in it."""
+    tiling = Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1)
+    grown = [(tile.core, tile.core.grow(CONTEXT_PX).clip(product.grid.shape)) for tile in tiling]
+    return [(window, core.within(window)) for core, window in grown]
+
+
+def _matching_bands(product: StoredProduct, truth: Image, reference: str) -> tuple[int, ...]:
+    """Index of the reference's band for each band of the product."""
+    waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in truth.bands])
+    indexes = []
+    for band in product.bands:
+        distance = np.abs(waves - (np.nan if band.wavelength_nm is None else band.wavelength_nm))
+        if not len(waves) or not np.nanmin(distance, initial=np.inf) <= SAME_BAND_NM:
+            raise DataError(
+                f"{reference} has no band within {SAME_BAND_NM} nm of {band.name} ({band.wavelength_nm} nm)",
+                "the product cannot be compared with it",
+                "Give a reference with all bands of the product",
+            )
+        indexes.append(int(np.nanargmin(distance)))
+    return tuple(indexes)
+
+
+def _offset(product: StoredProduct, truth: Image, reference: str) -> tuple[int, int]:
+    """Rows and columns from the reference's first pixel to the product's."""
+    ours, theirs = product.grid, truth.grids[0]
+    place = np.linalg.inv(theirs.matrix) @ ours.matrix
+    steps = place[:2, 2]
+    whole = np.rint(steps).astype(int)
+    column, row = int(whole[0]), int(whole[1])
+    rows, columns = ours.shape
+    aligned = np.allclose(place[:2, :2], np.eye(2), atol=1e-6) and np.abs(steps - whole).max() < SAME_PIXEL
+    inside = min(row, column) >= 0 and row + rows <= theirs.shape[0] and column + columns <= theirs.shape[1]
+    if not (aligned and inside):
+        raise DataError(
+            f"{reference} does not hold the pixels of {product.folder.name}",
+            "the two cannot be compared pixel by pixel",
+            "Warp the reference onto the product's grid: rio warp --like fused.tif",
+        )
+    return row, column

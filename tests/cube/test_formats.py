@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from numpy.typing import NDArray
+
+from scenefuse.cube.location import open_raster, redacted
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from tests.cube.conftest import WriteTiff, texture
+
+PART = Window(y0=3, y1=12, x0=5, x1=9)
+
+
+def write_envi(folder: Path, pixels: NDArray[np.int16], *, compressed: bool = False, extra: str = "") -> Path:
+    path = folder / "a.bsq"
+    data = pixels.astype("<i2").tobytes()
+    path.write_bytes(gzip.compress(data) if compressed else data)
+    bands, lines, samples = pixels.shape
+    centres = ", ".join(str(0.4 + 0.1 * i) for i in range(bands))
+    path.with_suffix(".hdr").write_text(
+        f"ENVI\ndescription = {{test}}\nsamples = {samples}\nlines = {lines}\nbands = {bands}\nheader offset = 0\n"
+        f"file type = ENVI Standard\ndata type = 2\ninterleave = bsq\nbyte order = 0\n"
+        f"file compression = {int(compressed)}\nwavelength units = Micrometers\nwavelength = {{\n {centres}}}\n"
+        f"map info = {{UTM, 1, 1, 400000, 5800000, 30, 30, 33, North, WGS-84, units=Meters}}\n{extra}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_envi_files_are_read_as_rasterio_reads_them(tmp_path: Path, *, compressed: bool) -> None:
+    pixels = texture(3, (20, 30))
+    path = write_envi(
+        tmp_path, pixels, compressed=compressed, extra="reflectance scale factor = 10000\nbbl = {1, 0, 1}"
+    )
+    raster = open_raster(str(path))
+    assert raster.format == "ENVI"
+    np.testing.assert_array_equal(raster.pixels.read([2, 0], PART), pixels[[2, 0], 3:12, 5:9])
+    assert [band.wavelength_nm for band in raster.bands] == pytest.approx([400, 500, 600])
+    assert [band.bad for band in raster.bands] == [False, True, False]
+    assert [band.scale for band in raster.bands] == [1e-4] * 3
+    assert raster.scale_source == "the header's reflectance scale factor 10000"
+    assert open_raster(str(path.with_suffix(".hdr"))).path == path
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bsq", "a.hdr"]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path, *, compressed: bool) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), compressed=compressed)
+    header = path.with_suffix(".hdr")
+    text = header.read_text()
+    header.write_text(text.replace("lines = 20", "lines = 21"))
+    with pytest.raises(DataError, match="holds 3600 bytes where its header promises"):
+        open_raster(str(path))
+    header.write_text(text)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="read as zeros"):
+        open_raster(str(path))
+
+
+def test_envi_wavelengths_without_a_unit_are_not_guessed(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)))
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text().replace("Micrometers", "Unknown"))
+    raster = open_raster(str(path))
+    assert raster.bands[0].wavelength_nm is None
+    assert raster.wavelength_note == "the header's wavelength units are 'Unknown'"
+
+
+def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0}")
+    with pytest.raises(DataError, match="'bbl' has 2 values for 3 bands"):
+        open_raster(str(path))
+
+
+def test_a_damaged_size_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)))
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text().replace("samples = 30", "samples = 2000000000"))
+    with pytest.raises(DataError, match="damaged header"):
+        open_raster(str(path))
+
+
+@pytest.mark.parametrize("profile", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}])
+def test_a_truncated_tiff_is_refused(write_tiff: WriteTiff, profile: dict[str, object]) -> None:
+    path = write_tiff("a.tif", texture(3, (64, 64)), **profile)
+    open_raster(str(path))
+    # GDAL writes the directory last; a cog-like copy with the directory first is what a broken download truncates.
+    copy = path.with_name("copy.tif")
+    with rasterio.open(path) as source, rasterio.open(copy, "w", **(source.profile | {"interleave": "band"})) as target:
+        target.write(source.read())
+    path.write_bytes(copy.read_bytes()[:-3000])
+    with pytest.raises(DataError, match="read as zeros"):
+        open_raster(str(path))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None:
+    pixels = texture(3, (20, 30)).astype(np.int16)
+    array = xr.DataArray(
+        pixels, dims=("band", "y", "x"), name="reflectance",
+        coords={
+            "wavelength": ("band", [0.45, 0.55, 0.65], {"units": "um"}),
+            "y": 58e5 - 15 - 30.0 * np.arange(20), "x": 4e5 + 15 + 30.0 * np.arange(30),
+        },
+        attrs={"scale_factor": 1e-4, "add_offset": -0.1, "_FillValue": -99},
+    ).rio.write_crs("EPSG:32633")  # fmt: skip
+    array.to_dataset().to_zarr(tmp_path / "a", zarr_format=version, consolidated=False)
+    raster = open_raster(str(tmp_path / "a"))
+    assert raster.format == "Zarr"
+    assert raster.grid.transform == (30.0, 0.0, 4e5, 0.0, -30.0, 58e5)
+    assert "32633" in raster.grid.crs_wkt
+    assert [band.wavelength_nm for band in raster.bands] == pytest.approx([450, 550, 650])
+    assert (raster.bands[0].scale, raster.bands[0].offset, raster.bands[0].nodata) == (1e-4, -0.1, -99.0)
+    np.testing.assert_array_equal(raster.pixels.read([2, 0], PART), pixels[[2, 0], 3:12, 5:9])
+
+
+def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Path) -> None:
+    path = write_tiff("a.tif", texture(1, (8, 8)))
+    renamed = path.rename(tmp_path / "a.jpg")
+    assert open_raster(str(renamed)).format == "GeoTIFF"
+    other = tmp_path / "b.tif"
+    other.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    with pytest.raises(DataError, match="HDF5"):
+        open_raster(str(other))
+    vrt = tmp_path / "c.tif"
+    vrt.write_text('<VRTDataset rasterXSize="1" rasterYSize="1"/>')
+    with pytest.raises(DataError, match="GDAL VRT"):
+        open_raster(str(vrt))
+
+
+@pytest.mark.parametrize("href", ["/vsizip/a.zip/b.tif", "nowhere.tif"])
+def test_what_is_not_a_file_is_refused(href: str) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_raster(href)
+
+
+def test_remote_files_are_refused_without_showing_their_signature() -> None:
+    with pytest.raises(DataError, match="is remote") as refusal:
+        open_raster("https://me:secret@example.com/a.tif?sig=abc")
+    assert "secret" not in str(refusal.value)
+    assert "abc" not in str(refusal.value)
+    assert redacted("s3://bucket/key?token=1") == "s3://bucket/key"
+
+
+def test_side_files_are_neither_read_nor_written(write_tiff: WriteTiff, tmp_path: Path) -> None:
+    path = write_tiff("a.tif", texture(1, (8, 8)))
+    (tmp_path / "a.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><NoDataValue>7</NoDataValue></PAMRasterBand></PAMDataset>"
+    )
+    assert open_raster(str(path)).bands[0].nodata is None
+    envi = write_envi(tmp_path, texture(1, (20, 30)))
+    shutil.copy(tmp_path / "a.tif.aux.xml", tmp_path / "a.bsq.aux.xml")
+    raster = open_raster(str(envi))
+    raster.pixels.read([0], PART)
+    assert raster.bands[0].nodata is None
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "a.tif", "a.tif.aux.xml", "a.bsq", "a.hdr", "a.bsq.aux.xml"
+    }  # fmt: skip
+
+
+def test_an_envi_header_that_names_another_folder_reads_its_own_data(tmp_path: Path) -> None:
+    header = tmp_path / "lonely.hdr"
+    header.write_text("ENVI\nsamples = 1\nlines = 1\nbands = 1\n")
+    with pytest.raises(DataError, match="without its data file"):
+        open_raster(str(header))

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenefuse.archive.scene import Asset, Scene
+from scenefuse.cube.pair import PairCube, PairOptions, open_pair
+from scenefuse.engine.protocols import Source
+from scenefuse.errors import DataError
+from scenefuse.grid.resample import upsample
+from scenefuse.grid.window import Window
+from scenefuse.sensors.band import Band
+from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture, tiff_writer
+
+NM = (450.0, 550.0, 650.0, 850.0)
+
+
+def whole(cube: PairCube) -> tuple[Window, Window]:
+    rows, columns = cube.grid.coarse_shape
+    coarse = Window(y0=0, y1=rows, x0=0, x1=columns)
+    return coarse, coarse.refine(cube.grid.ratio)
+
+
+@pytest.fixture
+def nested(write_tiff: WriteTiff) -> PairCube:
+    hs = write_tiff("hs.tif", texture(4, (40, 42)), wavelengths_nm=NM)
+    ms = write_tiff("ms.tif", texture(2, (120, 110), 1), gsd=10.0, wavelengths_nm=(500.0, 800.0))
+    return open_pair(pair_of(hs, ms))
+
+
+def test_nested_pairs_give_the_files_own_pixels(nested: PairCube, tmp_path: Path) -> None:
+    with rasterio.open(tmp_path / "hs.tif") as hs, rasterio.open(tmp_path / "ms.tif") as ms:
+        window = Window(y0=3, y1=9, x0=4, x1=12)
+        expected = hs.read()[(slice(None), *window.slices)] * np.float32(1e-4)
+        np.testing.assert_array_equal(nested.read_hs(window), expected.astype(np.float32))
+        fine = window.refine(3)
+        np.testing.assert_allclose(nested.read_ms(fine), ms.read()[(slice(None), *fine.slices)] * 1e-4, rtol=1e-6)
+    assert nested.grid.coarse_shape == (40, 36)
+    assert nested.read_hs(window).dtype == np.float32
+
+
+def test_a_pair_is_a_source_of_the_engine(nested: PairCube) -> None:
+    source: Source = nested  # the type checker holds this
+    assert source.read_ms(Window(y0=0, y1=6, x0=0, x1=3)).shape == (len(source.ms_bands), 6, 3)
+
+
+def test_windows_outside_the_scene_are_the_callers_mistake(nested: PairCube) -> None:
+    with pytest.raises(ValueError, match="not inside"):
+        nested.read_hs(Window(y0=-1, y1=3, x0=0, x1=3))
+
+
+def test_a_pickled_pair_reads_the_same_pixels(nested: PairCube) -> None:
+    window = Window(y0=0, y1=6, x0=0, x1=6)
+    before = nested.read_ms(window)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(nested)).read_ms(window), before)  # noqa: S301
+
+
+windows = st.builds(
+    lambda y0, x0, h, w: Window(y0=y0, y1=y0 + h, x0=x0, x1=x0 + w),
+    st.integers(0, 14), st.integers(0, 14), st.integers(1, 9), st.integers(1, 9),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def resampled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairCube]:
+    """One pair of each kind that needs a resampling, with holes."""
+    writer = tiff_writer(tmp_path_factory.mktemp("resampled"))
+    pixels = texture(4, (40, 40))
+    pixels[:, 11:13, 7] = -99
+    fine = texture(2, (340, 330), 1)
+    fine[:, 100:110, 50:52] = -99
+    hs = writer("hs.tif", pixels, wavelengths_nm=NM, nodata=-99)
+    hs32 = writer("hs32.tif", pixels, wavelengths_nm=NM, nodata=-99, crs="EPSG:32632", origin=(825e3, 5820e3))
+    off = writer("off.tif", pixels, wavelengths_nm=NM, nodata=-99, origin=(4e5 + 4, 58e5 - 3))
+    ms36 = writer("ms36.tif", fine, gsd=3.6, nodata=-99, origin=(4e5 - 2.4, 58e5 + 1.2))
+    ms10 = writer("ms10.tif", fine, gsd=10.0, nodata=-99)
+    ms33 = writer("ms33.tif", fine, gsd=10.0, nodata=-99, origin=(417000.0, 5810200.0))
+    ms20 = writer("ms20.tif", texture(1, (170, 165), 2), gsd=20.0, nodata=-99)
+    two = Scene(id="two", href="two", assets=(Asset(key="B08", href=str(ms10)), Asset(key="B8A", href=str(ms20))))
+    return {
+        "hs-grid": open_pair(pair_of(hs, ms36)),
+        "phase": open_pair(pair_of(off, ms10)),
+        "zone": open_pair(pair_of(hs32, ms33)),
+        "mixed": open_pair(pair_of(hs, two)),
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["hs-grid", "phase", "zone", "mixed"]), windows)
+def test_a_pixel_never_depends_on_the_window_that_is_read(
+    resampled: dict[str, PairCube], kind: str, window: Window
+) -> None:
+    cube = resampled[kind]
+    coarse, fine = whole(cube)
+    assert np.array_equal(cube.read_hs(window), cube.read_hs(coarse)[(slice(None), *window.slices)], equal_nan=True)
+    part = window.refine(cube.grid.ratio)
+    assert np.array_equal(cube.read_ms(part), cube.read_ms(fine)[(slice(None), *part.slices)], equal_nan=True)
+
+
+def test_each_kind_of_pair_says_what_was_resampled(resampled: dict[str, PairCube]) -> None:
+    told = {kind: (cube.grid.case, cube.grid.ratio, cube.grid.hs_resampled) for kind, cube in resampled.items()}
+    assert told == {
+        "hs-grid": ("hs-grid", 8, False),
+        "phase": ("ms-grid", 3, True),
+        "zone": ("ms-grid", 3, True),
+        "mixed": ("ms-grid", 3, False),
+    }
+    for cube in resampled.values():
+        json.dumps(cube.facts())
+
+
+def test_a_coarser_band_is_upsampled_once_and_keeps_its_gsd(resampled: dict[str, PairCube]) -> None:
+    cube = resampled["mixed"]
+    assert [(band.name, band.gsd_m) for band in cube.ms_bands] == [("band 1", 10.0), ("band 2", 10.0), ("B8A", 20.0)]
+    window = Window(y0=30, y1=60, x0=12, x1=42)
+    with rasterio.open(cube.ms_image.files[1].path) as dataset:
+        native = dataset.read()[:, 13:32, 4:23].astype(np.float32) * np.float32(1e-4)
+    np.testing.assert_allclose(cube.read_ms(window)[2:], upsample(native, 2), atol=1e-6)
+
+
+def test_bands_are_sorted_dropped_by_name_and_mapped_back(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=(650.0, 450.0, 850.0, 550.0))
+    with rasterio.open(hs, "r+") as dataset:
+        dataset.update_tags(3, bbl="0")
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    cube = open_pair(pair_of(hs, ms))
+    assert [band.wavelength_nm for band in cube.hs_bands] == [450.0, 550.0, 650.0]
+    facts = cube.facts()["hs"]
+    assert [entry["file_band"] for entry in facts["band_map"]] == [2, 4, 1]
+    assert facts["dropped"] == [{"band": "band 3", "reason": "flagged bad by its file"}]
+    chosen = open_pair(pair_of(hs, ms), options=PairOptions(hs_bands=("band 3", "band 1"), ms_drop_bands=("band 2",)))
+    assert [band.name for band in chosen.hs_bands] == ["band 1", "band 3"]
+    assert [band.name for band in chosen.ms_bands] == ["band 1"]
+    with pytest.raises(DataError, match="no band named 'B99'"):
+        open_pair(pair_of(hs, ms), options=PairOptions(hs_bands=("B99",)))
+
+
+def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(2, (40, 40)))
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    bands = (Band(name="blue", wavelength_nm=480.0), Band(name="red", wavelength_nm=660.0, gsd_m=60.0))
+    described = bare_scene(hs, bands=bands, scale=(2e-4,), offset=(-0.1,), nodata=201.0, checksum="1220ab")
+    cube = open_pair(pair_of(described, ms))
+    assert [(band.name, band.wavelength_nm, band.gsd_m) for band in cube.hs_bands] == [
+        ("blue", 480.0, 30.0),
+        ("red", 660.0, 60.0),
+    ]
+    window = Window(y0=0, y1=40, x0=0, x1=40)
+    with rasterio.open(hs) as dataset:
+        stored = dataset.read()
+    expected = np.where(stored == 201, np.nan, stored * 2e-4 - 0.1)
+    np.testing.assert_allclose(cube.read_hs(window), expected, atol=1e-6)
+    assert cube.inputs[0].checksum == "1220ab"
+    assert cube.inputs[1].checksum_kind == "size+mtime"
+    with pytest.raises(DataError, match="describes 3 bands"):
+        open_pair(pair_of(bare_scene(hs, bands=(*bands, Band(name="third"))), ms))
+
+
+@pytest.mark.parametrize(
+    ("wavelengths_nm", "message"), [(None, "2 bands have no wavelength"), ((500.0,), "usable band")]
+)
+def test_an_hsi_needs_wavelengths_and_more_than_one_band(
+    write_tiff: WriteTiff, wavelengths_nm: tuple[float, ...] | None, message: str
+) -> None:
+    hs = write_tiff("hs.tif", texture(len(wavelengths_nm or (1, 2)), (40, 40)), wavelengths_nm=wavelengths_nm)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    with pytest.raises(DataError, match=message):
+        open_pair(pair_of(hs, ms))
+
+
+def test_integers_without_a_scale_are_refused_and_the_option_gives_it(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM, scale=None)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    with pytest.raises(DataError, match=r"--hs-scale 0\.0001"):
+        open_pair(pair_of(hs, ms))
+    cube = open_pair(pair_of(hs, ms), options=PairOptions(hs_scale=1e-3))
+    assert cube.read_hs(Window(y0=0, y1=2, x0=0, x1=2)).max() <= 6.0
+    assert cube.facts()["hs"]["files"][0]["scale_from"] == "option --hs-scale"
+    card = bare_scene(hs, scale=(5e-4,), card_fields=("scale",))
+    assert open_pair(pair_of(card, ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
+
+
+def test_floats_without_a_scale_are_reflectance(write_tiff: WriteTiff) -> None:
+    pixels = texture(4, (40, 40)).astype(np.float32) / 7000
+    pixels[1, 3, 3] = np.nan
+    pixels[2, 4, 4] = np.inf
+    hs = write_tiff("hs.tif", pixels, wavelengths_nm=NM, scale=None)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    cube = open_pair(pair_of(hs, ms))
+    read = cube.read_hs(Window(y0=0, y1=40, x0=0, x1=40))
+    expected = np.where(np.isinf(pixels), np.nan, pixels)
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_bands_without_data_are_dropped_and_a_scene_without_data_is_refused(write_tiff: WriteTiff) -> None:
+    pixels = texture(4, (40, 40))
+    pixels[2] = -99
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    hs = write_tiff("hs.tif", pixels, wavelengths_nm=NM, nodata=-99)
+    cube = open_pair(pair_of(hs, ms))
+    assert len(cube.hs_bands) == 3
+    assert cube.facts()["hs"]["dropped"][0]["reason"] == "no data in the sampled windows"
+    pixels[:] = -99
+    with pytest.raises(DataError, match="hold no data"):
+        open_pair(pair_of(write_tiff("empty.tif", pixels, wavelengths_nm=NM, nodata=-99), ms))
+
+
+def test_data_outside_the_sampled_windows_still_count(write_tiff: WriteTiff) -> None:
+    pixels = np.full((2, 300, 300), -99, np.int16)
+    pixels[:, 70:72, 70:72] = 500
+    hs = write_tiff("hs.tif", pixels, wavelengths_nm=(500.0, 600.0), nodata=-99)
+    ms = write_tiff("ms.tif", texture(1, (900, 900), 1), gsd=10.0)
+    assert len(open_pair(pair_of(hs, ms)).hs_bands) == 2
+
+
+def test_an_alpha_band_is_not_a_measurement(write_tiff: WriteTiff) -> None:
+    from rasterio.enums import ColorInterp
+
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    ms = write_tiff("ms.tif", texture(4, (120, 120), 1), gsd=10.0)
+    with rasterio.open(ms, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    assert len(open_pair(pair_of(hs, ms)).ms_bands) == 3
+
+
+def test_the_lazy_cubes_show_the_same_pixels_with_wavelengths_and_crs(resampled: dict[str, PairCube]) -> None:
+    cube = resampled["hs-grid"]
+    coarse, fine = whole(cube)
+    hs, ms = cube.hs, cube.ms
+    assert hs.dims == ("band", "y", "x")
+    assert hs.chunks is not None
+    assert hs.wavelength_nm.values.tolist() == list(NM)
+    assert hs.rio.crs.to_epsg() == 32633
+    assert [float(part) for part in ms.spatial_ref.attrs["GeoTransform"].split()] == [4e5, 3.75, 0, 58e5, 0, -3.75]
+    np.testing.assert_array_equal(hs.values, cube.read_hs(coarse))
+    part = ms.isel(band=[1], y=slice(40, 90, 3), x=7).values
+    np.testing.assert_array_equal(part, cube.read_ms(fine)[[1], 40:90:3, 7])
+    expected = cube.read_ms(fine)
+    np.testing.assert_allclose(float(ms.sel(band="band 2").mean()), np.nanmean(expected[1]), rtol=1e-4)
+
+
+def test_registration_is_compensated_in_the_one_resampling(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    pixels = texture(1, (160, 160), 1)
+    straight = write_tiff("ms.tif", pixels, gsd=10.0, origin=(4e5 - 200, 58e5 + 200))
+    moved = write_tiff("moved.tif", np.roll(pixels, (2, -1), axis=(1, 2)), gsd=10.0, origin=(4e5 - 200, 58e5 + 200))
+    first, second = open_pair(pair_of(hs, straight)), open_pair(pair_of(hs, moved)).registered((2.0, -1.0))
+    assert second.grid.shift_px == (2.0, -1.0)
+    assert not second.grid.hs_resampled
+    window = Window(y0=0, y1=90, x0=0, x1=90)
+    np.testing.assert_array_equal(first.read_ms(window), second.read_ms(window))
+    np.testing.assert_array_equal(first.read_hs(window.coarsen(3)), second.read_hs(window.coarsen(3)))

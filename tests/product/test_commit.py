@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pystac
+import pytest
+
+from scenefuse.errors import DataError, WorkError
+from scenefuse.product import commit as commit_module
+from scenefuse.product.catalog import link_item
+from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.verify import verify
+from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".catalog.lock"
+    }
+
+
+def _commit(folder: Path) -> Path:
+    return commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+
+
+STEPS = ("measure", "write_manifest", "write_provenance", "write_run", "build_item", "write_durably", "link_item")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_commit_interrupted_at_any_step_can_be_repeated_with_the_same_result(
+    committed: Path, product: Path, monkeypatch: pytest.MonkeyPatch, step: str, *, after: bool
+) -> None:
+    output = product.parent
+    for name in (f"{ITEM_ID}/{ITEM_ID}.json", f"{ITEM_ID}/provenance.json", f"{ITEM_ID}/fused.zarr.manifest"):
+        (output / name).unlink()
+    real = getattr(commit_module, step)
+
+    def interrupted(*args: object, **options: object) -> None:
+        if after:
+            real(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit_module, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _commit(product)
+    item_is_there = (product / f"{ITEM_ID}.json").exists()
+    assert item_is_there == (step == "link_item" or (step == "write_durably" and after)), "the item comes last"
+    _commit(product)
+    assert _contents(output) == _contents(committed.parent)
+    assert verify(product).ok
+
+
+def test_what_crashed_writers_left_is_removed(product: Path) -> None:
+    (product / ".fused.tif.1-1.part").write_bytes(b"half")
+    (product / "fused.zarr/reflectance/c/0/0/.0.1-1.part").write_bytes(b"half")
+    _commit(product)
+    assert not list(product.rglob("*.part"))
+    assert verify(product).ok
+
+
+def test_a_missing_shard_stops_the_commit_before_anything_is_written(product: Path) -> None:
+    (product / "fused.zarr/reflectance/c/0/2/1").unlink()
+    with pytest.raises(WorkError, match="reflectance/c/0/2/1"):
+        _commit(product)
+    with pytest.raises(WorkError, match="reflectance/c/0/2/1"):
+        finish_data(product, SPEC, cog=False)
+    assert not (product / f"{ITEM_ID}.json").exists()
+
+
+def test_a_shard_that_is_not_what_the_ledger_says_stops_the_commit(tmp_path: Path) -> None:
+    folder = tmp_path / ITEM_ID
+    receipts = write_scene(folder, *random_scene())
+    finish_data(folder, SPEC, cog=False)
+    path = folder / "fused.zarr" / receipts[0].key
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(WorkError, match="not what the ledger says"):
+        commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN, receipts=receipts)
+    assert not (folder / f"{ITEM_ID}.json").exists()
+
+
+def test_the_same_work_in_another_place_gives_the_same_bytes(committed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere" / ITEM_ID
+    write_scene(folder, *random_scene())
+    finish_data(folder, SPEC, cog=True)
+    _commit(folder)
+    assert _contents(folder.parent) == _contents(committed.parent)
+
+
+def test_without_a_cog_the_item_has_no_such_asset(tmp_path: Path) -> None:
+    folder = tmp_path / ITEM_ID
+    write_scene(folder, *random_scene())
+    finish_data(folder, SPEC, cog=False)
+    item = json.loads(_commit(folder).read_text())
+    assert set(item["assets"]) == {"reflectance", "quality", "quicklook", "manifest", "provenance", "run"}
+    assert verify(folder).ok
+
+
+def _item(number: int) -> dict[str, object]:
+    longitude = float(number)
+    return {
+        "id": f"item{number}",
+        "bbox": [longitude, 0.0, longitude + 1.0, 1.0],
+        "properties": {"datetime": f"2024-01-{number + 1:02d}T00:00:00Z"},
+    }
+
+
+def _link_some(root: Path, numbers: list[int]) -> None:
+    for number in numbers:
+        link_item(root, _item(number))
+
+
+def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None:
+    workers = [threading.Thread(target=_link_some, args=(tmp_path, list(range(k, 12, 3)))) for k in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    collection = pystac.Collection.from_file(str(tmp_path / "collection.json"))
+    hrefs = [link.href for link in collection.links if link.rel == "item"]
+    assert hrefs == sorted(f"./item{n}/item{n}.json" for n in range(12))
+    assert collection.extent.spatial.bboxes == [[0.0, 0.0, 12.0, 1.0]]
+    assert collection.extent.to_dict()["temporal"]["interval"] == [["2024-01-01T00:00:00Z", "2024-01-12T00:00:00Z"]]
+
+
+def test_linking_keeps_what_others_wrote_into_the_catalogue(tmp_path: Path) -> None:
+    assert link_item(tmp_path, _item(0))
+    assert not link_item(tmp_path, _item(0))
+    catalog = json.loads((tmp_path / "catalog.json").read_text())
+    catalog["links"].append({"rel": "child", "href": "./other/collection.json"})
+    catalog["title"] = "Ours"
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    link_item(tmp_path, _item(1))
+    kept = json.loads((tmp_path / "catalog.json").read_text())
+    assert kept["title"] == "Ours"
+    assert [link["href"] for link in kept["links"] if link["rel"] == "child"] == [
+        "./collection.json",
+        "./other/collection.json",
+    ]
+
+
+def test_another_collection_in_the_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "collection.json").write_text('{"id": "landsat", "type": "Collection"}')
+    with pytest.raises(DataError, match="landsat"):
+        link_item(tmp_path, _item(0))
+    (tmp_path / "collection.json").write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        link_item(tmp_path, _item(0))
+
+
+def test_provenance_names_the_manifest_it_was_committed_with(product: Path) -> None:
+    text = (product / "provenance.json").read_text()
+    write_scene(product, random_scene(seed=1)[0], random_scene()[1])
+    finish_data(product, SPEC, cog=True)
+    commit(product, SPEC, pair=PAIR, provenance=replace(PROVENANCE, manifest_sha256="stale"), run=RUN)
+    assert (product / "provenance.json").read_text() != text
+    assert verify(product).ok

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scenefuse.product import identity
+from scenefuse.product.identity import item_id, product_identity, public_href
+from tests.product.making import INPUTS, METHOD
+
+OPTIONS = {"precision": "fp32", "core_px": 480}
+SAME = product_identity(INPUTS, METHOD, OPTIONS)
+
+
+def test_identity_does_not_depend_on_order_or_place() -> None:
+    moved = [replace(file, href="https://elsewhere.example/x.tif") for file in reversed(INPUTS)]
+    assert product_identity(moved, METHOD, dict(reversed(OPTIONS.items()))) == SAME
+    assert len(SAME) == 64
+
+
+def test_identity_changes_with_everything_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {
+        product_identity((replace(INPUTS[0], checksum="multihash:12200b"), INPUTS[1]), METHOD, OPTIONS),
+        product_identity(INPUTS, replace(METHOD, name="sfim"), OPTIONS),
+        product_identity(INPUTS, replace(METHOD, weights_sha256="0" * 64), OPTIONS),
+        product_identity(INPUTS, replace(METHOD, options={"ridge": 1e-5}), OPTIONS),
+        product_identity(INPUTS, METHOD, {**OPTIONS, "precision": "bf16"}),
+    }
+    monkeypatch.setattr(identity, "NUMERICS", identity.NUMERICS + 1)
+    others.add(product_identity(INPUTS, METHOD, OPTIONS))
+    assert len(others) == 6
+    assert SAME not in others
+
+
+def test_the_item_id_names_both_scenes_the_method_and_eight_digits() -> None:
+    assert item_id("ENMAP1", "S2A", "gsa", "0123456789abcdef") == "ENMAP1_S2A_gsa_01234567"
+
+
+@pytest.mark.parametrize(
+    ("href", "public"),
+    [
+        ("https://a.example/b/c.tif?X-Amz-Signature=1&se=2#frag", "https://a.example/b/c.tif"),
+        ("https://user:key@a.example:8443/c.tif", "https://a.example:8443/c.tif"),
+        ("s3://bucket/key.tif", "s3://bucket/key.tif"),
+        ("/home/someone/c.tif", "c.tif"),
+        ("file:///home/someone/c.tif", "c.tif"),
+    ],
+)
+def test_public_hrefs_carry_no_credentials_and_no_local_folders(href: str, public: str) -> None:
+    assert public_href(href) == public

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+from affine import Affine
+from pyproj import CRS
+from rasterio.transform import array_bounds
+from rasterio.warp import transform_bounds
+
+from scenefuse.archive.scene import Scene, ScenePair
+from scenefuse.errors import DataError
+from scenefuse.product.provenance import Provenance
+from scenefuse.product.schemas import schema_errors, schema_map
+from scenefuse.product.spec import ProductSpec
+from scenefuse.product.stac_item import EXTENSIONS, build_item, footprint
+from tests.product.making import GRID, ITEM_ID, PAIR, PROVENANCE, RUN, SPEC
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("the network is blocked")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+
+
+def _build(
+    tmp_path: Path, spec: ProductSpec = SPEC, pair: ScenePair = PAIR, provenance: Provenance = PROVENANCE
+) -> dict[str, object]:
+    return build_item(tmp_path, spec, pair=pair, provenance=provenance, finished=RUN.finished)
+
+
+@pytest.mark.filterwarnings("ignore:The 'stac_validator' package:DeprecationWarning")
+@pytest.mark.parametrize("name", [f"{ITEM_ID}/{ITEM_ID}.json", "collection.json", "catalog.json"])
+def test_stac_validator_accepts_the_core_of_every_document_offline(committed: Path, name: str) -> None:
+    from stac_validator.stac_validator import StacValidate  # type: ignore[attr-defined]
+
+    validator = StacValidate(str(committed.parent / name), core=True, schema_map=schema_map())
+    assert validator.run(), validator.message
+
+
+@pytest.mark.filterwarnings("ignore:The 'stac_validator' package:DeprecationWarning")
+@pytest.mark.parametrize("url", [url for url in EXTENSIONS if url in schema_map()])
+def test_stac_validator_accepts_the_items_extensions_offline(committed: Path, url: str) -> None:
+    from stac_validator.stac_validator import StacValidate  # type: ignore[attr-defined]
+
+    path = committed / f"{ITEM_ID}.json"
+    validator = StacValidate(str(path), custom=schema_map()[url], schema_map=schema_map())
+    assert validator.run(), validator.message
+
+
+@pytest.mark.filterwarnings("ignore:The 'stac_validator' package:DeprecationWarning")
+def test_stac_validator_accepts_the_item_with_every_extension(committed: Path, test_data: Path) -> None:
+    from stac_validator.stac_validator import StacValidate  # type: ignore[attr-defined]
+
+    more = test_data / "stac-schemas"
+    if not more.is_dir():
+        pytest.skip(
+            "no schemas of eo 2.0, raster 2.0 and processing 1.2 in stac-schemas/<host>/<path> of the test data"
+        )
+    schemas = schema_map() | {f"https://{path.relative_to(more)}": str(path) for path in more.rglob("*.json")}
+    validator = StacValidate(str(committed / f"{ITEM_ID}.json"), schema_map=schemas)
+    assert validator.run(), validator.message
+
+
+def test_pystac_reads_the_output_as_one_linked_catalogue(committed: Path) -> None:
+    catalog = pystac.Catalog.from_file(str(committed.parent / "catalog.json"))
+    items = list(catalog.get_items(recursive=True))
+    assert [item.id for item in items] == [ITEM_ID]
+    collection = items[0].get_collection()
+    assert collection is not None
+    assert collection.extent.spatial.bboxes == [items[0].bbox]
+    assert items[0].get_root() is catalog
+    hrefs = [asset.get_absolute_href() for asset in items[0].assets.values()]
+    assert all(href and Path(href).exists() for href in hrefs)
+
+
+def test_bands_are_in_micrometres_and_no_old_band_fields_are_used(committed: Path) -> None:
+    text = (committed / f"{ITEM_ID}.json").read_text()
+    item = json.loads(text)
+    bands = item["assets"]["reflectance"]["bands"]
+    assert bands[4] == {"name": "band 4", "eo:center_wavelength": 0.65, "eo:full_width_half_max": 0.008}
+    assert item["assets"]["cog"]["bands"] == bands
+    assert item["assets"]["cog"]["raster:scale"] == 1e-4
+    assert "eo:bands" not in text
+    assert "raster:bands" not in text
+
+
+def test_times_are_the_hsis_with_both_as_the_interval(tmp_path: Path) -> None:
+    properties = _build(tmp_path)["properties"]
+    assert isinstance(properties, dict)
+    assert properties["datetime"] == properties["start_datetime"] == "2024-05-01T10:00:00Z"
+    assert properties["end_datetime"] == "2024-05-01T12:00:00Z"
+    assert "scenefuse:datetime_from" not in properties
+
+
+def test_an_unknown_time_is_not_passed_off_as_the_acquisition(tmp_path: Path) -> None:
+    bare = ScenePair(
+        hs=Scene(id="a", assets=(), href="/x/a.bsq", is_stac=False),
+        ms=Scene(id="b", assets=(), href="/x/b.bsq", is_stac=False),
+    )
+    item = _build(tmp_path, pair=bare)
+    assert isinstance(item["properties"], dict)
+    assert item["properties"]["scenefuse:datetime_from"] == "processing"
+    assert isinstance(item["links"], list)
+    assert {link["rel"] for link in item["links"]} == {"collection", "parent", "root"}
+
+
+def test_links_to_the_sources_carry_no_signature(committed: Path) -> None:
+    text = (committed / f"{ITEM_ID}.json").read_text()
+    links = [link for link in json.loads(text)["links"] if link["rel"] == "derived_from"]
+    assert [link["href"] for link in links] == ["https://a.example/hs1.json", "https://a.example/ms1.json"]
+    assert not any("secret" in path.read_text(errors="ignore") for path in committed.iterdir() if path.is_file())
+
+
+def test_sources_on_this_disk_are_linked_relatively(tmp_path: Path) -> None:
+    pair = replace(PAIR, hs=replace(PAIR.hs, href=str(tmp_path / "archive/hs1.json")))
+    item = _build(
+        tmp_path / "out" / ITEM_ID,
+        pair=pair,
+        provenance=replace(PROVENANCE, method=replace(PROVENANCE.method, href="https://m.example/card.json")),
+    )
+    assert isinstance(item["links"], list)
+    hrefs = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    assert hrefs == ["../../archive/hs1.json", "https://a.example/ms1.json", "https://m.example/card.json"]
+
+
+def test_the_footprint_covers_what_gdal_says_the_bounds_are() -> None:
+    geometry, bbox = footprint(SPEC)
+    bounds = array_bounds(*GRID.fine_shape, Affine(*GRID.fine_transform))  # type: ignore[no-untyped-call]
+    left, bottom, right, top = bounds
+    expected = transform_bounds(  # type: ignore[no-untyped-call]
+        "EPSG:32633", "EPSG:4326", left, bottom, right, top, densify_pts=21
+    )
+    np.testing.assert_allclose(bbox, expected, atol=1e-6)
+    ring = np.array(geometry["coordinates"][0])
+    assert len(ring) == 81
+    x, y = ring[:, 0], ring[:, 1]
+    assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0, "the outer ring is counter-clockwise (RFC 7946)"
+
+
+def test_a_grid_across_the_antimeridian_is_refused() -> None:
+    grid = replace(
+        GRID, crs_wkt=CRS.from_epsg(32660).to_wkt(), fine_transform=(10.0, 0.0, 833_000.0, 0.0, -10.0, 100_000.0)
+    )
+    with pytest.raises(DataError, match="antimeridian"):
+        footprint(replace(SPEC, grid=replace(grid, coarse_shape=(100, 100))))
+
+
+def test_a_crs_without_a_code_is_given_as_projjson(tmp_path: Path) -> None:
+    crs = CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=9 +ellps=GRS80 +units=m")
+    grid = replace(GRID, crs_wkt=crs.to_wkt(), fine_transform=(10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
+    item = _build(tmp_path, spec=replace(SPEC, grid=grid))
+    assert isinstance(item["properties"], dict)
+    assert item["properties"]["proj:code"] is None
+    assert CRS.from_json_dict(item["properties"]["proj:projjson"]) == crs
+    errors, _ = schema_errors(item)
+    assert not [error for error in errors if "projection" in error]

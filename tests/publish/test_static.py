@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pystac
+import pytest
+
+from scenefuse.errors import DataError, MismatchError
+from scenefuse.product.catalog import link_item
+from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.verify import verify
+from scenefuse.publish.destination import Catalogue
+from scenefuse.publish.static import StaticCatalogue, Transfer, publish_static
+from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    folder = tmp_path / "output" / ITEM_ID
+    write_scene(folder, *random_scene())
+    finish_data(folder, SPEC, cog=False)
+    commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    return folder
+
+
+def _state(root: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
+
+
+def _outcomes(product: Path, root: Path, asset_root: str | None = None) -> list[str]:
+    return [done.outcome for done in publish_static([product], root, asset_root=asset_root)]
+
+
+def test_a_published_product_is_whole_and_linked(product: Path, tmp_path: Path) -> None:
+    (product / ".commit.lease").write_text("")
+    root = tmp_path / "www"
+    (done,) = publish_static([product], root)
+    assert done.outcome == "added"
+    assert verify(root / ITEM_ID).ok
+    assert not (root / ITEM_ID / ".commit.lease").exists()
+    catalog = pystac.Catalog.from_file(str(root / "catalog.json"))
+    (item,) = catalog.get_items(recursive=True)
+    assert item.get_self_href() == done.href
+    assert all(Path(asset.get_absolute_href() or "").exists() for asset in item.assets.values())
+    assert sorted(path.name for path in root.iterdir()) == [".catalog.lock", ITEM_ID, "catalog.json", "collection.json"]
+
+
+def test_publishing_again_changes_nothing(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    _outcomes(product, root)
+    before = _state(root)
+    assert _outcomes(product, root) == ["unchanged"]
+    assert {path: seen for path, seen in _state(root).items() if path.name != ".catalog.lock"} == {
+        path: seen for path, seen in before.items() if path.name != ".catalog.lock"
+    }
+
+
+def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    _outcomes(product, root)
+    write_scene(product, *random_scene(seed=1))
+    finish_data(product, SPEC, cog=False)
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    assert _outcomes(product, root) == ["replaced"]
+    assert verify(root / ITEM_ID).ok
+    assert (root / ITEM_ID / "fused.zarr.manifest").read_bytes() == (product / "fused.zarr.manifest").read_bytes()
+    assert not list(root.glob(".*.part"))
+
+
+def test_a_damaged_copy_is_repaired(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    _outcomes(product, root)
+    (root / ITEM_ID / "fused.zarr/reflectance/c/0/0/0").write_bytes(b"")
+    assert _outcomes(product, root) == ["replaced"]
+    assert verify(root / ITEM_ID).ok
+
+
+def test_asset_hrefs_stand_under_the_asset_root(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    assert _outcomes(product, root, "https://a.example/fused/") == ["added"]
+    item = json.loads((root / ITEM_ID / f"{ITEM_ID}.json").read_text())
+    assert item["assets"]["reflectance"]["href"] == f"https://a.example/fused/{ITEM_ID}/fused.zarr"
+    assert verify(root / ITEM_ID).ok
+    assert _outcomes(product, root, "https://a.example/fused") == ["unchanged"]
+    assert _outcomes(product, root) == ["replaced"]
+
+
+def test_a_product_that_does_not_verify_is_not_published(product: Path, tmp_path: Path) -> None:
+    (product / "quicklook.png").write_bytes(b"")
+    with pytest.raises(MismatchError, match=r"quicklook\.png"):
+        publish_static([product], tmp_path / "www")
+    assert not (tmp_path / "www").exists()
+
+
+def test_an_interrupted_copy_leaves_no_product_and_is_repeated(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "www"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            publish_static([product], root)
+    assert list(root.iterdir()) == []
+    assert _outcomes(product, root) == ["added"]
+
+
+@pytest.mark.parametrize(("transfer", "same"), [("copy", False), ("link", True)])
+def test_files_are_copied_or_linked_as_asked(product: Path, tmp_path: Path, transfer: Transfer, *, same: bool) -> None:
+    catalogue: Catalogue = StaticCatalogue(root=tmp_path / "www", transfer=transfer)
+    catalogue.publish(product)
+    copy = tmp_path / "www" / ITEM_ID / "provenance.json"
+    assert copy.samefile(product / "provenance.json") == same
+
+
+def test_publishing_a_product_where_it_already_is_is_refused(product: Path) -> None:
+    with pytest.raises(DataError, match="already in"):
+        publish_static([product], product.parent)
+
+
+def test_a_lost_link_is_set_again(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    _outcomes(product, root)
+    (root / "collection.json").unlink()
+    assert _outcomes(product, root) == ["replaced"]
+    assert not link_item(root, json.loads((root / ITEM_ID / f"{ITEM_ID}.json").read_text()))
+
+
+def test_links_to_sources_on_this_disk_still_lead_there(product: Path, tmp_path: Path) -> None:
+    path = product / f"{ITEM_ID}.json"
+    item = json.loads(path.read_text())
+    next(link for link in item["links"] if link["rel"] == "derived_from")["href"] = "../../archive/hs1.json"
+    path.write_text(json.dumps(item))
+    (done,) = publish_static([product], tmp_path / "far" / "away" / "www")
+    links = json.loads(Path(done.href).read_text())["links"]
+    href = next(link["href"] for link in links if link["rel"] == "derived_from")
+    assert (Path(done.href).parent / href).resolve() == tmp_path / "archive" / "hs1.json"
