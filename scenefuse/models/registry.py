@@ -12,6 +12,7 @@ from pathlib import Path
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
+from scenefuse.models.architectures import ARCHITECTURES, load_network
 from scenefuse.models.base import FusionModel
 from scenefuse.models.ref import ModelRef
 
@@ -36,6 +37,7 @@ MODELS: dict[str, Method] = {
     "mtf-glp-hs": Method(build=mtf_glp_hs.build),
     "cnmf": Method(build=cnmf.build),
     "hysure-l2": Method(build=hysure_l2.build),
+    **{name: Method(build=load_network, needs_weights=True) for name in ARCHITECTURES},
 }
 """Methods of this package by their name on the command line."""
 

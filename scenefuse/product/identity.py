@@ -47,17 +47,18 @@ class Method:
 
 
 def product_identity(
-    inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any], *, numerics: int = NUMERICS
+    inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any], *, numerics: int | None = None
 ) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 
+    numerics: that of an older product, to tell whether its inputs are the same; None for this release's.
     Where a file lies does not matter, nor do workers, batch or logging: leave those out of options.
     """
     document = {
         "inputs": sorted([file.role, file.key, file.checksum] for file in inputs),
         "method": [method.name, method.weights_sha256, dict(method.options)],
         "options": dict(options),
-        "numerics": numerics,
+        "numerics": NUMERICS if numerics is None else numerics,
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
