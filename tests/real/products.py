@@ -23,7 +23,7 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.pipeline.fuse import fuse
 
-Image = NDArray[np.float64]
+Image = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,8 +50,10 @@ class Product:
 
     @property
     def reflectance(self) -> Image:
-        """(band, y, x) reflectance, NaN = no data."""
-        return np.where(self.integers == -32768, np.nan, self.integers * 1e-4)
+        """(band, y, x) reflectance, float32, NaN = no data."""
+        values = self.integers * np.float32(1e-4)
+        values[self.integers == -32768] = np.nan
+        return values
 
     @property
     def wavelengths_nm(self) -> Image:

@@ -92,7 +92,7 @@ def upsampled(coarse: Image) -> Image:
     return np.asarray(zoom(coarse, (1, 3, 3), order=1, mode="nearest", grid_mode=True))
 
 
-@pytest.fixture(scope="module", params=TILES)
+@pytest.fixture(scope="module", params=[TILES[0], *(pytest.param(tile, marks=pytest.mark.slow) for tile in TILES[1:])])
 def fused(
     request: pytest.FixtureRequest, test_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Tile, Product]:
