@@ -114,23 +114,41 @@ def load_network(ref: ModelRef) -> NetworkModel:
     return NetworkModel(network, _card(ref, architecture, network, weights), precision)
 
 
-def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
-    """The model's card: the pair's own bands, the class's geometry, the weights' provenance."""
+def describe_network(ref: ModelRef) -> ModelCard:
+    """The card of a network before it is trained: sizes, geometry and costs for these bands and this ratio."""
+    architecture = _architecture(ref.name)
+    network = build_model(ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio)
+    return _untrained_card(ref, architecture, network)
+
+
+def _untrained_card(ref: ModelRef, architecture: Architecture, network: FusionNetwork) -> ModelCard:
+    """The card of the class: the pair's own bands, the network's geometry."""
     return ModelCard(
         name=ref.name,
         title=architecture.title,
         source=architecture.source,
-        ratio=weights.ratio,
+        ratio=ref.ratio,
         hs_bands=ref.hs_bands,
         ms_bands=ref.ms_bands,
         lattice_px=network.lattice_px,
         support_px=network.support_px,
-        halo_px=network.halo_px if weights.halo_px is None else weights.halo_px,
-        effective_px=network.effective_px if weights.effective_px is None else weights.effective_px,
+        halo_px=network.halo_px,
+        effective_px=network.effective_px,
         statistics="patch" if network.statistics.reductions else "none",
         parameters=parameter_count(network),
         multiply_adds_per_pixel=multiply_adds_per_pixel(network),
         activation_bytes_per_pixel=network.activation_bytes_per_pixel,
+    )
+
+
+def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
+    """The model's card: the class's, with the weights' provenance and what was measured with them."""
+    untrained = _untrained_card(ref, architecture, network)
+    return replace(
+        untrained,
+        ratio=weights.ratio,
+        halo_px=untrained.halo_px if weights.halo_px is None else weights.halo_px,
+        effective_px=untrained.effective_px if weights.effective_px is None else weights.effective_px,
         weights_sha256=weights.sha256,
         licence=weights.licence,
         training=weights.training,

@@ -12,8 +12,8 @@ from pathlib import Path
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
-from scenefuse.models.architectures import ARCHITECTURES, load_network
-from scenefuse.models.base import FusionModel
+from scenefuse.models.architectures import ARCHITECTURES, describe_network, load_network
+from scenefuse.models.base import FusionModel, ModelCard
 from scenefuse.models.ref import ModelRef
 
 ENTRY_POINTS = "scenefuse.models"
@@ -26,6 +26,8 @@ class Method:
 
     build: Callable[[ModelRef], FusionModel]
     """The method for a recipe; refuses options that it does not know. Weights are checked before it is called."""
+    describe: Callable[[ModelRef], ModelCard] | None = None
+    """The card without weights, for a method that cannot be built without them; None to build it and take its card."""
     needs_weights: bool = False
     """True for networks: without weights they are refused, and methods without weights refuse them."""
 
@@ -37,7 +39,7 @@ MODELS: dict[str, Method] = {
     "mtf-glp-hs": Method(build=mtf_glp_hs.build),
     "cnmf": Method(build=cnmf.build),
     "hysure-l2": Method(build=hysure_l2.build),
-    **{name: Method(build=load_network, needs_weights=True) for name in ARCHITECTURES},
+    **{name: Method(build=load_network, describe=describe_network, needs_weights=True) for name in ARCHITECTURES},
 }
 """Methods of this package by their name on the command line."""
 
@@ -47,12 +49,27 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted({*MODELS, *_announced()}))
 
 
+def weightless_names() -> tuple[str, ...]:
+    """Names of this package's methods that need no weights, in the order of MODELS."""
+    return tuple(name for name, method in MODELS.items() if not method.needs_weights)
+
+
+def needs_weights(name: str) -> bool:
+    """True for a method that is refused without weights."""
+    return _method_of(name).needs_weights
+
+
+def describe_model(ref: ModelRef) -> ModelCard:
+    """The card of the recipe's method, also where weights are missing: for lists, never for fusing."""
+    method = _method_of(ref.name)
+    if method.describe is not None and ref.weights is None:
+        return method.describe(ref)
+    return load_model(ref).card
+
+
 def load_model(ref: ModelRef) -> FusionModel:
     """The method of the recipe, ready to fuse; refused when the name, ratio, options or weights are wrong."""
-    announced = _announced()
-    method = MODELS[ref.name] if ref.name in MODELS else announced.get(ref.name)
-    if method is None:
-        raise UsageError(f"No method is called {ref.name!r}", "nothing can fuse", f"Known: {', '.join(model_names())}")
+    method = _method_of(ref.name)
     if ref.ratio not in RATIOS:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     if not ref.hs_bands or not ref.ms_bands:
@@ -63,6 +80,15 @@ def load_model(ref: ModelRef) -> FusionModel:
         )
     _refuse_wrong_weights(ref, method)
     return method.build(ref)
+
+
+def _method_of(name: str) -> Method:
+    """The method of that name; refused with the names there are."""
+    announced = _announced()
+    method = MODELS[name] if name in MODELS else announced.get(name)
+    if method is None:
+        raise UsageError(f"No method is called {name!r}", "nothing can fuse", f"Known: {', '.join(model_names())}")
+    return method
 
 
 def _refuse_wrong_weights(ref: ModelRef, method: Method) -> None:

@@ -167,7 +167,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.mark.parametrize(("name", "hs_bands", "ms_bands", "ratio", "options", "count"), COUNTS)
-def test_parameters_are_as_many_as_published(  # noqa: PLR0917  one row of the table
+def test_parameters_are_as_many_as_published(
     name: str, hs_bands: int, ms_bands: int, ratio: int, options: dict[str, Any], count: int
 ) -> None:
     with torch.device("meta"):
