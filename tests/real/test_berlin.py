@@ -93,8 +93,7 @@ def own_pixels(product: Product, berlin: Path) -> Image:
     column, row = ~transform @ corner
     assert (column, row) == pytest.approx((round(column), round(row)), abs=1e-3)
     rows, columns = (side // 8 for side in product.integers.shape[1:])
-    under: Image = hs[:, round(row) : round(row) + rows, round(column) : round(column) + columns]
-    return under
+    return hs[:, round(row) : round(row) + rows, round(column) : round(column) + columns]
 
 
 def shift_px(product: Product) -> tuple[float, float]:
@@ -107,7 +106,7 @@ def correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def edges(band: Image) -> Image:
-    return np.hypot(*np.gradient(band))
+    return np.asarray(np.hypot(*np.gradient(band)))
 
 
 def test_the_pair_as_given_becomes_a_product_with_all_bands_on_an_eighth_of_the_hsi_grid(product: Product) -> None:
