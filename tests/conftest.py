@@ -17,4 +17,5 @@ def test_data() -> Path:
     root = Path(os.environ.get("SCENEFUSE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not root.is_dir():
         pytest.skip(f"no real data at {root}: set SCENEFUSE_TEST_DATA")
+    os.environ["CPL_VSIL_GZIP_WRITE_PROPERTIES"] = "NO"  # or a test's own rasterio writes beside gzip-compressed files
     return root
