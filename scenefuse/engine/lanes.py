@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import signal
 import socket
 import time
 from collections import deque
@@ -229,10 +230,11 @@ class DaskLane:
         _, worker = self._began.pop(key)
         future.cancel()
         cause = f"{key} ran longer than {call.time_limit_s:.0f} s on {worker}"
-        try:
-            self._client.restart_workers([worker], timeout=60, raise_for_error=False)
-        except ValueError as error:  # a worker without a nanny cannot be restarted
-            cause = f"{cause}, which has no nanny that could restart it ({error})"
+        # Not restart_workers: it first asks a hung worker to close, and with a worker that is just starting
+        # beside it, it was seen to wait for good. The nanny starts another one when its process is gone.
+        replies = self._client.run(_kill_worker, workers=[worker], nanny=True, on_error="return")
+        if replies.get(worker) is not True:
+            cause = f"{cause}, which has no nanny that could restart it"
         return Outcome(key=key, error=TimeLimitError(cause))
 
     def _refuse_loneliness(self) -> None:
@@ -261,6 +263,14 @@ class _StateKeeper(WorkerPlugin):
 
     def teardown(self, worker: object) -> None:  # noqa: ARG002 - distributed's signature
         drop_state(self._digest)
+
+
+def _kill_worker(dask_worker: Any) -> bool:
+    """True when the nanny, where this runs, killed its worker."""
+    if dask_worker.pid is None:
+        return False
+    os.kill(dask_worker.pid, signal.SIGKILL)
+    return True
 
 
 def _announced(topic: str, call: Call) -> Any:

@@ -47,29 +47,40 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], *, card: M
 
 @contextmanager
 def repeatable(device: Device, precision: Precision) -> Iterator[None]:
-    """A block in which inference is deterministic and in the given precision; torch's settings return at its end.
+    """A block in which inference is deterministic and in the given precision; torch's settings return at its end."""
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread() if device == "cpu" else _deterministic_cuda())
+        stack.enter_context(torch.inference_mode())
+        if precision != "fp32":
+            stack.enter_context(torch.autocast(device, dtype=_DTYPES[precision]))
+        yield
 
-    One intra-op thread on a CPU: with two, 1x1 convolutions differ by 6e-7 with the window's size.
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One intra-op thread: with two, 1x1 convolutions differ by 6e-7 with the window's size.
+
+    It makes a CPU deterministic already; torch's own switch would import its compiler, over a second per process,
+    and fill every new tensor.
     """
-    # Read by cuBLAS when its handle is made; without it deterministic algorithms are refused on CUDA.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    deterministic = torch.are_deterministic_algorithms_enabled()
     threads = torch.get_num_threads()
-    benchmark = torch.backends.cudnn.benchmark
-    tf32 = torch.backends.cudnn.allow_tf32
-    torch.use_deterministic_algorithms(mode=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    if device == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            if precision != "fp32":
-                stack.enter_context(torch.autocast(device, dtype=_DTYPES[precision]))
-            yield
+        yield
     finally:
-        torch.use_deterministic_algorithms(mode=deterministic)
-        torch.backends.cudnn.benchmark = benchmark
-        torch.backends.cudnn.allow_tf32 = tf32
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _deterministic_cuda() -> Iterator[None]:
+    # Read by cuBLAS when its handle is made; without it deterministic algorithms are refused.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
+    torch.use_deterministic_algorithms(mode=True)
+    cudnn.benchmark = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode=before[0])
+        cudnn.benchmark, cudnn.allow_tf32 = before[1:]

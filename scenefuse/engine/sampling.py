@@ -58,7 +58,7 @@ def patch_candidates(
     step = lattice_px // ratio
     side = max(1, round(sampling.patch_px / lattice_px)) * step
     room_y, room_x = (max(1, (size - side) // step + 1) for size in coarse_shape)
-    count_y = min(room_y, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
+    count_y = min(room_y, sampling.patches, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
     count_x = min(room_x, max(1, sampling.patches // count_y))
     strata = [(rows, columns) for rows in _even(room_y, count_y) for columns in _even(room_x, count_x)]
     return tuple(

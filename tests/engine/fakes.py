@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +58,9 @@ class AnalyticSource:
 
     @property
     def hs_bands(self) -> tuple[Band, ...]:
-        return tuple(Band(name=f"h{i}", wavelength_nm=450.0 + 50 * i, gsd_m=10.0 * self.ratio) for i in range(self.hs_count))
+        return tuple(
+            Band(name=f"h{i}", wavelength_nm=450.0 + 50 * i, gsd_m=10.0 * self.ratio) for i in range(self.hs_count)
+        )
 
     @property
     def ms_bands(self) -> tuple[Band, ...]:
@@ -179,6 +182,7 @@ class PatchStage(SumStage):
     reduce: Literal["sum", "concat"] = "concat"
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        assert "fake/scale" in state.arrays
         return {"means": window.ms.mean(axis=(1, 2), dtype=np.float64)[None]}
 
     def conclude(self, total: dict[str, NDArray[Any]], state: SceneState) -> SceneState:
@@ -194,7 +198,7 @@ class FakeModel:
         generator = torch.Generator().manual_seed(7)
         width = 8
         shapes = [len(ref.ms_bands) + len(ref.hs_bands), *[width] * (layers - 1), len(ref.hs_bands)] if layers else []
-        self.convs = [nn.Conv2d(a, b, 5, padding=2) for a, b in zip(shapes[:-1], shapes[1:], strict=True)]
+        self.convs = [nn.Conv2d(a, b, 5, padding=2) for a, b in pairwise(shapes)]
         for conv in self.convs:
             for parameter in conv.parameters():
                 parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1

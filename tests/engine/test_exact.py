@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,6 @@ HOLES = {
 def setting_of(coarse_shape: tuple[int, int], ratio: int, **options: object) -> Setting:
     source = AnalyticSource(coarse_shape=coarse_shape, ratio=ratio, **HOLES)  # type: ignore[arg-type]
     return Setting(source=source, options={"stages": True, **options})
-
-
-@pytest.fixture(scope="module")
-def lane() -> Iterator[Lane]:
-    with open_lane(ClusterSpec(workers=2, memory_limit_bytes=2 * 2**30)) as lane:
-        yield lane
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenefuse.engine.budget import PlanRequest, plan_run
+from scenefuse.errors import ModelError, ResourceError, UsageError
+from tests.engine.fakes import AnalyticSource, Setting, load_fake
+from tests.engine.scenes import request
+
+SETTING = Setting(source=AnalyticSource(coarse_shape=(3000, 2000), ratio=3, hs_count=200))
+CARD = load_fake(SETTING.ref).card
+GIB = 2**30
+
+
+def test_the_default_core_is_the_multiple_nearest_to_512_px() -> None:
+    plan = plan_run(SETTING.source, CARD, request())
+    assert plan.tiling.core_px == 528
+    assert plan.tiling.lattice_px == 3
+    assert plan.tiling.halo_px == 12
+    assert plan.notes == ()
+    assert json.loads(json.dumps(plan.facts()))["tiles"] == 18 * 12
+
+
+def test_a_wanted_core_is_rounded_and_says_so() -> None:
+    plan = plan_run(SETTING.source, CARD, request(core_px=300))
+    assert plan.tiling.core_px == 288
+    assert plan.notes == ("core 300 px rounded to 288 px, a multiple of 48",)
+
+
+def test_the_core_shrinks_to_fit_the_memory_of_a_worker() -> None:
+    plan = plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB))
+    assert plan.tiling.core_px < 528
+    assert plan.worker_bytes <= GIB
+    assert "to fit the memory" in plan.notes[0]
+
+
+def test_a_core_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    with pytest.raises(ResourceError) as refusal:
+        plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB, core_px=1008))
+    cure = re.match(r"Use --core-px (\d+), or --memory-limit", refusal.value.cure)
+    assert cure
+    assert plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB, core_px=int(cure[1]))).notes == ()
+
+
+def test_too_little_memory_for_any_core_is_refused() -> None:
+    with pytest.raises(ResourceError, match="No core is small enough, or --memory-limit"):
+        plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB // 2))
+
+
+def test_too_little_disk_is_refused() -> None:
+    with pytest.raises(ResourceError, match="The product needs up to"):
+        plan_run(SETTING.source, CARD, request(free_disk_bytes=GIB))
+    assert plan_run(SETTING.source, CARD, request()).write_bytes == 9000 * 6000 * 401
+
+
+def test_a_small_scene_is_one_core_no_larger_than_it_needs() -> None:
+    source = AnalyticSource(coarse_shape=(20, 30), ratio=3)
+    plan = plan_run(source, CARD, request())
+    assert (plan.tiling.core_px, plan.tiles) == (96, 1)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([2, 3, 5, 8]), st.integers(1, 9), st.booleans())
+def test_every_plan_has_large_windows_and_work_for_every_worker(
+    rows: int,
+    columns: int,
+    ratio: int,
+    workers: int,
+    full: bool,  # noqa: FBT001 - drawn by Hypothesis
+) -> None:
+    source = AnalyticSource(coarse_shape=(rows, columns), ratio=ratio)
+    setting = Setting(source=source, options={"layers": 3, "lattice": 4})
+    halo = "full" if full else "default"
+    plan = plan_run(source, load_fake(setting.ref).card, request(workers=workers, halo=halo))
+    assert plan.tiling.window_px >= 64
+    assert plan.tiling.core_px % 16 == 0
+    assert plan.tiling.lattice_px % ratio == 0
+    assert 1 <= plan.group_tiles <= 8
+    assert plan.groups >= min(workers, plan.tiles) / 2
+
+
+def test_the_plan_of_a_gpu_batches_what_fits_its_memory() -> None:
+    asked = request(device="cuda", device_memory_bytes=GIB)
+    plan = plan_run(SETTING.source, CARD, asked)
+    assert plan.batch == 8
+    assert plan.device_bytes <= GIB
+    assert plan.precision == "bf16"
+    assert plan.group_tiles % plan.batch == 0
+    with pytest.raises(ResourceError, match="the GPU has"):
+        plan_run(SETTING.source, replace(CARD, activation_bytes_per_pixel=1e6), asked)
+
+
+def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> None:
+    one = plan_run(SETTING.source, CARD, request(workers=1)).sha256_with("x")
+    assert one == plan_run(SETTING.source, CARD, request(workers=2)).sha256_with("x")
+    assert one != plan_run(SETTING.source, CARD, request(core_px=288)).sha256_with("x")
+    assert one != plan_run(SETTING.source, CARD, request()).sha256_with("y")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"precision": "fp16"}, UsageError),
+        ({"precision": "fp64"}, UsageError),
+        ({"core_px": 0}, UsageError),
+        ({"halo": "wide"}, UsageError),
+        ({"device": "cuda"}, UsageError),
+        ({"precision": "fp16", "device": "cuda", "device_memory_bytes": GIB}, ModelError),
+    ],
+)
+def test_an_impossible_request_is_refused(changes: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        plan_run(SETTING.source, CARD, PlanRequest(**{"workers": 1, "worker_memory_bytes": GIB, **changes}))  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from scenefuse.engine.channel import Channel, ChannelClosedError
+from scenefuse.engine.loop import QUEUE_WINDOWS, Steps, batched, run_loop
+
+
+def doubled(items: Sequence[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
+def steps(**changes: object) -> Steps[int, int, int, int]:
+    return Steps(**{"read": lambda n: n + 1, "fuse": doubled, "write": lambda job, fused: fused - job, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 99])
+def test_results_come_in_the_order_of_the_jobs(batch: int) -> None:
+    written, seconds = run_loop(range(10), steps(), batch=batch)
+    assert written == [2 * (n + 1) - n for n in range(10)]
+    assert min(seconds.read, seconds.compute, seconds.write, seconds.wait) >= 0
+
+
+@pytest.mark.parametrize("broken", ["read", "fuse", "write"])
+@pytest.mark.parametrize("at", [0, 4, 11])
+def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int) -> None:
+    calls = 0
+
+    def fail(*_: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise OSError(f"{broken} broke")
+        return [0] if broken == "fuse" else 0
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match=f"{broken} broke"):
+        run_loop(range(12), steps(**{broken: fail}), batch=1)
+    assert threading.active_count() == before
+
+
+def test_the_reader_is_never_more_than_its_queue_ahead() -> None:
+    read: list[int] = []
+    ahead: list[int] = []
+
+    def fuse(items: Sequence[int]) -> list[int]:
+        time.sleep(0.01)
+        ahead.append(len(read) - len(ahead))
+        return list(items)
+
+    run_loop(range(20), steps(read=lambda n: read.append(n) or n, fuse=fuse), batch=1)  # type: ignore[func-returns-value]
+    assert max(ahead) <= QUEUE_WINDOWS + 2
+
+
+def test_reading_computing_and_writing_run_at_the_same_time() -> None:
+    def slow(seconds: float) -> None:
+        time.sleep(seconds)
+
+    start = time.perf_counter()
+    _, seconds = run_loop(
+        range(10),
+        steps(
+            read=lambda n: slow(0.03) or n,  # type: ignore[func-returns-value]
+            fuse=lambda items: slow(0.03) or items,  # type: ignore[func-returns-value]
+            write=lambda _, fused: slow(0.03) or fused,  # type: ignore[func-returns-value]
+        ),
+        batch=1,
+    )
+    wall = time.perf_counter() - start
+    assert seconds.read + seconds.compute + seconds.write > 1.5 * wall
+
+
+def test_a_cancelled_channel_ends_both_sides() -> None:
+    channel: Channel[int] = Channel(1)
+    channel.put(1)
+
+    def put() -> None:
+        with pytest.raises(ChannelClosedError):
+            channel.put(2)
+
+    blocked = threading.Thread(target=put)
+    blocked.start()
+    channel.cancel()
+    blocked.join(timeout=5)
+    assert not blocked.is_alive()
+    assert list(channel) == []
+
+
+def test_batches_are_full_but_the_last() -> None:
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]

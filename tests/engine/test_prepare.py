@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from scenefuse.engine.lanes import Lane
+from scenefuse.engine.observers import RecordingObserver
+from scenefuse.engine.prepare import Preparation, prepare
+from scenefuse.engine.resident import ModelHandle
+from scenefuse.engine.sampling import Sampling, block_runs, patch_candidates
+from scenefuse.engine.state_file import load_state, save_state
+from scenefuse.errors import DataError, WorkError
+from scenefuse.grid.window import Window
+from scenefuse.models.base import SceneWindow
+from scenefuse.models.state import SceneState
+from tests.engine.fakes import AnalyticSource, Setting, load_fake
+
+HOLES = (Window(y0=3, y1=50, x0=4, x1=90),)
+
+
+class CoordinateStage:
+    """Sees margins: sums of a window with and without its context."""
+
+    name = "test/margins"
+    where: Literal["blocks", "sample"] = "blocks"
+    reduce: Literal["sum", "concat"] = "concat"
+    margin = 2
+
+    def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        assert {"hs_mean", "ms_mean"} <= state.arrays.keys()
+        return {"blocks": np.array([[*window.hs.shape, *window.ms.shape, float(window.hs[0, 0, 0])]])}
+
+    def conclude(self, total: dict[str, NDArray[Any]], state: SceneState) -> SceneState:
+        return state.with_(arrays={"test/blocks": total["blocks"]})
+
+
+class BrokenStage(CoordinateStage):
+    """Fails."""
+
+    def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        raise ZeroDivisionError(f"no such luck with {window.hs.shape} and {sorted(state.arrays)}")
+
+
+def test_fill_spectra_are_the_means_of_valid_pixels() -> None:
+    source = AnalyticSource(coarse_shape=(100, 130), ratio=2, hs_holes=HOLES, ms_holes=HOLES, one_band_holes=True)
+    state = prepare(source, Preparation())
+    hs = source.read_hs(Window(y0=0, y1=100, x0=0, x1=130)).astype(np.float64)
+    ms = source.read_ms(Window(y0=0, y1=200, x0=0, x1=260)).astype(np.float64)
+    hs_valid, ms_valid = np.isfinite(hs).all(axis=0), np.isfinite(ms).all(axis=0)
+    np.testing.assert_allclose(state.arrays["hs_mean"], hs[:, hs_valid].mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(state.arrays["ms_mean"], ms[:, ms_valid].mean(axis=1), rtol=1e-12)
+    both = ms_valid & np.kron(hs_valid, np.ones((2, 2), dtype=bool))
+    assert state.facts["valid_fraction"] == pytest.approx(both.mean())
+    assert state.facts["ratio"] == 2
+
+
+def test_the_state_is_the_same_on_two_workers_and_in_this_process(lane: Lane) -> None:
+    setting = Setting(source=AnalyticSource(coarse_shape=(150, 700), ratio=2, hs_holes=HOLES), options={"stages": True})
+    preparation = Preparation(
+        stages=(CoordinateStage(),), model=ModelHandle(ref=setting.ref, load=load_fake), sampling=Sampling(patches=9)
+    )
+    observer = RecordingObserver()
+    here = prepare(setting.source, preparation, observer=observer)
+    there = prepare(setting.source, preparation, lane=lane)
+    assert there.sha256 == here.sha256
+    assert {"fake/scale", "fake/patch_means", "test/blocks"} <= here.arrays.keys()
+    names = [facts["stage"] for facts in observer.facts("stage")]
+    assert names == ["scene/fill", "test/margins", "fake/sums", "fake/patches"]
+
+
+def test_blocks_carry_their_margin_from_the_scene_and_from_its_mirror_outside() -> None:
+    source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
+    blocks = prepare(source, Preparation(stages=(CoordinateStage(),))).arrays["test/blocks"]
+    assert blocks[:, 1:3].tolist() == [[68, 68], [68, 68], [68, 6], [10, 68], [10, 68], [10, 6]]
+    assert (blocks[:, 4:6] == 2 * blocks[:, 1:3]).all()
+    hs = source.read_hs(Window(y0=0, y1=70, x0=0, x1=130))[0]
+    corners = [hs[1, 1], hs[1, 62], hs[1, 126], hs[62, 1], hs[62, 62], hs[62, 126]]
+    np.testing.assert_array_equal(blocks[:, 6], corners)
+
+
+@pytest.mark.parametrize("image", ["hs_holes", "ms_holes"])
+def test_a_scene_without_data_is_refused(image: str) -> None:
+    everything = (Window(y0=0, y1=999, x0=0, x1=999),)
+    with pytest.raises(DataError, match="spectral image is data in every band"):
+        prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2, **{image: everything}), Preparation())  # type: ignore[arg-type]
+
+
+def test_two_images_whose_data_do_not_overlap_are_refused() -> None:
+    left, right = (Window(y0=0, y1=99, x0=0, x1=5),), (Window(y0=0, y1=99, x0=10, x1=99),)
+    with pytest.raises(DataError, match="No pixel has data in both"):
+        prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2, hs_holes=left, ms_holes=right), Preparation())
+
+
+def test_patches_mostly_without_data_are_left_out_and_a_sample_of_none_is_refused() -> None:
+    hole = (Window(y0=0, y1=200, x0=0, x1=100),)
+    setting = Setting(source=AnalyticSource(coarse_shape=(200, 200), ratio=2, hs_holes=hole), options={"stages": True})
+    model = ModelHandle(ref=setting.ref, load=load_fake)
+    sampling = Sampling(patches=16, patch_px=32)
+    whole = Setting(source=AnalyticSource(coarse_shape=(200, 200), ratio=2), options={"stages": True})
+    some = prepare(setting.source, Preparation(model=model, sampling=sampling)).arrays["fake/patch_means"]
+    every = prepare(whole.source, Preparation(model=model, sampling=sampling)).arrays["fake/patch_means"]
+    assert len(every) == 16
+    assert len(some) == 8
+    nearly = (Window(y0=0, y1=200, x0=0, x1=199),)
+    empty = Setting(source=AnalyticSource(coarse_shape=(200, 200), ratio=2, hs_holes=nearly), options={"stages": True})
+    with pytest.raises(DataError, match="found no patch"):
+        prepare(empty.source, Preparation(model=model, sampling=sampling))
+
+
+def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
+    with pytest.raises(WorkError, match="no such luck"):
+        prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2), Preparation(stages=(BrokenStage(),)))
+
+
+@given(st.integers(1, 1500), st.integers(1, 1500))
+def test_blocks_cover_the_scene_exactly_once(rows: int, columns: int) -> None:
+    count = np.zeros((rows, columns), dtype=np.uint8)
+    for run in block_runs((rows, columns)):
+        assert all(a.x1 == b.x0 and (a.y0, a.y1) == (b.y0, b.y1) for a, b in pairwise(run))
+        for block in run:
+            count[block.slices] += 1
+    assert (count == 1).all()
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 100), st.sampled_from([(2, 2), (3, 24), (6, 12)]))
+def test_patches_lie_in_the_scene_on_the_lattice_one_stratum_each(
+    rows: int, columns: int, patches: int, ratio_lattice: tuple[int, int]
+) -> None:
+    ratio, lattice = ratio_lattice
+    strata = patch_candidates((rows, columns), Sampling(patches=patches), ratio=ratio, lattice_px=lattice)
+    assert 1 <= len(strata) <= patches
+    for places in strata:
+        assert 1 <= len(places) <= 4
+        for window in places:
+            height, width = window.shape
+            assert height == width
+            assert height * ratio % lattice == 0
+            assert window.y0 * ratio % lattice == 0
+            assert window.x0 * ratio % lattice == 0
+            assert window.y1 <= max(rows, height)
+            assert window.x1 <= max(columns, width)
+
+
+def test_a_saved_state_comes_back_exactly(tmp_path: Path) -> None:
+    state = SceneState(
+        arrays={
+            "b": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+            "a/scalar": np.array(1 / 3),
+            "c": np.array([np.nan, -0.0], dtype=np.float32),
+            "empty": np.zeros((0, 3)),
+        },
+        facts={"ratio": 3, "psf_sigma_px": 0.1 + 0.2, "text": "é"},
+    )
+    save_state(tmp_path / "a.safetensors", state)
+    save_state(tmp_path / "b.safetensors", state)
+    loaded = load_state(tmp_path / "a.safetensors")
+    assert loaded.sha256 == state.sha256
+    assert {name: array.shape for name, array in loaded.arrays.items()} == {
+        name: array.shape for name, array in state.arrays.items()
+    }
+    assert loaded.facts == state.facts
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_state(path, SceneState(arrays={"a": np.ones(8)}))
+    data = path.read_bytes()
+    for bad in (data[:-3], data[:-1] + b"\x01", b"", b"nonsense" * 9):
+        path.write_bytes(bad)
+        with pytest.raises(DataError):
+            load_state(path)
