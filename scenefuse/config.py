@@ -25,7 +25,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Halo = Literal["default", "full"]
 Format = Literal["zarr", "cog"]
 
-DEFAULT_MODEL = "gsa"
+DEFAULT_MODEL = "hysure-l2"
 """Method used when none is named; chosen by the quality table in the README."""
 
 

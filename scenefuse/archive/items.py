@@ -147,7 +147,7 @@ def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where:
     ], [*notes, *left]
 
 
-def _asset(  # noqa: PLR0913 - one asset in its four readings, bundled nowhere else
+def _asset(
     key: str, raw: dict[str, Any], rows: Sequence[Mapping[str, Any]], bands: tuple[Band, ...], *, href: str, where: str
 ) -> Asset:
     """The asset with its radiometry as metadata states it, for the bands or for the whole."""

@@ -54,7 +54,7 @@ class _Wanted:
     until: datetime | None
 
 
-def search(  # noqa: PLR0913 - the six are one question, asked in one place
+def search(
     source: ArchiveSource,
     *,
     collections: Sequence[str] | None = None,

@@ -27,9 +27,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--yes", is_flag=True, help="Do not ask before taking tens of GB (--size large).")
 @json_option
-def command(  # noqa: PLR0913 - click passes each option
-    out: Path, size: str, seed: int, model: str, workers: int | None, *, yes: bool, as_json: bool
-) -> int:
+def command(out: Path, size: str, seed: int, model: str, workers: int | None, *, yes: bool, as_json: bool) -> int:
     """Make a STAC archive of simulated scenes with known truth, fuse its pairs, show their quality.
 
     An EnMAP-like and a Sentinel-2-like collection with three pairs that can be fused, and scenes that cannot: under

@@ -31,7 +31,7 @@ from scenefuse.quality.product_scores import Scores
 @click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
 @click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
 @json_option
-def command(  # noqa: PLR0913 - click passes each option
+def command(
     inputs: tuple[str, ...],
     reference: str | None,
     methods: str | None,
@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913 - click passes each option
     *,
     as_json: bool,
 ) -> None:
-    """Score products, or compare methods on a pair.
+    r"""Score products, or compare methods on a pair.
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE

@@ -23,7 +23,7 @@ from scenefuse.pipeline.replay import ReplayReport, replay
 @click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786.")
 @click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
 @json_option
-def command(  # noqa: PLR0913 - click passes each option
+def command(
     product: Path,
     hs: str | None,
     ms: str | None,

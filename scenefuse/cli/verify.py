@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.errors import MismatchError
 from scenefuse.engine.state_file import load_state
+from scenefuse.errors import MismatchError
 from scenefuse.product.verify import verify
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,14 +121,7 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         return
     with (
         dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
-        SpecCluster(
-            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
-            scheduler={
-                "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
-            },
-            silence_logs=50,
-        ) as cluster,
+        _embedded_cluster(spec) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
@@ -151,6 +144,20 @@ def stop_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+    with warnings.catch_warnings():
+        # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
+        warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
+        return SpecCluster(
+            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
+            },
+            silence_logs=50,
+        )
+
+
 def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
     environment = dict(_WORKER_ENVIRONMENT)
     if spec.device == "cuda":
@@ -168,13 +175,3 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
             "silence_logs": 50,
         },
     }
-
-
-def _dashboard_port() -> int:
-    """8787 where it is free, else any free port: distributed would warn and do the same."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 8787))
-        except OSError:
-            return 0
-    return 8787

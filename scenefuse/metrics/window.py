@@ -1,7 +1,8 @@
 """Local statistics of two images under the Gaussian window of SSIM, and the two indices made of them.
 
-Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, Image quality assessment, IEEE TIP 13(4), 2004, doi 10.1109/TIP.2003.819861;
-Z. Wang, A. Bovik, A universal image quality index, IEEE SPL 9(3), 2002, doi 10.1109/97.995823.
+Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, Image quality assessment, IEEE TIP 13(4), 2004,
+doi 10.1109/TIP.2003.819861; Z. Wang, A. Bovik, A universal image quality index, IEEE SPL 9(3), 2002,
+doi 10.1109/97.995823.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ class LocalStatistics:
         luminance = np.divide(2 * self.mean_x * self.mean_y, means, out=np.ones_like(means), where=means > 0)
         flat = variances <= 1e-12 * means
         return luminance * np.divide(2 * self.covariance, variances, out=np.ones_like(variances), where=~flat)
+
+
+def finite(*images: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels (y, x) where every band of every image is data."""
+    valid = np.ones(images[0].shape[1:], dtype=np.bool_)
+    for image in images:
+        valid &= np.isfinite(image).all(axis=0)
+    return valid
 
 
 def local_statistics(x: Array, y: Array) -> LocalStatistics:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.metrics.convention import CONVENTIONS, Convention
-from scenefuse.metrics.window import local_statistics, whole_windows
+from scenefuse.metrics.window import finite, local_statistics, whole_windows
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -70,7 +70,7 @@ class ReferenceSums:
         if fused.shape != truth.shape:
             raise ValueError(f"fused {fused.shape} and truth {truth.shape} differ")
         core = core or (slice(None), slice(None))
-        valid = np.isfinite(fused).all(axis=0) & np.isfinite(truth).all(axis=0)
+        valid = finite(fused, truth)
         if mask is not None:
             valid &= mask
         counted = np.zeros_like(valid)

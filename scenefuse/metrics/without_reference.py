@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.metrics.window import local_statistics, whole_windows
+from scenefuse.metrics.window import finite, local_statistics, whole_windows
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -95,7 +95,7 @@ def seen_by_ms(fused: Image, srf: Array, *, gain: Array | None = None, offset: A
 
 def _pair_sums(many: Image, few: Image, core: tuple[slice, slice] | None) -> tuple[Array, float]:
     """UIQI summed over whole windows, for all pairs within many, then all pairs of many with few."""
-    valid = np.isfinite(many).all(axis=0) & np.isfinite(few).all(axis=0)
+    valid = finite(many, few)
     windows = whole_windows(valid, core or (slice(None), slice(None)))
     first = [np.where(valid, band, 0.0).astype(np.float64) for band in many]
     second = [np.where(valid, band, 0.0).astype(np.float64) for band in few]

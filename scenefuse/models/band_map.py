@@ -9,20 +9,16 @@ from torch.nn.functional import pad
 from scenefuse.models.resample import band_groups, upsample_into
 
 STEADY_PIXELS = 4096
-"""Columns from which a CPU's matrix product gives a pixel the same bits whatever their number (64 x 64 px).
-
-Measured for MKL with AVX-512 and tested here; with fewer columns BLAS may take other kernels.
-"""
+"""Columns from which a CPU's matrix product gives a pixel the same bits whatever their number (64 x 64 px)."""
+STEADY_ROWS = 4
+"""Rows from which it does so: with 1 to 3 rows MKL (AVX-512) rounds by the number of columns, however many."""
 
 
 def map_bands(matrix: Tensor, image: Tensor) -> Tensor:
-    """matrix (c, b) applied to every pixel of image (n, b, y, x): (n, c, y, x)."""
+    """The matrix (c, b) applied to every pixel of image (n, b, y, x): (n, c, y, x)."""
     n, _, height, width = image.shape
-    pixels = image.flatten(2)  # (n, b, y*x)
-    lacking = max(0, STEADY_PIXELS - height * width)
-    padded = pad(pixels, (0, lacking)) if lacking else pixels
-    mapped = torch.stack([matrix @ padded[i] for i in range(n)])  # (n, c, y*x + lacking)
-    return mapped[..., : height * width].reshape(n, -1, height, width)
+    mapped = torch.stack([_steady_product(matrix, pixels) for pixels in image.flatten(2)])  # (n, c, y*x)
+    return mapped.view(n, -1, height, width)
 
 
 def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int) -> Tensor:
@@ -43,9 +39,18 @@ def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int) -> Tensor:
 
 def add_mapped(total: Tensor, matrix: Tensor, pixels: Tensor) -> None:
     """Add matrix (c, b) @ pixels (b, y*x) to total (c, y*x), in place."""
-    count = pixels.shape[1]
-    if count >= STEADY_PIXELS:
+    if len(matrix) >= STEADY_ROWS and pixels.shape[1] >= STEADY_PIXELS:
         total.addmm_(matrix, pixels)
-        return
-    lacking = STEADY_PIXELS - count
-    total.copy_(torch.addmm(pad(total, (0, lacking)), matrix, pad(pixels, (0, lacking)))[:, :count])
+    else:
+        total += _steady_product(matrix, pixels)
+
+
+def _steady_product(matrix: Tensor, pixels: Tensor) -> Tensor:
+    """The product matrix (c, b) @ pixels (b, y*x), made large enough with zeros to be rounded alike in every window."""
+    count, rows = pixels.shape[1], len(matrix)
+    lacking = max(0, STEADY_PIXELS - count)
+    if lacking:
+        pixels = pad(pixels, (0, lacking))
+    if rows < STEADY_ROWS:
+        matrix = pad(matrix, (0, 0, 0, STEADY_ROWS - rows))
+    return (matrix @ pixels)[:rows, :count]

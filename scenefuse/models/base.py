@@ -88,14 +88,25 @@ class Stage(Protocol):
     reduced in block order in float64, so the result does not depend on workers.
     """
 
-    name: str
-    """Name in logs and in the state's provenance: `gsa/regression`."""
-    where: Literal["blocks", "sample"]
-    """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only."""
-    reduce: Literal["sum", "concat"]
-    """How measurements of two blocks become one: added, or stacked along the first axis."""
-    margin: int
-    """Coarse pixels of context the stage needs around each block."""
+    @property
+    def name(self) -> str:
+        """Name in logs and in the state's provenance: `gsa/regression`."""
+        ...
+
+    @property
+    def where(self) -> Literal["blocks", "sample"]:
+        """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only."""
+        ...
+
+    @property
+    def reduce(self) -> Literal["sum", "concat"]:
+        """How measurements of two blocks become one: added, or stacked along the first axis."""
+        ...
+
+    @property
+    def margin(self) -> int:
+        """Coarse pixels of context the stage needs around each block."""
+        ...
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
         """Measurements of one block: named float64 arrays, the same names and (for sum) shapes for every block."""
@@ -109,7 +120,10 @@ class Stage(Protocol):
 class FusionModel(Protocol):
     """A method that fuses windows; the same object for a tile and for a whole scene."""
 
-    card: ModelCard
+    @property
+    def card(self) -> ModelCard:
+        """What the method is, accepts and costs."""
+        ...
 
     def stages(self) -> tuple[Stage, ...]:
         """Stages that freeze what this method needs to know of the scene; empty when it needs nothing."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
@@ -145,8 +144,9 @@ def build(ref: ModelRef) -> Cnmf:
 
 
 def _reach(ratio: int) -> Reach:
-    """Of upsampling, unmixing, degrading and upsampling again: the first of these only reads the HSI's margin,
-    so it adds to the support and not to the halo.
+    """Of upsampling, unmixing, degrading and upsampling again.
+
+    The first upsampling reads the HSI's margin only, so it adds to the support and not to the halo.
     """
     first, then = reach_of_upsampling(ratio), reach_of_degrading(ratio)
     return Reach(

@@ -68,7 +68,7 @@ def build(ref: ModelRef) -> Gsa:
 
 
 def _substitution(moments: Moments, state: SceneState) -> Mapping[str, Array]:  # noqa: ARG001 - the stage's contract
-    """weights (ms band, hs band), offsets (ms band,), gains (hs band, ms band); zero outside the groups."""
+    """Arrays weights (ms band, hs band), offsets (ms band,), gains (hs band, ms band); zero outside the groups."""
     group = np.abs(correlations(moments)).argmax(axis=1)  # (hs,)
     weights, gains = np.zeros(moments.hs_ms.T.shape), np.zeros(moments.hs_ms.shape)
     for band in range(len(moments.ms_mean)):

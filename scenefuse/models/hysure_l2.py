@@ -123,7 +123,7 @@ def noise_variances(moments: Moments) -> Array:
 
 
 def _posterior(moments: Moments, state: SceneState, *, ratio: int, components: int) -> Mapping[str, Array]:
-    """gains G (hs, ms), analysis (k, hs) and basis (hs, k) of the components, inverses (k, tap)."""
+    """Arrays gains G (hs, ms), analysis (k, hs) and basis (hs, k) of the components, inverses (k, tap)."""
     blur = coarse_blur_taps(ratio, float(state.facts["psf_sigma_px"]))
     gains = ridge_regression(moments.ms_ms, moments.hs_ms, RIDGE)
     left = moments.hs_hs - gains @ moments.hs_ms.T

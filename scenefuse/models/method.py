@@ -104,8 +104,10 @@ def card_of(
 
 
 def injection_cost(ref: ModelRef, sources: int) -> Cost:
-    """Of degrading the MSI and injecting `sources` images into every band of the HSI: the result, both inputs,
-    the degraded MSI, what is kept of the HSI twice on the coarse grid, and a group of bands at work.
+    """Of degrading the MSI and injecting `sources` images into every band of the HSI.
+
+    Held: the result, both inputs, the degraded MSI, what is kept of the HSI twice on the coarse grid, and a group
+    of bands at work.
     """
     bands, ms_bands, ratio = len(ref.hs_bands), len(ref.ms_bands), ref.ratio
     upsampling = UPSAMPLE_MACS * (1 + 1 / ratio)

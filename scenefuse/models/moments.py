@@ -134,4 +134,6 @@ def correlations(moments: Moments) -> Array:
     """(hs band, ms band) correlation coefficients; 0 where a band has no variance."""
     hs, ms = np.sqrt(np.diag(moments.hs_hs)), np.sqrt(np.diag(moments.ms_ms))
     product = np.outer(hs, ms)
-    return np.divide(moments.hs_ms, product, out=np.zeros_like(product), where=product > 0)
+    return np.asarray(
+        np.divide(moments.hs_ms, product, out=np.zeros_like(product), where=product > 0), dtype=np.float64
+    )

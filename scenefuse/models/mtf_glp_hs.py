@@ -65,5 +65,5 @@ def build(ref: ModelRef) -> MtfGlpHs:
 
 
 def _synthesis(moments: Moments, state: SceneState) -> Mapping[str, Array]:  # noqa: ARG001 - the stage's contract
-    """W (hs band, ms band)."""
+    """Array synthesis W (hs band, ms band)."""
     return {"mtf-glp-hs/synthesis": ridge_regression(moments.ms_ms, moments.hs_ms, RIDGE)}

@@ -102,13 +102,15 @@ def coarse_blur_taps(ratio: int, sigma_px: float) -> np.ndarray[tuple[int], np.d
 
 
 def band_groups(fine: Tensor) -> Iterator[slice]:
-    """Slices over the bands of (b, y, x) to work on at a time: a few.
+    """Slices over the bands of (b, y, x) to work on at a time: few.
 
-    Their size never depends on the window: a matrix product with other rows may round differently.
+    Their size never depends on the window, and the last takes what is left over instead of being short: a matrix
+    product with other rows, or with one to three, may round differently.
     """
     bands = fine.shape[0]
     size = CPU_GROUP_BANDS if fine.device.type == "cpu" else GPU_GROUP_BANDS
-    return (slice(start, min(start + size, bands)) for start in range(0, bands, size))
+    starts = range(0, max(1, bands // size) * size, size)
+    return (slice(start, bands if start == starts[-1] else start + size) for start in starts)
 
 
 def _weigh(views: list[Tensor], weights: list[float], out: Tensor | None = None) -> Tensor:

@@ -79,7 +79,7 @@ def build(ref: ModelRef) -> Sfim:
 
 
 def _synthesis(moments: Moments, state: SceneState) -> Mapping[str, Array]:  # noqa: ARG001 - the stage's contract
-    """synthesis W (hs band, ms band), offsets c (hs band,), floors (hs band,)."""
+    """Arrays synthesis W (hs band, ms band), offsets c (hs band,), floors (hs band,)."""
     synthesis = ridge_regression(moments.ms_ms, moments.hs_ms, RIDGE)
     return {
         "sfim/synthesis": synthesis,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lcm
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 
 Image = NDArray[np.float32]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 def freeze_whole(model: FusionModel, hs: Image, ms: Image, *, psf_sigma_px: float | None = None) -> SceneState:
@@ -60,8 +62,8 @@ def fuse_whole(model: FusionModel, hs: Image, ms: Image, state: SceneState) -> I
     fine = _mirrored(pair.ms, before_px, *after_px)
     with torch.inference_mode():
         window = model.fuse(torch.from_numpy(coarse)[None], torch.from_numpy(fine)[None], state)
-    inside = tuple(slice(before_px, before_px + side) for side in sides_px)
-    fused = window[(0, slice(None), *inside)].cpu().numpy().copy()
+    height, width = sides_px
+    fused = window[0, :, before_px : before_px + height, before_px : before_px + width].cpu().numpy().copy()
     hs_valid = pair.hs_valid.repeat(card.ratio, axis=0).repeat(card.ratio, axis=1)
     fused[:, ~(hs_valid & pair.ms_valid)] = np.nan
     return fused
@@ -89,7 +91,7 @@ def _filled(hs: Image, ms: Image, state: SceneState | None = None) -> _FilledPai
     """The pair filled pointwise with the state's mean spectra, or, before there is a state, with its own."""
     filled = []
     for image, name in ((hs, "hs_mean"), (ms, "ms_mean")):
-        valid = np.isfinite(image).all(axis=0)
+        valid: NDArray[np.bool_] = np.asarray(np.isfinite(image).all(axis=0))
         if not valid.any():
             raise DataError(
                 "no pixel has data in every band", "there is nothing to fuse", "drop the bands without data"
@@ -101,7 +103,7 @@ def _filled(hs: Image, ms: Image, state: SceneState | None = None) -> _FilledPai
     return _FilledPair(hs=hs, ms=ms, hs_valid=hs_valid, ms_valid=ms_valid, hs_mean=hs_mean, ms_mean=ms_mean)
 
 
-def _mirrored(image: NDArray[np.generic], before: int, after_rows: int, after_columns: int | None = None) -> NDArray:
+def _mirrored(image: NDArray[Pixel], before: int, after_rows: int, after_columns: int | None = None) -> NDArray[Pixel]:
     """The image (..., y, x) extended by its mirror image: before on top and left, the rest below and right."""
     after_columns = after_rows if after_columns is None else after_columns
     rows = mirror_indices(-before, image.shape[-2] + after_rows, image.shape[-2])

@@ -110,7 +110,7 @@ def unpaired_record(entry: Unpaired) -> dict[str, Any]:
     return {"scene_id": entry.scene.id, "collection": entry.scene.collection, "reason": entry.reason}
 
 
-def batch(  # noqa: PLR0913 - what, where to, which, how, where from, who watches
+def batch(
     sources: Sequence[str],
     *,
     out: Path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -38,7 +38,7 @@ from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, pro
 from scenefuse.product.layout import lay_out
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
 from scenefuse.product.shards import ZarrSink
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import ProductSpec
 
 Status = Literal["done", "resumed", "found"]
 
@@ -111,7 +111,7 @@ class Order:
         )
 
 
-def fuse(  # noqa: PLR0913 - what, where to, how, who watches, on whose workers
+def fuse(
     hs: str | Path | Scene,
     ms: str | Path | Scene,
     *,
@@ -219,6 +219,7 @@ def _name(source: str | Path | Scene) -> str | Scene:
 
 
 def method_of(opened: OpenedPair) -> Method:
+    """The method as identity and provenance name it."""
     card = opened.card
     return Method(name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options))
 
@@ -267,7 +268,7 @@ def _writable_bytes(out: Path) -> int:
         raise ResourceError(
             f"{place} cannot be written ({error.strerror})", "no product can be put there", "Give another --out"
         ) from error
-    return psutil.disk_usage(str(place)).free
+    return int(psutil.disk_usage(str(place)).free)
 
 
 def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
@@ -313,6 +314,7 @@ def software_versions() -> dict[str, str]:
 
 
 def instruction_set(device: str) -> str:
+    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return f"sm_{major}{minor}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scenefuse.config import RunConfig, parse
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError, WorkError
@@ -78,7 +79,9 @@ class CompareTask:
     """A group of tiles to recompute and compare; its sink stays in the process that runs it. Picklable."""
 
     group: GroupTask
-    """What is fused, with a sink that compares."""
+    """What is fused."""
+    sink: ComparingSink
+    """What it is compared with."""
 
 
 def replay(
@@ -123,20 +126,21 @@ def replay(
     )
     with open_lane(lanes) as lane, lane.sharing(state) as digest:
         groups = [chosen[start : start + GROUP_TILES] for start in range(0, len(chosen), GROUP_TILES)]
+        sink = ComparingSink(store=folder / STORE, spec=spec)
         task = GroupTask(
             tiles=chosen,
             source=opened.cube,
-            sink=ComparingSink(store=folder / STORE, spec=spec),
+            sink=sink,
             model=opened.model,
             state_sha256=digest,
-            precision=plan.precision,
+            precision=cast("Precision", plan.precision),
             batch=plan.batch,
         )
         works = [
             Work(
                 name=f"replay-{provenance.identity[:24]}-{number}",
                 function=compare_group,
-                argument=CompareTask(group=replace(task, tiles=group)),
+                argument=CompareTask(group=replace(task, tiles=group), sink=sink),
                 facts={"group": number},
             )
             for number, group in enumerate(groups)
@@ -167,7 +171,7 @@ def reopen(folder: Path, *, hrefs: tuple[str, str] | None, config: RunConfig) ->
 
 def compare_group(task: CompareTask) -> list[CoreComparison]:
     """Comparisons of the group's tiles."""
-    sink = replace(task.group.sink, found=[])  # type: ignore[type-var] # a ComparingSink, by construction
+    sink = replace(task.sink, found=[])
     fuse_group(replace(task.group, sink=sink))
     return sink.found
 

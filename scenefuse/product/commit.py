@@ -34,7 +34,7 @@ def finish_data(folder: Path, spec: ProductSpec, *, cog: bool) -> None:
         write_cog(folder, spec)
 
 
-def commit(  # noqa: PLR0913 -- the nouns that an item is made of, and the receipts it is checked against
+def commit(
     folder: Path,
     spec: ProductSpec,
     *,

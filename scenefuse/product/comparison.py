@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -54,8 +55,9 @@ class ComparingSink:
         integers, flags = encode_reflectance(fused, quality, self.spec)
         group = zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
         rows, columns = tile.core.slices
-        stored = np.asarray(group["reflectance"][:, rows, columns])
-        stored_flags = np.asarray(group["quality"][rows, columns])
+        arrays = {name: cast("zarr.Array[Any]", group[name]) for name in ("reflectance", "quality")}
+        stored = np.asarray(arrays["reflectance"][:, rows, columns])
+        stored_flags = np.asarray(arrays["quality"][rows, columns])
         steps = np.abs(integers.astype(np.int32) - stored)
         steps[(integers == self.spec.nodata) != (stored == self.spec.nodata)] = np.iinfo(np.uint16).max
         self.found.append(

@@ -57,10 +57,11 @@ def open_product(folder: Path) -> StoredProduct:
         ) from error
     array = _array(folder, "reflectance")
     root = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
-    attributes = dict(array.attrs)
-    names: Any = attributes["band_names"]
+    attributes: dict[str, Any] = dict(array.attrs)
+    names = attributes["band_names"]
     wavelengths, fwhms = (np.asarray(_array(folder, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
-    a, b, c, d, e, f = (float(value) for value in root.attrs["spatial:transform"])  # type: ignore[union-attr]
+    transform: Any = root.attrs["spatial:transform"]
+    a, b, c, d, e, f = (float(value) for value in transform)
     return StoredProduct(
         folder=folder,
         grid=RasterGrid(
@@ -75,14 +76,13 @@ def open_product(folder: Path) -> StoredProduct:
         ),
         core_px=(array.shards or array.chunks)[1],
         ratio=int(item["properties"]["scenefuse:ratio"]),
-        scale=float(attributes["scale_factor"]),  # type: ignore[arg-type]
-        nodata=int(attributes["_FillValue"]),  # type: ignore[call-overload]
+        scale=float(attributes["scale_factor"]),
+        nodata=int(attributes["_FillValue"]),
     )
 
 
 def _array(folder: Path, name: str) -> zarr.Array[Any]:
-    array = zarr.open_array(folder / STORE / name, mode="r", zarr_format=3)
-    return array
+    return zarr.open_array(folder / STORE / name, mode="r", zarr_format=3)
 
 
 def _known(value: float) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def score_without_reference(product: StoredProduct, source: Source, state: Scene
     covered = srf.sum(axis=1) > 0
     gain, offset = (state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
 
-    def degraded(read: Image, coarse: Window) -> NDArray[np.float32]:
+    def degraded(read: Callable[[Window], NDArray[np.float32]], coarse: Window) -> NDArray[np.float32]:
         fine = read_mirrored(read, coarse.grow(coarse_reach).refine(ratio), shape)
         inner = slice(spare, -spare or None)
         return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
@@ -83,9 +83,9 @@ def score_without_reference(product: StoredProduct, source: Source, state: Scene
         coarse = tile.core.coarsen(ratio)
         fused, ms = product.read(tile.core), source.read_ms(tile.core)
         hs = source.read_hs(coarse)
-        low = degraded(source.read_ms, coarse)  # type: ignore[arg-type]
+        low = degraded(source.read_ms, coarse)
         qnr = qnr.add_fine(fused, ms).add_coarse(hs, low)
-        spectral = spectral.add(degraded(product.read, coarse), hs)  # type: ignore[arg-type]
+        spectral = spectral.add(degraded(product.read, coarse), hs)
         spatial = spatial.add(seen_by_ms(fused, srf, gain=gain, offset=offset)[covered], ms[covered])
     values = {
         **qnr.scores(),

@@ -8,8 +8,8 @@ from typing import Any
 
 from scenefuse.engine.protocols import Observer
 from scenefuse.pipeline.batch import BatchReport, Bounds, batch, parse_time
-from scenefuse.publish.static import publish_static
 from scenefuse.publish.destination import Published
+from scenefuse.publish.static import publish_static
 from scenefuse.workflow.specification import Workflow
 
 

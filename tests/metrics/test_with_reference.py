@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,8 @@ def test_hand_computed_scores_of_two_pixels() -> None:
 
 def test_psnr_per_band_equals_scikit_image() -> None:
     fused, truth = pair()
-    each = [peak_signal_noise_ratio(t, f, data_range=t.max()) for f, t in zip(fused, truth, strict=True)]
+    psnr: Callable[..., float] = peak_signal_noise_ratio
+    each = [psnr(t, f, data_range=t.max()) for f, t in zip(fused, truth, strict=True)]
     assert scores(fused, truth)["psnr_db"] == pytest.approx(np.mean(each), rel=1e-6)
 
 
@@ -64,7 +67,8 @@ def test_ssim_equals_scikit_image_and_torchmetrics_inside_its_padding() -> None:
     inner = slice(CONTEXT_PX, -CONTEXT_PX)  # torchmetrics counts windows over made-up pixels as well
     assert ours == pytest.approx(float(theirs[..., inner, inner].mean()), abs=1e-6)
     settings_ = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    each = [skimage_ssim(t.astype(float), f.astype(float), **settings_) for f, t in zip(fused, truth, strict=True)]
+    ssim: Callable[..., float] = skimage_ssim
+    each = [ssim(t.astype(float), f.astype(float), **settings_) for f, t in zip(fused, truth, strict=True)]
     assert ours == pytest.approx(np.mean(each), abs=1e-6)
 
 
@@ -72,7 +76,9 @@ def test_sam_ergas_uiqi_and_rase_equal_torchmetrics() -> None:
     fused, truth = pair()
     result, (f, t) = scores(fused, truth), tensors(fused, truth)
     assert result["sam_deg"] == pytest.approx(np.degrees(float(spectral_angle_mapper(f, t))), abs=1e-6)
-    assert result["ergas"] == pytest.approx(float(error_relative_global_dimensionless_synthesis(f, t, ratio=4)), rel=1e-6)
+    assert result["ergas"] == pytest.approx(
+        float(error_relative_global_dimensionless_synthesis(f, t, ratio=4)), rel=1e-6
+    )
     assert result["uiqi"] == pytest.approx(float(universal_image_quality_index(f, t)), abs=1e-6)
 
 

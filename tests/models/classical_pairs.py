@@ -28,9 +28,7 @@ def bands(count: int, prefix: str) -> tuple[Band, ...]:
 
 
 def model_for(name: str, hs: Image, ms: Image, ratio: int) -> FusionModel:
-    return load_model(
-        ModelRef(name=name, hs_bands=bands(len(hs), "h"), ms_bands=bands(len(ms), "m"), ratio=ratio)
-    )
+    return load_model(ModelRef(name=name, hs_bands=bands(len(hs), "h"), ms_bands=bands(len(ms), "m"), ratio=ratio))
 
 
 def mirrored(image: Image, px: int) -> Image:
@@ -60,7 +58,8 @@ def drawn_scene(side: int = 96, hs_bands: int = 12, seed: int = 3) -> Image:
     weights /= weights.sum(axis=0)
     wavelength = np.linspace(0, 1, hs_bands)
     spectra = np.stack([0.1 + 0.4 * wavelength, 0.5 - 0.3 * wavelength**2, 0.2 + 0.2 * np.sin(5 * wavelength)])
-    return np.einsum("kb,kyx->byx", spectra, weights).astype(np.float32)
+    scene: Image = np.einsum("kb,kyx->byx", spectra, weights).astype(np.float32)
+    return scene
 
 
 def drawn_pair(ratio: int, *, coarse_side: int, hs_bands: int = 12, ms_bands: int = 4) -> tuple[Image, Image]:
