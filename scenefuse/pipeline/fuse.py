@@ -33,12 +33,14 @@ from scenefuse.errors import ResourceError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, product_identity, public_href
 from scenefuse.product.layout import lay_out
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.spec import ProductSpec
+from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
 
@@ -132,6 +134,7 @@ def fuse(
     order = plan_fusion(hs, ms, out=Path(out), config=config)
     item = order.folder / f"{order.folder.name}.json"
     if item.is_file():
+        link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
         return _product(order, "found", item, began)
     order.folder.mkdir(parents=True, exist_ok=True)
     recorder = RecordingObserver()

@@ -115,9 +115,9 @@ def product_bytes(folder: Path) -> dict[str, bytes]:
 
     Left out: what tells of the run (run.json, the item's times, the catalogue, the ledger's order) and hidden files.
     """
-    times = {"run.json", "ledger.jsonl", "catalog.json", "collection.json"}
+    of_runs = {"run.json", "ledger.jsonl", "catalog.json", "collection.json"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in times and not path.name.startswith(".") and path.stem != path.parent.name
+        if path.is_file() and not path.name.startswith(".") and path.name not in {*of_runs, f"{path.parent.name}.json"}
     }
