@@ -122,20 +122,12 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         with client:
             yield client
         return
-    with dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}):
-        with warnings.catch_warnings():
-            # The second run on a machine gets another port for its dashboard, which is no news.
-            warnings.filterwarnings("ignore", message="Port 8787 is already in use")
-            cluster = SpecCluster(
-                workers={number: _worker(number, spec) for number in range(spec.worker_count)},
-                scheduler={
-                    "cls": Scheduler,
-                    "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
-                },
-                silence_logs=50,
-            )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
+    with (
+        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        _embedded_cluster(spec) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 @contextmanager
@@ -153,6 +145,20 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+    with warnings.catch_warnings():
+        # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
+        warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
+        return SpecCluster(
+            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
+            },
+            silence_logs=50,
+        )
 
 
 def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:

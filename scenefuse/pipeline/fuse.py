@@ -35,6 +35,7 @@ from scenefuse.errors import DataError, ResourceError, SceneFuseError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, product_identity, public_href
 from scenefuse.product.layout import lay_out
@@ -42,6 +43,7 @@ from scenefuse.product.output import require_output
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.spec import ProductSpec
+from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
 
@@ -135,6 +137,7 @@ def fuse(
     order = plan_fusion(hs, ms, out=Path(out), config=config)
     item = order.folder / f"{order.folder.name}.json"
     if item.is_file():
+        link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
         return _product(order, "found", item, began)
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
