@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,20 +119,19 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         with client:
             yield client
         return
-    with dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}):
-        with warnings.catch_warnings():
-            # The second run on a machine gets another port for its dashboard, which is no news.
-            warnings.filterwarnings("ignore", message="Port 8787 is already in use")
-            cluster = SpecCluster(
-                workers={number: _worker(number, spec) for number in range(spec.worker_count)},
-                scheduler={
-                    "cls": Scheduler,
-                    "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
-                },
-                silence_logs=50,
-            )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
+    with (
+        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        SpecCluster(
+            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
+            },
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 @contextmanager
@@ -169,3 +168,13 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
             "silence_logs": 50,
         },
     }
+
+
+def _dashboard_port() -> int:
+    """8787 where it is free, else any free port; left to find out itself, distributed warns and leaks a socket."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787
