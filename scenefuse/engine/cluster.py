@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
 from scenefuse.engine.lanes import DaskLane, InProcessLane, Lane
 from scenefuse.engine.precision import Device
-from scenefuse.errors import ResourceError, UsageError
+from scenefuse.errors import ResourceError, TransientError, UsageError
 
 GDAL_CACHE_MIB = 64
 """GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
@@ -148,6 +149,20 @@ def stop_on_sigterm() -> Iterator[None]:
 
 
 def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+    """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
+    with contextlib.suppress(RuntimeError, OSError):
+        return _start_cluster(spec)
+    try:
+        return _start_cluster(spec)
+    except (RuntimeError, OSError) as error:
+        raise TransientError(
+            f"{spec.worker_count} worker processes did not start ({error.__cause__ or error})",
+            "nothing can run",
+            "Look for what ends processes on this machine (memory, limits), then run again",
+        ) from error
+
+
+def _start_cluster(spec: ClusterSpec) -> SpecCluster:
     with warnings.catch_warnings():
         # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
