@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -161,13 +162,13 @@ def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
 
 def _start_cluster(spec: ClusterSpec) -> SpecCluster:
     with warnings.catch_warnings():
-        # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
+        # Another process may take the port first: distributed then takes another one by itself.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         return SpecCluster(
             workers={number: _worker(number, spec) for number in range(spec.worker_count)},
             scheduler={
                 "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
             },
             silence_logs=50,
         )
@@ -190,3 +191,13 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
             "silence_logs": 50,
         },
     }
+
+
+def _dashboard_port() -> int:
+    """8787 where it is free, else any free port; left to find out itself, distributed warns and leaks a socket."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +15,11 @@ from scenefuse.engine.lanes import Lane
 def lane() -> Iterator[Lane]:
     with open_lane(ClusterSpec(workers=2, memory_limit_bytes=2 * 2**30)) as lane:
         yield lane
+
+
+@pytest.fixture
+def killable_lane(lane: Lane) -> Iterator[Lane]:
+    """The lane, whose workers a test may kill; at its end they are back."""
+    yield lane
+    while lane.width < 2:
+        time.sleep(0.05)

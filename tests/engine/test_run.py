@@ -91,20 +91,22 @@ def test_a_window_too_large_for_the_device_is_a_resource_failure(tmp_path: Path)
     assert {f.kind for f in failure.value.report.failures} == {"resource"}
 
 
-def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path, lane: Lane) -> None:
+def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill", times=1)
     job = job_of(SETTING, sink, **SIZE)
-    report = run_job(job, tmp_path, lane=lane, observer=observer)
+    report = run_job(job, tmp_path, lane=killable_lane, observer=observer)
     assert len(report.finished) == 24
     assert [facts["type"] for facts in observer.facts("retry")] == ["worker"]
 
 
 @pytest.mark.slow
-def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp_path: Path, lane: Lane) -> None:
+def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(
+    tmp_path: Path, killable_lane: Lane
+) -> None:
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill")
     with pytest.raises(IncompleteRunError) as failure:
-        run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=lane, worker=1)
+        run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=killable_lane, worker=1)
     report = failure.value.report
     assert report is not None
     assert [f.kind for f in report.failures] == ["worker"]
@@ -113,10 +115,10 @@ def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp
 
 
 @pytest.mark.slow
-def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, lane: Lane) -> None:
+def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(2, 0), failure="hang", times=1)
-    report = run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=lane, observer=observer, time_limit_s=3)
+    report = run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=killable_lane, observer=observer, time_limit_s=3)
     assert len(report.finished) == 24
     assert [facts["type"] for facts in observer.facts("retry")] == ["time"]
 
@@ -132,8 +134,6 @@ def test_the_report_and_the_events_tell_what_run_json_needs(tmp_path: Path) -> N
 
 
 def test_both_workers_take_part(tmp_path: Path, lane: Lane) -> None:
-    while lane.width < 2:  # an earlier test may have killed one
-        time.sleep(0.05)
     observer = RecordingObserver()
     slow = NpySink(folder=tmp_path, delay_s=0.02)
     run_job(job_of(SETTING, slow, workers=8, **SIZE), tmp_path, lane=lane, observer=observer)
@@ -150,6 +150,12 @@ def test_a_cluster_leaves_no_process_and_no_thread_behind() -> None:
     while any(thread.is_alive() and not thread.daemon for thread in left) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [thread for thread in left if thread.is_alive() and not thread.daemon]
+
+
+def test_a_second_cluster_beside_the_first_takes_another_dashboard_port_in_silence(lane: Lane) -> None:
+    assert lane.width
+    with open_lane(ClusterSpec(workers=1, memory_limit_bytes=2**30)) as second:
+        assert second.width == 1
 
 
 def test_no_workers_means_this_process() -> None:

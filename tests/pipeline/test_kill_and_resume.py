@@ -200,7 +200,7 @@ def test_a_run_killed_at_a_random_moment_and_resumed_gives_the_same_bytes(
         assert run.finish()["status"] == "done"
         retries = read_json(folder / "run.json")["facts"]["retries"]
         assert len(retries) <= 1
-        report = {"retries": len(retries)}
+        report: dict[str, int | str] = {"retries": len(retries)}
     else:
         run.kill_everything()
         check_nothing_is_visible_early(out, undisturbed)

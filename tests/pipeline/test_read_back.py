@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 from rio_cogeo.cogeo import cog_validate
@@ -89,7 +90,7 @@ def test_rasterio_reads_the_computed_pixels_with_crs_wavelengths_and_names(fused
         assert dataset.nodata == NODATA
         assert set(dataset.scales) == {STEP}
         assert CRS.from_wkt(dataset.crs.to_wkt()) == CRS.from_epsg(32633)
-        assert dataset.transform == rasterio.Affine(MS_GSD_M, 0, ORIGIN_M[0], 0, -MS_GSD_M, ORIGIN_M[1])
+        assert dataset.transform == Affine(MS_GSD_M, 0, ORIGIN_M[0], 0, -MS_GSD_M, ORIGIN_M[1])
         assert [name.split()[0] for name in dataset.descriptions] == [f"B{band:02d}" for band in range(1, 13)]
         tags = [dataset.tags(band) for band in range(1, 13)]
         wavelengths_nm = [float(tag["wavelength"]) * 1e3 for tag in tags]
