@@ -12,7 +12,7 @@ from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
-from scenefuse.models.registry import MODELS
+from scenefuse.models.registry import weightless_names
 from scenefuse.pipeline.evaluate import evaluate_methods, evaluate_product
 from scenefuse.quality.product_scores import Scores
 
@@ -20,7 +20,9 @@ from scenefuse.quality.product_scores import Scores
 @click.command(name="evaluate")
 @click.argument("inputs", nargs=-1, required=True, metavar="PRODUCT... | HS MS --methods LIST")
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
-@click.option("--methods", metavar="LIST", help="Methods to compare on the pair HS MS, by commas, or `all`.")
+@click.option(
+    "--methods", metavar="LIST", help="Methods to compare on the pair HS MS, by commas, or `all` (weightless)."
+)
 @click.option(
     "--convention",
     type=click.Choice(list(CONVENTIONS)),
@@ -57,7 +59,7 @@ def command(
                 "it compares methods on one pair by Wald's protocol",
                 "Give HS and MS, without --reference",
             )
-        names = list(MODELS) if methods == "all" else [name.strip() for name in methods.split(",")]
+        names = list(weightless_names()) if methods == "all" else [name.strip() for name in methods.split(",")]
         config = RunConfig(hs_scale=hs_scale, ms_scale=ms_scale)
         scores = []
         for entry in evaluate_methods(*inputs, names, config=config, convention=convention):

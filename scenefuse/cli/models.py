@@ -10,7 +10,7 @@ from scenefuse.cli.output import emit_json, json_option, print_table
 from scenefuse.config import DEFAULT_MODEL
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import load_model, model_names
+from scenefuse.models.registry import describe_model, model_names, needs_weights
 from scenefuse.sensors.sensor import find_sensor
 
 EXAMPLE = ("EnMAP", "Sentinel-2A")
@@ -29,8 +29,7 @@ def command(ratio: int, *, as_json: bool) -> None:
     if hs is None or ms is None:
         raise LookupError(f"no sensor card for {EXAMPLE}")
     cards = [
-        load_model(ModelRef(name=name, hs_bands=hs.bands, ms_bands=ms.bands, ratio=ratio)).card
-        for name in model_names()
+        describe_model(ModelRef(name=name, hs_bands=hs.bands, ms_bands=ms.bands, ratio=ratio)) for name in model_names()
     ]
     records = [_record(card) for card in cards]
     if as_json:
@@ -45,6 +44,7 @@ def command(ratio: int, *, as_json: bool) -> None:
         "support_px",
         "lattice_px",
         "statistics",
+        "needs_weights",
     )
     rows = [[record[column] for column in columns] for record in records]
     print_table(f"Methods (default: {DEFAULT_MODEL}), ratio {ratio}", columns, rows)
@@ -62,6 +62,7 @@ def _record(card: ModelCard) -> dict[str, Any]:
         "effective_px": card.effective_px,
         "lattice_px": card.lattice_px,
         "statistics": card.statistics,
+        "needs_weights": needs_weights(card.name),
         "weights": card.weights_sha256,
         "licence": card.licence,
     }

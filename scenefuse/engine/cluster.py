@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,9 @@ from scenefuse.errors import ResourceError, TransientError, UsageError
 
 GDAL_CACHE_MIB = 64
 """GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
+
+CONNECT_S = 15
+"""Seconds within which a scheduler that is named has to answer."""
 
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -111,12 +113,12 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     """A Dask client on an embedded cluster of processes, or on the scheduler that the spec names."""
     if spec.scheduler is not None:
         try:
-            client = Client(spec.scheduler, security=spec.tls, timeout="30s", set_as_default=False)
+            client = Client(spec.scheduler, security=spec.tls, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ResourceError(
                 f"No Dask scheduler answers at {spec.scheduler} ({error})",
                 "nothing can run",
-                "Start one with dask scheduler, or leave --scheduler out",
+                "Start one with `dask scheduler`, or leave out --scheduler for workers on this machine",
             ) from error
         with client:
             yield client

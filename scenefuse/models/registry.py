@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from pathlib import Path
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
-from scenefuse.models.base import FusionModel
+from scenefuse.models.architectures import ARCHITECTURES, describe_network, load_network
+from scenefuse.models.base import FusionModel, ModelCard
 from scenefuse.models.ref import ModelRef
 
 ENTRY_POINTS = "scenefuse.models"
@@ -25,6 +27,8 @@ class Method:
 
     build: Callable[[ModelRef], FusionModel]
     """The method for a recipe; refuses options that it does not know. Weights are checked before it is called."""
+    describe: Callable[[ModelRef], ModelCard] | None = None
+    """The card without weights, for a method that cannot be built without them; None to build it and take its card."""
     needs_weights: bool = False
     """True for networks: without weights they are refused, and methods without weights refuse them."""
 
@@ -36,6 +40,7 @@ MODELS: dict[str, Method] = {
     "mtf-glp-hs": Method(build=mtf_glp_hs.build),
     "cnmf": Method(build=cnmf.build),
     "hysure-l2": Method(build=hysure_l2.build),
+    **{name: Method(build=load_network, describe=describe_network, needs_weights=True) for name in ARCHITECTURES},
 }
 """Methods of this package by their name on the command line."""
 
@@ -45,12 +50,58 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted({*MODELS, *_announced()}))
 
 
+def weightless_names() -> tuple[str, ...]:
+    """Names of this package's methods that need no weights, in the order of MODELS."""
+    return tuple(name for name, method in MODELS.items() if not method.needs_weights)
+
+
+def needs_weights(name: str) -> bool:
+    """True for a method that is refused without weights."""
+    return _method_of(name).needs_weights
+
+
+def describe_model(ref: ModelRef) -> ModelCard:
+    """The card of the recipe's method, also where weights are missing: for lists, never for fusing."""
+    method = _method_of(ref.name)
+    if method.describe is not None and ref.weights is None:
+        return method.describe(ref)
+    return load_model(ref).card
+
+
+def require_method(name: str, *, weights: str | None = None, weights_sha256: str | None = None) -> Method:
+    """The method of that name, once it is known to have the weights that it needs; no scene is needed to tell.
+
+    Refused are an unknown name, missing weights, weights where none are used, and a file that is not the one named.
+    """
+    method = _method_of(name)
+    if not method.needs_weights:
+        if weights is not None or weights_sha256 is not None:
+            raise UsageError(
+                f"{name} with the weights {weights or weights_sha256}", "it has no use for any", "Leave out --weights"
+            )
+        return method
+    if weights is None:
+        raise ModelError(
+            f"{name} without weights", "an untrained network never makes a product", "Give --weights FILE.safetensors"
+        )
+    path = Path(weights)
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file", f"{name} has no weights", "Give the path of a safetensors file")
+    if weights_sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != weights_sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {found}",
+                f"these are not the weights {weights_sha256} that the run was planned with",
+                "Restore the file or plan the run anew",
+            )
+    return method
+
+
 def load_model(ref: ModelRef) -> FusionModel:
     """The method of the recipe, ready to fuse; refused when the name, ratio, options or weights are wrong."""
-    announced = _announced()
-    method = MODELS[ref.name] if ref.name in MODELS else announced.get(ref.name)
-    if method is None:
-        raise UsageError(f"No method is called {ref.name!r}", "nothing can fuse", f"Known: {', '.join(model_names())}")
+    method = require_method(ref.name, weights=ref.weights, weights_sha256=ref.weights_sha256)
     if ref.ratio not in RATIOS:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     if not ref.hs_bands or not ref.ms_bands:
@@ -59,36 +110,19 @@ def load_model(ref: ModelRef) -> FusionModel:
             "there is nothing to fuse",
             "Keep at least one",
         )
-    _refuse_wrong_weights(ref, method)
     return method.build(ref)
 
 
-def _refuse_wrong_weights(ref: ModelRef, method: Method) -> None:
-    """Refuse missing weights, weights where none are used, and a file that is not the one named."""
-    if not method.needs_weights:
-        if ref.weights is not None or ref.weights_sha256 is not None:
-            raise UsageError(
-                f"{ref.name} with weights {ref.weights or ref.weights_sha256}", "it has none", "Leave out --weights"
-            )
-        return
-    if ref.weights is None:
-        raise ModelError(
-            f"{ref.name} without weights",
-            "an untrained network never makes a product",
-            "Give --weights FILE.safetensors",
+def _method_of(name: str) -> Method:
+    """The method of that name; refused with the names there are."""
+    method = MODELS[name] if name in MODELS else _announced().get(name)
+    if method is None:
+        near = difflib.get_close_matches(name, model_names(), n=1)
+        guess = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"No method is called {name!r}", "nothing can fuse", f"{guess}Known: {', '.join(model_names())}"
         )
-    path = Path(ref.weights)
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file", f"{ref.name} has no weights", "Give the path of a safetensors file")
-    if ref.weights_sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != ref.weights_sha256:
-            raise ModelError(
-                f"{path} has SHA-256 {found}",
-                f"these are not the weights {ref.weights_sha256} that the run was planned with",
-                "Restore the file or plan the run anew",
-            )
+    return method
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import KILL_ROUNDS
 from tests.engine.fakes import NpySink
 from tests.engine.run_scene import slow_job
 from tests.engine.scenes import run_job
@@ -76,7 +77,7 @@ def test_a_run_killed_three_times_and_resumed_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(KILL_ROUNDS))
 def test_a_cluster_killed_at_random_and_resumed_gives_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, bytes], seed: int
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.plan import DemoSize
-from scenefuse.pipeline.batch import FAILURES, batch
+from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
+from scenefuse.product.output import FAILURES
 from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
 from scenefuse.workflow.specification import read_workflow

@@ -1,0 +1,93 @@
+"""Resampling of feature maps by whole factors with fixed kernels, locked to the scene's lattice.
+
+Only slices, products and sums: a pixel gets the same bits in every window, which `F.interpolate` by a ratio does not
+give at factors 3 and 6. Pixel i of the coarse grid covers pixels [i * factor, (i + 1) * factor) of the fine one.
+At the edge of a window the edge pixel is repeated; that lies within the network's support and is cropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from math import floor
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Kernel = Literal["linear", "cubic"]
+
+CUBIC_A = -0.75
+"""Sharpness of the cubic kernel, PyTorch's own: S3RNet was published with it."""
+
+
+def _weight(kernel: Kernel, distance: float) -> float:
+    """Kernel at a distance in source pixels (Keys 1981, eq. 4, with a = CUBIC_A)."""
+    d = abs(distance)
+    if kernel == "linear":
+        return max(0.0, 1.0 - d)
+    a = CUBIC_A
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def _taps(kernel: Kernel, position: float, stretch: float = 1.0) -> tuple[tuple[int, float], ...]:
+    """(offset, weight) of the source pixels around a position in source pixels; weights sum to 1."""
+    reach = (1 if kernel == "linear" else 2) * stretch
+    offsets = range(floor(position - reach), floor(position + reach) + 2)
+    raw = [(offset, _weight(kernel, (offset - position) / stretch)) for offset in offsets]
+    total = sum(weight for _, weight in raw)
+    return tuple((offset, weight / total) for offset, weight in raw if abs(weight) > 1e-12)
+
+
+@cache
+def _phases(factor: int) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Linear taps of each of the `factor` fine pixels in a coarse pixel."""
+    return tuple(_taps("linear", (phase + 0.5) / factor - 0.5) for phase in range(factor))
+
+
+def enlarge(x: Tensor, factor: int, margin: int = 0) -> Tensor:
+    """(n, c, y, x) with `margin` more pixels on each side to (n, c, (y - 2 margin) * factor, ...), linearly.
+
+    out[i * factor + p] = sum_t w_p[t] * x[i + t], half-pixel centres (align_corners=False).
+    """
+    if margin < 1:
+        x, margin = functional.pad(x, (1,) * 4, mode="replicate"), 1
+    for dim in (-2, -1):
+        size = x.shape[dim] - 2 * margin
+        fine = [
+            _weighted_sum([(x.narrow(dim, margin + offset, size), weight) for offset, weight in taps])
+            for taps in _phases(factor)
+        ]
+        x = torch.stack(fine, dim=dim).flatten(dim - 1, dim)
+    return x
+
+
+def shrink(x: Tensor, factor: int, kernel: Kernel, *, antialias: bool) -> Tensor:
+    """(n, c, y, x) to (n, c, y / factor, x / factor): the kernel at the centre of every coarse pixel.
+
+    With antialias the kernel is stretched by the factor; without, it interpolates between fine pixels.
+    """
+    taps = _taps(kernel, (factor - 1) / 2, factor if antialias else 1.0)
+    margin = max(-taps[0][0], taps[-1][0] - factor + 1, 0)
+    x = functional.pad(x, (margin,) * 4, mode="replicate")
+    for dim in (-2, -1):
+        span = x.shape[dim] - 2 * margin
+        steps = torch.arange(0, span, factor, device=x.device)
+        x = _weighted_sum([(x.index_select(dim, steps + margin + offset), weight) for offset, weight in taps])
+    return x
+
+
+def repeat(x: Tensor, factor: int) -> Tensor:
+    """(n, c, y, x) to (n, c, y * factor, x * factor): every coarse pixel over the fine pixels that it covers."""
+    return x.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+
+
+def _weighted_sum(terms: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """sum_i w_i x_i, added from the first to the last."""
+    total = terms[0][0] * terms[0][1]
+    for x, weight in terms[1:]:
+        total = total + x * weight
+    return total

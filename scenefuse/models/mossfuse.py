@@ -1,0 +1,417 @@
+"""MossFuse: unsupervised fusion by decoupling what two modalities share from what each adds.
+
+S. Du, Y. Zou, Z. Wang, X. Li, Y. Li, C. Shang, Q. Shen: "Unsupervised Hyperspectral and Multispectral Image Fusion via
+Self-Supervised Modality Decoupling", 2025, arXiv:2412.04802.
+
+Written from the paper, with the sizes of the authors' trained checkpoint (one block per encoder and decoder; the text
+says four, which fits neither its 0.54 M parameters nor its 279 GFLOP). The authors' code and checkpoint have no
+licence: neither may be shipped. Three of its parts have weights but no effect; they are kept, so that counts agree:
+a 1 x 1 convolution in each self-supervised decoder, and the channel attention on the query of the spectral
+aggregation, which the cosine's normalisation cancels.
+
+No truth is needed: `supervised` also gives the reconstructions and the degradations that the losses compare. The PSF
+is centred on the coarse pixel, (ratio - 1) / 2 in this project's frame; the authors' data are sampled half a fine pixel
+earlier (psf_phase_px = ratio / 2 - 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
+from scenefuse.models.large_kernel import conv, depthwise, fold_dilated, large_kernel_triple
+from scenefuse.models.lattice import enlarge
+from scenefuse.models.network import FusionNetwork, Precision, parameter_count
+from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
+
+HEADS = 8
+"""Heads of every channel attention."""
+
+REACH_PX = 16
+"""Pixels of the upsampled HSI and of the MSI on each side that can influence a pixel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MossFuseOptions:
+    """Sizes of MossFuse, and what its ablations change."""
+
+    width: int = 48
+    """Channels of all features."""
+    blocks: int = 1
+    """Spectral-wise transformer blocks per encoder and decoder."""
+    aggregation: Literal["gated", "concat", "cross"] = "gated"
+    """How shared and complementary features meet: Table 3's own, `concat & conv` and `cross`."""
+    degradation: Literal["physical", "conv"] = "physical"
+    """Gaussian PSF and normalised SRF, or unconstrained kernels (Table 3, `conv DE`)."""
+    lr_ms_decoder: bool = True
+    """The self-supervised decoder of the coarse MSI; the published 0.54 M are without it."""
+    psf_phase_px: float | None = None
+    """Centre of the PSF in a coarse pixel, fine pixels from its first; None for its centre, (ratio - 1) / 2."""
+
+
+class MossFuseOutput(NamedTuple):
+    """What MossFuse's losses look at."""
+
+    fused: Tensor
+    """(n, hs band, y, x)."""
+    ms_shared: Tensor
+    """Features that the MSI shares with the HSI, (n, width, y, x)."""
+    ms_own: Tensor
+    """Complementary features of the MSI."""
+    hs_shared: Tensor
+    """Features that the HSI shares with the MSI."""
+    hs_own: Tensor
+    """Complementary features of the HSI."""
+    ms_decoded: Tensor
+    """MSI from its own features, (n, ms band, y, x)."""
+    hs_decoded: Tensor
+    """HSI from its own features, on the fine grid, (n, hs band, y, x)."""
+    lr_ms_decoded: Tensor | None
+    """Coarse MSI from the shared features, on the fine grid, (n, ms band, y, x)."""
+    lr_ms_from_hs: Tensor
+    """Coarse MSI as the HSI's degradation, (n, ms band, y / ratio, x / ratio)."""
+    lr_ms_from_ms: Tensor
+    """Coarse MSI as the MSI's degradation, the same shape."""
+    fused_as_ms: Tensor
+    """The fused image through the SRF, (n, ms band, y, x)."""
+    fused_as_hs: Tensor
+    """The fused image through the PSF, (n, hs band, y / ratio, x / ratio)."""
+
+
+def projection(channels: int) -> nn.Sequential:
+    """dw3(C1(x)): a query, key or value."""
+    return nn.Sequential(conv(channels, channels, 1), depthwise(channels))
+
+
+class GatedFeedForward(nn.Module):
+    """GDFN: C1(GELU(a) * b), a and b halves of dw3(C1(x))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(conv(channels, 4 * channels, 1), depthwise(4 * channels))
+        self.out = conv(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, y, x) to the same shape."""
+        a, b = self.expand(x).chunk(2, dim=1)
+        out: Tensor = self.out(functional.gelu(a) * b)
+        return out
+
+
+class ChannelAttention(nn.Module):
+    """MDTA: A v, A = softmax(temperature * cos(q, k)) over the keys' channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(HEADS, 1, 1))
+        self.query, self.key, self.value = projection(channels), projection(channels), projection(channels)
+        self.cosines = Cosines(HEADS)
+
+    def forward(self, asking: Tensor, asked: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Values of `asked` (n, c, y, x) by queries of `asking`, each pixel's query times its weight (n, 1, y, x)."""
+
+        def query_and_key() -> tuple[Tensor, Tensor]:
+            query = self.query(asking)
+            return query if weight is None else query * weight, self.key(asked)
+
+        maps = (self.temperature * self.cosines(query_and_key)).softmax(-1)  # (n, heads, c / heads, c / heads)
+        return apply_maps(maps, self.value(asked))
+
+
+class TransformerBlock(nn.Module):
+    """SWT: spectral-wise attention and gated feed-forward, each on a norm and added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = ChannelNorm(channels), ChannelAttention(channels)
+        self.attention_out = conv(channels, channels, 1)
+        self.forward_norm, self.feed_forward = ChannelNorm(channels), GatedFeedForward(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, y, x) to the same shape."""
+        normed = self.attention_norm(x)
+        x = x + self.attention_out(self.attention(normed, normed))
+        out: Tensor = x + self.feed_forward(self.forward_norm(x))
+        return out
+
+
+def transformers(channels: int, count: int) -> nn.Sequential:
+    """So many SWT blocks in a row."""
+    return nn.Sequential(*(TransformerBlock(channels) for _ in range(count)))
+
+
+class Encoder(nn.Module):
+    """Shared and complementary features of one modality."""
+
+    def __init__(self, bands: int, modality: Literal["ms", "hs"], options: MossFuseOptions) -> None:
+        super().__init__()
+        d = options.width
+        self.base = nn.Sequential(conv(bands, d, 3), transformers(d, options.blocks))
+        large, spectral = large_kernel_triple(d), TransformerBlock(d)
+        self.shared = nn.Sequential(large, spectral) if modality == "ms" else nn.Sequential(spectral, large)
+        self.own = large_kernel_triple(d) if modality == "ms" else TransformerBlock(d)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Shared and own features, (n, width, y, x) each."""
+        base = self.base(image)
+        return self.shared(base), self.own(base)
+
+
+class SpatialGate(nn.Sequential):
+    """SA: the weight of each pixel, (n, 1, y, x) in (0, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        small = channels // 8
+        super().__init__(
+            conv(channels, small, 1), nn.ReLU(), conv(small, small, 1), nn.ReLU(), conv(small, 1, 1), nn.Sigmoid()
+        )
+
+
+class SpectralGate(FullPrecision):
+    """CA: the weight of each channel from its mean over space, (n, c, 1, 1) in (0, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        small = channels // 8
+        super().__init__(
+            conv(channels, small, 1),
+            nn.GELU(),
+            conv(small, small, 1),
+            nn.GELU(),
+            conv(small, channels, 1),
+            nn.Sigmoid(),
+        )
+
+
+class SpatialAggregation(nn.Module):
+    """Phi_spa: spatial complementary features join the shared ones."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.attention = ChannelNorm(channels), ChannelAttention(channels)
+        self.query_gate, self.pool, self.value_gate = SpatialGate(channels), Mean(), SpectralGate(channels)
+        self.own = depthwise(channels)
+        self.out = conv(channels, channels, 1)
+        self.forward_norm, self.feed_forward = ChannelNorm(channels), GatedFeedForward(channels)
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Shared s + C1(o + dw3(c) * CA(o)), o = attention in s with queries weighted by SA(c); then GDFN."""
+        normed = self.norm(shared)
+        attended = self.attention(normed, normed, self.query_gate(own))
+        added = self.own(own) * self.value_gate(self.pool(lambda: (attended,)))
+        shared = shared + self.out(attended + added)
+        out: Tensor = shared + self.feed_forward(self.forward_norm(shared))
+        return out
+
+
+class SpectralAggregation(nn.Module):
+    """Phi_spe: spectral complementary features join the shared ones."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.attention = ChannelNorm(channels), ChannelAttention(channels)
+        self.inert_query_gate = SpectralGate(channels)  # scales whole channels of q, which the cosine takes back
+        self.value_gate = SpatialGate(channels)
+        self.own = conv(channels, channels, 1)
+        self.out = conv(channels, channels, 1)
+        self.forward_norm, self.feed_forward = ChannelNorm(channels), GatedFeedForward(channels)
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Shared s + C1(o + C1(c) * SA(o)), o = attention in s; then GDFN."""
+        normed = self.norm(shared)
+        attended = self.attention(normed, normed)
+        shared = shared + self.out(attended + self.own(own) * self.value_gate(attended))
+        out: Tensor = shared + self.feed_forward(self.forward_norm(shared))
+        return out
+
+
+class Concatenation(nn.Module):
+    """Table 3 `concat & conv` in place of an aggregation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.join = conv(2 * channels, channels, 1)
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """C1(cat[s, c])."""
+        out: Tensor = self.join(torch.cat([shared, own], 1))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Table 3 `cross` in place of an aggregation: queries of the shared, keys and values of the own features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shared_norm, self.own_norm = ChannelNorm(channels), ChannelNorm(channels)
+        self.attention, self.out = ChannelAttention(channels), conv(channels, channels, 1)
+        self.forward_norm, self.feed_forward = ChannelNorm(channels), GatedFeedForward(channels)
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Shared s + C1(attention of s in c); then GDFN."""
+        shared = shared + self.out(self.attention(self.shared_norm(shared), self.own_norm(own)))
+        out: Tensor = shared + self.feed_forward(self.forward_norm(shared))
+        return out
+
+
+def aggregation(domain: Literal["spatial", "spectral"], options: MossFuseOptions) -> nn.Module:
+    """The aggregation of a domain, or what an ablation puts in its place."""
+    if options.aggregation == "concat":
+        return Concatenation(options.width)
+    if options.aggregation == "cross":
+        return CrossAttention(options.width)
+    return SpatialAggregation(options.width) if domain == "spatial" else SpectralAggregation(options.width)
+
+
+def head(channels: int, bands: int) -> FullPrecision:
+    """C3, LeakyReLU, C3: features to bands."""
+    return FullPrecision(conv(channels, channels // 2, 3), nn.LeakyReLU(), conv(channels // 2, bands, 3))
+
+
+class OwnDecoder(nn.Module):
+    """One modality from its own shared and complementary features (self-supervision)."""
+
+    def __init__(self, bands: int, domain: Literal["spatial", "spectral"], options: MossFuseOptions) -> None:
+        super().__init__()
+        d = options.width
+        self.inert_join = conv(2 * d, d, 1)  # in the authors' counts, never called
+        self.aggregate = aggregation(domain, options)
+        self.out = nn.Sequential(transformers(d, options.blocks - 1), head(d, bands))
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """(n, band, y, x)."""
+        out: Tensor = self.out(self.aggregate(shared, own))
+        return out
+
+
+class FusionDecoder(nn.Module):
+    """The fused image from the shared and complementary features of both."""
+
+    def __init__(self, bands: int, options: MossFuseOptions) -> None:
+        super().__init__()
+        d = options.width
+        self.join = conv(2 * d, d, 1)
+        self.spatial, self.spectral = aggregation("spatial", options), aggregation("spectral", options)
+        self.out = nn.Sequential(transformers(d, options.blocks), head(d, bands))
+
+    def forward(self, ms: tuple[Tensor, Tensor], hs: tuple[Tensor, Tensor]) -> Tensor:
+        """(n, hs band, y, x) from (shared, own) of each."""
+        shared = self.join(torch.cat([ms[0], hs[0]], 1))
+        out: Tensor = self.out(self.spectral(self.spatial(shared, ms[1]), hs[1]))
+        return out
+
+
+class Degradation(nn.Module):
+    """PSF and SRF of the pair, estimated while training."""
+
+    def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions) -> None:
+        super().__init__()
+        self.ratio, self.physical = ratio, options.degradation == "physical"
+        self.phase_px = (ratio - 1) / 2 if options.psf_phase_px is None else options.psf_phase_px
+        reach = ceil(1.75 * ratio)
+        self.first_px, self.last_px = floor(self.phase_px) - reach, ceil(self.phase_px) + reach
+        self.srf = nn.Parameter(torch.ones(ms_bands, hs_bands))
+        side = self.last_px - self.first_px + 1
+        self.psf = nn.Parameter(5 * torch.eye(2) if self.physical else torch.full((side, side), side**-2.0))
+
+    def response(self) -> Tensor:
+        """SRF (ms band, hs band), rows summing to 1."""
+        return self.srf / self.srf.sum(1, keepdim=True) if self.physical else self.srf
+
+    def spread(self) -> Tensor:
+        """PSF (k, k) on the fine pixels first_px to last_px of a coarse pixel: exp(-|M (p - phase)|^2 / 2), sum 1."""
+        if not self.physical:
+            return self.psf
+        p = torch.arange(self.first_px, self.last_px + 1).to(self.psf) - self.phase_px
+        grid = torch.stack(torch.meshgrid(p, p, indexing="ij"), -1)  # (k, k, 2)
+        kernel = torch.exp(-0.5 * (grid @ self.psf.tril().mT).square().sum(-1))
+        return kernel / kernel.sum()
+
+    def to_ms(self, image: Tensor) -> Tensor:
+        """An image of the HSI's bands as the MSI sees it, (n, ms band, y, x)."""
+        return functional.conv2d(image, self.response()[:, :, None, None])
+
+    def to_coarse(self, image: Tensor) -> Tensor:
+        """A fine image as the HSI sees it, (n, band, y / ratio, x / ratio); reflected at the window's edge."""
+        before, after = -self.first_px, self.last_px - self.ratio + 1
+        padded = functional.pad(image, (before, after, before, after), mode="reflect")
+        bands = image.shape[1]
+        kernel = self.spread().expand(bands, 1, -1, -1)
+        return functional.conv2d(padded, kernel, stride=self.ratio, groups=bands)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep the SRF non-negative; called after each step of training."""
+        self.srf.clamp_(min=0)
+
+
+class MossFuse(FusionNetwork):
+    """MossFuse: two encoders, a fusion decoder, and what its self-supervision needs."""
+
+    halo_px: ClassVar[int] = 16
+    effective_px: ClassVar[int] = 16
+    activation_values_per_pixel: ClassVar[int] = 1626
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    unused_parameters = ("inert",)
+
+    def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions | None = None) -> None:
+        super().__init__(hs_bands, ms_bands, ratio)
+        options = options or MossFuseOptions()
+        self.ms_encoder, self.hs_encoder = Encoder(ms_bands, "ms", options), Encoder(hs_bands, "hs", options)
+        self.ms_decoder = OwnDecoder(ms_bands, "spatial", options)
+        self.hs_decoder = OwnDecoder(hs_bands, "spectral", options)
+        self.lr_ms_decoder: nn.Sequential | None = None
+        if options.lr_ms_decoder:
+            d = options.width
+            self.lr_ms_decoder = nn.Sequential(conv(2 * d, d, 1), transformers(d, options.blocks), head(d, ms_bands))
+        self.decoder = FusionDecoder(hs_bands, options)
+        self.degradation = Degradation(hs_bands, ms_bands, ratio, options)
+        self.statistics = SpatialStatistics(self, training_only=("ms_decoder", "hs_decoder", "lr_ms_decoder"))
+
+    @property
+    def support_px(self) -> int:
+        """Fine pixels on each side that can influence a pixel at all, with frozen statistics."""
+        return REACH_PX + (3 * self.ratio - 2) // 2  # the rest of the coarse pixel, and one more under the kernel
+
+    @property
+    def inference_parameters(self) -> int:
+        """Parameters on the way from the inputs to the fused image."""
+        return sum(parameter_count(part) for part in (self.ms_encoder, self.hs_encoder, self.decoder))
+
+    def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
+        """Fused image (n, hs band, y, x) from hs with its margin and ms (n, ms band, y, x)."""
+        fused: Tensor = self.decoder(self.ms_encoder(ms), self.hs_encoder(self._enlarged(hs)))
+        return fused
+
+    def supervised(self, hs: Tensor, ms: Tensor) -> MossFuseOutput:
+        """Fused image, features, reconstructions and degradations, for the losses L_MA, L_SC, L_SCT, L_DE."""
+        ms_features, hs_features = self.ms_encoder(ms), self.hs_encoder(self._enlarged(hs))
+        shared = torch.cat([ms_features[0], hs_features[0]], 1)
+        fused = self.decoder(ms_features, hs_features)
+        return MossFuseOutput(
+            fused,
+            ms_shared=ms_features[0],
+            ms_own=ms_features[1],
+            hs_shared=hs_features[0],
+            hs_own=hs_features[1],
+            ms_decoded=self.ms_decoder(*ms_features),
+            hs_decoded=self.hs_decoder(*hs_features),
+            lr_ms_decoded=None if self.lr_ms_decoder is None else self.lr_ms_decoder(shared),
+            lr_ms_from_hs=self.degradation.to_ms(self.central(hs)).clamp(0, 1),
+            lr_ms_from_ms=self.degradation.to_coarse(ms).clamp(0, 1),
+            fused_as_ms=self.degradation.to_ms(fused),
+            fused_as_hs=self.degradation.to_coarse(fused),
+        )
+
+    def fold(self) -> None:
+        """Replace the parallel convolutions by the single ones that they are in evaluation."""
+        fold_dilated(self)
+
+    def _enlarged(self, hs: Tensor) -> Tensor:
+        return enlarge(full(hs), self.ratio, margin=UPSAMPLE_MARGIN)  # (n, hs band, y, x)
