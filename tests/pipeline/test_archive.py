@@ -19,7 +19,7 @@ from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
 from scenefuse.workflow.specification import read_workflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+pytestmark = pytest.mark.slow
 
 CONFIG = RunConfig(model="gsa", core_px=144, format=("zarr",), workers=1)
 RULE = PairRule(min_overlap_fraction=0.5)

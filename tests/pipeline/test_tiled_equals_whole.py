@@ -185,7 +185,6 @@ def fuse_all_methods(out: Path, name: str, lane: Lane) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_any_number_of_workers_gives_the_same_bytes(one_process: Path, workers: int) -> None:
     name = str(workers)
