@@ -154,6 +154,7 @@ class _Learner:
             terms = self._terms(batch)
             backward(self.network, terms, 1 / len(passes))
             self._add(terms, 1 / len(passes))
+        self._refuse_wild_gradients()
         self.optimiser.step()
         clamp = getattr(getattr(self.network, "degradation", None), "clamp", None)
         if clamp is not None:
@@ -170,12 +171,21 @@ class _Learner:
         terms = LOSSES[self.course.architecture](self.network, output, batch)
         wrong = [name for name, term in terms.items() if not isfinite(float(term.detach()))]
         if wrong:
-            raise WorkError(
-                f"at step {self.progress.step} the loss term {wrong[0]} is not a number",
-                f"nothing more can be learnt; {self.checkpoint.name} has the last good state",
-                "Begin again elsewhere with a lower --lr, or with fp32",
-            )
+            raise self._lost(f"the loss term {wrong[0]}")
         return terms
+
+    def _refuse_wild_gradients(self) -> None:
+        """WorkError before a gradient that is not a number reaches the weights, and with them a checkpoint."""
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        if not isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+            raise self._lost("a gradient")
+
+    def _lost(self, what: str) -> WorkError:
+        return WorkError(
+            f"at step {self.progress.step} {what} is not a number",
+            f"nothing more can be learnt; {self.checkpoint.name}, where it is there, has the last good state",
+            "Begin again elsewhere with a lower --lr, or with fp32",
+        )
 
     def _add(self, terms: Terms, share: float) -> None:
         """Count the terms for the next row of the curve."""
