@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -74,13 +75,30 @@ class RunConfig:
             )
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers is {self.workers}", "nobody would do the work", "Give 1 or more")
+        if self.memory_limit is not None and parse_bytes(self.memory_limit) < 1:
+            raise UsageError(f"memory_limit is {self.memory_limit}", "no worker could start", "Write it like 4GiB")
+        for name in ("hs_scale", "ms_scale"):
+            scale = getattr(self, name)
+            if scale is not None and not (math.isfinite(scale) and scale > 0):
+                raise UsageError(
+                    f"{name} is {scale}",
+                    "reflectance cannot be computed with it",
+                    "Give reflectance per stored value, 0.0001 for example",
+                )
         if self.core_px is not None and self.core_px < 1:
             raise UsageError(f"core_px is {self.core_px}", "a tile would be empty", "Give a side in fine pixels")
+        unknown = sorted(set(self.format) - set(get_args(Format)))
+        if unknown:
+            raise UsageError(
+                f"format is {','.join(self.format)}",
+                f"{unknown[0]!r} is not written",
+                "Use zarr or zarr,cog",
+            )
         if "zarr" not in self.format:
             raise UsageError(
                 f"format is {','.join(self.format)}",
                 "the Zarr store is what all else is made from",
-                "Use --format zarr or --format zarr,cog",
+                "Use zarr or zarr,cog",
             )
 
     def memory_limit_bytes(self) -> int | None:
@@ -125,6 +143,8 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
 
     Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
     """
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{where} is {table!r}", "it is no table of keys", "Write it as a [table]")
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type] # any dataclass, by contract
     for key in table:
@@ -132,7 +152,14 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
             near = difflib.get_close_matches(key, names, n=1)
             cure = f"Did you mean {near[0]!r}" if near else f"Known keys: {', '.join(names)}"
             raise UsageError(f"unknown key {key!r} in {where}", "it would have no effect", cure)
-    return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type] # any dataclass, by contract
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in table:
+            raise UsageError(f"{where} has no {field.name}", "it has no default", f"Add {field.name} = ...")
+    try:
+        return cls(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in table.items()})
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", "the values are impossible", "Correct them") from error
 
 
 def _fit(value: Any, hint: Any, where: str) -> Any:

@@ -28,7 +28,7 @@ class SceneFuseError(Exception):
         """What to do about it: `assign one with rio edit-info --crs EPSG:32633 a.tif`."""
 
     def __str__(self) -> str:
-        return f"{self.value}: {self.consequence}. {self.cure}."
+        return f"{self.value}: {self.consequence}. {self.cure[:1].upper()}{self.cure[1:]}."
 
 
 class UsageError(SceneFuseError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scenefuse.archive.footprint import equal_area_footprint
 from scenefuse.archive.scene import Role, Scene, ScenePair
-from scenefuse.errors import DataError
+from scenefuse.errors import DataError, UsageError
 
 _CHUNK = 2000
 """Scenes that are looked up at once; bounds memory where footprints overlap a lot."""
@@ -37,10 +37,14 @@ class PairRule:
     """Pairs per hyperspectral scene, the best first; a multispectral scene may serve several."""
 
     def __post_init__(self) -> None:
-        if not self.max_gap_hours >= 0 or self.max_per_hs < 1:
-            raise ValueError(f"PairRule needs max_gap_hours >= 0 and max_per_hs >= 1, got {self}")
-        if not (0 <= self.min_overlap_fraction <= 1 and 0 <= self.max_cloud_fraction <= 1):
-            raise ValueError(f"fractions of a PairRule lie in 0 to 1, got {self}")
+        if not self.max_gap_hours >= 0:
+            raise UsageError(f"max_gap_hours is {self.max_gap_hours}", "no two scenes are that near", "Give 0 or more")
+        if self.max_per_hs < 1:
+            raise UsageError(f"max_per_hs is {self.max_per_hs}", "no scene could have a pair", "Give 1 or more")
+        for name in ("min_overlap_fraction", "max_cloud_fraction"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} is {share}", "it is no share of 1", "Give 0 to 1: 0.2 is 20 %")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from scenefuse.archive.selection import is_raster
 from scenefuse.errors import DataError
 
 _INDEX_NAMES = ("catalog.json", "collection.json")
+_UNFIT = re.compile(r"[^A-Za-z0-9._+=@,-]+|\.\.+")
 _JSON_SUFFIXES = {".json", ".geojson"}
 
 
@@ -93,9 +95,9 @@ def _index_of(path: Path) -> Path:
 
 
 def _raster_scene(href: str, stem: str) -> Scene:
-    """A scene of one asset, of which only the file can tell more."""
+    """A scene of one asset, of which only the file can tell more; its id is the file's name as ids may be."""
     return Scene(
-        id=stem,
+        id=_UNFIT.sub("-", stem).strip("-.") or "scene",
         assets=(Asset(key="data", href=href),),
         href=href,
         role_reason="a bare raster: only the file can tell",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import select
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from scenefuse import __version__
 from scenefuse.cli.output import emit_json
-from scenefuse.errors import SceneFuseError
+from scenefuse.errors import SceneFuseError, UsageError, WorkError
 
 COMMANDS = {
     "demo": "Make a small simulated archive, fuse its pairs, show their quality",
@@ -33,8 +36,17 @@ COMMANDS = {
 }
 """Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
 
-INTERRUPTED = 130
-"""Exit code after SIGINT or SIGTERM; what is finished is kept, the same call resumes."""
+
+class InterruptedRunError(SceneFuseError):
+    """SIGINT or SIGTERM came; what is finished is kept, the same call resumes."""
+
+    kind = "interrupted"
+    exit_code = 130
+    retryable = True
+
+
+SYSTEM_SAYS_NO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+"""Errors of the operating system that explain themselves: no right, no space, a file where a folder should be."""
 
 
 class LazyGroup(click.Group):
@@ -50,6 +62,16 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"scenefuse.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command's exit code; a reader of stdout that went away (`| head`) is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            if not _reader_is_gone():
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush it again
+            return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
         """The list of commands in the help, without importing them."""
@@ -78,24 +100,53 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What is finished is kept: the same command resumes.", err=True)
-        sys.exit(INTERRUPTED)
+        stop = InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
+        sys.exit(_report(stop, as_json=as_json))
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        sys.exit(_describe(_misuse(error), as_json=as_json))
+    except OSError as error:
+        if error.errno not in SYSTEM_SAYS_NO:
+            raise
+        refusal = WorkError(
+            f"{error.filename or 'A file'}: {error.strerror}",
+            "the command stopped there",
+            "Remove the obstacle, or choose another place, and run the same command again",
+        )
+        sys.exit(_report(refusal, as_json=as_json))
+    except Exception as error:
+        bug = SceneFuseError(f"{type(error).__name__}: {error}", "the command stopped", "Report it with the traceback")
+        _describe(bug, as_json=as_json)
+        raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_is_gone() -> bool:
+    """True when stdout is a pipe that nobody reads any more."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    return any(state & select.POLLERR for _, state in stdout.poll(0))
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _misuse(error: click.ClickException) -> UsageError:
+    """What click found wrong with the call, as one of our errors."""
+    context = getattr(error, "ctx", None)
+    command = "scenefuse" if context is None else context.command_path
+    return UsageError(error.format_message().rstrip("."), "nothing was done", f"See {command} --help")
+
+
 def _report(error: SceneFuseError, *, as_json: bool) -> int:
     """Print the error for people, and for programs when they asked; its exit code."""
     click.echo(f"Error: {error}", err=True)
+    return _describe(error, as_json=as_json)
+
+
+def _describe(error: SceneFuseError, *, as_json: bool) -> int:
+    """Print the error for programs when they asked; its exit code."""
     if as_json:
         record = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
         emit_json({"error": record, "exit_code": error.exit_code})

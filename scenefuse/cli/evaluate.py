@@ -21,7 +21,7 @@ from scenefuse.quality.product_scores import Scores
 @click.argument("inputs", nargs=-1, required=True, metavar="PRODUCT... | HS MS --methods LIST")
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
 @click.option(
-    "--methods", metavar="LIST", help="Methods to compare on the pair HS MS, by commas, or `all` without weights."
+    "--methods", metavar="LIST", help="Methods to compare on the pair HS MS, by commas, or `all` (weightless)."
 )
 @click.option(
     "--convention",

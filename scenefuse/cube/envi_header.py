@@ -49,7 +49,12 @@ class EnviHeader:
     def number(self, key: str) -> int | None:
         """A whole number; None when the key is absent."""
         text = self.text(key)
-        return None if text is None else int(self._float(key, text))
+        if text is None:
+            return None
+        value = self._float(key, text)
+        if not value.is_integer():  # also infinity and NaN
+            raise DataError(f"{self.path}: {key!r} is {text}", "a whole number was expected", "correct the header")
+        return int(value)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...] | None:
         """One number per band; None when the key is absent, DataError when their count is not the bands'."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot
@@ -214,9 +215,13 @@ def _sorted(image: Image, scene_id: str) -> Image:
     missing = [band.name for band in image.bands if band.wavelength_nm is None]
     if image.role == "hsi":
         if len(image.bands) < 2:
+            lost = "; ".join(
+                f"{count} bands left out: {reason}"
+                for reason, count in Counter(reason for _, reason in image.dropped).items()
+            )
             raise DataError(
-                f"{scene_id} has {len(image.bands)} usable band(s)",
-                "a hyperspectral image with less than two bands has no spectrum to keep",
+                f"{scene_id} has {len(image.bands)} usable band(s){f' ({lost})' if lost else ''}",
+                "a hyperspectral image of less than two bands has no spectrum to keep",
                 "check that HS and MS are not exchanged, and the selection of bands",
             )
         if missing:

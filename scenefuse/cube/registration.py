@@ -78,6 +78,8 @@ class Shift:
 class _Sample:
     """One window on both grids."""
 
+    place: tuple[int, int]
+    """Its first row and column on the coarse grid."""
     hs_seen: Array
     """(ms band, side, side) the HSI through the MSI's response, standardised."""
     ms: Array
@@ -111,7 +113,8 @@ def estimate_shift(cube: Pair, response: NDArray[np.floating]) -> Shift:
     single = [found + ratio * _peak(_coherence(*parts), side, reach=0.5)[0] for parts in spectra]
     spread = 1.4826 * float(np.median(np.abs(np.array(single) - np.median(single, axis=0)), axis=0).max())
     dy_px, dx_px = (round(float(value), 3) for value in found)
-    certain = hypot(dy_px, dx_px) > max(MIN_SHIFT_PX, 3.0 * spread / sqrt(len(samples)))
+    error = spread * _error_of_mean([sample.place for sample in samples], side)
+    certain = hypot(dy_px, dx_px) > max(MIN_SHIFT_PX, 3.0 * error)
     return Shift(
         dy_px=dy_px,
         dx_px=dx_px,
@@ -155,8 +158,24 @@ def _samples(cube: Pair, response: Array, margin: int) -> list[_Sample]:
             missing = max(float(np.isnan(hs).any(axis=0).mean()), float(np.isnan(ms).any(axis=0).mean()))
             if len(covered) and missing <= _MAX_MISSING:
                 seen = np.einsum("mh,hyx->myx", weights, _filled(hs))
-                samples.append(_Sample(hs_seen=_standardised(seen), ms=_filled(ms)))
+                samples.append(_Sample(place=(y0, x0), hs_seen=_standardised(seen), ms=_filled(ms)))
     return samples
+
+
+def _error_of_mean(places: list[tuple[int, int]], side: int) -> float:
+    """Standard error of the mean over windows / standard deviation between them.
+
+    Overlapping windows repeat each other: with mean correlation c (their mean overlap), the mean of n has the
+    variance s^2 (1 + (n - 1) c) / n, and what is seen between them is s^2 (1 - c) only.
+    """
+    n = len(places)
+    if n == 1:
+        return 1.0
+    corners = np.array(places, np.float64)
+    apart = np.abs(corners[:, np.newaxis] - corners)  # (n, n, 2)
+    overlap = np.maximum(1.0 - apart / side, 0.0).prod(axis=2)
+    c = min(0.95, float(overlap.sum() - n) / (n * (n - 1)))
+    return sqrt((1.0 + (n - 1) * c) / (n * (1.0 - c)))
 
 
 def _filled(bands: Array) -> Array:

@@ -138,7 +138,7 @@ def plan_run(source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
     need = plan.write_bytes
     if request.free_disk_bytes is not None and need > request.free_disk_bytes:
         raise ResourceError(
-            f"The product needs up to {_gib(need)}, {_gib(request.free_disk_bytes)} are free",
+            f"The product needs up to {size_text(need)}, {size_text(request.free_disk_bytes)} are free",
             "the run would stop half-way",
             "Free some space, or give another --out",
         )
@@ -201,9 +201,13 @@ def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoR
         else (plan.worker_bytes, request.worker_memory_bytes, "a worker")
     )
     cure = f"Use --core-px {fitting.tiling.core_px}" if fitting else "No core is small enough"
-    more = f"a GPU of {_gib(need)}" if on_device else f"--memory-limit {_gib(need)}, perhaps with fewer --workers"
+    more = (
+        f"a GPU of {size_text(need)}"
+        if on_device
+        else f"--memory-limit {size_text(need)}, perhaps with fewer --workers"
+    )
     raise ResourceError(
-        f"A window of {side} x {side} px needs {_gib(need)}, {where} has {_gib(have)}",
+        f"A window of {side} x {side} px needs {size_text(need)}, {where} has {size_text(have)}",
         "the run would die for want of memory",
         f"{cure}, or {more}",
     )
@@ -276,5 +280,8 @@ def _ms_band_ratio(source: Source) -> int:
     return round(quotient) if abs(quotient - round(quotient)) < 1e-3 and quotient >= 1 else 1
 
 
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**29 else f"{size_bytes / 2**20:.1f} MiB"
+def size_text(size_bytes: float) -> str:
+    """The size for people, with two digits or more: `1.25 GiB`, `100.0 MiB`, `285 KiB`."""
+    if size_bytes >= 2**29:
+        return f"{size_bytes / 2**30:.2f} GiB"
+    return f"{size_bytes / 2**20:.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.0f} KiB"

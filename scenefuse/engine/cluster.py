@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,9 @@ from scenefuse.errors import ResourceError, UsageError
 
 GDAL_CACHE_MIB = 64
 """GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
+
+CONNECT_S = 15
+"""Seconds within which a scheduler that is named has to answer."""
 
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -109,26 +112,19 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     """A Dask client on an embedded cluster of processes, or on the scheduler that the spec names."""
     if spec.scheduler is not None:
         try:
-            client = Client(spec.scheduler, security=spec.tls, timeout="30s", set_as_default=False)
+            client = Client(spec.scheduler, security=spec.tls, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ResourceError(
                 f"No Dask scheduler answers at {spec.scheduler} ({error})",
                 "nothing can run",
-                "Start one with dask scheduler, or leave --scheduler out",
+                "Start one with `dask scheduler`, or leave out --scheduler for workers on this machine",
             ) from error
         with client:
             yield client
         return
     with (
         dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
-        SpecCluster(
-            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
-            scheduler={
-                "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
-            },
-            silence_logs=50,
-        ) as cluster,
+        _embedded_cluster(spec) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
@@ -151,6 +147,20 @@ def stop_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+    with warnings.catch_warnings():
+        # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
+        warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
+        return SpecCluster(
+            workers={number: _worker(number, spec) for number in range(spec.worker_count)},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
+            },
+            silence_logs=50,
+        )
+
+
 def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
     environment = dict(_WORKER_ENVIRONMENT)
     if spec.device == "cuda":
@@ -168,13 +178,3 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
             "silence_logs": 50,
         },
     }
-
-
-def _dashboard_port() -> int:
-    """8787 where it is free, else any free port: distributed would warn and do the same."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 8787))
-        except OSError:
-            return 0
-    return 8787

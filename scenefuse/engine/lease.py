@@ -87,10 +87,10 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back; a folder that is gone has none."""
         self._ended.set()
         self._renewer.join()
-        with self._locked():
+        with contextlib.suppress(FileNotFoundError), self._locked():
             if self._is_mine(self._read()):
                 self._path.unlink()
 

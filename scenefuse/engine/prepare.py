@@ -150,6 +150,12 @@ def _total(
     """The sum of all measurements and how many parts of the scene it has."""
     results: dict[str, list[Measurement]] = {}
     for work, result in ended:
+        if isinstance(result, Failure) and result.kind == "data":
+            raise DataError(
+                f"Stage {stage.name} met this: {result.cause}",
+                "the scene cannot be measured, and so not be fused",
+                "Correct the input",
+            )
         if isinstance(result, Failure):
             raise WorkError(
                 f"Stage {stage.name} failed: {result.cause}",

@@ -38,7 +38,10 @@ class PairGrid:
     phase_rest_px: float = 0.0
     """Largest distance between the HSI's pixel centres and the coarse grid's before resampling, fine pixels."""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    """Registration (y, x) taken into account: how far the MSI's content lies from the HSI's, fine pixels."""
+    """Registration (y, x) taken into account: how far the MSI's content lies from the HSI's, fine pixels.
+
+    Both transforms follow the MSI's georeference: with a shift, case B's coarse grid is the HSI's moved by it.
+    """
     hs_kernel: str = "none"
     """Kernel of the HSI's one resampling; `none` when untouched."""
     ms_kernel: str = "none"

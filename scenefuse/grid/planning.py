@@ -106,12 +106,14 @@ def _largest_ratio(relation: Relation) -> int:
         return allowed[-1]
     hs_gsd_m, ms_gsd_m = relation.gsds_m
     consequence = (
-        "the MSI is the coarser of the two and has no detail to add" if ratio <= 1 else "less than a ratio of 2 is left"
+        "the MSI is not the finer of the two and has no detail to add"
+        if ratio <= 1
+        else "less than a ratio of 2 is left"
     )
     raise DataError(
         f"The HSI's pixels are {hs_gsd_m:.4g} m and the MSI's {ms_gsd_m:.4g} m, a ratio of {ratio:.3g}",
         consequence,
-        "pair the HSI with an MSI of at most half its pixel size (and check that HS and MS are not exchanged)",
+        "pair the HSI with an MSI of at most half its pixel size, and check that HS and MS are not exchanged",
     )
 
 
@@ -167,7 +169,11 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
 
 
 def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
-    """Case B: the coarse grid is the HSI's own, untouched; the MSI is resampled once to HSI / ratio."""
+    """Case B: the coarse grid is the HSI's own, untouched; the MSI is resampled once to HSI / ratio.
+
+    Where registration found a shift, the georeference follows the MSI, as in case A: the HSI's pixels keep their
+    values, and their place on the map is corrected by the shift, so that the product lies on the finer image.
+    """
     hs, ms = relation.hs, relation.ms
     between = np.linalg.inv(ms.matrix) @ hs.matrix  # HSI pixels to MSI pixels
     step = (float(between[1, 1]) / ratio, float(between[0, 0]) / ratio)
@@ -175,11 +181,11 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
         float(between[1, 2]) + step[0] * shift_px[0],
         float(between[0, 2]) + step[1] * shift_px[1],
     )
-    rows = _rows_inside(start[0], step[0] * ratio, hs.shape[0], ms.shape[0])
-    columns = _rows_inside(start[1], step[1] * ratio, hs.shape[1], ms.shape[1])
+    rows = _lines_inside(start[0], step[0], ratio, hs.shape[0], ms.shape[0])
+    columns = _lines_inside(start[1], step[1], ratio, hs.shape[1], ms.shape[1])
     if rows[1] <= rows[0] or columns[1] <= columns[0]:
         raise no_overlap(hs, ms)
-    coarse = _moved(hs.transform, rows[0], columns[0])
+    coarse = _moved(hs.transform, rows[0] + shift_px[0] / ratio, columns[0] + shift_px[1] / ratio)
     fine = (coarse[0] / ratio, coarse[1] / ratio, coarse[2], coarse[3] / ratio, coarse[4] / ratio, coarse[5])
     grid = PairGrid(
         crs_wkt=_recognised(hs.crs_wkt),
@@ -197,15 +203,20 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     placed = AxisMap(origin=(start[0] + step[0] * ratio * rows[0], start[1] + step[1] * ratio * columns[0]), scale=step)
     fine_gsd_m = grid.hs_gsd_m / ratio
     dropped = (hs.shape[0] - grid.coarse_shape[0], hs.shape[1] - grid.coarse_shape[1])
-    notes = (
+    notes = [
         f"The GSDs {grid.hs_gsd_m:.4g} m and {grid.ms_gsd_m:.4g} m do not nest (ratio {grid.native_ratio:.4g})",
         (
             f"the HSI's grid is kept and the MSI is resampled once to {fine_gsd_m:.4g} m, {AREA_CUBIC}: "
             f"{fine_gsd_m / grid.ms_gsd_m:.3g} times its own pixel"
         ),
         _dropped_note(dropped),
-    )
-    return PairPlan(grid=grid, hs=Offset(y0=rows[0], x0=columns[0]), ms=placed, dropped_px=dropped, notes=notes)
+    ]
+    if any(shift_px):
+        notes.append(
+            f"the map coordinates follow the MSI: those of the HSI are corrected by {shift_px[0]:+.3f} rows, "
+            f"{shift_px[1]:+.3f} columns of {fine_gsd_m:.4g} m"
+        )
+    return PairPlan(grid=grid, hs=Offset(y0=rows[0], x0=columns[0]), ms=placed, dropped_px=dropped, notes=tuple(notes))
 
 
 def _whole_pixels(start: float, stop: float, phase: int, step: int, tolerance: float) -> tuple[int, int]:
@@ -240,11 +251,14 @@ def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple
     return offset, rest * ratio
 
 
-def _rows_inside(start: float, step: float, count: int, limit: int) -> tuple[int, int]:
-    """Range [first, stop) of count pixels, each step wide from start, that lie wholly inside [0, limit]."""
-    tolerance = 1e-6
-    first = max(0, ceil(-start / step - tolerance))
-    stop = min(count, floor((limit - start) / step + tolerance))
+def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int) -> tuple[int, int]:
+    """First and last edge of the count coarse lines, each of ratio steps from start, that lie inside [0, limit].
+
+    A line that reaches out by no more than PHASE_TOLERANCE_PX fine pixels counts as inside.
+    """
+    rest = PHASE_TOLERANCE_PX / ratio
+    first = max(0, ceil(-start / (step * ratio) - rest))
+    stop = min(count, floor((limit - start) / (step * ratio) + rest))
     return first, stop
 
 
@@ -259,7 +273,7 @@ def _as_axis_map(offset: Offset) -> AxisMap:
 
 
 def _moved(
-    transform: tuple[float, float, float, float, float, float], row: int, column: int
+    transform: tuple[float, float, float, float, float, float], row: float, column: float
 ) -> tuple[float, float, float, float, float, float]:
     """The affine whose pixel (0, 0) is this one's (row, column)."""
     a, b, c, d, e, f = transform

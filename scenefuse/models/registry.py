@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,9 +68,40 @@ def describe_model(ref: ModelRef) -> ModelCard:
     return load_model(ref).card
 
 
+def require_method(name: str, *, weights: str | None = None, weights_sha256: str | None = None) -> Method:
+    """The method of that name, once it is known to have the weights that it needs; no scene is needed to tell.
+
+    Refused are an unknown name, missing weights, weights where none are used, and a file that is not the one named.
+    """
+    method = _method_of(name)
+    if not method.needs_weights:
+        if weights is not None or weights_sha256 is not None:
+            raise UsageError(
+                f"{name} with the weights {weights or weights_sha256}", "it has no use for any", "Leave out --weights"
+            )
+        return method
+    if weights is None:
+        raise ModelError(
+            f"{name} without weights", "an untrained network never makes a product", "Give --weights FILE.safetensors"
+        )
+    path = Path(weights)
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file", f"{name} has no weights", "Give the path of a safetensors file")
+    if weights_sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != weights_sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {found}",
+                f"these are not the weights {weights_sha256} that the run was planned with",
+                "Restore the file or plan the run anew",
+            )
+    return method
+
+
 def load_model(ref: ModelRef) -> FusionModel:
     """The method of the recipe, ready to fuse; refused when the name, ratio, options or weights are wrong."""
-    method = _method_of(ref.name)
+    method = require_method(ref.name, weights=ref.weights, weights_sha256=ref.weights_sha256)
     if ref.ratio not in RATIOS:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     if not ref.hs_bands or not ref.ms_bands:
@@ -78,45 +110,19 @@ def load_model(ref: ModelRef) -> FusionModel:
             "there is nothing to fuse",
             "Keep at least one",
         )
-    _refuse_wrong_weights(ref, method)
     return method.build(ref)
 
 
 def _method_of(name: str) -> Method:
     """The method of that name; refused with the names there are."""
-    announced = _announced()
-    method = MODELS[name] if name in MODELS else announced.get(name)
+    method = MODELS[name] if name in MODELS else _announced().get(name)
     if method is None:
-        raise UsageError(f"No method is called {name!r}", "nothing can fuse", f"Known: {', '.join(model_names())}")
-    return method
-
-
-def _refuse_wrong_weights(ref: ModelRef, method: Method) -> None:
-    """Refuse missing weights, weights where none are used, and a file that is not the one named."""
-    if not method.needs_weights:
-        if ref.weights is not None or ref.weights_sha256 is not None:
-            raise UsageError(
-                f"{ref.name} with weights {ref.weights or ref.weights_sha256}", "it has none", "Leave out --weights"
-            )
-        return
-    if ref.weights is None:
-        raise ModelError(
-            f"{ref.name} without weights",
-            "an untrained network never makes a product",
-            "Give --weights FILE.safetensors",
+        near = difflib.get_close_matches(name, model_names(), n=1)
+        guess = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"No method is called {name!r}", "nothing can fuse", f"{guess}Known: {', '.join(model_names())}"
         )
-    path = Path(ref.weights)
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file", f"{ref.name} has no weights", "Give the path of a safetensors file")
-    if ref.weights_sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != ref.weights_sha256:
-            raise ModelError(
-                f"{path} has SHA-256 {found}",
-                f"these are not the weights {ref.weights_sha256} that the run was planned with",
-                "Restore the file or plan the run anew",
-            )
+    return method
 
 
 @cache

@@ -52,7 +52,7 @@ def fuse_whole(model: FusionModel, hs: Image, ms: Image, state: SceneState) -> I
     """
     card = model.card
     _refuse_misfit(model, hs, ms)
-    pair = _filled(hs, ms)
+    pair = _filled(hs, ms, state)
     step = lcm(card.lattice_px, card.ratio)
     before_px = -(-card.support_px // step) * step
     sides_px = ms.shape[1:]
@@ -82,21 +82,21 @@ class _FilledPair:
     ms_valid: NDArray[np.bool_]
     """(y, x): every band is data."""
     hs_mean: NDArray[np.float64]
-    """(hs band,) mean over valid pixels."""
+    """(hs band,) that stands for no data: the mean over valid pixels."""
     ms_mean: NDArray[np.float64]
-    """(ms band,) mean over valid pixels."""
+    """(ms band,) likewise."""
 
 
-def _filled(hs: Image, ms: Image) -> _FilledPair:
-    """The pair filled pointwise with its mean spectra."""
+def _filled(hs: Image, ms: Image, state: SceneState | None = None) -> _FilledPair:
+    """The pair filled pointwise with the state's mean spectra, or, before there is a state, with its own."""
     filled = []
-    for image in (hs, ms):
+    for image, name in ((hs, "hs_mean"), (ms, "ms_mean")):
         valid: NDArray[np.bool_] = np.asarray(np.isfinite(image).all(axis=0))
         if not valid.any():
             raise DataError(
                 "no pixel has data in every band", "there is nothing to fuse", "drop the bands without data"
             )
-        mean = image[:, valid].mean(axis=1, dtype=np.float64)
+        mean = image[:, valid].mean(axis=1, dtype=np.float64) if state is None else state.arrays[name]
         whole = np.where(valid, image, mean.astype(np.float32)[:, np.newaxis, np.newaxis])
         filled.append((whole.astype(np.float32), valid, mean))
     (hs, hs_valid, hs_mean), (ms, ms_valid, ms_mean) = filled

@@ -19,10 +19,9 @@ from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, UsageError
-from scenefuse.pipeline.fuse import FusedProduct, cluster_spec, fuse
-
-FAILURES = "failures.jsonl"
-"""Name of the file, in the output's folder, that holds one JSON record per failed pair of the last batch."""
+from scenefuse.models.registry import require_method
+from scenefuse.pipeline.fuse import FusedProduct, cluster_spec, fuse, writable_bytes
+from scenefuse.product.output import FAILURES, require_output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,22 @@ class Bounds:
     """First time of acquisition."""
     until: datetime | None = None
     """Last time of acquisition."""
+
+    def __post_init__(self) -> None:
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+                raise UsageError(
+                    f"bbox {west:g} {south:g} {east:g} {north:g}",
+                    "it is no box on the globe, and no scene would be found",
+                    "Give west, south, east, north in degrees, south first of the two latitudes",
+                )
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise UsageError(
+                f"since {self.since.isoformat()} is after until {self.until.isoformat()}",
+                "no scene would be found",
+                "Exchange the two",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +136,13 @@ def batch(
 ) -> BatchReport:
     """Fuse every pair of the sources into out; products that are there already are found, not made again.
 
-    A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line) and the rest goes on.
+    A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line) and the rest goes on. What no pair
+    could get past is refused before the first: an unknown method, an output folder that is not ours or not writable.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
+    require_method(config.model, weights=config.weights)
+    require_output(out)
+    writable_bytes(out)
     pairing, skipped = find_in_archive(sources, rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host)
     products: list[FusedProduct] = []
     failures: list[PairFailure] = []

@@ -12,8 +12,10 @@ from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
 from scenefuse.demo.plan import DemoSize
 from scenefuse.engine.protocols import Observer
+from scenefuse.models.registry import require_method
 from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.pipeline.evaluate import evaluate_product
+from scenefuse.pipeline.fuse import writable_bytes
 from scenefuse.quality.product_scores import Scores
 
 BASELINE = "bicubic"
@@ -48,6 +50,8 @@ def demonstrate(
     The same call again finds the products. The baseline's products are in out/baseline.
     """
     config = config or RunConfig()
+    require_method(config.model, weights=config.weights)
+    writable_bytes(out)
     archive, index = out / "archive", out / "archive" / "truth" / "index.json"
     if not index.is_file():
         write_demo_archive(archive, size=size, seed=seed, progress=progress)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,7 +20,7 @@ from scenefuse import __version__
 from scenefuse.archive.access import redact
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
-from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
+from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.lease import Lease
@@ -29,16 +31,19 @@ from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import ResourceError
+from scenefuse.errors import DataError, ResourceError, SceneFuseError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, product_identity, public_href
 from scenefuse.product.layout import lay_out
+from scenefuse.product.output import require_output
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.spec import ProductSpec
+from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
 
@@ -132,14 +137,14 @@ def fuse(
     order = plan_fusion(hs, ms, out=Path(out), config=config)
     item = order.folder / f"{order.folder.name}.json"
     if item.is_file():
+        link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
         return _product(order, "found", item, began)
-    order.folder.mkdir(parents=True, exist_ok=True)
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
-        lease = stack.enter_context(Lease(order.folder / ".lease"))
-        store = lay_out(order.folder, order.spec)
         lane = lane or stack.enter_context(open_lane(cluster_spec(config)))
+        lease = stack.enter_context(_claimed(order.folder))
+        store = lay_out(order.folder, order.spec)
         state = _state(order, lane, watching)
         job = FusionJob(
             source=order.opened.cube,
@@ -172,7 +177,38 @@ def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: Path, co
     opened = open_aligned(_name(hs), _name(ms), config)
     identity = product_identity(input_files(opened), method_of(opened), number_options(config, opened))
     folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
-    return Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
+    order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
+    require_output(out, order.spec.item_id)
+    return order
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[Lease]:
+    """The product's folder under a lease; a refusal before the first tile leaves nothing that was not there before.
+
+    What the system refuses in between, a full disk for example, becomes a WorkError: the same call resumes.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with Lease(folder / ".lease") as lease:
+            try:
+                yield lease
+            except SceneFuseError as error:
+                if made and error.exit_code == DataError.exit_code and not (folder / LEDGER).exists():
+                    shutil.rmtree(folder)
+                raise
+    except SceneFuseError:
+        for path in made[1:]:
+            with suppress(OSError):  # another run has put something there
+                path.rmdir()
+        raise
+    except OSError as error:
+        raise WorkError(
+            f"{error.filename or folder}: {error.strerror or error}",
+            "the product is not finished, and no reader sees it",
+            "Remove the obstacle and run the same command again: what is finished is kept",
+        ) from error
 
 
 def cluster_spec(config: RunConfig) -> ClusterSpec:
@@ -238,7 +274,7 @@ def _plan(opened: OpenedPair, config: RunConfig, out: Path) -> RunPlan:
         precision=config.precision,
         halo=config.halo,
         core_px=config.core_px,
-        free_disk_bytes=_writable_bytes(out),
+        free_disk_bytes=writable_bytes(out),
     )
     plan = plan_run(opened.cube, opened.card, request)
     if (
@@ -247,15 +283,15 @@ def _plan(opened: OpenedPair, config: RunConfig, out: Path) -> RunPlan:
         and 3 * plan.write_bytes > request.free_disk_bytes
     ):
         raise ResourceError(
-            f"{out} has {request.free_disk_bytes / 2**30:.2f} GiB free, store and COG need up to "
-            f"{3 * plan.write_bytes / 2**30:.2f} GiB while they are made",
+            f"{out} has {size_text(request.free_disk_bytes)} free, store and COG need up to "
+            f"{size_text(3 * plan.write_bytes)} while they are made",
             "the COG could not be written after all the work",
             "Free some space, give another --out, or use --format zarr",
         )
     return plan
 
 
-def _writable_bytes(out: Path) -> int:
+def writable_bytes(out: Path) -> int:
     """Free bytes where out is or will be; a ResourceError when nothing can be written there."""
     place = out.absolute()
     while not place.exists():
@@ -266,7 +302,7 @@ def _writable_bytes(out: Path) -> int:
         probe.unlink()
     except OSError as error:
         raise ResourceError(
-            f"{place} cannot be written ({error.strerror})", "no product can be put there", "Give another --out"
+            f"{place} cannot be written ({error.strerror})", "no product can be put there", "Choose another --out"
         ) from error
     return int(psutil.disk_usage(str(place)).free)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
@@ -15,10 +15,11 @@ from scenefuse.cube.pair import open_pair as open_cubes
 from scenefuse.cube.registration import Shift, estimate_shift
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.resident import ModelHandle
+from scenefuse.errors import DataError
 from scenefuse.models.base import ModelCard
 from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import load_model
+from scenefuse.models.registry import load_model, require_method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,14 @@ def scene_of(source: str | Scene, config: RunConfig) -> Scene:
 
 def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
+    require_method(config.model, weights=config.weights)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
+    if pair.hs.href == pair.ms.href:
+        raise DataError(
+            f"{redact(pair.hs.href)} is given as HS and as MS",
+            "one image has nothing to add to itself",
+            "Give two images: one with the bands, one with the fine pixels",
+        )
     options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, hs_drop_bands=config.drop_bands)
     cube = open_cubes(pair, options=options)
     shift = None

@@ -15,7 +15,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import MismatchError, WorkError
+from scenefuse.errors import DataError, MismatchError, WorkError
 from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.product.comparison import ComparingSink, CoreComparison
@@ -161,6 +161,8 @@ def replay(
 
 def reopen(folder: Path, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
     """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
     provenance = read_provenance(folder)
     recorded = read_run(folder).hrefs
     hs, ms = hrefs or (recorded["hsi"], recorded["msi"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pystac.utils import datetime_to_str, str_to_datetime
 
 from scenefuse.errors import DataError
 from scenefuse.product.durable import json_bytes, write_durably
+from scenefuse.product.output import CATALOG_ID, read_stac
 from scenefuse.product.stac_item import COLLECTION_ID
 
 _DESCRIPTION = "Hyperspectral images fused with multispectral ones: all bands of the one on the grid of the other."
@@ -26,8 +26,8 @@ def link_item(root: Path, item: dict[str, Any]) -> bool:
     kept. Safe against other processes on this machine that link other items at the same time.
     """
     with _locked(root):
-        catalog = _read(root / "catalog.json") or _new_catalog()
-        collection = _read(root / "collection.json") or _new_collection(item)
+        catalog = read_stac(root / "catalog.json") or _new_catalog()
+        collection = read_stac(root / "collection.json") or _new_collection(item)
         if collection.get("id") != COLLECTION_ID:
             raise DataError(
                 f"{root / 'collection.json'} is the collection {collection.get('id')!r}",
@@ -49,20 +49,6 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(
-            f"{path} is not JSON ({error})", "no item can be linked there", "repair or remove it"
-        ) from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path} is not a STAC object", "no item can be linked there", "repair or remove it")
-    return document
-
-
 def _write(path: Path, document: dict[str, Any]) -> bool:
     data = json_bytes(document)
     if path.exists() and path.read_bytes() == data:
@@ -72,7 +58,7 @@ def _write(path: Path, document: dict[str, Any]) -> bool:
 
 
 def _new_catalog() -> dict[str, Any]:
-    document: dict[str, Any] = pystac.Catalog("scenefuse-output", _DESCRIPTION, title="scenefuse output").to_dict(
+    document: dict[str, Any] = pystac.Catalog(CATALOG_ID, _DESCRIPTION, title="scenefuse output").to_dict(
         include_self_link=False, transform_hrefs=False
     )
     document["links"] = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from scenefuse.errors import DataError
+
 NUMERICS = 1
 """Raised when a release changes results."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +70,21 @@ def product_identity(
 
 
 def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
-    """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`."""
+    """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`; DataError when an id cannot be part of a name."""
+    require_name(hs_id)
+    require_name(ms_id)
     return f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
+
+
+def require_name(text: str) -> None:
+    """Nothing when an item id can name a folder, else a DataError: ids come from catalogues, and may be paths."""
+    if not _NAME.fullmatch(text) or ".." in text:
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        raise DataError(
+            f"the item id {shown!r} cannot name a folder",
+            "the product could land outside the output",
+            "give the item an id of letters, digits and ._+=@,- only, of at most 200 characters",
+        )
 
 
 def public_href(href: str) -> str:

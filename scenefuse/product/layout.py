@@ -58,7 +58,7 @@ def lay_out(folder: Path, spec: ProductSpec) -> Path:
     Calling it again with the same spec keeps what is there, finished shards included.
     """
     store = folder / STORE
-    _refuse_foreign(folder, spec)
+    refuse_foreign(folder, spec.item_id)
     documents = layout_documents(spec)
     for key, data in documents.items():
         path = store / key
@@ -80,16 +80,17 @@ def belongs(name: str, item_id: str) -> bool:
     return working or name in PRODUCT_FILES or name == f"{item_id}.json"
 
 
-def _refuse_foreign(folder: Path, spec: ProductSpec) -> None:
+def refuse_foreign(folder: Path, item_id: str) -> None:
+    """Nothing when the folder is absent or holds only what a product's folder may hold; else a DataError."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file", "a product needs a folder", "choose another output folder")
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    foreign = sorted(name for name in names if not belongs(name, spec.item_id))
+    foreign = sorted(name for name in names if not belongs(name, item_id))
     if foreign:
         raise DataError(
             f"{folder} holds something else: {', '.join(foreign[:3])}",
             "writing a product there would mix it with other files",
-            "choose an empty output folder",
+            "choose another output folder, or move those files away",
         )
 
 

@@ -184,9 +184,17 @@ def write_run(folder: Path, run: RunRecord) -> Path:
 
 def read_run(folder: Path) -> RunRecord:
     """The record that write_run wrote."""
-    document = json.loads((folder / "run.json").read_bytes())
-    times = {name: datetime.fromisoformat(document[name]) for name in ("started", "finished")}
-    return RunRecord(**{**document, **times})
+    path = folder / "run.json"
+    try:
+        document = json.loads(path.read_bytes())
+        times = {name: datetime.fromisoformat(document[name]) for name in ("started", "finished")}
+        return RunRecord(**{**document, **times})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MismatchError(
+            f"{path} is not a record that scenefuse wrote ({type(error).__name__}: {error})",
+            "where the inputs were, and how long the run took, is not known",
+            "fetch the product again, or fuse the pair again",
+        ) from error
 
 
 def _attributes(values: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.product.identity import require_name
 from scenefuse.sensors.band import Band
 
 STORE = "fused.zarr"
@@ -15,7 +14,6 @@ STORE = "fused.zarr"
 _BAND_CHUNK = 16
 _CHUNK_PX = 128
 _OVERVIEW_BELOW_PX = 512
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +34,7 @@ class ProductSpec:
     """Integer that means no data."""
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.item_id) or ".." in self.item_id:
-            raise DataError(
-                f"item id {self.item_id!r} has characters that a folder's name must not have",
-                "it would name a place outside the output",
-                "give the source items ids of letters, digits and ._+=@,- only, at most 200 characters",
-            )
+        require_name(self.item_id)
         if not self.bands:
             raise ValueError("ProductSpec has no bands")
         if self.core_px < 1 or self.core_px % 16:

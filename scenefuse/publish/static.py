@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from scenefuse.errors import DataError
+from scenefuse.errors import DataError, ResourceError
 from scenefuse.product.catalog import link_item
 from scenefuse.product.durable import PART, json_bytes, sync_folder
 from scenefuse.product.manifest import MANIFEST, read_manifest
@@ -55,6 +55,14 @@ class StaticCatalogue:
                 f"{folder} is already in {self.root}", "a product cannot replace itself", "choose another destination"
             )
         item = self._item(folder, target)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"{self.root} cannot be made a folder ({error.strerror})",
+                "no product can be published there",
+                "choose another destination",
+            ) from error
         outcome = self._outcome(folder, target, item)
         if outcome != "unchanged":
             self._put(folder, target, item)

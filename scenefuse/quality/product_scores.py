@@ -20,7 +20,7 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import QnrSums, seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
-from scenefuse.tiles.tiling import Tiling
+from scenefuse.tiles.tiling import Tiling, round_core_px
 
 SAME_BAND_NM = 0.5
 """Greatest distance of a product's and a reference's band centres that count as the same band."""
@@ -79,7 +79,8 @@ def score_without_reference(product: StoredProduct, source: Source, state: Scene
         inner = slice(spare, -spare or None)
         return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
 
-    for tile in Tiling(fine_shape=shape, core_px=product.core_px, halo_px=0, lattice_px=ratio):
+    core_px = round_core_px(product.core_px, ratio)
+    for tile in Tiling(fine_shape=shape, core_px=core_px, halo_px=0, lattice_px=ratio):
         coarse = tile.core.coarsen(ratio)
         fused, ms = product.read(tile.core), source.read_ms(tile.core)
         hs = source.read_hs(coarse)

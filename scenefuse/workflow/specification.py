@@ -84,8 +84,8 @@ def read_workflow(path: Path) -> Workflow:
         source=replace(source, catalogs=tuple(_beside(folder, catalog) for catalog in source.catalogs)),
         output=replace(
             output,
-            products=_beside(folder, output.products),
-            publish_to=None if output.publish_to is None else _beside(folder, output.publish_to),
+            products=str((folder / output.products).resolve()),
+            publish_to=None if output.publish_to is None else str((folder / output.publish_to).resolve()),
         ),
         rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
         fuse=parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scenefuse.archive.footprint import equal_area_footprint
 from scenefuse.archive.pairing import PairRule, find_pairs, split_roles
 from scenefuse.archive.scene import Role, Scene
-from scenefuse.errors import DataError
+from scenefuse.errors import DataError, UsageError
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
@@ -211,7 +211,7 @@ def test_an_impossible_rule_is_refused() -> None:
         {"max_per_hs": 0},
         {"max_gap_hours": float("nan")},
     ):
-        with pytest.raises(ValueError, match="PairRule"):
+        with pytest.raises(UsageError, match=r"max_per_hs|max_gap|overlap|cloud"):
             PairRule(**wrong)
 
 

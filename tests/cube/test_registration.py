@@ -8,7 +8,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from skimage.registration import phase_cross_correlation
 
-from scenefuse.cube.registration import estimate_shift
+from scenefuse.cube.registration import _error_of_mean, estimate_shift
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.window import Window
@@ -109,3 +109,14 @@ def test_a_scene_too_small_to_compare_says_so() -> None:
 def test_the_same_pair_gives_the_same_shift() -> None:
     pair = simulate(2, 60, (0.4, 0.4))
     assert estimate_shift(pair, RESPONSE) == estimate_shift(pair, RESPONSE)
+
+
+def test_windows_that_overlap_count_for_less() -> None:
+    apart = [(0, 0), (0, 16), (16, 0), (16, 16)]
+    assert _error_of_mean(apart, 16) == pytest.approx(1 / 2)
+    overlapping = [(y, x) for y in (0, 2, 4, 6) for x in (0, 2, 4, 6)]
+    # Means of windows over white noise: how far they lie from zero, and from each other.
+    noise = np.random.default_rng(0).standard_normal((4000, 22, 22))
+    means = np.array([noise[:, y : y + 16, x : x + 16].mean(axis=(1, 2)) for y, x in overlapping])  # (window, trial)
+    error, spread = means.mean(axis=0).std(), np.sqrt(means.var(axis=0, ddof=1).mean())
+    assert _error_of_mean(overlapping, 16) == pytest.approx(error / spread, rel=0.05)

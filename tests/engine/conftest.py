@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +16,16 @@ from scenefuse.engine.lanes import Lane
 def lane() -> Iterator[Lane]:
     with open_lane(ClusterSpec(workers=2, memory_limit_bytes=2 * 2**30)) as lane:
         yield lane
+
+
+@pytest.fixture
+def killable_lane(lane: Lane) -> Iterator[Lane]:
+    """The lane, whose workers a test may kill; at its end they are back.
+
+    A connection that distributed was opening to a worker that died is left to the garbage collector, so the
+    tests ignore ResourceWarning, and the collector runs before the next one.
+    """
+    yield lane
+    while lane.width < 2:
+        time.sleep(0.05)
+    gc.collect()

@@ -13,7 +13,7 @@ from scenefuse.engine.run import FusionJob, fuse_scene
 from tests.engine.fakes import AnalyticSource, NpySink, Setting
 from tests.engine.scenes import job_of
 
-SETTING = Setting(source=AnalyticSource(coarse_shape=(64, 96), ratio=3), options={"stages": True, "delay_s": 0.03})
+SETTING = Setting(source=AnalyticSource(coarse_shape=(64, 96), ratio=3), options={"stages": True, "delay_s": 0.06})
 GROUP_WORKERS = 6
 """Workers that the plan is made for: groups of four tiles."""
 

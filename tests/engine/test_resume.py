@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import KILL_ROUNDS
 from tests.engine.fakes import NpySink
 from tests.engine.run_scene import slow_job
 from tests.engine.scenes import run_job
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 def start(folder: Path, workers: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.engine.run_scene", str(folder), str(workers)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with (folder / "stderr").open("wb") as stderr:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr)
 
 
 def wait_for_writes(sink: NpySink, count: int, process: subprocess.Popen[bytes]) -> None:
@@ -30,9 +32,8 @@ def wait_for_writes(sink: NpySink, count: int, process: subprocess.Popen[bytes])
         time.sleep(0.005)
 
 
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr.decode()
+def finish(process: subprocess.Popen[bytes], folder: Path) -> None:
+    assert process.wait(timeout=120) == 0, (folder / "stderr").read_text()
 
 
 def kill_somewhere(sink: NpySink, workers: int, chance: random.Random, *, one_worker: bool) -> None:
@@ -43,11 +44,11 @@ def kill_somewhere(sink: NpySink, workers: int, chance: random.Random, *, one_wo
     family = psutil.Process(process.pid).children(recursive=True)
     if one_worker:
         victims = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
-        os.kill(chance.choice(victims).pid, signal.SIGKILL)
-        finish(process)
+        chance.choice(victims).kill()
+        finish(process, sink.folder)
         return
     process.kill()
-    process.communicate()
+    process.wait()
     psutil.wait_procs(family, timeout=30)
 
 
@@ -69,14 +70,14 @@ def test_a_run_killed_three_times_and_resumed_gives_the_same_bytes(
     sink = NpySink(folder=tmp_path)
     for _ in range(3):
         kill_somewhere(sink, 0, chance, one_worker=False)
-    finish(start(tmp_path, 0))
+    finish(start(tmp_path, 0), tmp_path)
     assert contents(tmp_path) == undisturbed
     group_tiles = slow_job(tmp_path).plan.group_tiles
     assert len(sink.written()) <= 24 + 3 * group_tiles
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(KILL_ROUNDS))
 def test_a_cluster_killed_at_random_and_resumed_gives_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, bytes], seed: int
 ) -> None:
@@ -84,7 +85,7 @@ def test_a_cluster_killed_at_random_and_resumed_gives_the_same_bytes(
     sink = NpySink(folder=tmp_path)
     one_worker = seed % 2 == 0
     kill_somewhere(sink, 2, chance, one_worker=one_worker)
-    finish(start(tmp_path, 2))
+    finish(start(tmp_path, 2), tmp_path)
     assert contents(tmp_path) == undisturbed
     # Each of the two workers may lose the group it runs, and one whose word was still on its way.
     group_tiles = slow_job(tmp_path).plan.group_tiles
@@ -97,10 +98,10 @@ def test_ctrl_c_ends_a_run_cleanly_and_it_can_be_resumed(tmp_path: Path, undistu
     wait_for_writes(NpySink(folder=tmp_path), 3, process)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert stderr.decode().rstrip().endswith("KeyboardInterrupt"), stderr.decode()
+    assert process.wait(timeout=60) != 0
+    stderr = (tmp_path / "stderr").read_text()
+    assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
-    finish(start(tmp_path, 2))
+    finish(start(tmp_path, 2), tmp_path)
     assert contents(tmp_path) == undisturbed

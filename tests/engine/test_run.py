@@ -91,20 +91,24 @@ def test_a_window_too_large_for_the_device_is_a_resource_failure(tmp_path: Path)
     assert {f.kind for f in failure.value.report.failures} == {"resource"}
 
 
-def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path, lane: Lane) -> None:
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill", times=1)
     job = job_of(SETTING, sink, **SIZE)
-    report = run_job(job, tmp_path, lane=lane, observer=observer)
+    report = run_job(job, tmp_path, lane=killable_lane, observer=observer)
     assert len(report.finished) == 24
     assert [facts["type"] for facts in observer.facts("retry")] == ["worker"]
 
 
 @pytest.mark.slow
-def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp_path: Path, lane: Lane) -> None:
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(
+    tmp_path: Path, killable_lane: Lane
+) -> None:
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill")
     with pytest.raises(IncompleteRunError) as failure:
-        run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=lane, worker=1)
+        run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=killable_lane, worker=1)
     report = failure.value.report
     assert report is not None
     assert [f.kind for f in report.failures] == ["worker"]
@@ -113,10 +117,11 @@ def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(tmp
 
 
 @pytest.mark.slow
-def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, lane: Lane) -> None:
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(2, 0), failure="hang", times=1)
-    report = run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=lane, observer=observer, time_limit_s=3)
+    report = run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=killable_lane, observer=observer, time_limit_s=3)
     assert len(report.finished) == 24
     assert [facts["type"] for facts in observer.facts("retry")] == ["time"]
 
@@ -132,8 +137,6 @@ def test_the_report_and_the_events_tell_what_run_json_needs(tmp_path: Path) -> N
 
 
 def test_both_workers_take_part(tmp_path: Path, lane: Lane) -> None:
-    while lane.width < 2:  # an earlier test may have killed one
-        time.sleep(0.05)
     observer = RecordingObserver()
     slow = NpySink(folder=tmp_path, delay_s=0.02)
     run_job(job_of(SETTING, slow, workers=8, **SIZE), tmp_path, lane=lane, observer=observer)

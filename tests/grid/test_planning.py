@@ -144,6 +144,25 @@ def test_the_grids_of_berlin_keep_the_hsi_and_resample_the_msi() -> None:
     assert plan.grid.fine_transform[0] == pytest.approx(3.75)
 
 
+def test_registration_without_nesting_keeps_the_hsi_pixels_and_takes_the_map_coordinates_of_the_msi() -> None:
+    hs, ms = raster(30, (40, 40)), raster(3.6, (360, 360), x=4e5 - 36, y=58e5 + 36)
+    plan = plan_pair_grid(hs, ms, shift_px=(-0.8, 0.4))
+    assert plan.hs == Offset(y0=0, x0=0)
+    assert plan.grid.fine_transform == pytest.approx((3.75, 0, 4e5 + 0.4 * 3.75, 0, -3.75, 58e5 + 0.8 * 3.75))
+    # A fine pixel is read from where its map coordinates lie in the MSI's raster.
+    assert isinstance(plan.ms, AxisMap)
+    row, column = (origin + scale * 100.5 for origin, scale in zip(plan.ms.origin, plan.ms.scale, strict=True))
+    ground = Affine(*plan.grid.fine_transform) @ (100.5, 100.5)
+    assert Affine(*ms.transform) @ (column, row) == pytest.approx(ground)
+
+
+def test_a_coarse_pixel_that_reaches_out_by_a_hair_is_kept() -> None:
+    hs = raster(30, (40, 40))
+    for out_px, rows in ((0.04, 40), (0.06, 39)):
+        ms = raster(3.6, (400, 400), x=4e5 - 36, y=58e5 - out_px * 3.75)
+        assert plan_pair_grid(hs, ms).grid.coarse_shape == (rows, 40)
+
+
 def test_registration_moves_the_msi_where_the_hsi_is_kept() -> None:
     hs, ms = raster(30, (80, 60)), raster(3.6, (760, 594), x=4e5 - 72, y=58e5 + 72)
     plan, moved = plan_pair_grid(hs, ms), plan_pair_grid(hs, ms, shift_px=(2.0, -1.0))

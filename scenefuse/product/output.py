@@ -1,0 +1,85 @@
+"""Whether an output folder may receive a product: judged before any work, and without writing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scenefuse.errors import DataError
+from scenefuse.product.layout import refuse_foreign
+from scenefuse.product.spec import STORE
+from scenefuse.product.stac_item import COLLECTION_ID
+
+CATALOG_ID = "scenefuse-output"
+"""STAC id of the catalogue of an output folder."""
+FAILURES = "failures.jsonl"
+"""Name of the file that holds one JSON record per failed pair of the last batch."""
+
+_EMPTY = "choose an empty folder, or one that scenefuse made"
+
+
+def require_output(root: Path, item_id: str | None = None) -> None:
+    """Nothing when root is absent, empty, or an output folder of scenefuse's; else a DataError.
+
+    A root with our collection.json may hold other files besides. One without it may hold products that were begun,
+    and nothing else: what people have in a folder is never mixed with a product. item_id: the product whose folder
+    is looked at too.
+    """
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise DataError(f"{root} is a file", "products need a folder", "choose another output folder")
+    collection = read_stac(root / "collection.json")
+    if collection is not None and collection.get("id") != COLLECTION_ID:
+        raise DataError(
+            f"{root / 'collection.json'} is the collection {collection.get('id')!r}",
+            f"products would have to be linked there as items of {COLLECTION_ID!r}",
+            _EMPTY,
+        )
+    catalog = read_stac(root / "catalog.json")
+    if catalog is not None and collection is None and catalog.get("id") != CATALOG_ID:
+        raise DataError(
+            f"{root / 'catalog.json'} is the catalogue {catalog.get('id')!r}, which scenefuse did not make",
+            "products would have to be linked there",
+            f"{_EMPTY}, and publish into this catalogue with scenefuse publish",
+        )
+    foreign = [] if collection is not None else sorted(path.name for path in root.iterdir() if not _is_ours(path))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise DataError(
+            f"{root} holds something else: {', '.join(foreign[:3])}{more}",
+            "products would be mixed with it",
+            _EMPTY,
+        )
+    if item_id is not None:
+        refuse_foreign(root / item_id, item_id)
+
+
+def read_stac(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, None when there is no such file; DataError when it is not one."""
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is not JSON ({error})", "no product can be linked there", "repair it, or choose another folder"
+        ) from error
+    if not isinstance(document, dict):
+        raise DataError(
+            f"{path} holds a JSON {type(document).__name__}, not a STAC object",
+            "no product can be linked there",
+            "repair it, or choose another folder",
+        )
+    return document
+
+
+def _is_ours(path: Path) -> bool:
+    """True for hidden files, the catalogue, the record of failures, and the folder of a product, begun or whole."""
+    if path.name.startswith(".") or path.name in {"catalog.json", FAILURES}:
+        return True
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return not names or STORE in names or any(name.startswith(".lease") for name in names)

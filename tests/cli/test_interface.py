@@ -1,0 +1,224 @@
+"""What every command promises: its help, one JSON document, progress on stderr, an end that can be resumed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from scenefuse import __version__
+from scenefuse.cli.app import COMMANDS
+from scenefuse.errors import MismatchError, ResourceError, WorkError
+from tests.cli import scenes
+from tests.cli.command import Command
+
+Pair = tuple[Path, Path]
+ROOT = Path(__file__).parents[2]
+
+
+def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """`scenefuse` in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-m", "scenefuse", *map(str, arguments)]
+    return subprocess.Popen(
+        call, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/", **options
+    )
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command by its words, those of groups included."""
+    found: list[tuple[str, ...]] = []
+    for name in COMMANDS:
+        command: click.Command = importlib.import_module(f"scenefuse.cli.{name}").command
+        found += [(name, sub) for sub in command.commands] if isinstance(command, click.Group) else []
+        found.append((name,))
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_says_what_every_command_does_and_takes(scenefuse: Command, words: tuple[str, ...]) -> None:
+    ended = scenefuse(*words, "--help")
+    assert (ended.code, ended.stderr) == (0, "")
+    command: Any = importlib.import_module(f"scenefuse.cli.{words[0]}").command
+    for word in words[1:]:
+        command = command.commands[word]
+    assert " ".join(command.help.split())[:40] in " ".join(ended.stdout.split())
+    for parameter in command.params:
+        for option in parameter.opts if isinstance(parameter, click.Option) else ():
+            assert option in ended.stdout
+        if isinstance(parameter, click.Option) and not isinstance(command, click.Group):
+            assert parameter.help or parameter.name in {"out", "size"}, f"{words}: {parameter.opts} has no help"
+
+
+def test_help_lists_every_command_and_exit_code_without_importing_torch(scenefuse: Command) -> None:
+    ended = scenefuse("--help")
+    for name, line in COMMANDS.items():
+        assert name in ended.stdout
+        assert line in ended.stdout
+    for code in ("0 done", "1 a bug", "2 usage", "3 work failed", "4 refused", "5 verify or replay", "130 interrupted"):
+        assert code in " ".join(ended.stdout.split())
+    code = (
+        "import sys; from scenefuse.cli.app import main; sys.argv = ['scenefuse', '--help']\n"
+        "try: main()\nexcept SystemExit: print(sorted({'torch', 'dask', 'rasterio', 'xarray'} & set(sys.modules)))"
+    )
+    call = [sys.executable, "-c", code]
+    printed = subprocess.run(call, check=True, text=True, capture_output=True, cwd=ROOT).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_printed(scenefuse: Command) -> None:
+    ended = scenefuse("--version")
+    assert (ended.code, ended.stdout) == (0, f"scenefuse, version {__version__}\n")
+
+
+def test_an_unknown_command_is_wrong_usage(scenefuse: Command) -> None:
+    ended = scenefuse("fuze", "--json")
+    assert ended.code == 2
+    assert "No such command 'fuze'" in ended.stderr
+    assert ended.document["exit_code"] == 2
+
+
+def test_a_bug_has_a_traceback_and_still_one_document(
+    scenefuse: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("scenefuse.cli.sensors.sensors", broken)
+    with pytest.raises(ZeroDivisionError):
+        scenefuse("sensors", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == 1
+    assert document["error"]["kind"] == "bug"
+    assert "ZeroDivisionError: by zero" in document["error"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("call", "keys"),
+    [
+        (("models",), {"models", "default"}),
+        (("sensors",), {"sensors"}),
+        (("search", "ARCHIVE"), {"scenes", "skipped_items"}),
+        (("pair", "ARCHIVE"), {"pairs", "unpaired", "skipped_items"}),
+        (("doctor", "--out", "OUT"), {"findings"}),
+        (("plan", "HS", "MS", "--out", "OUT", "--workers", "1"), {"item_id", "plan", "notes"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_json_is_one_document_and_nothing_else(
+    scenefuse: Command, archive: Path, pair: Pair, tmp_path: Path, call: tuple[str, ...], keys: set[str]
+) -> None:
+    places = {"ARCHIVE": archive, "OUT": tmp_path, "HS": pair[0], "MS": pair[1]}
+    ended = scenefuse(*(places.get(word, word) for word in call), "--json")
+    assert ended.code == 0, ended.stderr
+    assert keys <= ended.document.keys()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def archive(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue of an MSI and two HSIs that fit it, of which one's file is cut short."""
+    folder = tmp_path_factory.mktemp("archive")
+    items = scenes.write_pair_items(folder, pair)
+    (folder / "torn.tif").write_bytes(pair[0].read_bytes()[:2000])
+    return scenes.write_catalogue(folder, [*items, scenes.write_item(folder / "torn.json", href="./torn.tif")])
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_product_goes_through_every_command_as_one_document_each(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "out", ("--workers", 1, "--format", "zarr", "--json")
+    fused = scenefuse("fuse", *pair, "--out", out, *options)
+    assert (fused.code, fused.document["status"]) == (0, "done")
+    assert "tiles" in fused.stderr, "progress is for stderr"
+    folder = Path(fused.document["item"]).parent
+    again = scenefuse("fuse", *pair, "--out", out, *options)
+    assert (again.code, again.document["status"]) == (0, "found")
+    verified = scenefuse("verify", folder, "--json")
+    assert (verified.code, verified.document["products"][0]["ok"]) == (0, True)
+    replayed = scenefuse("replay", folder, "--json")
+    assert (replayed.code, replayed.document["ok"]) == (0, True)
+    published = scenefuse("publish", folder, "--to", tmp_path / "catalogue", "--json")
+    assert (published.code, published.document["published"][0]["outcome"]) == (0, "added")
+    for place in (Path("/proc/scenefuse"), folder / "run.json"):
+        unwritten = scenefuse("publish", folder, "--to", place, "--json")
+        assert (unwritten.code, unwritten.document["error"]["kind"]) == (ResourceError.exit_code, "resource")
+        assert f"{place} cannot be made a folder" in unwritten.stderr
+    (folder / "quicklook.png").write_bytes(b"")
+    damaged = scenefuse("verify", folder, "--json")
+    assert (damaged.code, damaged.document["products"][0]["ok"]) == (MismatchError.exit_code, False)
+    refused = scenefuse("publish", folder, "--to", tmp_path / "other", "--json")
+    assert (refused.code, refused.document["error"]["kind"]) == (MismatchError.exit_code, "mismatch")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_bad_pair_does_not_stop_the_batch(scenefuse: Command, archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = scenefuse("batch", archive, "--out", out, "--workers", 1, "--format", "zarr", "--json")
+    assert ended.code == WorkError.exit_code, ended.stderr
+    report = ended.document
+    assert [product["status"] for product in report["products"]] == ["done"]
+    (failure,) = report["failures"]
+    assert (failure["hs_id"], failure["kind"], failure["retryable"]) == ("torn", "data", False)
+    assert "torn.tif" in failure["cause"]
+    records = [json.loads(line) for line in (out / "failures.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [{key: record[key] for key in failure} for record in records] == [failure]
+    assert "torn.tif" in ended.stderr
+    product = report["products"][0]["item_id"]
+    visible = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert visible == {product, "catalog.json", "collection.json", "failures.jsonl"}
+    again = scenefuse("batch", archive, "--out", out, "--workers", 1, "--format", "zarr")
+    assert again.code == WorkError.exit_code
+    assert "2 pairs: 0 fused, 1 found, 1 failed; 0 scenes in no pair" in again.stdout
+
+
+def tiles_done(out: Path) -> int:
+    """Tiles in the ledger of the only product in out."""
+    return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in out.glob("*/ledger.jsonl"))
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
+    scenefuse: Command, tmp_path: Path, number: signal.Signals
+) -> None:
+    hs, ms = scenes.enlarged(6)
+    pair = scenes.write_hs(tmp_path / "hs.tif", hs), scenes.write_ms(tmp_path / "ms.tif", ms)
+    out = tmp_path / "out"
+    options = ("--workers", 1, "--core-px", 48, "--format", "zarr", "--no-register", "--json")
+    process = started("fuse", *pair, "--out", out, *options)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and tiles_done(out) == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert json.loads(stdout)["exit_code"] == 130
+    assert "Interrupted: what is finished is kept. The same command resumes." in stderr
+    assert "Traceback" not in stderr
+    assert not list(out.glob("*/*.json")), "what has no item does not exist for readers"
+    resumed = scenefuse("fuse", *pair, "--out", out, *options)
+    assert resumed.code == 0, resumed.stderr
+    assert resumed.document["status"] == "resumed"
+    assert scenefuse("verify", Path(resumed.document["item"]).parent).code == 0
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = started("models", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0

@@ -1,0 +1,271 @@
+"""Outputs that cannot receive a product, machines that cannot make it, and calls that are wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scenefuse.config import RunConfig
+from scenefuse.errors import DataError, ModelError, ResourceError, UsageError
+from scenefuse.models import bicubic
+from scenefuse.models.registry import MODELS, Method
+from scenefuse.pipeline.fuse import plan_fusion
+from tests.cli import scenes
+from tests.cli.command import Command, assert_explained
+
+Pair = tuple[Path, Path]
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+
+def assert_output_refused(scenefuse: Command, pair: Pair, out: Path, *said: str) -> None:
+    """`fuse` and `batch` refuse out, and leave it as it is."""
+    before = sorted((path, path.read_bytes() if path.is_file() else b"") for path in out.rglob("*"))
+    scenes_before = scenes.write_catalogue(pair[0].parent, [])
+    for call in (("fuse", *pair), ("batch", scenes_before)):
+        ended = scenefuse(*call, "--out", out, "--workers", 1, "--format", "zarr", "--json")
+        assert_explained(ended, DataError.exit_code, *said)
+    assert sorted((path, path.read_bytes() if path.is_file() else b"") for path in out.rglob("*")) == before
+
+
+def test_an_output_folder_with_other_files_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("", encoding="utf-8")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(b"")
+    assert_output_refused(
+        scenefuse, pair, tmp_path, "holds something else: photos, thesis.tex", "mixed", "choose an empty folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("catalog.json", '{"type": "Catalog", "id": "museum", "links": []}', "the catalogue 'museum'"),
+        ("catalog.json", '{"type": ', "catalog.json is not JSON"),
+        ("catalog.json", "[]", "catalog.json holds a JSON list"),
+        ("collection.json", '{"type": "Collection", "id": "landsat"}', "the collection 'landsat'"),
+    ],
+)
+def test_an_output_folder_with_another_catalogue_is_refused(
+    scenefuse: Command, pair: Pair, tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert_output_refused(scenefuse, pair, tmp_path, said, "linked there", "choose")
+
+
+def test_a_product_folder_with_other_files_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    folder = plan_fusion(*pair, out=tmp_path, config=RunConfig(workers=1, format=("zarr",))).folder
+    (folder / "fused.zarr").mkdir(parents=True)
+    (folder / "letter.txt").write_text("", encoding="utf-8")
+    ended = scenefuse("fuse", *pair, "--out", tmp_path, "--workers", 1, "--format", "zarr", "--json")
+    assert_explained(ended, DataError.exit_code, f"{folder} holds something else: letter.txt", "mix", "output folder")
+    assert sorted(path.name for path in folder.iterdir()) == ["fused.zarr", "letter.txt"]
+
+
+def test_an_output_that_cannot_be_written_is_refused(scenefuse: Command, pair: Pair) -> None:
+    for out in (Path("/proc/scenefuse"), pair[0] / "below-a-file"):
+        ended = scenefuse("fuse", *pair, "--out", out, "--workers", 1, "--json")
+        assert_explained(ended, ResourceError.exit_code, f"{out.parent} cannot be written", "choose another --out")
+        ended = scenefuse("batch", scenes.write_catalogue(pair[0].parent, []), "--out", out, "--json")
+        assert_explained(ended, ResourceError.exit_code, f"{out.parent} cannot be written", "choose another --out")
+
+
+def test_an_output_that_is_a_file_is_wrong_usage(scenefuse: Command, pair: Pair) -> None:
+    ended = scenefuse("fuse", *pair, "--out", pair[1], "--json")
+    assert ended.code == UsageError.exit_code
+    assert "is a file" in ended.stderr
+    assert ended.document["exit_code"] == UsageError.exit_code
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 128 KiB; where none may be mounted, a folder of which psutil says that it has no more."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        usage = psutil.disk_usage(str(place))
+        monkeypatch.setattr(psutil, "disk_usage", lambda _path: usage._replace(free=2**17))
+    yield place
+    if not mounted.returncode:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("formats", ["zarr", "zarr,cog"])
+def test_a_disk_without_space_is_refused(scenefuse: Command, pair: Pair, small_disk: Path, formats: str) -> None:
+    out = small_disk / "products"
+    ended = scenefuse("fuse", *pair, "--out", out, "--workers", 1, "--format", formats, "--json")
+    error = assert_explained(ended, ResourceError.exit_code, "229 KiB" if formats == "zarr" else "", "Free some space")
+    assert "128 KiB" in error["value"]
+    assert not list(small_disk.iterdir())
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scenefuse.engine.cluster.CONNECT_S", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    for call in (("fuse", *pair), ("batch", scenes.archive_of(pair, tmp_path / "archive"))):
+        out = tmp_path / "out"
+        ended = scenefuse(*call, "--out", out, "--scheduler", address, "--json")
+        assert_explained(ended, ResourceError.exit_code, f"No Dask scheduler answers at {address}", "dask scheduler")
+        assert not out.exists()
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--modle", "gsa"), "--model"),
+        (("--model", "gas"), "Did you mean 'gsa'"),
+        (("--precision", "double"), "'auto', 'fp32'"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--workers", 2), "both set"),
+        (("--workers", 0), "0 is not in the range"),
+        (("--memory-limit", "lots"), "'lots' is not understood"),
+        (("--memory-limit", "0"), "no worker could start"),
+        (("--core-px", "-5"), "-5 is not in the range"),
+        (("--format", "cog"), "Zarr store is what all else is made from"),
+        (("--format", "zarr,envi"), "'envi' is not written"),
+        (("--hs-scale", "0"), "hs_scale is 0.0"),
+        (("--ms-scale", "nan"), "ms_scale is nan"),
+        (("--model", "gsa", "--weights", __file__), "gsa"),
+        (("--config", "/nonexistent.toml"), "No such file"),
+    ],
+)
+def test_a_wrong_option_is_wrong_usage(
+    scenefuse: Command, pair: Pair, tmp_path: Path, options: tuple[object, ...], said: str
+) -> None:
+    out = tmp_path / "out"
+    for call in (("fuse", *pair), ("batch", scenes.archive_of(pair, tmp_path / "archive"))):
+        ended = scenefuse(*call, "--out", out, *options, "--json")
+        assert ended.code == UsageError.exit_code, ended.stderr
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.document["error"]["kind"] == "usage"
+        assert all(ended.document["error"][part] for part in ("value", "consequence", "cure"))
+        assert not out.exists()
+
+
+def test_weights_that_are_not_there_are_refused(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "network", Method(build=bicubic.build, needs_weights=True))
+    call = ("fuse", *pair, "--out", tmp_path / "out", "--model", "network", "--json")
+    assert_explained(scenefuse(*call), ModelError.exit_code, "network without weights", "never makes a product")
+    ended = scenefuse(*call, "--weights", tmp_path / "absent.safetensors")
+    assert_explained(ended, ModelError.exit_code, "absent.safetensors is not a file", "no weights", "give the path")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('modle = "gsa"', ("unknown key 'modle'", "no effect", "Did you mean 'model'")),
+        ("zzz = 1", ("unknown key 'zzz'", "Known keys: model, weights")),
+        ('core_px = "big"', ("core_px is 'big'", "type int")),
+        ('halo = "huge"', ("halo is 'huge'", "default, full")),
+        ("model = ", ("is not valid TOML", "Invalid value")),
+        ('workers = 1\nscheduler = "tcp://a:1"', ("both set", "Leave out one")),
+    ],
+)
+def test_a_wrong_configuration_is_wrong_usage(
+    scenefuse: Command, pair: Pair, tmp_path: Path, toml: str, said: tuple[str, ...]
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(toml, encoding="utf-8")
+    ended = scenefuse("fuse", *pair, "--out", tmp_path / "out", "--config", path, "--json")
+    assert_explained(ended, UsageError.exit_code, *said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--since", "yesterday"), "no ISO 8601 day"),
+        (("--since", "2024-06-02", "--until", "2024-06-01"), "is after until"),
+        (("--bbox", 13, 53, 14, 52), "bbox 13 53 14 52"),
+        (("--bbox", 13, 52, 14), "'--json' is not a valid float"),
+        (("--max-gap-hours", -1), "max_gap_hours is -1.0"),
+        (("--min-overlap", 20), "20.0 is not in the range"),
+        (("--max-cloud", "x"), "'x' is not a valid float"),
+    ],
+)
+def test_wrong_bounds_are_wrong_usage(
+    scenefuse: Command, pair: Pair, tmp_path: Path, options: tuple[object, ...], said: str
+) -> None:
+    ended = scenefuse("pair", scenes.archive_of(pair, tmp_path / "archive"), *options, "--json")
+    assert ended.code == UsageError.exit_code
+    assert said in ended.stderr
+    assert ended.document["error"]["kind"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[sauce]\n", "unknown table 'sauce'"),
+        ('[source]\ncatalogs = ["a"]\n', "has no [output]"),
+        ('[source]\ncatalog = ["a"]\n[output]\nproducts = "out"\n', "Did you mean 'catalogs'"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\n[pairs]\nmax_gap_hours = -2.0\n', "max_gap_hours"),
+        ('[source]\ncatalogs = ["a"]\nbbox = [1.0]\n[output]\nproducts = "out"\n', "bbox has 1 numbers"),
+        ('[source]\n[output]\nproducts = "out"\n', "catalogs"),
+        ('source = 3\n[output]\nproducts = "out"\n', "source"),
+    ],
+)
+def test_a_wrong_workflow_is_wrong_usage(scenefuse: Command, tmp_path: Path, toml: str, said: str) -> None:
+    path = tmp_path / "nightly.toml"
+    path.write_text(toml, encoding="utf-8")
+    assert_explained(scenefuse("workflow", "run", path, "--json"), UsageError.exit_code, said)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["nightly.toml"]
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda place: ("verify", place / "absent"),
+        lambda place: ("replay", place / "absent"),
+        lambda place: ("publish", place / "absent", "--to", place / "catalogue"),
+    ],
+    ids=["verify", "replay", "publish"],
+)
+def test_a_product_that_is_not_there_is_refused(
+    scenefuse: Command, tmp_path: Path, call: Callable[[Path], tuple[object, ...]]
+) -> None:
+    assert_explained(scenefuse(*call(tmp_path), "--json"), DataError.exit_code, "absent is not a folder", "give")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_catalogue_that_cannot_be_written_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    for place in (Path("/proc/scenefuse"), pair[0] / "below-a-file"):
+        ended = scenefuse("demo", "--out", place, "--json")
+        assert_explained(ended, ResourceError.exit_code, f"{place.parent} cannot be written", "choose another --out")
+    ended = scenefuse("demo", "--out", tmp_path / "demo", "--model", "hysure", "--json")
+    assert_explained(ended, UsageError.exit_code, "no method is called 'hysure'", "Did you mean 'hysure-l2'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_replay_with_one_new_place_only_is_wrong_usage(scenefuse: Command, tmp_path: Path) -> None:
+    ended = scenefuse("replay", tmp_path, "--hs", "a.tif", "--json")
+    assert_explained(ended, UsageError.exit_code, "only one of --hs and --ms", "Give both or none")
+
+
+def test_the_record_of_an_error_is_the_only_thing_on_stdout(scenefuse: Command, tmp_path: Path) -> None:
+    ended = scenefuse("search", tmp_path / "absent", "--json")
+    assert json.loads(ended.stdout)["exit_code"] == DataError.exit_code
+    ended = scenefuse("search", tmp_path / "absent")
+    assert ended.stdout == ""

@@ -1,0 +1,1 @@
+"""Tests of the room pipeline: the whole product from real files."""

@@ -1,0 +1,108 @@
+"""A whole archive: the demo's pairs fused, found again, scored, and published by a workflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pystac
+import pytest
+
+from scenefuse.archive.pairing import PairRule
+from scenefuse.config import RunConfig
+from scenefuse.demo.plan import DemoSize
+from scenefuse.pipeline.batch import batch
+from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
+from scenefuse.product.output import FAILURES
+from scenefuse.product.verify import verify
+from scenefuse.workflow.one_pass import run_pass
+from scenefuse.workflow.specification import read_workflow
+
+pytestmark = pytest.mark.slow
+
+CONFIG = RunConfig(model="gsa", core_px=144, format=("zarr",), workers=1)
+RULE = PairRule(min_overlap_fraction=0.5)
+WORKFLOW = """
+name = "test"
+
+[source]
+catalogs = ["demo/archive/catalog.json"]
+
+[pairs]
+min_overlap_fraction = 0.5
+
+[fuse]
+model = "gsa"
+core_px = 144
+format = ["zarr"]
+workers = 1
+
+[output]
+products = "demo/products"
+publish_to = "published"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path) -> Demonstration:
+    return demonstrate(folder / "demo", size=DemoSize.SMALL, config=CONFIG)
+
+
+def test_the_demo_fuses_its_three_pairs_better_than_the_baseline(demo: Demonstration) -> None:
+    assert [product.status for product in demo.report.products] == ["done"] * 3
+    assert demo.report.failures == ()
+    by_name = {score.name: score.values for score in demo.scores}
+    assert len(by_name) == 6
+    for name, facts in by_name.items():
+        method, _, pair = name.partition(" ")
+        if method != BASELINE:
+            assert facts["psnr_db"] > by_name[f"{BASELINE} {pair}"]["psnr_db"]
+    for product in demo.report.products:
+        assert verify(product.folder).mismatches == ()
+
+
+def test_the_products_are_a_catalogue_of_three_items(demo: Demonstration) -> None:
+    catalog = pystac.Catalog.from_file(str(demo.products / "catalog.json"))
+    found = sorted(item.id for item in catalog.get_items(recursive=True))
+    assert found == sorted(product.folder.name for product in demo.report.products)
+
+
+def test_a_second_batch_finds_what_is_done_and_makes_what_is_not(demo: Demonstration) -> None:
+    missing = demo.report.products[1]
+    missing.item.unlink()
+    report = batch([str(demo.catalog)], out=demo.products, rule=RULE, config=CONFIG)
+    assert sorted(product.status for product in report.products) == ["found", "found", "resumed"]
+    assert missing.item.is_file()
+
+
+def test_a_pair_that_fails_is_recorded_and_the_others_are_fused(demo: Demonstration, tmp_path: Path) -> None:
+    archive = shutil.copytree(demo.catalog.parent, tmp_path / "archive")
+    victim = demo.report.pairing.pairs[1].hs
+    (damaged,) = archive.rglob(Path(victim.assets[0].href).name)
+    damaged.write_bytes(damaged.read_bytes()[:-5000])
+    report = batch([str(archive / "catalog.json")], out=tmp_path / "out", rule=RULE, config=CONFIG)
+    assert [product.status for product in report.products] == ["done"] * 2
+    (line,) = (tmp_path / "out" / FAILURES).read_text().splitlines()
+    failure = json.loads(line)
+    assert (failure["hs_id"], failure["kind"], failure["retryable"]) == (victim.id, "data", False)
+    assert damaged.name in failure["cause"]
+
+
+def test_a_workflow_run_twice_finds_everything_and_publishes_nothing_new(demo: Demonstration, folder: Path) -> None:
+    path = folder / "workflow.toml"
+    path.write_text(WORKFLOW)
+    assert demo.catalog == folder / "demo" / "archive" / "catalog.json"
+    first, second = (run_pass(read_workflow(path)) for _ in range(2))
+    for report in (first, second):
+        assert [product.status for product in report.batch.products] == ["found"] * 3
+    assert [entry.outcome for entry in first.published] == ["added"] * 3
+    assert [entry.outcome for entry in second.published] == ["unchanged"] * 3
+    published = pystac.Catalog.from_file(str(folder / "published" / "catalog.json"))
+    for item in published.get_items(recursive=True):
+        assert verify(Path(item.self_href).parent).mismatches == ()

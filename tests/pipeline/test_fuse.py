@@ -1,0 +1,240 @@
+"""The main job: what a call makes, finds and resumes; what belongs to a product's identity; verify and replay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import zarr
+from click.testing import CliRunner
+
+from scenefuse.cli.app import app
+from scenefuse.config import RunConfig
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.protocols import Event
+from scenefuse.engine.state_file import load_state
+from scenefuse.errors import MismatchError, SceneFuseError
+from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse, plan_fusion
+from scenefuse.pipeline.replay import replay
+from scenefuse.product.manifest import measure, write_manifest
+from scenefuse.product.provenance import read_provenance, write_provenance
+from scenefuse.product.shards import encode_shard, put_shard
+from scenefuse.product.verify import VerifyReport, verify
+from tests.pipeline.making import PairFiles, product_bytes, write_pair
+
+CONFIG = RunConfig(model="gsa", core_px=64, format=("zarr",), workers=2)
+"""Two workers' plan, two groups of two tiles, worked off in this process."""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> PairFiles:
+    return write_pair(tmp_path_factory.mktemp("pair"), ratio=4, coarse_shape=(31, 27), holes="swath")
+
+
+@pytest.fixture(scope="module")
+def made(pair: PairFiles, tmp_path_factory: pytest.TempPathFactory) -> FusedProduct:
+    out = tmp_path_factory.mktemp("made")
+    return fuse(*pair.both, out=out, config=CONFIG, lane=InProcessLane())
+
+
+@pytest.fixture
+def product(made: FusedProduct, tmp_path: Path) -> Path:
+    """A copy of the product, to be tampered with."""
+    return Path(shutil.copytree(made.folder, tmp_path / made.folder.name))
+
+
+def item_name(pair: PairFiles, out: Path, **changes: Any) -> str:
+    return plan_fusion(*pair.both, out=out, config=replace(CONFIG, **changes)).folder.name
+
+
+class CtrlC:
+    """An observer that ends the run as Ctrl-C would, after some groups."""
+
+    def __init__(self, groups: int) -> None:
+        self.left = groups
+
+    def notify(self, event: Event) -> None:
+        self.left -= event.kind == "group"
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_product_is_done_once_and_found_after(pair: PairFiles, made: FusedProduct) -> None:
+    assert made.status == "done"
+    before = {path: path.stat().st_mtime_ns for path in made.folder.rglob("*") if path.is_file()}
+    again = fuse(*pair.both, out=made.folder.parent, config=CONFIG, lane=InProcessLane())
+    assert (again.status, again.item) == ("found", made.item)
+    assert {path: path.stat().st_mtime_ns for path in made.folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made: FusedProduct, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=CtrlC(groups=1))
+    assert not list(tmp_path.glob("*.json"))
+    assert not (tmp_path / made.folder.name / f"{made.folder.name}.json").exists()
+    resumed = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+    assert resumed.status == "resumed"
+    assert product_bytes(resumed.folder) == product_bytes(made.folder)
+
+
+def test_a_catalogue_that_lost_its_link_gets_it_back_when_the_product_is_found(
+    pair: PairFiles, made: FusedProduct
+) -> None:
+    links = [made.folder.parent / name for name in ("catalog.json", "collection.json")]
+    before = [path.read_bytes() for path in links]
+    for path in links:
+        path.unlink()
+    assert fuse(*pair.both, out=made.folder.parent, config=CONFIG, lane=InProcessLane()).status == "found"
+    assert [path.read_bytes() for path in links] == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "sfim"},
+        {"halo": "full"},
+        {"core_px": 128},
+        {"drop_bands": ("B03",)},
+        {"hs_scale": 2e-4},
+        {"ms_scale": 2e-4},
+        {"register": False},
+        {"precision": "fp32"},
+    ],
+    ids=",".join,
+)
+def test_an_option_that_changes_numbers_makes_another_product(
+    pair: PairFiles, made: FusedProduct, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    assert item_name(pair, tmp_path, **changes) != made.folder.name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"workers": 3}, {"memory_limit": "3GiB"}, {"format": ("zarr", "cog")}, {"allow_host": ("localhost",)}],
+    ids=",".join,
+)
+def test_an_option_that_changes_no_numbers_leaves_the_product_the_same(
+    pair: PairFiles, made: FusedProduct, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    assert item_name(pair, tmp_path, **changes) == made.folder.name
+
+
+def test_an_input_that_changed_makes_another_product_and_one_that_moved_does_not(
+    pair: PairFiles, made: FusedProduct, tmp_path: Path
+) -> None:
+    moved = PairFiles(
+        hs=Path(shutil.copy2(pair.hs, tmp_path / "hs.tif")), ms=Path(shutil.copy2(pair.ms, tmp_path / "ms.tif"))
+    )
+    assert item_name(moved, tmp_path) == made.folder.name
+    change_one_pixel(moved.ms)
+    assert item_name(moved, tmp_path) != made.folder.name
+
+
+def change_one_pixel(path: Path) -> None:
+    with rasterio.open(path, "r+") as dataset:
+        pixels = dataset.read(1)
+        pixels[15, 15] += 1
+        dataset.write(pixels, 1)
+
+
+def test_a_folder_that_is_in_use_is_refused(pair: PairFiles, tmp_path: Path) -> None:
+    class Second:
+        def notify(self, event: Event) -> None:
+            if event.kind == "group":
+                with pytest.raises(SceneFuseError, match="in use"):
+                    fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+
+    assert fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=Second()).status == "done"
+
+
+def checked(folder: Path) -> VerifyReport:
+    return verify(folder, state_sha256=lambda path: load_state(path).sha256)
+
+
+def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: FusedProduct) -> None:
+    assert checked(made.folder).mismatches == ()
+    replayed = replay(made.folder, every_tile=True)
+    assert replayed.ok
+    assert replayed.changed == ()
+    assert len(replayed.cores) == replayed.tiles == 4
+    assert (replayed.differing_fraction, replayed.most_steps) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["fused.zarr/reflectance/c/0/1/1", "fused.zarr/zarr.json", "provenance.json", "state.safetensors"]
+)
+def test_verify_exits_with_5_when_a_byte_is_changed(product: Path, name: str) -> None:
+    path = product / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    result = CliRunner().invoke(app, ["verify", str(product)], standalone_mode=False)
+    assert result.return_value == MismatchError.exit_code == 5
+    assert name in result.output
+
+
+def test_replay_sees_a_tile_that_was_changed_with_all_its_checksums(product: Path) -> None:
+    forge(product)
+    assert checked(product).ok
+    report = replay(product, every_tile=True)
+    assert not report.ok
+    assert [(core.iy, core.ix, core.differing) for core in report.cores if not core.identical] == [(1, 1, 1)]
+    result = CliRunner().invoke(app, ["replay", str(product), "--all"], standalone_mode=False)
+    assert result.return_value == MismatchError.exit_code
+    assert "MISMATCH" in result.output
+
+
+def forge(product: Path) -> None:
+    """One integer of tile (1, 1) changed by one step, and every checksum made to agree with it."""
+    store = product / "fused.zarr"
+    array = zarr.open_array(store / "reflectance", mode="r")
+    pixels = np.asarray(array[:, 64:, 64:]).copy()
+    pixels[5, 20, 20] += 1
+    put_shard(store, "reflectance/c/0/1/1", encode_shard(pixels, array.shards or (), array))
+    provenance = read_provenance(product)
+    digest = write_manifest(product, measure(store))
+    write_provenance(product, replace(provenance, manifest_sha256=digest))
+    path = product / f"{product.name}.json"
+    item = json.loads(path.read_bytes())
+    for asset in item["assets"].values():
+        if "file:checksum" in asset:
+            data = (product / asset["href"]).read_bytes()
+            asset |= {"file:checksum": f"1220{hashlib.sha256(data).hexdigest()}", "file:size": len(data)}
+    path.write_text(json.dumps(item))
+
+
+def test_replay_refuses_an_input_that_has_changed(product: Path, pair: PairFiles, tmp_path: Path) -> None:
+    hs, ms = (Path(shutil.copy2(path, tmp_path / path.name)) for path in (pair.hs, pair.ms))
+    assert replay(product, hrefs=(str(hs), str(ms))).ok
+    change_one_pixel(hs)
+    with pytest.raises(MismatchError, match=r"hsi hs\.tif"):
+        replay(product, hrefs=(str(hs), str(ms)))
+
+
+def test_replay_refuses_a_state_of_another_scene(product: Path, made: FusedProduct) -> None:
+    data = bytearray((made.folder / STATE).read_bytes())
+    data[-1] ^= 1
+    (product / STATE).write_bytes(data)
+    with pytest.raises(SceneFuseError):
+        replay(product)
+
+
+def test_run_json_does_not_belong_to_the_same_bytes_and_says_how_it_went(made: FusedProduct) -> None:
+    facts = json.loads((made.folder / "run.json").read_bytes())["facts"]
+    assert facts["run"]["tiles"] == facts["run"]["finished"] == 4
+    assert facts["run"]["peak_rss_bytes"] > 10 * 2**20
+    assert next(stage["stage"] for stage in facts["stages"]) == "scene/fill"
+    assert (
+        os.sep
+        not in json.loads((made.folder / "provenance.json").read_bytes())["entity"]["scenefuse:input/0"][
+            "scenefuse:href"
+        ]
+    )

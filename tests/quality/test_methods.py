@@ -1,0 +1,46 @@
+"""Methods under one protocol: a method that uses the MSI beats the HSI alone where the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scenefuse.grid.window import Window
+from scenefuse.models.registry import weightless_names
+from scenefuse.quality.methods import Trial, score_methods, wald_trial
+from scenefuse.sensors.band import Band
+from tests.models.classical_pairs import drawn_pair, drawn_scene
+from tests.quality.test_product_scores import Inputs
+
+RATIO = 4
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    hs, ms = drawn_pair(RATIO, coarse_side=24)
+    return Trial(
+        name="drawn",
+        hs=hs,
+        ms=ms,
+        truth=drawn_scene(24 * RATIO, 12),
+        hs_bands=tuple(Band(name=f"h{i}") for i in range(12)),
+        ms_bands=tuple(Band(name=f"m{i}") for i in range(4)),
+        ratio=RATIO,
+    )
+
+
+def test_every_method_without_weights_beats_bicubic(trial: Trial) -> None:
+    scores = {entry.name: entry.values for entry in score_methods(trial, weightless_names())}
+    assert set(scores) == {"bicubic", "gsa", "sfim", "mtf-glp-hs", "cnmf", "hysure-l2"}
+    for name in set(scores) - {"bicubic"}:
+        assert scores[name]["psnr_db"] > scores["bicubic"]["psnr_db"] + 3
+        assert scores[name]["sam_deg"] < scores["bicubic"]["sam_deg"]
+
+
+def test_walds_protocol_makes_the_hsi_the_truth_and_keeps_whole_coarse_pixels() -> None:
+    random = np.random.default_rng(0)
+    inputs = Inputs(random.random((12, 100, 66), np.float32), random.random((2, 300, 198), np.float32))
+    trial = wald_trial(inputs, "random")
+    assert trial.hs.shape == (12, 33, 22)
+    assert trial.ms.shape == (2, 99, 66)
+    np.testing.assert_array_equal(trial.truth, inputs.read_hs(Window(y0=0, y1=99, x0=0, x1=66)))

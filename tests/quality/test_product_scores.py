@@ -1,0 +1,158 @@
+"""Scores of a stored product, streamed over its cores, against scores of the whole image by other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS
+from skimage.metrics import structural_similarity
+
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.models.state import SceneState
+from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.reading import StoredProduct, open_product
+from scenefuse.quality.product_scores import score_with_reference, score_without_reference
+from scenefuse.sensors.band import Band
+from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+
+Image = NDArray[np.float32]
+WHOLE = Window(y0=0, y1=SPEC.grid.fine_shape[0], x0=0, x1=SPEC.grid.fine_shape[1])
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> StoredProduct:
+    folder = tmp_path_factory.mktemp("output") / ITEM_ID
+    receipts = write_scene(folder, *random_scene())
+    finish_data(folder, SPEC, cog=False)
+    commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN, receipts=receipts)
+    return open_product(folder)
+
+
+def write_truth(path: Path, truth: Image, *, origin: tuple[float, float], bands: tuple[Band, ...] = SPEC.bands) -> str:
+    """A float GeoTIFF with wavelengths as band tags, its first pixel's corner at origin (x, y)."""
+    profile = {
+        "driver": "GTiff",
+        "dtype": "float32",
+        "count": len(truth),
+        "height": truth.shape[1],
+        "width": truth.shape[2],
+        "crs": CRS.from_epsg(32633).to_wkt(),
+        "transform": Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
+        "nodata": float("nan"),
+    }
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(truth)
+        for number, band in enumerate(bands, start=1):
+            file.update_tags(number, wavelength=band.wavelength_nm, wavelength_units="nanometers", fwhm=band.fwhm_nm)
+    return str(path)
+
+
+def wider_truth(product: StoredProduct, rows: int, columns: int) -> Image:
+    """The product with noise, and rows and columns of other ground above and left of it."""
+    random = np.random.default_rng(1)
+    shape = (len(product.bands), WHOLE.y1 + rows, WHOLE.x1 + columns)
+    truth = random.random(shape, dtype=np.float32)
+    own = np.nan_to_num(product.read(WHOLE), nan=0.3)
+    truth[:, rows:, columns:] = own + 0.01 * random.standard_normal(own.shape, dtype=np.float32)
+    return truth
+
+
+def test_what_is_read_is_what_was_written_within_half_a_step(product: StoredProduct) -> None:
+    fused, _ = random_scene()
+    found = product.read(WHOLE)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(fused))
+    np.testing.assert_allclose(found, fused, atol=0.5001e-4)
+    assert product.ratio == SPEC.grid.ratio
+    assert [band.wavelength_nm for band in product.bands] == [band.wavelength_nm for band in SPEC.bands]
+
+
+def test_streamed_scores_equal_whole_image_scores_on_a_reference_that_covers_more(
+    product: StoredProduct, tmp_path: Path
+) -> None:
+    rows, columns = 7, 4
+    truth = wider_truth(product, rows, columns)
+    origin = (SPEC.grid.fine_transform[2] - 10 * columns, SPEC.grid.fine_transform[5] + 10 * rows)
+    found = score_with_reference(product, write_truth(tmp_path / "truth.tif", truth, origin=origin)).values
+    fused, same = product.read(WHOLE), truth[:, rows:, columns:]
+    whole = ReferenceSums(ratio=3).add(fused, same).scores()
+    assert found == pytest.approx(whole, rel=1e-6)
+    valid = np.isfinite(fused[0])
+    rmse = float(np.sqrt(np.mean((fused[:, valid] - same[:, valid]).astype(np.float64) ** 2)))
+    assert found["rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert found["rmse"] == pytest.approx(0.01, rel=0.02)  # the noise that was put in
+
+
+def test_ssim_over_a_product_without_holes_is_scikit_images(product: StoredProduct, tmp_path: Path) -> None:
+    truth = wider_truth(product, 0, 0)
+    truth[:, :100] = np.nan  # leaves the rows below the hole
+    path = write_truth(tmp_path / "t.tif", truth, origin=(SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5]))
+    found = score_with_reference(product, path).values["ssim"]
+    below = slice(100, None)
+    pairs = zip(truth[:, below].astype(np.float64), product.read(WHOLE)[:, below].astype(np.float64), strict=True)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    assert found == pytest.approx(np.mean([structural_similarity(t, f, **options) for t, f in pairs]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("dx", "message"), [(5.0, "does not hold the pixels"), (200.0, "does not hold the pixels")])
+def test_a_reference_on_other_pixels_is_refused(
+    product: StoredProduct, tmp_path: Path, dx: float, message: str
+) -> None:
+    origin = (SPEC.grid.fine_transform[2] + dx, SPEC.grid.fine_transform[5])
+    path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0), origin=origin)
+    with pytest.raises(DataError, match=message):
+        score_with_reference(product, path)
+
+
+def test_a_reference_without_one_of_the_bands_is_refused(product: StoredProduct, tmp_path: Path) -> None:
+    origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
+    bands = SPEC.bands[:-1]
+    path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0)[:-1], origin=origin, bands=bands)
+    with pytest.raises(DataError, match=r"no band within 0\.5 nm of band 11"):
+        score_with_reference(product, path)
+
+
+class Inputs:
+    """The two images that a perfect product would be consistent with."""
+
+    grid = SPEC.grid
+    hs_bands = SPEC.bands
+    ms_bands = (Band(name="m0", wavelength_nm=600.0), Band(name="m1", wavelength_nm=900.0))
+
+    def __init__(self, hs: Image, ms: Image) -> None:
+        self._hs, self._ms = hs, ms
+
+    def read_hs(self, window: Window) -> Image:
+        return self._hs[:, *window.slices]
+
+    def read_ms(self, window: Window) -> Image:
+        return self._ms[:, *window.slices]
+
+
+def test_consistency_is_nought_for_inputs_made_from_the_product_and_the_shift_for_shifted_ones(
+    product: StoredProduct,
+) -> None:
+    srf = np.zeros((2, 12))
+    srf[0, :4], srf[1, 6:] = 1 / 4, 1 / 6
+    fused = product.read(WHOLE).astype(np.float64)
+    # A PSF far narrower than a pixel takes the pixel in the middle of each coarse pixel: ratio 3 has one.
+    state = SceneState(arrays={"srf": srf}, facts={"psf_sigma_px": 0.05})
+    hs = fused[:, 1::3, 1::3].astype(np.float32)
+    ms = np.einsum("mb,byx->myx", srf, fused).astype(np.float32)
+    values = score_without_reference(product, Inputs(hs, ms), state).values
+    assert values["spectral_consistency_rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert values["spatial_consistency_rmse"] == pytest.approx(0.0, abs=1e-6)
+    shifted = score_without_reference(product, Inputs(hs + np.float32(0.02), ms - np.float32(0.03)), state).values
+    assert shifted["spectral_consistency_rmse"] == pytest.approx(0.02, rel=1e-4)
+    assert shifted["spatial_consistency_rmse"] == pytest.approx(0.03, rel=1e-4)
+
+
+def test_a_folder_without_an_item_is_no_product(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no finished product"):
+        open_product(tmp_path)

@@ -1,0 +1,55 @@
+"""Workflow files: the shipped ones are valid, and a mistake is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scenefuse.archive.known import shipped_folder
+from scenefuse.errors import UsageError
+from scenefuse.workflow.specification import read_workflow
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "w.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_shipped_workflow_is_valid() -> None:
+    files = sorted(shipped_folder("workflows").glob("*.toml"))
+    assert [read_workflow(file).name for file in files] == [file.stem for file in files]
+    assert files
+
+
+def test_paths_are_seen_from_the_files_folder_and_names_stay_names(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[source]\ncatalogs = ["a/catalog.json", "earth-search", "https://x.org/stac"]\n[output]\nproducts = "./out"\n',
+    )
+    workflow = read_workflow(path)
+    assert workflow.source.catalogs == (str(tmp_path / "a/catalog.json"), "earth-search", "https://x.org/stac")
+    assert workflow.output.products == str(tmp_path / "out")
+    assert workflow.output.publish_to is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[output]\nproducts = "o"\n', r"has no \[source\]"),
+        ('[source]\ncatalogs = ["c"]\n', r"has no \[output\]"),
+        ('[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pair]\n', "unknown table 'pair'"),
+        ('[source]\ncatalogs = ["c"]\n[output]\nproduct = "o"\n', "unknown key 'product'.*'products'"),
+        ('[source]\ncatalogs = ["c"]\nbbox = [1, 2]\n[output]\nproducts = "o"\n', "bbox has 2 numbers"),
+        ('[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pairs]\nmax_gap = 3\n', "unknown key 'max_gap'"),
+        ('[source]\n[output]\nproducts = "o"\n', "has no catalogs"),
+        (
+            '[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pairs]\nmax_cloud_fraction = 2\n',
+            "max_cloud_fraction is 2.0: it is no share of 1",
+        ),
+    ],
+)
+def test_a_mistake_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_workflow(write(tmp_path, text))
