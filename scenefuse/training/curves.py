@@ -13,20 +13,17 @@ from matplotlib.figure import Figure
 Row = dict[str, float]
 
 
-def write_curves(rows: Sequence[Row], path: Path) -> None:
-    """Nothing; path (.csv) and the .png beside it show rows. The table is the same bytes for the same training."""
-    if not rows:
-        return
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """Nothing; path (.csv) has a line per row. The same training gives the same bytes, interrupted or not."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.write_text(text.getvalue(), encoding="utf-8")
-    _draw(rows, path.with_suffix(".png"))
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Two panels over steps: the loss and its terms on a logarithmic axis, and the score on held-out blocks."""
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Nothing; path (.png) shows the loss and its terms on a logarithmic axis, and the score on held-out blocks."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     losses, scores = figure.subplots(2, 1, sharex=True)
     steps = [row["step"] for row in rows]

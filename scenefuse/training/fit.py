@@ -19,7 +19,7 @@ from scenefuse.models.network import FusionNetwork
 from scenefuse.models.weights import put_weights, unique_tensors
 from scenefuse.training.batches import batches
 from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from scenefuse.training.curves import Row, write_curves
+from scenefuse.training.curves import Row, draw_curves, write_table
 from scenefuse.training.losses import LOSSES, Batch, Terms, backward
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
@@ -117,9 +117,11 @@ class _Learner:
         if self.checkpoint.exists():
             self.progress = load_checkpoint(self.checkpoint, self.parts, self.optimiser, self.course.identity())
 
-    def save(self) -> None:
-        """Write the checkpoint."""
+    def save(self, curves: Path) -> None:
+        """Write the checkpoint, and draw the learning curves that led to it."""
         save_checkpoint(self.checkpoint, self.parts, self.optimiser, self.progress, self.course.identity())
+        if self.progress.rows:
+            draw_curves(self.progress.rows, curves.with_suffix(".png"))
 
     def learn(self, curves: Path, minutes: float | None, report: Callable[[Row], None] | None) -> Fitted:
         """Steps until the course, patience or time is over."""
@@ -130,13 +132,13 @@ class _Learner:
                 self._step(passes)
                 if progress.step % course.recipe.score_every == 0 or progress.step == course.recipe.iterations:
                     row = self._judge()
-                    write_curves(progress.rows, curves)
+                    write_table(progress.rows, curves)
                     if report is not None:
                         report(row)
                 now = time.monotonic()
                 over = minutes is not None and now - began >= 60 * minutes
                 if progress.stopped or over or now - saved >= CHECKPOINT_SECONDS:
-                    self.save()
+                    self.save(curves)
                     saved = now
                 if progress.stopped or over:
                     break

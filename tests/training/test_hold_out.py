@@ -60,7 +60,7 @@ def test_planned_blocks_hold_out_a_share_and_leave_windows(rows: int, columns: i
 
 
 def test_a_scene_too_small_for_both_is_refused_with_the_sizes() -> None:
-    with pytest.raises(DataError, match="20 x 20 px .* has no room for a held-out block.*smaller --patch-px"):
+    with pytest.raises(DataError, match=r"20 x 20 px .* has no room for a held-out block.*smaller --patch-px"):
         plan_hold_out((20, 20), patch_px=16, guard_px=4, step_px=2)
 
 
