@@ -48,6 +48,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
 @click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
 @click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable.")
+@click.option("--register/--no-register", default=True, help="Estimate and remove the sub-pixel shift. [on]")
 @click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
 @json_option
 def command(
@@ -69,6 +70,7 @@ def command(
         hs_scale=options["hs_scale"],
         ms_scale=options["ms_scale"],
         drop_bands=options["drop_bands"],
+        register=options["register"],
         allow_host=options["allow_host"],
     )
     config = TrainConfig(

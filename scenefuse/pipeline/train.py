@@ -143,7 +143,7 @@ def _alike(cubes: Sequence[PairCube]) -> PairCube:
 
 def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
     """The network with its first weights, by seed, on its device."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_model(
             config.model,

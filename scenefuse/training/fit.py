@@ -91,7 +91,8 @@ def fit(
             f"Use precision {' or '.join(network.precisions)}",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng():
+    device = next(network.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         learner = _Learner(network, course, folder / f"{name}.checkpoint")
         learner.resume()
         return learner.learn(folder / f"{name}.csv", minutes, report)

@@ -20,6 +20,7 @@ from scenefuse.training import fit as fit_module
 from scenefuse.training.batches import draw_step
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out
+from scenefuse.training.losses import LOSSES
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground, score_truth
@@ -67,7 +68,7 @@ class Killed(BaseException):
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, name: str = "smifnet") -> None:
     """The loop dies at this step; before, it writes a checkpoint after every step."""
-    real = fit_module.LOSSES[name]
+    real = LOSSES[name]
     calls = {"left": step}
 
     def dying(*arguments: Any) -> Any:
@@ -77,7 +78,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, name: str = "smifnet") -
         return real(*arguments)
 
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setitem(fit_module.LOSSES, name, dying)
+    monkeypatch.setitem(LOSSES, name, dying)
 
 
 def test_a_network_overfits_one_pair_and_beats_interpolation_on_held_out_blocks(tmp_path: Path) -> None:

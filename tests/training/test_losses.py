@@ -144,14 +144,14 @@ def test_mossfuse_compares_what_it_decodes_with_both_inputs() -> None:
 
 def test_only_its_own_term_moves_mossfuses_degradation() -> None:
     torch.manual_seed(0)
-    network = build_model("mossfuse", hs_bands=4, ms_bands=2, ratio=2, width=8)
+    network: Any = build_model("mossfuse", hs_bands=4, ms_bands=2, ratio=2, width=8)
     batch = Batch(torch.rand(1, 4, 12, 12), torch.rand(1, 2, 16, 16), None)
     output: Any = network.supervised(batch.hs, batch.ms)
     terms = mossfuse_loss(network, output, batch)
-    expected = torch.autograd.grad(terms["degradation"], network.degradation.srf, retain_graph=True)[0]  # type: ignore[union-attr]
+    expected = torch.autograd.grad(terms["degradation"], network.degradation.srf, retain_graph=True)[0]
     backward(network, terms, 0.5)
-    torch.testing.assert_close(network.degradation.srf.grad, 0.5 * expected)  # type: ignore[union-attr]
-    assert network.decoder.join.weight.grad is not None  # type: ignore[union-attr]
+    torch.testing.assert_close(network.degradation.srf.grad, 0.5 * expected)
+    assert network.decoder.join.weight.grad is not None
 
 
 def test_a_supervised_loss_refuses_windows_without_truth() -> None:
