@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
 from scenefuse.engine.lanes import DaskLane, InProcessLane, Lane
 from scenefuse.engine.precision import Device
-from scenefuse.errors import ResourceError, UsageError
+from scenefuse.errors import ResourceError, TransientError, UsageError
 
 GDAL_CACHE_MIB = 64
 """GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
@@ -148,14 +150,28 @@ def stop_on_sigterm() -> Iterator[None]:
 
 
 def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+    """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
+    with contextlib.suppress(RuntimeError, OSError):
+        return _start_cluster(spec)
+    try:
+        return _start_cluster(spec)
+    except (RuntimeError, OSError) as error:
+        raise TransientError(
+            f"{spec.worker_count} worker processes did not start ({error.__cause__ or error})",
+            "nothing can run",
+            "Look for what ends processes on this machine (memory, limits), then run again",
+        ) from error
+
+
+def _start_cluster(spec: ClusterSpec) -> SpecCluster:
     with warnings.catch_warnings():
-        # The dashboard is at 8787 where that is free; distributed warns, and takes another port, where it is not.
+        # Another run may take the dashboard's port between the look and the bind: another port is no news.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         return SpecCluster(
             workers={number: _worker(number, spec) for number in range(spec.worker_count)},
             scheduler={
                 "cls": Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:8787"},
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
             },
             silence_logs=50,
         )
@@ -178,3 +194,13 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
             "silence_logs": 50,
         },
     }
+
+
+def _dashboard_port() -> int:
+    """8787 where it is free, else any free port; left to find out itself, distributed warns and leaks a socket."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787

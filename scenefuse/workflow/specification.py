@@ -81,7 +81,7 @@ def read_workflow(path: Path) -> Workflow:
     folder = path.resolve().parent
     return Workflow(
         name=str(tables.get("name", path.stem)),
-        source=replace(source, catalogs=tuple(_beside(folder, catalog) for catalog in source.catalogs)),
+        source=replace(source, catalogs=tuple(_located(folder, catalog) for catalog in source.catalogs)),
         output=replace(
             output,
             products=str((folder / output.products).resolve()),
@@ -92,8 +92,11 @@ def read_workflow(path: Path) -> Workflow:
     )
 
 
+def _located(folder: Path, href: str) -> str:
+    """A catalogue's path from the file's folder; the name of a known archive, which is no path, as it is."""
+    return href if "/" not in href and not href.endswith(".json") else _beside(folder, href)
+
+
 def _beside(folder: Path, href: str) -> str:
-    """A path from the file's folder; URLs, absolute paths and names of known archives as they are."""
-    if "://" in href or Path(href).is_absolute() or ("/" not in href and not href.endswith(".json")):
-        return href
-    return str((folder / href).resolve())
+    """A path from the file's folder; URLs and absolute paths as they are."""
+    return href if "://" in href else str((folder / href).resolve())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
 
@@ -20,12 +19,7 @@ def lane() -> Iterator[Lane]:
 
 @pytest.fixture
 def killable_lane(lane: Lane) -> Iterator[Lane]:
-    """The lane, whose workers a test may kill; at its end they are back.
-
-    A connection that distributed was opening to a worker that died is left to the garbage collector, so the
-    tests ignore ResourceWarning, and the collector runs before the next one.
-    """
+    """The lane, whose workers a test may kill; at its end they are back."""
     yield lane
     while lane.width < 2:
         time.sleep(0.05)
-    gc.collect()

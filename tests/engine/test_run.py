@@ -91,7 +91,6 @@ def test_a_window_too_large_for_the_device_is_a_resource_failure(tmp_path: Path)
     assert {f.kind for f in failure.value.report.failures} == {"resource"}
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(1, 1), failure="kill", times=1)
@@ -102,7 +101,6 @@ def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(
     tmp_path: Path, killable_lane: Lane
 ) -> None:
@@ -117,7 +115,6 @@ def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_group_past_its_time_limit_has_its_worker_restarted(tmp_path: Path, killable_lane: Lane) -> None:
     observer = RecordingObserver()
     sink = NpySink(folder=tmp_path, fail_at=(2, 0), failure="hang", times=1)
@@ -153,6 +150,12 @@ def test_a_cluster_leaves_no_process_and_no_thread_behind() -> None:
     while any(thread.is_alive() and not thread.daemon for thread in left) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [thread for thread in left if thread.is_alive() and not thread.daemon]
+
+
+def test_a_second_cluster_beside_the_first_takes_another_dashboard_port_in_silence(lane: Lane) -> None:
+    assert lane.width
+    with open_lane(ClusterSpec(workers=1, memory_limit_bytes=2**30)) as second:
+        assert second.width == 1
 
 
 def test_no_workers_means_this_process() -> None:

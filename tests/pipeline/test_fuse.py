@@ -133,9 +133,9 @@ def test_an_input_that_changed_makes_another_product_and_one_that_moved_does_not
     moved = PairFiles(
         hs=Path(shutil.copy2(pair.hs, tmp_path / "hs.tif")), ms=Path(shutil.copy2(pair.ms, tmp_path / "ms.tif"))
     )
-    assert item_name(moved, tmp_path) == made.folder.name
+    assert item_name(moved, tmp_path / "out") == made.folder.name
     change_one_pixel(moved.ms)
-    assert item_name(moved, tmp_path) != made.folder.name
+    assert item_name(moved, tmp_path / "out") != made.folder.name
 
 
 def change_one_pixel(path: Path) -> None:

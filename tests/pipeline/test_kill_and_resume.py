@@ -143,7 +143,7 @@ def reach(run: Run, folder: Path, phase: str, whole: Undisturbed, chance: random
     """Wait for a random moment of the phase."""
     if phase == "preparing":
         run.wait_until(folder.exists)
-        moment_s = time.monotonic() + chance.uniform(0, 4)
+        moment_s = time.monotonic() + chance.uniform(0, 8)
         run.wait_until(lambda: time.monotonic() > moment_s or (folder / "ledger.jsonl").exists())
         return
     wanted = chance.randrange(whole.tiles) if phase == "fusing" else whole.tiles
@@ -200,7 +200,7 @@ def test_a_run_killed_at_a_random_moment_and_resumed_gives_the_same_bytes(
         assert run.finish()["status"] == "done"
         retries = read_json(folder / "run.json")["facts"]["retries"]
         assert len(retries) <= 1
-        report = {"retries": len(retries)}
+        report: dict[str, int | str] = {"retries": len(retries)}
     else:
         run.kill_everything()
         check_nothing_is_visible_early(out, undisturbed)
@@ -210,8 +210,8 @@ def test_a_run_killed_at_a_random_moment_and_resumed_gives_the_same_bytes(
     print(f"\nround {number}: killed {victim} while {phase}: {report}")  # noqa: T201 - figures for who runs twenty
 
 
-def resumed_after_the_death_of_everything(out: Path, whole: Undisturbed) -> dict[str, int]:
-    """Resume, and how many groups were done, wholly or partly, that had to be done again."""
+def resumed_after_the_death_of_everything(out: Path, whole: Undisturbed) -> dict[str, int | str]:
+    """Resume, how that ended, and how many groups were done, wholly or partly, that had to be done again."""
     folder = out / whole.item_id
     was_there = (folder / f"{whole.item_id}.json").exists()
     stored, known = shards(folder), recorded(folder)
@@ -230,6 +230,7 @@ def resumed_after_the_death_of_everything(out: Path, whole: Undisturbed) -> dict
     assert sum(group <= stored for group in again) <= WORKERS
     assert len(again) <= 2 * WORKERS
     return {
+        "status": status,
         "groups": len(groups),
         "kept": len(kept),
         "done_twice": sum(g <= stored for g in again),
