@@ -43,13 +43,13 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    r"""Score products, or compare methods on a pair.
+    """Score products, or compare methods on a pair.
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
     PRODUCT...                      against its own inputs: QNR, D_lambda, D_s, consistency with both
     HS MS --methods gsa,sfim        Wald's protocol: the pair degraded by its ratio, the HSI as truth
-    """
+    """  # noqa: D301 # click reads the backspace: lines kept as they are
     if methods is None:
         scores = [evaluate_product(Path(folder), reference=reference, convention=convention) for folder in inputs]
     else:

@@ -43,7 +43,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Option of the network; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where it trains. [auto]")
 @click.option("--licence", default="LicenseRef-unstated", show_default=True, help="Of the weights, in SPDX terms.")
 @click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
 @click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
@@ -54,12 +54,10 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 def command(
     scenes: tuple[str, ...], model: str, out: Path, catalogs: tuple[str, ...], *, as_json: bool, **options: Any
 ) -> None:
-    r"""Train a network on pairs of scenes, each an HS and an MS, or on all pairs of an archive.
+    """Train a network on pairs of scenes, each an HS and an MS, or on all pairs of an archive.
 
-    \b
-    HS MS [HS MS ...]              Wald's protocol: both degraded by their ratio, the HSI as truth
-    HS MS ... --truth RASTER ...   the pairs as they are, the rasters as truth
-    (mossfuse)                     the pairs as they are, without any truth
+    By Wald's protocol, both degraded by their ratio, the HSI is the truth. With --truth, a raster for each pair, the
+    pairs are learnt from as they are. So they are by mossfuse, which needs no truth at all.
 
     A quarter of each scene, in blocks, is never seen and scores the weights. The best go to
     OUT/<model>-<bands>x<ratio>.safetensors with a card; learning curves and a checkpoint beside them.

@@ -15,6 +15,7 @@ from scenefuse.config import Device, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.precision import choose_device
 from scenefuse.errors import DataError, UsageError
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
@@ -23,7 +24,7 @@ from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.pipeline.truth import open_truth
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
 from scenefuse.training.fit import Course, Fitted, fit
-from scenefuse.training.hold_out import plan_hold_out
+from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.scenes import FullScene, TrainingScene, WaldScene, wald_sigmas_px
 from scenefuse.training.score import Ground, Scores, score_truth
@@ -172,19 +173,37 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
 
 
 def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) -> list[Ground]:
-    """Each pair as the recipe's protocol shows it, with its held-out blocks."""
-    grounds = []
-    for index, pair in enumerate(opened):
-        scene = _scene(pair, recipe, config.truths[index] if config.truths else None)
-        hold_out = plan_hold_out(
-            scene.shape,
-            patch_px=recipe.patch_px,
-            guard_px=scene.reach_px,
-            step_px=scene.ratio,
-            block_px=recipe.block_px,
+    """Each pair as the recipe's protocol shows it, with its held-out blocks.
+
+    Pairs that show the same ground in one CRS hold out the same blocks of it: else one pair would teach what the
+    other asks. (Where their pixels are not the same, blocks are the same within a pixel, which the guard covers.)
+    """
+    truths = config.truths or (None,) * len(opened)
+    scenes = [_scene(pair, recipe, truth) for pair, truth in zip(opened, truths, strict=True)]
+    guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
+    places = [
+        RasterGrid(crs_wkt=pair.cube.grid.crs_wkt, transform=_transform(pair.cube, recipe), shape=scene.shape)
+        for pair, scene in zip(opened, scenes, strict=True)
+    ]
+    return [
+        Ground(
+            scene=scene,
+            hold_out=plan_hold_out(
+                scene.shape,
+                patch_px=recipe.patch_px,
+                guard_px=guard_px,
+                step_px=scene.ratio,
+                block_px=recipe.block_px,
+                origin_px=origin,
+            ),
         )
-        grounds.append(Ground(scene=scene, hold_out=hold_out))
-    return grounds
+        for scene, origin in zip(scenes, shared_origins_px(places), strict=True)
+    ]
+
+
+def _transform(cube: PairCube, recipe: Recipe) -> tuple[float, float, float, float, float, float]:
+    """Affine of the pixels that windows count: the HSI's at reduced resolution."""
+    return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
 
 
 def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None) -> TrainingScene:
@@ -222,6 +241,9 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
                 "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in pair.cube.inputs),
                 "held_out_px": sum(block.shape[0] * block.shape[1] for block in ground.hold_out.blocks()),
                 "windows": ground.hold_out.count(),
+                "block_px": ground.hold_out.block_px,
+                "guard_px": ground.hold_out.guard_px,
+                "block_origin_px": list(ground.hold_out.origin_px),
             }
             for pair, ground in zip(opened, grounds, strict=True)
         ],

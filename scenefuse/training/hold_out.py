@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
 
@@ -28,26 +30,24 @@ class HoldOut:
     guard_px: int
     """Pixels that are read on each side of a window."""
     step_px: int
-    """Windows and blocks begin at multiples of this: the ratio."""
-
-    def __post_init__(self) -> None:
-        if self.block_px % self.step_px:
-            raise ValueError(f"block_px {self.block_px} is no multiple of step_px {self.step_px}")
+    """Windows begin at multiples of this: the ratio."""
+    origin_px: tuple[int, int] = (0, 0)
+    """Row and column of the scene's first pixel on the ground's lattice of blocks; scenes of one ground share it."""
 
     def blocks(self) -> tuple[Window, ...]:
         """The held-out blocks, in the order of rows."""
-        rows, columns = (self._held_out(length) for length in self.shape)
+        rows, columns = self._held_out(0), self._held_out(1)
         return tuple(Window(y0=y0, y1=y1, x0=x0, x1=x1) for y0, y1 in rows for x0, x1 in columns)
 
     def count(self) -> int:
         """Number of windows that may be drawn."""
-        (free_rows, other_rows), (free_columns, other_columns) = (self._starts(length) for length in self.shape)
+        (free_rows, other_rows), (free_columns, other_columns) = (self._starts(0), self._starts(1))
         columns = len(free_columns) + len(other_columns)
         return len(free_rows) * columns + len(other_rows) * len(free_columns)
 
     def window(self, index: int) -> Window:
         """The window of an index from 0 to count() - 1."""
-        (free_rows, other_rows), (free_columns, other_columns) = (self._starts(length) for length in self.shape)
+        (free_rows, other_rows), (free_columns, other_columns) = (self._starts(0), self._starts(1))
         columns = np.concatenate([free_columns, other_columns])
         whole = len(free_rows) * len(columns)
         if index < whole:
@@ -61,30 +61,40 @@ class HoldOut:
         """One of the windows, all alike likely."""
         return self.window(int(rng.integers(self.count())))
 
-    def _held_out(self, length: int) -> list[tuple[int, int]]:
-        """Start and stop of every second block along an axis."""
-        starts = range(self.block_px, length, 2 * self.block_px)
-        return [(start, min(start + self.block_px, length)) for start in starts]
+    def _held_out(self, axis: int) -> list[tuple[int, int]]:
+        """Start and stop of every second block along an axis, inside the scene."""
+        length, origin, block = self.shape[axis], self.origin_px[axis], self.block_px
+        first = block - origin % (2 * block)
+        starts = range(first, length, 2 * block)
+        return [(max(start, 0), min(start + block, length)) for start in starts if start + block > 0]
 
-    def _starts(self, length: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _starts(self, axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Starts along an axis whose window keeps off the held-out stretches, and those that do not."""
+        length = self.shape[axis]
         starts = np.arange(0, length - self.patch_px + 1, self.step_px)
         touches = np.zeros(len(starts), dtype=bool)
-        for begin, end in self._held_out(length):
+        for begin, end in self._held_out(axis):
             touches |= (starts - self.guard_px < end) & (starts + self.patch_px + self.guard_px > begin)
         return starts[~touches], starts[touches]
 
 
 def plan_hold_out(
-    shape: tuple[int, int], *, patch_px: int, guard_px: int, step_px: int, block_px: int | None = None
+    shape: tuple[int, int],
+    *,
+    patch_px: int,
+    guard_px: int,
+    step_px: int,
+    block_px: int | None = None,
+    origin_px: tuple[int, int] = (0, 0),
 ) -> HoldOut:
     """The hold-out of a scene: blocks as given, else so large that a window with its guard fits between two.
 
     Refused when the scene then has no held-out block or no window left.
     """
-    block = patch_px + 2 * guard_px if block_px is None else block_px
-    block = -(-block // step_px) * step_px
-    plan = HoldOut(shape=shape, patch_px=patch_px, block_px=block, guard_px=guard_px, step_px=step_px)
+    block = patch_px + 2 * guard_px + step_px - 1 if block_px is None else block_px
+    plan = HoldOut(
+        shape=shape, patch_px=patch_px, block_px=block, guard_px=guard_px, step_px=step_px, origin_px=origin_px
+    )
     if not plan.blocks() or not plan.count():
         lacking = "a window" if plan.blocks() else "a held-out block"
         raise DataError(
@@ -94,3 +104,24 @@ def plan_hold_out(
             "Give a smaller --patch-px, other --block-px, or larger scenes",
         )
     return plan
+
+
+def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...]:
+    """Row and column of each scene's first pixel on its ground's lattice of blocks.
+
+    A scene that overlaps an earlier one of the same CRS and pixel size shares its lattice, to the nearest pixel;
+    any other has its own, from its first pixel.
+    """
+    origins: list[tuple[int, int]] = []
+    for number, grid in enumerate(grids):
+        origin = (0, 0)
+        for earlier, begin in zip(grids[:number], origins, strict=True):
+            place = np.linalg.inv(earlier.matrix) @ grid.matrix
+            same = grid.crs_wkt == earlier.crs_wkt and np.allclose(place[:2, :2], np.eye(2), atol=1e-6)
+            column, row = (round(float(offset)) for offset in place[:2, 2])
+            beside = row >= earlier.shape[0] or column >= earlier.shape[1]
+            if same and not beside and row > -grid.shape[0] and column > -grid.shape[1]:
+                origin = (begin[0] + row, begin[1] + column)
+                break
+        origins.append(origin)
+    return tuple(origins)

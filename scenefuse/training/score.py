@@ -72,10 +72,10 @@ def _held_out(grounds: Sequence[Ground], context_px: int, step_px: int) -> Itera
     """Example, its window, and the held-out block in it."""
     for ground in grounds:
         ratio = ground.scene.ratio
-        before = -(-context_px // ratio) * ratio
         for block in ground.hold_out.blocks():
-            rows, columns = (-(-(side + 2 * before) // step_px) * step_px for side in block.shape)
-            y0, x0 = block.y0 - before, block.x0 - before
+            y0, x0 = ((start - context_px) // ratio * ratio for start in (block.y0, block.x0))
+            ends = (block.y1 + context_px - y0, block.x1 + context_px - x0)
+            rows, columns = (-(-end // step_px) * step_px for end in ends)
             window = Window(y0=y0, y1=y0 + rows, x0=x0, x1=x0 + columns)
             yield ground.scene.read(window), window, block
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.training.batches import draw_step
-from scenefuse.training.hold_out import HoldOut, plan_hold_out
+from scenefuse.training.hold_out import HoldOut, plan_hold_out, shared_origins_px
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.scenes import FullScene, TrainingScene, WaldScene
 from scenefuse.training.score import Ground
@@ -30,7 +31,19 @@ def hold_outs(draw: st.DrawFn) -> HoldOut:
         block_px=step * draw(st.integers(1, 8)),
         guard_px=draw(st.integers(0, 9)),
         step_px=step,
+        origin_px=(draw(st.integers(-40, 40)), draw(st.integers(-40, 40))),
     )
+
+
+@settings(deadline=None, max_examples=60)
+@given(hold_outs())
+def test_every_second_block_of_the_grounds_lattice_is_held_out_in_both_directions(hold_out: HoldOut) -> None:
+    found = np.zeros(hold_out.shape, int)
+    for block in hold_out.blocks():
+        found[block.slices] += 1
+    (down, right), side = hold_out.origin_px, hold_out.block_px
+    y, x = np.mgrid[: hold_out.shape[0], : hold_out.shape[1]]
+    np.testing.assert_array_equal(found, ((y + down) // side % 2) * ((x + right) // side % 2))
 
 
 @settings(deadline=None, max_examples=60)
@@ -82,7 +95,32 @@ def test_training_never_reads_a_held_out_pixel_of_either_image(protocol: str) ->
         seen_ms[window.slices] = True
     for block in hold_out.blocks():
         fine = block.refine(2) if protocol == "wald" else block
-        assert not seen_hs[(block if protocol == "wald" else block.coarsen(2)).slices].any()
+        assert not seen_hs.repeat(2, axis=0).repeat(2, axis=1)[fine.slices].any()
         assert not seen_ms[fine.slices].any()
     assert seen_hs.any()
     assert seen_ms.any()
+
+
+def grid_at(row: int, column: int, *, crs: str = "A", size_m: float = 30.0) -> RasterGrid:
+    return RasterGrid(crs_wkt=crs, transform=(size_m, 0, 600 + 30 * column, 0, -size_m, 900 - 30 * row), shape=(50, 40))
+
+
+def test_scenes_of_one_ground_hold_out_the_same_ground() -> None:
+    grids = (grid_at(0, 0), grid_at(7, -9), grid_at(-3, 30))
+    grounds = []
+    for grid, origin in zip(grids, shared_origins_px(grids), strict=True):
+        down, right = round((900 - grid.transform[5]) / 30), round((grid.transform[2] - 600) / 30)
+        inside = np.zeros(grid.shape, bool)
+        for block in plan_hold_out(grid.shape, patch_px=4, guard_px=2, step_px=2, origin_px=origin).blocks():
+            inside[block.slices] = True
+        grounds.append({(y + down, x + right): held for (y, x), held in np.ndenumerate(inside)})
+    for one in grounds:
+        for other in grounds:
+            both = one.keys() & other.keys()
+            assert both
+            assert all(one[pixel] == other[pixel] for pixel in both)
+
+
+@pytest.mark.parametrize("other", [grid_at(50, 0), grid_at(5, 5, crs="B"), grid_at(5, 5, size_m=20.0)])
+def test_scenes_of_other_ground_or_pixels_have_blocks_of_their_own(other: RasterGrid) -> None:
+    assert shared_origins_px((grid_at(0, 0), other))[1] == (0, 0)
