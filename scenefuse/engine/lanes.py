@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distributed import Client, Future, WorkerPlugin, get_worker
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from scenefuse.engine.resident import drop_state, keep_state
 from scenefuse.errors import ResourceError
