@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "Say what a fusion would cost, without doing it",
     "fuse": "Fuse one pair of scenes",
     "batch": "Find and fuse all pairs of an archive",
+    "train": "Train a network on pairs of scenes",
     "evaluate": "Score methods, or a product, with or without a reference",
     "verify": "Check a product's checksums and schemas",
     "replay": "Recompute tiles of a product from its provenance and compare",

@@ -73,6 +73,8 @@ def command(
 
 def show_scores(title: str, scores: Sequence[Scores]) -> None:
     """Print scores as a table, a row per product or method."""
+    if not scores:
+        return
     names = list(scores[0].values)
     timed = any(entry.seconds is not None for entry in scores)
     rows = [(entry.name, *entry.values.values(), *((entry.seconds,) if timed else ())) for entry in scores]

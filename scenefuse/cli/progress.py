@@ -51,7 +51,9 @@ class ProgressBar:
     def notify(self, event: Event) -> None:
         """Show the event."""
         facts = event.facts
-        if event.kind == "stage":
+        if event.kind == "begin":
+            self._bar.console.print(facts["item_id"])
+        elif event.kind == "stage":
             self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim")
         elif event.kind == "plan":
             self._begin(int(facts["tiles"]), int(facts.get("skipped", 0)))

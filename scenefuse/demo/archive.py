@@ -69,6 +69,7 @@ def write_demo_archive(
 
     progress is told the name of each site before it is simulated. Peak memory stays below 2 GiB at any size.
     """
+    folder = folder.absolute()  # pystac makes hrefs relative to absolute places only
     _refuse_unready(folder, size)
     sites = plan_sites(size, seed)
     (folder / "truth").mkdir(parents=True, exist_ok=True)

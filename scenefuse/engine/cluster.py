@@ -165,7 +165,7 @@ def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
 
 def _start_cluster(spec: ClusterSpec) -> SpecCluster:
     with warnings.catch_warnings():
-        # Another process may take the port first: distributed then takes another one by itself.
+        # Another run may take the dashboard's port between the look and the bind: another port is no news.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         return SpecCluster(
             workers={number: _worker(number, spec) for number in range(spec.worker_count)},

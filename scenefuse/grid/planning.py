@@ -158,7 +158,7 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     else:
         notes.append(f"the HSI is warped once from its own grid, {CUBIC}")
     dropped = (max(0, hs.shape[0] - coarse_shape[0]), max(0, hs.shape[1] - coarse_shape[1]))
-    notes.append(_dropped_note(dropped))
+    notes += _dropped_notes(dropped)
     return PairPlan(
         grid=grid,
         hs=offset if untouched else warp,
@@ -209,7 +209,7 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
             f"the HSI's grid is kept and the MSI is resampled once to {fine_gsd_m:.4g} m, {AREA_CUBIC}: "
             f"{fine_gsd_m / grid.ms_gsd_m:.3g} times its own pixel"
         ),
-        _dropped_note(dropped),
+        *_dropped_notes(dropped),
     ]
     if any(shift_px):
         notes.append(
@@ -262,9 +262,11 @@ def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int)
     return first, stop
 
 
-def _dropped_note(dropped: tuple[int, int]) -> str:
-    """What the crop to whole coarse pixels inside both rasters left out."""
-    return f"{dropped[0]} rows and {dropped[1]} columns of the HSI lie outside the MSI, wholly or partly: left out"
+def _dropped_notes(dropped: tuple[int, int]) -> list[str]:
+    """What the crop to whole coarse pixels inside both rasters left out; empty when it left out nothing."""
+    if not any(dropped):
+        return []
+    return [f"{dropped[0]} rows and {dropped[1]} columns of the HSI lie outside the MSI, wholly or partly: left out"]
 
 
 def _as_axis_map(offset: Offset) -> AxisMap:

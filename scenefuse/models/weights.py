@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -110,6 +110,28 @@ def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bytes:
+    """A safetensors file that holds tensors and, in its header, a JSON document."""
+    return save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata={"document": json.dumps(document)},
+    )
+
+
+def unpack_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and document of a file that `pack_tensors` made; ModelError when it is damaged or anything else."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            document = json.loads((file.metadata() or {})["document"])
+            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118 # it is no mapping
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path} is no safetensors file with a document ({error})",
+            "it is damaged or another format, and nothing else is read",
+            "remove it, and begin again",
+        ) from error
 
 
 def read_card(weights: Path) -> WeightsCard:

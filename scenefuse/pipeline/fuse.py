@@ -145,6 +145,7 @@ def fuse(
         lane = lane or stack.enter_context(open_lane(cluster_spec(config)))
         lease = stack.enter_context(_claimed(order.folder))
         store = lay_out(order.folder, order.spec)
+        watching.notify(Event(kind="begin", facts={"item_id": order.folder.name}))
         state = _state(order, lane, watching)
         job = FusionJob(
             source=order.opened.cube,

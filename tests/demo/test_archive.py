@@ -30,7 +30,9 @@ from scenefuse.simulate.sampling import sample, sample_reach_px
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> DemoArchive:
-    return write_demo_archive(tmp_path_factory.mktemp("demo") / "archive", size=DemoSize.SMALL, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("demo"))
+        return write_demo_archive(Path("archive"), size=DemoSize.SMALL, seed=0)  # by a relative path, as people do
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,150 @@
+"""`scenefuse train`: weights for a network, from pairs of scenes."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenefuse.archive.scene import Scene
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.output import emit_json, json_option, note
+from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.errors import UsageError
+from scenefuse.models.architectures import ARCHITECTURES
+from scenefuse.pipeline.batch import find_in_archive
+from scenefuse.pipeline.train import TrainConfig, Trained, train
+from scenefuse.training.recipe import RECIPES, Recipe
+
+RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precision", "score_every", "block_px")
+"""Fields of Recipe that have an option of their own."""
+
+
+@click.command(name="train")
+@click.argument("scenes", nargs=-1, metavar="[HS MS]...")
+@click.option("--model", type=click.Choice(list(ARCHITECTURES)), required=True, help="Network.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
+@click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all learnt from; repeatable.")
+@pair_options
+@search_options
+@click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
+@click.option("--minutes", type=click.FloatRange(0), help="Longest time; the same call goes on. [no limit]")
+@click.option("--iterations", type=click.IntRange(1), help="Steps. [the paper's]")
+@click.option("--patch-px", type=click.IntRange(1), help="Side of a window; rounded to the lattice. [the paper's]")
+@click.option("--block-px", type=click.IntRange(1), help="Side of held-out blocks. [a window and what is read by it]")
+@click.option("--batch", type=click.IntRange(1), help="Windows in one pass. [the paper's]")
+@click.option("--accumulate", type=click.IntRange(1), help="Passes in one step. [1]")
+@click.option("--lr", type=float, help="Learning rate at the start. [the paper's]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of the forward pass. [fp32]")
+@click.option("--score-every", type=click.IntRange(1), help="Steps between scorings. [200]")
+@click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Option of the network; repeatable.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--licence", default="LicenseRef-unstated", show_default=True, help="Of the weights, in SPDX terms.")
+@click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
+@click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
+@click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable.")
+@click.option("--register/--no-register", default=True, help="Estimate and remove the sub-pixel shift. [on]")
+@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@json_option
+def command(
+    scenes: tuple[str, ...], model: str, out: Path, catalogs: tuple[str, ...], *, as_json: bool, **options: Any
+) -> None:
+    r"""Train a network on pairs of scenes, each an HS and an MS, or on all pairs of an archive.
+
+    \b
+    HS MS [HS MS ...]              Wald's protocol: both degraded by their ratio, the HSI as truth
+    HS MS ... --truth RASTER ...   the pairs as they are, the rasters as truth
+    (mossfuse)                     the pairs as they are, without any truth
+
+    A quarter of each scene, in blocks, is never seen and scores the weights. The best go to
+    OUT/<model>-<bands>x<ratio>.safetensors with a card; learning curves and a checkpoint beside them.
+    An interrupted call, made again, goes on where it was.
+    """
+    pairs = _pairs(scenes, catalogs, options)
+    inputs = RunConfig(
+        hs_scale=options["hs_scale"],
+        ms_scale=options["ms_scale"],
+        drop_bands=options["drop_bands"],
+        register=options["register"],
+        allow_host=options["allow_host"],
+    )
+    config = TrainConfig(
+        model=model,
+        recipe=_recipe(model, options),
+        options=_settings(options["settings"]),
+        truths=options["truths"],
+        seed=options["seed"],
+        minutes=options["minutes"],
+        device=options["device"],
+        licence=options["licence"],
+        inputs=inputs,
+    )
+    trained = train(pairs, out=out, config=config, report=show_row)
+    if as_json:
+        emit_json(trained.facts())
+    else:
+        show_trained(trained)
+
+
+def show_row(row: dict[str, float]) -> None:
+    """Say how training goes, on stderr."""
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.endswith(("_db", "_deg")))
+    note(f"  step {row['step']:.0f}: loss {row['loss']:.4g}, held-out {scores}")
+
+
+def show_trained(trained: Trained) -> None:
+    """Say what was trained, for people."""
+    click.echo(f"Trained: {trained.weights}")
+    for name, value in trained.scores.items():
+        base = f" (bicubic {trained.bicubic[name]:.3f})" if name in trained.bicubic else ""
+        click.echo(f"  {name} {value:.3f}{base} on held-out blocks, after {trained.step} steps")
+    if trained.stopped == "minutes":
+        click.echo(f"  time is over after {trained.steps} steps: the same call goes on")
+
+
+def _pairs(
+    scenes: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]
+) -> list[tuple[str | Scene, str | Scene]]:
+    """The pairs named on the command line, or those of the catalogues. Empties what it takes of the options."""
+    bounds, rule = bounds_of(options), pair_rule(options)
+    if bool(scenes) == bool(catalogs) or len(scenes) % 2:
+        raise UsageError(
+            f"{len(scenes)} scenes and {len(catalogs)} catalogues",
+            "pairs are HS MS, HS MS, ... or those of --catalog",
+            "Give one of the two",
+        )
+    if scenes:
+        return list(zip(scenes[::2], scenes[1::2], strict=True))
+    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=options["allow_host"])
+    if not pairing.pairs:
+        raise UsageError("no pair in the catalogues", "there is nothing to learn from", "See scenefuse pair")
+    return [(pair.hs, pair.ms) for pair in pairing.pairs]
+
+
+def _recipe(model: str, options: dict[str, Any]) -> Recipe:
+    """The network's recipe, then --recipe's file, then the options that were given."""
+    values = asdict(RECIPES[model])
+    path: Path | None = options["recipe"]
+    table = {} if path is None else read_toml(path)
+    recipe = parse(Recipe, {**values, **table}, where=str(path or "recipe"))
+    given = {name: options[name] for name in RECIPE_OPTIONS if options[name] is not None}
+    return replace(recipe, **given)
+
+
+def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Options of the network: values as TOML has them, and bare words as text."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {setting}", "it names no option", "Write it like --set width=32")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text.strip()
+    return values

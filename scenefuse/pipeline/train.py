@@ -1,0 +1,272 @@
+"""Training a network on pairs of scenes: weights with their card, learning curves, a checkpoint to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import isfinite, lcm
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scenefuse.archive.scene import Scene
+from scenefuse.config import Device, RunConfig
+from scenefuse.cube.pair import PairCube
+from scenefuse.engine.precision import choose_device
+from scenefuse.errors import DataError, UsageError
+from scenefuse.models.architectures import ARCHITECTURES, build_model
+from scenefuse.models.network import FusionNetwork
+from scenefuse.models.resample import upsample
+from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_weights
+from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.truth import open_truth
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
+from scenefuse.training.fit import Course, Fitted, fit
+from scenefuse.training.hold_out import plan_hold_out
+from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.training.scenes import FullScene, TrainingScene, WaldScene, wald_sigmas_px
+from scenefuse.training.score import Ground, Scores, score_truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What is trained, how long, where."""
+
+    model: str
+    """Name of the network."""
+    recipe: Recipe | None = None
+    """How; None is the network's own of RECIPES."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the network that differ from its defaults: `{"width": 32}`."""
+    truths: tuple[str, ...] = ()
+    """A raster of truth for each pair; none for the recipe's protocol."""
+    seed: int = 0
+    """Seed of first weights, windows, turns, noise."""
+    minutes: float | None = None
+    """Longest time of training; None for all iterations."""
+    device: Device = "auto"
+    """`auto` takes a CUDA device when there is one."""
+    licence: str = "LicenseRef-unstated"
+    """Licence of the weights, an SPDX expression."""
+    inputs: RunConfig = field(default_factory=RunConfig)
+    """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Weights that were trained."""
+
+    weights: Path
+    """The safetensors file; its card has the suffix .json, the learning curves .csv and .png."""
+    sha256: str
+    """Digest of the weights."""
+    step: int
+    """Steps after which they were the best."""
+    steps: int
+    """Steps done in all."""
+    stopped: str
+    """`iterations`, `patience`, or `minutes`: then the same call goes on."""
+    scores: Scores
+    """Scores on the held-out blocks."""
+    bicubic: Scores
+    """Scores of plain cubic interpolation of the HSI there; empty without a truth."""
+
+    def facts(self) -> dict[str, Any]:
+        """The result as JSON can hold it."""
+        return {**asdict(self), "weights": str(self.weights)}
+
+
+Report = Callable[[dict[str, float]], None]
+
+
+def train(
+    pairs: Sequence[tuple[str | Scene, str | Scene]], *, out: Path, config: TrainConfig, report: Report | None = None
+) -> Trained:
+    """Train a network on pairs (HSI, MSI) and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
+
+    The same call again goes on from its checkpoint, or finds that training is over and writes the same weights.
+    report: told of each scoring.
+    """
+    if config.model not in ARCHITECTURES:
+        raise UsageError(
+            f"{config.model} is no network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
+        )
+    if config.truths and len(config.truths) != len(pairs):
+        raise UsageError(
+            f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
+        )
+    opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
+    first = _alike([pair.cube for pair in opened])
+    network = _first_network(config, first)
+    recipe = _fitted_recipe(config, network)
+    grounds = tuple(_grounds(opened, config, recipe))
+    name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
+    facts = _facts(opened, grounds, config)
+    course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)
+    fitted = fit(network, course, folder=out, name=name, minutes=config.minutes, report=report)
+    bicubic = _bicubic(grounds, network)
+    training = {
+        **course.identity(),
+        "steps": fitted.step,
+        "stopped": fitted.stopped,
+        "score": _finite(fitted.scores),
+        "bicubic": _finite(bicubic),
+        "torch": torch.__version__,
+    }
+    card = save_weights(out / f"{name}.safetensors", fitted.network, _card(config, first, training))
+    return _trained(out / f"{name}.safetensors", card, fitted, bicubic)
+
+
+def _alike(cubes: Sequence[PairCube]) -> PairCube:
+    """The first of the pairs, whose bands and ratio all others share."""
+    first = cubes[0]
+    for other in cubes[1:]:
+        kind = [(cube.grid.ratio, len(cube.hs_bands), len(cube.ms_bands)) for cube in (first, other)]
+        if kind[0] != kind[1]:
+            raise DataError(
+                f"{first.pair_id} and {other.pair_id} have ratio, HSI and MSI bands {kind[0]} and {kind[1]}",
+                "one network has one of each",
+                "Leave out the bands that not all have with --drop-band, or train for each kind apart",
+            )
+        bands = zip((*first.hs_bands, *first.ms_bands), (*other.hs_bands, *other.ms_bands), strict=True)
+        for ours, theirs in bands:
+            if abs((ours.wavelength_nm or 0.0) - (theirs.wavelength_nm or 0.0)) > WAVELENGTH_TOLERANCE_NM:
+                raise DataError(
+                    f"{other.pair_id} has {theirs.name} at {theirs.wavelength_nm} nm where {first.pair_id} has "
+                    f"{ours.name} at {ours.wavelength_nm} nm",
+                    "the network would read one wavelength as another",
+                    "Leave out the bands that not all have with --drop-band",
+                )
+    return first
+
+
+def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
+    """The network with its first weights, by seed, on its device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = build_model(
+            config.model,
+            hs_bands=len(cube.hs_bands),
+            ms_bands=len(cube.ms_bands),
+            ratio=cube.grid.ratio,
+            **config.options,
+        )
+    return network.to(choose_device(config.device))
+
+
+def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
+    """The recipe with its window rounded to the network's lattice, and the protocol that the truths ask for."""
+    recipe = config.recipe or RECIPES[config.model]
+    step = lcm(network.lattice_px, network.ratio)
+    patch = max(1, round(recipe.patch_px / step)) * step
+    protocol = "truth" if config.truths else recipe.protocol
+    if protocol == "truth" and not config.truths:
+        raise UsageError("protocol truth without a truth", "there is nothing to learn from", "Give --truth RASTER")
+    if (protocol == "scene") != (RECIPES[config.model].protocol == "scene"):
+        needs = "no truth: it learns from the scene itself" if protocol != "scene" else "a truth"
+        raise UsageError(
+            f"protocol {protocol} for {config.model}", f"its loss takes {needs}", "Leave out the protocol and --truth"
+        )
+    return replace(recipe, patch_px=patch, protocol=protocol)
+
+
+def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) -> list[Ground]:
+    """Each pair as the recipe's protocol shows it, with its held-out blocks."""
+    grounds = []
+    for index, pair in enumerate(opened):
+        scene = _scene(pair, recipe, config.truths[index] if config.truths else None)
+        hold_out = plan_hold_out(
+            scene.shape,
+            patch_px=recipe.patch_px,
+            guard_px=scene.reach_px,
+            step_px=scene.ratio,
+            block_px=recipe.block_px,
+        )
+        grounds.append(Ground(scene=scene, hold_out=hold_out))
+    return grounds
+
+
+def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None) -> TrainingScene:
+    """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF."""
+    cube, name = pair.cube, pair.pair.id
+    if recipe.protocol != "wald":
+        return FullScene(name=name, source=cube, truth=None if truth is None else open_truth(truth, cube).read)
+    grid = cube.grid
+    fine_gsd_m = grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio
+    sigmas = []
+    for scene, bands, pixel_m in (
+        (pair.pair.hs, cube.hs_bands, grid.hs_gsd_m),
+        (pair.pair.ms, cube.ms_bands, fine_gsd_m),
+    ):
+        sensor = _sensor(scene)
+        mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
+        gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
+        sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
+    return WaldScene(name=name, source=cube, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
+
+
+def _sensor(scene: Scene) -> Sensor | None:
+    """The card of the scene's sensor; None when metadata names none that has one."""
+    instruments = scene.properties.get("instruments") or ()
+    return find_sensor(scene.platform, *map(str, instruments), scene.properties.get("constellation"))
+
+
+def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: TrainConfig) -> dict[str, Any]:
+    """What the weights come from, besides recipe and seed."""
+    first = opened[0].cube
+    return {
+        "scenes": [
+            {
+                "pair": pair.pair.id,
+                "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in pair.cube.inputs),
+                "held_out_px": sum(block.shape[0] * block.shape[1] for block in ground.hold_out.blocks()),
+                "windows": ground.hold_out.count(),
+            }
+            for pair, ground in zip(opened, grounds, strict=True)
+        ],
+        "truths": [Path(truth).name for truth in config.truths],
+        "options": dict(config.options),
+        "bands": [[band.name for band in bands] for bands in (first.hs_bands, first.ms_bands)],
+    }
+
+
+def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
+    """Scores of interpolation alone on the same blocks; none without a truth."""
+    if grounds[0].scene.protocol == "scene":
+        return {}
+    return score_truth(
+        lambda hs, _: upsample(hs, network.ratio),
+        grounds,
+        context_px=0,
+        step_px=network.ratio,
+    )
+
+
+def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> WeightsCard:
+    return WeightsCard(
+        architecture=config.model,
+        options=dict(config.options),
+        hs_bands=cube.hs_bands,
+        ms_bands=cube.ms_bands,
+        ratio=cube.grid.ratio,
+        training=training,
+        licence=config.licence,
+    )
+
+
+def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores) -> Trained:
+    return Trained(
+        weights=path,
+        sha256=card.sha256,
+        step=fitted.step,
+        steps=fitted.steps,
+        stopped=fitted.stopped,
+        scores=_finite(fitted.scores),
+        bicubic=_finite(bicubic),
+    )
+
+
+def _finite(scores: Scores) -> Scores:
+    """The scores that JSON can hold."""
+    return {name: value for name, value in scores.items() if isfinite(value)}

@@ -1,0 +1,74 @@
+"""The windows of each step, drawn by seed and number of the step: the same whether or not training was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from scenefuse.errors import DataError
+from scenefuse.training.augment import noisy, turned
+from scenefuse.training.losses import Batch
+from scenefuse.training.recipe import Recipe
+from scenefuse.training.scenes import Example
+from scenefuse.training.score import Ground
+
+MOST_DRAWS = 100
+"""Windows that are tried for one without no-data."""
+
+
+def batches(grounds: Sequence[Ground], recipe: Recipe, seed: int, *, first_step: int) -> Iterator[tuple[Batch, ...]]:
+    """The passes of each step from first_step on; the next step's are read while the caller computes."""
+
+    def make(step: int) -> tuple[Batch, ...]:
+        return draw_step(grounds, recipe, seed, step)
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        ahead = reader.submit(make, first_step)
+        for step in range(first_step, recipe.iterations):
+            ready = ahead.result()
+            if step + 1 < recipe.iterations:
+                ahead = reader.submit(make, step + 1)
+            yield ready
+
+
+def draw_step(grounds: Sequence[Ground], recipe: Recipe, seed: int, step: int) -> tuple[Batch, ...]:
+    """The passes of one step, recipe.accumulate of recipe.batch windows each."""
+    passes = []
+    for part in range(recipe.accumulate):
+        numbers = range(part * recipe.batch, (part + 1) * recipe.batch)
+        passes.append(_stack([_draw(grounds, recipe, np.random.default_rng([seed, step, n])) for n in numbers]))
+    return tuple(passes)
+
+
+def _draw(grounds: Sequence[Ground], recipe: Recipe, rng: np.random.Generator) -> Example:
+    """One window without no-data, all windows of all scenes alike likely; turned and noisy as the recipe says."""
+    counts = np.array([ground.hold_out.count() for ground in grounds], dtype=np.float64)
+    for _ in range(MOST_DRAWS):
+        ground = grounds[int(rng.choice(len(grounds), p=counts / counts.sum()))]
+        example = ground.scene.read(ground.hold_out.draw(rng))
+        if example.complete:
+            break
+    else:
+        raise DataError(
+            f"{MOST_DRAWS} windows of {recipe.patch_px} px, none without no-data",
+            "there is nothing whole to learn from",
+            "Give a smaller --patch-px, or scenes with fewer gaps",
+        )
+    if recipe.turns:
+        example = turned(example, int(rng.integers(8)))
+    if recipe.noise_probability and rng.random() < recipe.noise_probability:
+        example = noisy(example, float(rng.uniform(recipe.noise_snr_db[0], recipe.noise_snr_db[1])), rng)
+    return example
+
+
+def _stack(examples: Sequence[Example]) -> Batch:
+    """The examples as tensors (n, ...)."""
+    truths = [example.truth for example in examples if example.truth is not None]
+    return Batch(
+        torch.from_numpy(np.stack([example.hs for example in examples])),
+        torch.from_numpy(np.stack([example.ms for example in examples])),
+        torch.from_numpy(np.stack(truths)) if truths else None,
+    )

@@ -1,0 +1,272 @@
+"""fit: the loop that trains a network, stops when it no longer helps, and goes on after a kill as if none had been."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from math import inf, isfinite, lcm
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scenefuse.errors import UsageError, WorkError
+from scenefuse.models.network import FusionNetwork
+from scenefuse.models.weights import put_weights, unique_tensors
+from scenefuse.training.batches import batches
+from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from scenefuse.training.curves import Row, draw_curves, write_table
+from scenefuse.training.losses import LOSSES, Batch, Terms, backward
+from scenefuse.training.recipe import Recipe
+from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints; what a kill costs at most. It changes no number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a network learns, from what, and how: with the network's first weights, all that the result depends on."""
+
+    architecture: str
+    """Name in ARCHITECTURES; names the loss."""
+    grounds: tuple[Ground, ...]
+    """Scenes and their held-out blocks."""
+    recipe: Recipe
+    """How it is trained."""
+    seed: int
+    """Seed of windows, turns, noise and dropout."""
+    facts: Mapping[str, Any]
+    """What else makes this training this one: scenes, bands, options; JSON values."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, as JSON gives it back."""
+        values = {**self.facts, "model": self.architecture, "recipe": asdict(self.recipe), "seed": self.seed}
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A trained network."""
+
+    network: FusionNetwork
+    """With the best weights, on the CPU."""
+    scores: Scores
+    """Their scores on the held-out blocks."""
+    step: int
+    """Steps done when they were reached."""
+    steps: int
+    """Steps done in all."""
+    stopped: str
+    """`iterations`, `patience` or `minutes`; after the last the same call goes on."""
+    rows: tuple[Row, ...]
+    """The learning curve."""
+
+
+def fit(
+    network: FusionNetwork,
+    course: Course,
+    *,
+    folder: Path,
+    name: str,
+    minutes: float | None = None,
+    report: Callable[[Row], None] | None = None,
+) -> Fitted:
+    """The network trained by the course, on the device where it is.
+
+    Beside the weights-to-be: `<name>.checkpoint` (what the same call goes on from), `<name>.csv` and `<name>.png`
+    (learning curves). minutes: stop when they are over, 0 included after one step. report: told of each scoring.
+    On one CPU thread an interrupted training gives the bits of an undisturbed one.
+    """
+    recipe = course.recipe
+    if recipe.precision not in network.precisions:
+        raise UsageError(
+            f"{course.architecture} in {recipe.precision}",
+            "its loss would drown in rounding",
+            f"Use precision {' or '.join(network.precisions)}",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(network.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        learner = _Learner(network, course, folder / f"{name}.checkpoint")
+        learner.resume()
+        return learner.learn(folder / f"{name}.csv", minutes, report)
+
+
+class _Learner:
+    """A training under way: the network, its average, the best average so far, the optimiser, the progress."""
+
+    def __init__(self, network: FusionNetwork, course: Course, checkpoint: Path) -> None:
+        self.network, self.course, self.checkpoint = network, course, checkpoint
+        self.average, self.best = deepcopy(network), deepcopy(network)
+        adam = torch.optim.AdamW if course.recipe.optimiser == "adamw" else torch.optim.Adam
+        self.optimiser: torch.optim.Optimizer = adam(network.parameters(), lr=course.recipe.lr)
+        self.progress = Progress()
+
+    @property
+    def parts(self) -> dict[str, FusionNetwork]:
+        """What has weights."""
+        return {"network": self.network, "average": self.average, "best": self.best}
+
+    def resume(self) -> None:
+        """Go on from the checkpoint where there is one."""
+        if self.checkpoint.exists():
+            self.progress = load_checkpoint(self.checkpoint, self.parts, self.optimiser, self.course.identity())
+
+    def save(self, curves: Path) -> None:
+        """Write the checkpoint, and draw the learning curves that led to it."""
+        save_checkpoint(self.checkpoint, self.parts, self.optimiser, self.progress, self.course.identity())
+        if self.progress.rows:
+            draw_curves(self.progress.rows, curves.with_suffix(".png"))
+
+    def learn(self, curves: Path, minutes: float | None, report: Callable[[Row], None] | None) -> Fitted:
+        """Steps until the course, patience or time is over."""
+        course, progress = self.course, self.progress
+        began = saved = time.monotonic()
+        if not progress.stopped:
+            for passes in batches(course.grounds, course.recipe, course.seed, first_step=progress.step):
+                self._step(passes)
+                if progress.step % course.recipe.score_every == 0 or progress.step == course.recipe.iterations:
+                    row = self._judge()
+                    write_table(progress.rows, curves)
+                    if report is not None:
+                        report(row)
+                now = time.monotonic()
+                over = minutes is not None and now - began >= 60 * minutes
+                if progress.stopped or over or now - saved >= CHECKPOINT_SECONDS:
+                    self.save(curves)
+                    saved = now
+                if progress.stopped or over:
+                    break
+        return self._result()
+
+    def _step(self, passes: tuple[Batch, ...]) -> None:
+        """One step of the optimiser and of the average."""
+        recipe, step = self.course.recipe, self.progress.step
+        torch.manual_seed(int(np.random.SeedSequence([self.course.seed, step]).generate_state(1)[0]))
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.lr_at(step)
+        for batch in passes:
+            terms = self._terms(batch)
+            backward(self.network, terms, 1 / len(passes))
+            self._add(terms, 1 / len(passes))
+        self._refuse_wild_gradients()
+        self.optimiser.step()
+        clamp = getattr(getattr(self.network, "degradation", None), "clamp", None)
+        if clamp is not None:
+            clamp()
+        self._move_average(recipe.decay_at(step))
+        self.progress.step += 1
+
+    def _terms(self, batch: Batch) -> Terms:
+        """The terms of the loss on a pass; WorkError when one is not a number."""
+        device = next(self.network.parameters()).device
+        batch = Batch(*(None if tensor is None else tensor.to(device) for tensor in batch))  # type: ignore[arg-type] # hs and ms are never None
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.course.recipe.precision == "bf16"):
+            output = self.network.supervised(batch.hs, batch.ms)
+        terms = LOSSES[self.course.architecture](self.network, output, batch)
+        wrong = [name for name, term in terms.items() if not isfinite(float(term.detach()))]
+        if wrong:
+            raise self._lost(f"the loss term {wrong[0]}")
+        return terms
+
+    def _refuse_wild_gradients(self) -> None:
+        """WorkError before a gradient that is not a number reaches the weights, and with them a checkpoint."""
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        if not isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+            raise self._lost("a gradient")
+
+    def _lost(self, what: str) -> WorkError:
+        return WorkError(
+            f"at step {self.progress.step} {what} is not a number",
+            f"nothing more can be learnt; {self.checkpoint.name}, where it is there, has the last good state",
+            "Begin again elsewhere with a lower --lr, or with fp32",
+        )
+
+    def _add(self, terms: Terms, share: float) -> None:
+        """Count the terms for the next row of the curve."""
+        for name, term in terms.items():
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + share * float(term.detach())
+
+    @torch.no_grad()
+    def _move_average(self, decay: float) -> None:
+        """Average of parameters: decay * average + (1 - decay) * own; buffers are the network's own."""
+        own, trained = unique_tensors(self.network), {name for name, _ in self.network.named_parameters()}
+        for name, tensor in unique_tensors(self.average).items():
+            if name in trained:
+                tensor.lerp_(own[name], 1 - decay)
+            else:
+                tensor.copy_(own[name])
+
+    def _judge(self) -> Row:
+        """Score the average, keep it when it is the best, see whether patience is over; the curve's new row."""
+        progress, recipe = self.progress, self.course.recipe
+        scores = score(self.average, self.course.grounds)
+        steps = progress.step - (int(progress.rows[-1]["step"]) if progress.rows else 0)
+        means = {f"loss_{name}": total / steps for name, total in progress.sums.items()}
+        row = {
+            "step": progress.step,
+            "lr": recipe.lr_at(progress.step - 1),
+            "loss": sum(means.values()),
+            **means,
+            **scores,
+        }
+        progress.rows.append(row)
+        progress.sums = {}
+        if _better(scores, progress.best):
+            put_weights(self.best, unique_tensors(self.average), "the average")
+            progress.best, progress.best_step, progress.worse = scores, progress.step, 0
+        else:
+            progress.worse += 1
+        if progress.step >= recipe.iterations:
+            progress.stopped = "iterations"
+        elif recipe.patience and progress.worse >= recipe.patience:
+            progress.stopped = "patience"
+        return row
+
+    def _result(self) -> Fitted:
+        """The best weights, those of this moment among them, which the checkpoint does not count."""
+        progress, best = self.progress, self.best
+        scores, step = progress.best, progress.best_step
+        if not progress.stopped:
+            latest = score(self.average, self.course.grounds)
+            if _better(latest, scores):
+                best, scores, step = self.average, latest, progress.step
+        return Fitted(
+            network=deepcopy(best).cpu(),
+            scores=scores,
+            step=step,
+            steps=progress.step,
+            stopped=progress.stopped or "minutes",
+            rows=tuple(progress.rows),
+        )
+
+
+def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
+    """Scores of the network on the held-out blocks, in evaluation and with local statistics; the first one decides."""
+    network.eval()
+    step_px = lcm(network.lattice_px, network.ratio)
+    if grounds[0].scene.protocol == "scene":
+        return score_inputs(network, grounds, context_px=network.effective_px, step_px=step_px)
+    device = next(network.parameters()).device
+    return score_truth(
+        lambda hs, ms: network(hs.to(device), ms.to(device)),
+        grounds,
+        context_px=network.effective_px,
+        step_px=step_px,
+    )
+
+
+def _better(scores: Scores, best: Scores) -> bool:
+    """Whether the first score is higher; any is better than none."""
+    if not best:
+        return True
+    name = next(iter(scores))
+    return scores[name] > best.get(name, -inf)

@@ -1,0 +1,177 @@
+"""The papers' losses: each takes what a network's `supervised` returns, and the truth, and gives weighted terms.
+
+Reflectance is on full scale 1. A loss is the sum of its terms; they are kept apart for the learning curves, and
+because MossFuse's degradation learns from one of them only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scenefuse.models.aelf import AELFOutput
+from scenefuse.models.lattice import enlarge, shrink
+from scenefuse.models.mossfuse import MossFuseOutput
+from scenefuse.models.network import FusionNetwork
+
+
+class Batch(NamedTuple):
+    """Windows that one pass learns from."""
+
+    hs: Tensor
+    """(n, hs band, y / ratio + 2 margin, x / ratio + 2 margin)."""
+    ms: Tensor
+    """(n, ms band, y, x)."""
+    truth: Tensor | None
+    """(n, hs band, y, x); None where there is none."""
+
+
+Terms = dict[str, Tensor]
+Loss = Callable[[FusionNetwork, Any, Batch], Terms]
+
+GATE_TARGET = 0.1
+"""Coefficient of variation of AELF's gates that costs nothing: moderately diverse experts."""
+GATE_WEIGHT = 0.01 / 255
+"""Weight of AELF's gate term. The paper's 0.01 belongs to images on [0, 255]."""
+SSIM_TAPS, SSIM_SIGMA_PX = 11, 1.5
+"""Window of SSIM (Wang et al. 2004)."""
+DEGRADATION = "degradation"
+"""Name of the term, and of the network's part, that learn from each other alone."""
+
+
+def absolute(a: Tensor, b: Tensor) -> Tensor:
+    """Mean |a - b| (L1)."""
+    return (a - b).abs().mean()
+
+
+def aelf_loss(_: FusionNetwork, output: AELFOutput, batch: Batch) -> Terms:
+    """|Y^ - Y| + |Y_sr - Y| + w sum over gates of mean over items (cv - 0.1)^2; cv = std / mean of a gate's weights.
+
+    He et al. 2025, section III-E. The target 0.1 is that of the authors' code: the text's bare cv^2 would drive all
+    weights to 1/3, which it says it does not want.
+    """
+    truth = _truth(batch)
+    terms = {"fused": absolute(output.fused, truth), "first_stage": absolute(output.first_stage, truth)}
+    several = [gate.float() for gate in output.gates if gate.shape[1] > 1]
+    if several:
+        variations = [gate.std(1) / (gate.mean(1) + 1e-6) for gate in several]
+        penalties = [(variation - GATE_TARGET).square().mean() for variation in variations]
+        terms["gates"] = GATE_WEIGHT * torch.stack(penalties).sum()
+    return terms
+
+
+def cofusion_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> Terms:
+    """|Y^ - Y| + 0.1 (1 - SSIM), SSIM the mean over bands (Li 2026, eqs. 6 to 8)."""
+    truth = _truth(batch)
+    return {"fused": absolute(output[0], truth), "ssim": 0.1 * (1 - structural_similarity(output[0], truth))}
+
+
+def smifnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> Terms:
+    """|Y^ - Y| (Xu et al.)."""
+    return {"fused": absolute(output[0], _truth(batch))}
+
+
+def s3rnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> Terms:
+    """|Y^ - Y| + 0.1 SAM, SAM the mean spectral angle in radians (Lee et al. 2025)."""
+    truth = _truth(batch)
+    return {"fused": absolute(output[0], truth), "angle": 0.1 * spectral_angle(output[0], truth)}
+
+
+def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) -> Terms:
+    """L_MA + 0.1 L_SC + L_SCT + L_DE, without any truth (Du et al. 2025, eq. 14).
+
+    L_MA = |M - SRF Y^| + |X - PSF Y^|. L_SCT = |M - M^| + |X - X^| + |up(y_M) - y^| + |up(y_X) - y^|: decoded images
+    against the inputs, X^ sampled at the centres of coarse pixels, up linear. L_DE = |y_M - y_X|: the coarse MSI as
+    degradation of either input. L_SC: `decoupling`.
+    """
+    hs, ratio = network.central(batch.hs), network.ratio
+    sampled = shrink(output.hs_decoded, ratio, "linear", antialias=False)
+    parts = absolute(batch.ms, output.ms_decoded) + absolute(hs, sampled)
+    if output.lr_ms_decoded is not None:
+        for coarse in (output.lr_ms_from_ms, output.lr_ms_from_hs):
+            parts = parts + absolute(enlarge(coarse, ratio), output.lr_ms_decoded)
+    return {
+        "inputs": absolute(batch.ms, output.fused_as_ms) + absolute(hs, output.fused_as_hs),
+        "decoupling": 0.1 * decoupling(output.ms_shared, output.ms_own, output.hs_shared, output.hs_own),
+        "parts": parts,
+        DEGRADATION: absolute(output.lr_ms_from_ms, output.lr_ms_from_hs),
+    }
+
+
+def decoupling(ms_shared: Tensor, ms_own: Tensor, hs_shared: Tensor, hs_own: Tensor) -> Tensor:
+    """L_SC = -log(e^c(MS, HS) / (e^c(MS, HS) + e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO))), S shared and O own features.
+
+    c is the cosine of the whole tensors, batch included. log 4 where all are alike; never below log(1 + 3 e^-1.5).
+    """
+
+    def cosine(a: Tensor, b: Tensor) -> Tensor:
+        return functional.cosine_similarity(a.float().flatten(), b.float().flatten(), dim=0)
+
+    pairs = ((ms_shared, hs_shared), (ms_shared, ms_own), (hs_shared, hs_own), (ms_own, hs_own))
+    cosines = torch.stack([cosine(a, b) for a, b in pairs])
+    return torch.logsumexp(cosines, 0) - cosines[0]
+
+
+def spectral_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Mean angle between spectra in radians, (n, band, y, x) each.
+
+    2 atan2(|u - v|, |u + v|) of unit spectra u, v: as exact at small angles as at large, unlike the arc cosine,
+    whose slope is infinite where the two agree.
+    """
+    u, v = (functional.normalize(x, dim=1) for x in (a, b))
+    return 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1)).mean()
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Mean SSIM over bands and windows inside the image, data range 1 (Wang et al. 2004, eq. 13)."""
+    bands = a.shape[1]
+    position = torch.arange(SSIM_TAPS, device=a.device, dtype=a.dtype) - (SSIM_TAPS - 1) / 2
+    taps = torch.exp(-0.5 * (position / SSIM_SIGMA_PX) ** 2)
+    taps = taps / taps.sum()
+    row = taps[None, None, None].expand(bands, 1, 1, -1)
+
+    def mean(x: Tensor) -> Tensor:
+        return functional.conv2d(functional.conv2d(x, row, groups=bands), row.mT, groups=bands)
+
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    ratio = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (ratio * (2 * covariance + c2) / (variance_a + variance_b + c2)).mean()
+
+
+LOSSES: dict[str, Loss] = {
+    "aelf": aelf_loss,
+    "aelf-t": aelf_loss,
+    "cofusion": cofusion_loss,
+    "mossfuse": mossfuse_loss,
+    "smifnet": smifnet_loss,
+    "s3rnet": s3rnet_loss,
+}
+"""Loss of each network."""
+
+
+def backward(network: FusionNetwork, terms: Terms, share: float) -> None:
+    """Add the gradients of share * loss to the parameters.
+
+    The term `degradation` moves the network's degradation and nothing else, and nothing else moves it: else the
+    network could please L_MA by bending the PSF.
+    """
+    apart = [p for name, p in network.named_parameters() if name.startswith(f"{DEGRADATION}.")]
+    rest = [p for name, p in network.named_parameters() if not name.startswith(f"{DEGRADATION}.")]
+    joint = torch.stack([term for name, term in terms.items() if name != DEGRADATION]).sum() * share
+    joint.backward(inputs=rest, retain_graph=bool(apart))  # type: ignore[no-untyped-call] # torch's own
+    if apart:
+        (terms[DEGRADATION] * share).backward(inputs=apart)  # type: ignore[no-untyped-call] # torch's own
+
+
+def _truth(batch: Batch) -> Tensor:
+    """The truth that a supervised loss cannot do without."""
+    if batch.truth is None:
+        raise ValueError("a supervised loss was given windows without truth")
+    return batch.truth

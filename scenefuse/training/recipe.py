@@ -1,0 +1,106 @@
+"""Recipe: how a network is trained; RECIPES holds the papers' own as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Literal
+
+from scenefuse.errors import UsageError
+from scenefuse.training.scenes import Protocols
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that the trained weights depend on besides the network, the scenes and the seed."""
+
+    iterations: int
+    """Steps of the optimiser."""
+    patch_px: int
+    """Side of a window in fine pixels of the training resolution; rounded to the network's lattice."""
+    batch: int
+    """Windows in one pass."""
+    accumulate: int = 1
+    """Passes whose gradients make one step."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """Adam (Kingma & Ba 2015), or with decoupled weight decay of 0.01 (Loshchilov & Hutter 2019)."""
+    lr: float
+    """Learning rate at the start."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Learning rate: as it is; down to lr_end along half a cosine; a tenth from two thirds of the iterations on."""
+    lr_end: float = 0.0
+    """Learning rate at the end of `cosine`."""
+    protocol: Protocols = "wald"
+    """`wald`: the HSI is the truth at reduced resolution; `scene`: no truth. With a truth given it is `truth`."""
+    turns: bool = True
+    """Whether windows are turned and mirrored (8 ways, alike likely)."""
+    noise_probability: float = 0.0
+    """Share of windows whose HSI gets noise."""
+    noise_snr_db: tuple[float, ...] = (25.0, 40.0)
+    """Least and greatest signal-to-noise ratio of that noise, dB, alike likely between."""
+    ema_decay: float = 0.999
+    """Decay of the running average of weights that is scored and kept; 0 keeps the last weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass; weights, losses and steps are float32."""
+    score_every: int = 200
+    """Steps between two scorings on the held-out blocks."""
+    patience: int = 20
+    """Scorings without a better one after which training stops; 0 never stops early."""
+    block_px: int | None = None
+    """Side of held-out blocks in fine pixels of the training resolution; None: a window with its guard."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("iterations", 1), ("patch_px", 1), ("batch", 1), ("accumulate", 1), ("score_every", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}", "nothing would be learnt", f"Give {least} or more")
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.noise_probability <= 1 or self.patience < 0:
+            raise UsageError(
+                f"ema_decay {self.ema_decay}, noise_probability {self.noise_probability}, patience {self.patience}",
+                "a share lies between 0 and 1, a decay below 1, and patience is not negative",
+                "Correct the value",
+            )
+        if not self.lr > self.lr_end >= 0:
+            raise UsageError(
+                f"lr {self.lr:g} and lr_end {self.lr_end:g}", "a learning rate falls and stays positive", "Correct them"
+            )
+        if len(self.noise_snr_db) != 2 or self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise UsageError(
+                f"noise_snr_db is {self.noise_snr_db}", "a range is least and greatest", "Write it like [25.0, 40.0]"
+            )
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of step 0 to iterations - 1.
+
+        cosine: lr_end + (lr - lr_end) (1 + cos(pi step / iterations)) / 2 (Loshchilov & Hutter 2017, eq. 5).
+        """
+        if self.schedule == "cosine":
+            return self.lr_end + (self.lr - self.lr_end) * (1 + cos(pi * step / self.iterations)) / 2
+        if self.schedule == "step" and 3 * step >= 2 * self.iterations:
+            return self.lr / 10
+        return self.lr
+
+    def decay_at(self, step: int) -> float:
+        """Decay of the average at a step: min(ema_decay, (1 + step) / (10 + step)), so that the start is forgotten."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+_AELF = Recipe(iterations=10_000, patch_px=128, batch=1, lr=1e-4, turns=False)
+
+RECIPES: dict[str, Recipe] = {
+    # He et al. 2025: Adam, 1e-4, 10 000 iterations of one patch of 128, no augmentation
+    "aelf": _AELF,
+    "aelf-t": _AELF,
+    # Li 2026: AdamW; the rest as in PIF-Net of the same group, epochs counted on a scene like Chikusei
+    "cofusion": Recipe(iterations=50_000, patch_px=128, batch=8, optimiser="adamw", lr=4e-4, schedule="step"),
+    # Du et al. 2025: Adam, 1e-3 to 1e-6 along a cosine, 300 epochs of CAVE's 20 * 49 patches, here in batches of 4
+    "mossfuse": Recipe(
+        iterations=73_500, patch_px=128, batch=4, lr=1e-3, schedule="cosine", lr_end=1e-6, protocol="scene"
+    ),
+    # Xu et al.: Adam, 4e-4, batches of 64, 2000 epochs of CAVE's 1782 patches
+    "smifnet": Recipe(iterations=56_000, patch_px=128, batch=64, lr=4e-4),
+    # Lee et al. 2025: Adam, 1e-4 along a cosine, batches of 4, 600 epochs of 1678 crops; noise as augmentation only
+    "s3rnet": Recipe(
+        iterations=251_700, patch_px=128, batch=4, lr=1e-4, schedule="cosine", lr_end=1e-10, noise_probability=0.5
+    ),
+}
+"""Recipe of each network: its paper's, with a running average of weights and early stop, which the papers lack."""

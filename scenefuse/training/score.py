@@ -1,0 +1,97 @@
+"""Scores on held-out blocks: against the truth, or, where there is none, against the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf, log10
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scenefuse.grid.window import Window
+from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.network import FusionNetwork
+from scenefuse.training.hold_out import HoldOut
+from scenefuse.training.scenes import Example, Image, TrainingScene
+
+Scores = dict[str, float]
+Fuse = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """A scene, and the part of it that only scores."""
+
+    scene: TrainingScene
+    """What is read."""
+    hold_out: HoldOut
+    """Where windows may lie, and where they may not."""
+
+
+def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_px: int) -> Scores:
+    """psnr_db and sam_deg over all held-out blocks together, in the metrics' standard convention.
+
+    fuse: (hs, ms) of one window to the fused window, NaN-free. Each block is one window with at least context_px
+    beside it and sides that are multiples of step_px. Pixels without data in any image are not counted.
+    """
+    sums = ReferenceSums(ratio=grounds[0].scene.ratio)
+    for example, window, block in _held_out(grounds, context_px, step_px):
+        if example.truth is None:
+            raise ValueError("a scene without truth has no score against it")
+        with torch.inference_mode():
+            fused = fuse(_filled(example.hs), _filled(example.ms))[0].float().cpu().numpy()
+        sums = sums.add(fused, example.truth, _valid(example), core=block.within(window))
+    scores = sums.scores()
+    return {name: scores[name] for name in ("psnr_db", "sam_deg")}
+
+
+def score_inputs(network: FusionNetwork, grounds: Sequence[Ground], *, context_px: int, step_px: int) -> Scores:
+    """consistency_db: how near the result of a self-supervised network, degraded as it believes, is to both inputs.
+
+    10 log10(1 / m), m the mean over held-out windows of (mse_hs + mse_ms) / 2. It needs no truth and proves none.
+    """
+    device = next(network.parameters()).device
+    errors = []
+    for example, _, _ in _held_out(grounds, context_px, step_px):
+        hs, ms = _filled(example.hs).to(device), _filled(example.ms).to(device)
+        with torch.inference_mode():
+            output: Any = network.supervised(hs, ms)
+            both = (output.fused_as_hs - network.central(hs)).square().mean()
+            both = both + (output.fused_as_ms - ms).square().mean()
+        errors.append(float(both) / 2)
+    mean = sum(errors) / len(errors)
+    return {"consistency_db": -10 * log10(mean) if mean else inf}
+
+
+def _held_out(grounds: Sequence[Ground], context_px: int, step_px: int) -> Iterator[tuple[Example, Window, Window]]:
+    """Example, its window, and the held-out block in it."""
+    for ground in grounds:
+        ratio = ground.scene.ratio
+        before = -(-context_px // ratio) * ratio
+        for block in ground.hold_out.blocks():
+            rows, columns = (-(-(side + 2 * before) // step_px) * step_px for side in block.shape)
+            y0, x0 = block.y0 - before, block.x0 - before
+            window = Window(y0=y0, y1=y0 + rows, x0=x0, x1=x0 + columns)
+            yield ground.scene.read(window), window, block
+
+
+def _filled(image: Image) -> Tensor:
+    """(1, band, y, x): no data as the band's mean in the window, 0 where a band has no data at all."""
+    valid = np.isfinite(image)
+    count = valid.sum(axis=(1, 2), keepdims=True)
+    mean = np.where(valid, image, 0).sum(axis=(1, 2), keepdims=True) / np.maximum(count, 1)
+    return torch.from_numpy(np.where(valid, image, mean).astype(np.float32))[None]
+
+
+def _valid(example: Example) -> NDArray[np.bool_]:
+    """(y, x) of the fine window: both inputs have data in every band."""
+    m = UPSAMPLE_MARGIN
+    coarse: NDArray[np.bool_] = np.asarray(np.isfinite(example.hs).all(axis=0))[m:-m, m:-m]
+    ratio = example.ms.shape[1] // coarse.shape[0]
+    fine: NDArray[np.bool_] = coarse.repeat(ratio, axis=0).repeat(ratio, axis=1) & np.isfinite(example.ms).all(axis=0)
+    return fine

@@ -1,0 +1,165 @@
+"""Training from files: weights that fuse, protocols, and what is refused before any step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+
+from scenefuse.cli.app import app
+from scenefuse.config import RunConfig
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.models.weights import read_card
+from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.train import TrainConfig, train
+from scenefuse.training.recipe import RECIPES, Recipe
+from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
+
+RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3)
+TINY = {"width": 8, "step": 8}
+CONFIG = TrainConfig(model="aelf-t", recipe=RECIPE, options=TINY, device="cpu", inputs=RunConfig(register=False))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> PairFiles:
+    return write_pair(tmp_path_factory.mktemp("pair"), ratio=4, coarse_shape=(48, 48), bands=(6, 3))
+
+
+@pytest.fixture(scope="module")
+def truth(pair: PairFiles) -> Path:
+    """A raster on the fine grid; what it shows does not matter here."""
+    path = pair.hs.with_name("truth.tif")
+    with rasterio.open(pair.hs) as dataset:
+        fine = dataset.read().repeat(4, axis=1).repeat(4, axis=2)
+    write_tiff(path, fine, gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
+    return path
+
+
+def test_trained_weights_fuse_the_pair_that_they_were_trained_on(pair: PairFiles, tmp_path: Path) -> None:
+    trained = train([pair.both], out=tmp_path, config=CONFIG)
+    assert trained.weights == tmp_path / "aelf-t-6x4.safetensors"
+    assert {"psnr_db", "sam_deg"} == trained.scores.keys() == trained.bicubic.keys()
+    config = RunConfig(
+        model="aelf-t", weights=str(trained.weights), register=False, core_px=64, format=("zarr",), precision="fp32"
+    )
+    product = fuse(*pair.both, out=tmp_path / "products", config=config, lane=InProcessLane())
+    assert product.shape == (6, 192, 192)
+
+
+def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Path) -> None:
+    trained = train([pair.both], out=tmp_path, config=replace(CONFIG, seed=7, licence="CC-BY-4.0"))
+    card = read_card(trained.weights)
+    assert (card.architecture, card.ratio, card.licence, dict(card.options)) == ("aelf-t", 4, "CC-BY-4.0", TINY)
+    assert [band.wavelength_nm for band in card.hs_bands] == pytest.approx(list(HS_NM[:6]))
+    assert card.training["seed"] == 7
+    assert card.training["recipe"]["protocol"] == "wald"
+    assert card.training["score"] == trained.scores
+    assert card.training["scenes"][0]["pair"] == "hs_ms"
+    assert card.training["scenes"][0]["held_out_px"] > 0
+
+
+def test_training_again_gives_the_same_file_without_a_step(pair: PairFiles, tmp_path: Path) -> None:
+    first = train([pair.both], out=tmp_path, config=CONFIG)
+    rows: list[Any] = []
+    again = train([pair.both], out=tmp_path, config=CONFIG, report=rows.append)
+    assert again == first
+    assert rows == []
+
+
+def test_a_truth_teaches_at_full_resolution(pair: PairFiles, truth: Path, tmp_path: Path) -> None:
+    trained = train([pair.both], out=tmp_path, config=replace(CONFIG, truths=(str(truth),)))
+    training = read_card(trained.weights).training
+    assert training["recipe"]["protocol"] == "truth"
+    assert training["truths"] == ["truth.tif"]
+
+
+def test_mossfuse_learns_without_any_truth(pair: PairFiles, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, protocol="scene")
+    trained = train(
+        [pair.both], out=tmp_path, config=replace(CONFIG, model="mossfuse", options={"width": 8}, recipe=recipe)
+    )
+    assert trained.scores.keys() == {"consistency_db"}
+    assert trained.bicubic == {}
+
+
+def test_windows_are_rounded_to_the_lattice_of_the_network(pair: PairFiles, tmp_path: Path) -> None:
+    trained = train([pair.both], out=tmp_path, config=replace(CONFIG, recipe=replace(RECIPE, patch_px=11)))
+    assert read_card(trained.weights).training["recipe"]["patch_px"] == 8
+
+
+def test_pairs_with_other_bands_are_refused_together(pair: PairFiles, tmp_path: Path) -> None:
+    other = write_pair(tmp_path / "other", ratio=4, coarse_shape=(48, 48), bands=(5, 3))
+    with pytest.raises(DataError, match=r"have ratio, HSI and MSI bands \(4, 6, 3\) and \(4, 5, 3\)"):
+        train([pair.both, other.both], out=tmp_path, config=CONFIG)
+
+
+def test_a_truth_that_lies_elsewhere_is_refused(pair: PairFiles, truth: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.tif"
+    with rasterio.open(truth) as dataset:
+        write_tiff(moved, dataset.read()[:, 2:], gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
+    with pytest.raises(DataError, match=r"moved.tif does not hold the pixels of hs_ms"):
+        train([pair.both], out=tmp_path, config=replace(CONFIG, truths=(str(moved),)))
+
+
+def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Path, tmp_path: Path) -> None:
+    fewer = tmp_path / "fewer.tif"
+    with rasterio.open(truth) as dataset:
+        write_tiff(fewer, dataset.read()[:5], gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:5]])
+    with pytest.raises(DataError, match=r"fewer.tif has no band within 0.5 nm of B06"):
+        train([pair.both], out=tmp_path, config=replace(CONFIG, truths=(str(fewer),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model": "gsa"}, UsageError, "gsa is no network"),
+        ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pairs"),
+        ({"recipe": replace(RECIPE, protocol="scene")}, UsageError, "protocol scene for aelf-t"),
+        ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),
+        ({"recipe": replace(RECIPE, patch_px=128)}, DataError, "has no room for"),
+        ({"options": {"depth": 3}}, UsageError, "aelf-t has no option depth"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    changes: dict[str, Any], error: type[Exception], message: str, pair: PairFiles, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        train([pair.both], out=tmp_path / "weights", config=replace(CONFIG, **changes))
+    assert not (tmp_path / "weights").exists()
+
+
+def test_weights_of_another_pair_are_refused_by_fuse(pair: PairFiles, tmp_path: Path) -> None:
+    trained = train([pair.both], out=tmp_path, config=CONFIG)
+    other = write_pair(tmp_path / "other", ratio=4, coarse_shape=(48, 48), bands=(5, 3))
+    config = RunConfig(model="aelf-t", weights=str(trained.weights), register=False, format=("zarr",))
+    with pytest.raises(ModelError, match="number of HSI bands 6, the pair needs 5"):
+        fuse(*other.both, out=tmp_path / "products", config=config, lane=InProcessLane())
+
+
+def test_the_command_trains_and_prints_one_document(pair: PairFiles, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("iterations = 9\nscore_every = 2\nschedule = 'cosine'\n")
+    call = ["train", *pair.both, "--model", "aelf-t", "--out", str(tmp_path / "weights"), "--json"]
+    call += ["--recipe", str(recipe), "--iterations", "2", "--patch-px", "8", "--set", "width=8", "--set", "step=8"]
+    result = CliRunner().invoke(app, call, catch_exceptions=False)
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["stopped"] == "iterations"
+    assert document["steps"] == 2
+    assert np.isfinite(document["scores"]["psnr_db"])
+    training = read_card(Path(document["weights"])).training
+    assert training["recipe"]["schedule"] == "cosine"
+    assert training["recipe"]["lr"] == RECIPES["aelf-t"].lr
+
+
+@pytest.mark.parametrize("scenes", [[], ["a.tif"], ["a.tif", "b.tif", "c.tif"]])
+def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{len(scenes)} scenes and 0 catalogues"):
+        CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)

@@ -1,0 +1,88 @@
+"""Held-out blocks are never read: by geometry, and by watching what is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from scenefuse.training.batches import draw_step
+from scenefuse.training.hold_out import HoldOut, plan_hold_out
+from scenefuse.training.recipe import Recipe
+from scenefuse.training.scenes import FullScene, TrainingScene, WaldScene
+from scenefuse.training.score import Ground
+from tests.training.made_scenes import MadePair, made_pair
+
+
+def overlap(a: Window, b: Window) -> bool:
+    return a.y0 < b.y1 and b.y0 < a.y1 and a.x0 < b.x1 and b.x0 < a.x1
+
+
+@st.composite
+def hold_outs(draw: st.DrawFn) -> HoldOut:
+    step = draw(st.integers(1, 4))
+    return HoldOut(
+        shape=(draw(st.integers(1, 24)), draw(st.integers(1, 24))),
+        patch_px=step * draw(st.integers(1, 6)),
+        block_px=step * draw(st.integers(1, 8)),
+        guard_px=draw(st.integers(0, 9)),
+        step_px=step,
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(hold_outs())
+def test_windows_are_exactly_those_that_read_no_held_out_pixel(hold_out: HoldOut) -> None:
+    rows, columns = hold_out.shape
+    patch, step = hold_out.patch_px, hold_out.step_px
+    expected = {
+        Window(y0=y, y1=y + patch, x0=x, x1=x + patch)
+        for y in range(0, rows - patch + 1, step)
+        for x in range(0, columns - patch + 1, step)
+    }
+    blocks = hold_out.blocks()
+    expected = {w for w in expected if not any(overlap(w.grow(hold_out.guard_px), block) for block in blocks)}
+    found = [hold_out.window(index) for index in range(hold_out.count())]
+    assert len(found) == len(expected)
+    assert set(found) == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(40, 90), st.integers(40, 90))
+def test_planned_blocks_hold_out_a_share_and_leave_windows(rows: int, columns: int) -> None:
+    hold_out = plan_hold_out((rows, columns), patch_px=8, guard_px=3, step_px=2)
+    held_out = sum(block.shape[0] * block.shape[1] for block in hold_out.blocks())
+    assert 0 < held_out <= 0.3 * rows * columns
+    assert hold_out.count() > 0
+
+
+def test_a_scene_too_small_for_both_is_refused_with_the_sizes() -> None:
+    with pytest.raises(DataError, match=r"20 x 20 px .* has no room for a held-out block.*smaller --patch-px"):
+        plan_hold_out((20, 20), patch_px=16, guard_px=4, step_px=2)
+
+
+def wald(pair: MadePair) -> WaldScene:
+    return WaldScene(name="made", source=pair, hs_sigmas_px=(1.2,) * 4, ms_sigmas_px=(1.0, 2.1))
+
+
+@pytest.mark.parametrize("protocol", ["wald", "scene"])
+def test_training_never_reads_a_held_out_pixel_of_either_image(protocol: str) -> None:
+    pair = made_pair(160 if protocol == "wald" else 96)
+    scene: TrainingScene = wald(pair) if protocol == "wald" else FullScene(name="made", source=pair)
+    hold_out = plan_hold_out(scene.shape, patch_px=8, guard_px=scene.reach_px, step_px=scene.ratio)
+    recipe = Recipe(iterations=1, patch_px=8, batch=60, lr=1e-3)
+    draw_step([Ground(scene=scene, hold_out=hold_out)], recipe, seed=1, step=0)
+    seen_hs, seen_ms = np.zeros(pair.hs.shape[1:], bool), np.zeros(pair.ms.shape[1:], bool)
+    for window in pair.hs_reads:
+        seen_hs[window.slices] = True
+    for window in pair.ms_reads:
+        seen_ms[window.slices] = True
+    for block in hold_out.blocks():
+        fine = block.refine(2) if protocol == "wald" else block
+        assert not seen_hs[(block if protocol == "wald" else block.coarsen(2)).slices].any()
+        assert not seen_ms[fine.slices].any()
+    assert seen_hs.any()
+    assert seen_ms.any()
