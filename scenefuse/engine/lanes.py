@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distributed import Client, Future, WorkerPlugin, get_worker
+from distributed.comm.core import CommClosedError
 
 from scenefuse.engine.resident import drop_state, keep_state
 from scenefuse.errors import ResourceError
@@ -22,6 +24,10 @@ from scenefuse.models.state import SceneState
 
 NO_WORKERS_LIMIT_S = 120.0
 """Seconds that a lane waits for a first or a last worker to come back."""
+
+_REGISTER_AGAIN = 5
+"""Workers that may die one after the other while they are told of a scene state."""
+_REGISTER_PAUSE_S = 0.5
 
 _lane_numbers = itertools.count()
 
@@ -180,12 +186,14 @@ class DaskLane:
         """The state's sha256, under which every present and future worker keeps it."""
         digest = state.sha256
         plugin = _StateKeeper(name=f"{self._topic}-{digest}", state=state)
-        self._client.register_plugin(plugin)
+        self._register(plugin)
         try:
             yield digest
         finally:
             if self._client.status == "running":
-                self._client.unregister_worker_plugin(plugin.name)
+                # The plugin goes to, and from, every worker: one that dies meanwhile is no error of the others.
+                with contextlib.suppress(CommClosedError):
+                    self._client.unregister_worker_plugin(plugin.name)
 
     def cancel(self) -> None:
         """Cancel what has not started and forget the rest."""
@@ -200,6 +208,15 @@ class DaskLane:
         self.cancel()
         if self._client.status == "running":
             self._client.unsubscribe_topic(self._topic)
+
+    def _register(self, plugin: _StateKeeper) -> None:
+        """Have the plugin in every worker; again when one of them dies meanwhile."""
+        for _ in range(_REGISTER_AGAIN):
+            with contextlib.suppress(CommClosedError):
+                self._client.register_plugin(plugin)
+                return
+            time.sleep(_REGISTER_PAUSE_S)
+        self._client.register_plugin(plugin)
 
     def _note_start(self, event: tuple[float, Any]) -> None:
         key, worker = event[1]
