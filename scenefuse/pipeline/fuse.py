@@ -128,7 +128,8 @@ def fuse(
     """Fuse a hyperspectral with a multispectral scene into out/<item id>/.
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene. lane: workers that are up already; None
-    starts those that config asks for. A product that is there is found, one that was interrupted is finished.
+    starts those that config asks for. A product that is there is found; one that was interrupted, or that lacks
+    the COG now asked for, is finished.
     Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began.
     """
     began = time.monotonic()
@@ -136,7 +137,8 @@ def fuse(
     config, observer = config or RunConfig(), observer or NullObserver()
     order = plan_fusion(hs, ms, out=Path(out), config=config)
     item = order.folder / f"{order.folder.name}.json"
-    if item.is_file():
+    lacks_cog = "cog" in config.format and not (order.folder / "fused.tif").is_file()
+    if item.is_file() and not lacks_cog:
         link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
         return _product(order, "found", item, began)
     recorder = RecordingObserver()

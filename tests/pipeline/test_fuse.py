@@ -75,6 +75,19 @@ def test_a_product_is_done_once_and_found_after(pair: PairFiles, made: FusedProd
     assert {path: path.stat().st_mtime_ns for path in made.folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_cog_that_is_asked_for_later_is_added_to_the_same_pixels(
+    pair: PairFiles, made: FusedProduct, product: Path
+) -> None:
+    later = fuse(*pair.both, out=product.parent, config=replace(CONFIG, format=("zarr", "cog")), lane=InProcessLane())
+    assert (later.status, later.folder) == ("resumed", product)
+    assert product_bytes(product) | {"fused.tif": b""} == product_bytes(made.folder) | {"fused.tif": b""}
+    with rasterio.open(product / "fused.tif") as cog:
+        stored = np.asarray(zarr.open_array(product / "fused.zarr" / "reflectance", mode="r")[...])
+        np.testing.assert_array_equal(cog.read(), stored)
+    assert verify(product).ok
+    assert "cog" in json.loads(later.item.read_text())["assets"]
+
+
 def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made: FusedProduct, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=CtrlC(groups=1))
