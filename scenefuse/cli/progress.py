@@ -52,16 +52,16 @@ class ProgressBar:
         """Show the event."""
         facts = event.facts
         if event.kind == "begin":
-            self._bar.console.print(facts["item_id"])
+            self._bar.console.print(facts["item_id"], soft_wrap=True)
         elif event.kind == "stage":
-            self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim")
+            self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim", soft_wrap=True)
         elif event.kind == "plan":
             self._begin(int(facts["tiles"]), int(facts.get("skipped", 0)))
         elif event.kind == "group":
             self._advance(len(facts["tiles"]), int(facts["fine_px"]), facts["seconds"])
         elif event.kind in ("retry", "warning"):
             text = facts.get("message") or ", ".join(f"{name} {value}" for name, value in facts.items())
-            self._bar.console.print(f"  {event.kind}: {text}", style="yellow")
+            self._bar.console.print(f"  {event.kind}: {text}", style="yellow", soft_wrap=True)
         elif event.kind == "done" and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
@@ -69,7 +69,9 @@ class ProgressBar:
     def _begin(self, tiles: int, done: int) -> None:
         self._started, self._pixels = time.monotonic(), 0
         self._seconds = dict.fromkeys(self._seconds, 0.0)
-        self._bar.console.print(f"  {tiles} tiles" + (f", {done} of them done before" if done else ""), style="dim")
+        self._bar.console.print(
+            f"  {tiles} tiles" + (f", {done} of them done before" if done else ""), style="dim", soft_wrap=True
+        )
         self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="")
 
     def _advance(self, tiles: int, pixels: int, seconds: dict[str, float]) -> None:
