@@ -13,6 +13,7 @@ import torch
 from scenefuse.archive.scene import Scene
 from scenefuse.config import Device, RunConfig
 from scenefuse.cube.pair import PairCube
+from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.precision import choose_device
 from scenefuse.errors import DataError, UsageError
 from scenefuse.grid.placement import RasterGrid
@@ -21,7 +22,6 @@ from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_weights
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
-from scenefuse.pipeline.truth import open_truth
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
 from scenefuse.training.fit import Course, Fitted, fit
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
@@ -210,7 +210,7 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None) -> TrainingScene
     """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF."""
     cube, name = pair.cube, pair.pair.id
     if recipe.protocol != "wald":
-        return FullScene(name=name, source=cube, truth=None if truth is None else open_truth(truth, cube).read)
+        return FullScene(name=name, source=cube, truth=None if truth is None else _truth_of(truth, cube).read)
     grid = cube.grid
     fine_gsd_m = grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio
     sigmas = []
@@ -292,3 +292,10 @@ def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores) -> 
 def _finite(scores: Scores) -> Scores:
     """The scores that JSON can hold."""
     return {name: value for name, value in scores.items() if isfinite(value)}
+
+
+def _truth_of(raster: str, cube: PairCube) -> Truth:
+    """The raster on the pair's fine grid."""
+    grid = cube.grid
+    fine = RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id)
+    return open_truth(raster, fine, cube.hs_bands)

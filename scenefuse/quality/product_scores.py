@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.archive.source import load_scene
-from scenefuse.cube.image import Choice, Image, open_image
+from scenefuse.cube.truth import open_truth
 from scenefuse.engine.protocols import Source
-from scenefuse.errors import DataError
 from scenefuse.grid.borders import read_mirrored
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
@@ -21,11 +19,6 @@ from scenefuse.metrics.without_reference import QnrSums, seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
 from scenefuse.tiles.tiling import Tiling, round_core_px
-
-SAME_BAND_NM = 0.5
-"""Greatest distance of a product's and a reference's band centres that count as the same band."""
-SAME_PIXEL = 1e-3
-"""Greatest offset between the two grids, in pixels, that counts as none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +38,10 @@ def score_with_reference(product: StoredProduct, reference: str, *, convention: 
 
     Streams over the product's cores; equal to whole-image scores within 1e-6.
     """
-    truth = open_image(load_scene(reference), "hsi", Choice())
-    bands = _matching_bands(product, truth, reference)
-    down, right = _offset(product, truth, reference)
+    truth = open_truth(reference, product.grid, product.bands)
     sums = ReferenceSums(ratio=product.ratio)
     for window, core in _cores(product):
-        fused = product.read(window)
-        there = Window(y0=window.y0 + down, y1=window.y1 + down, x0=window.x0 + right, x1=window.x1 + right)
-        sums = sums.add(fused, truth.read(bands, there), core=core)
+        sums = sums.add(product.read(window), truth.read(window), core=core)
     return Scores(name=product.folder.name, values=sums.scores(convention))
 
 
@@ -103,38 +92,3 @@ def _cores(product: StoredProduct) -> list[tuple[Window, tuple[slice, slice]]]:
     tiling = Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1)
     grown = [(tile.core, tile.core.grow(CONTEXT_PX).clip(product.grid.shape)) for tile in tiling]
     return [(window, core.within(window)) for core, window in grown]
-
-
-def _matching_bands(product: StoredProduct, truth: Image, reference: str) -> tuple[int, ...]:
-    """Index of the reference's band for each band of the product."""
-    waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in truth.bands])
-    indexes = []
-    for band in product.bands:
-        distance = np.abs(waves - (np.nan if band.wavelength_nm is None else band.wavelength_nm))
-        if not len(waves) or not np.nanmin(distance, initial=np.inf) <= SAME_BAND_NM:
-            raise DataError(
-                f"{reference} has no band within {SAME_BAND_NM} nm of {band.name} ({band.wavelength_nm} nm)",
-                "the product cannot be compared with it",
-                "Give a reference with all bands of the product",
-            )
-        indexes.append(int(np.nanargmin(distance)))
-    return tuple(indexes)
-
-
-def _offset(product: StoredProduct, truth: Image, reference: str) -> tuple[int, int]:
-    """Rows and columns from the reference's first pixel to the product's."""
-    ours, theirs = product.grid, truth.grids[0]
-    place = np.linalg.inv(theirs.matrix) @ ours.matrix
-    steps = place[:2, 2]
-    whole = np.rint(steps).astype(int)
-    column, row = int(whole[0]), int(whole[1])
-    rows, columns = ours.shape
-    aligned = np.allclose(place[:2, :2], np.eye(2), atol=1e-6) and np.abs(steps - whole).max() < SAME_PIXEL
-    inside = min(row, column) >= 0 and row + rows <= theirs.shape[0] and column + columns <= theirs.shape[1]
-    if not (aligned and inside):
-        raise DataError(
-            f"{reference} does not hold the pixels of {product.folder.name}",
-            "the two cannot be compared pixel by pixel",
-            "Warp the reference onto the product's grid: rio warp --like fused.tif",
-        )
-    return row, column

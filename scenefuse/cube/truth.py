@@ -1,7 +1,8 @@
-"""A raster that shows what a pair's fused image should be, read on the pair's fine grid."""
+"""A raster that shows what a fused image should be, read on the fused image's grid: to score it, or to learn from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from scenefuse.archive.source import load_scene
 from scenefuse.cube.image import Choice, Image, open_image
-from scenefuse.cube.pair import PairCube
 from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.sensors.band import Band
 
 SAME_BAND_NM = 0.5
 """Greatest distance of band centres that count as the same band."""
@@ -21,36 +23,37 @@ SAME_PIXEL = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """The bands and pixels of a raster that are those of a pair's result."""
+    """The bands and pixels of a raster that are those of a fused image."""
 
     image: Image
     """The raster; it may cover more ground and hold more bands."""
     bands: tuple[int, ...]
-    """Its band for each band of the HSI."""
+    """Its band for each band of the fused image."""
     down: int
-    """Its row at the fine grid's row 0."""
+    """Its row at the fused image's row 0."""
     right: int
-    """Its column at the fine grid's column 0."""
+    """Its column at the fused image's column 0."""
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """(hs band, y, x) reflectance of a fine window inside the scene; NaN = no data."""
+        """(hs band, y, x) reflectance of a window of the fused image; NaN = no data."""
         there = Window(
             y0=window.y0 + self.down, y1=window.y1 + self.down, x0=window.x0 + self.right, x1=window.x1 + self.right
         )
         return self.image.read(self.bands, there)
 
 
-def open_truth(raster: str, cube: PairCube) -> Truth:
-    """The raster as truth of a pair; DataError unless it holds every pixel and band of the result."""
+def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band]) -> Truth:
+    """The raster as truth of a fused image on grid with these bands; DataError unless it holds all of them."""
     image = open_image(load_scene(raster), "hsi", Choice())
-    return Truth(image=image, bands=_bands(image, cube, raster), **_place(image, cube, raster))
+    down, right = _place(image.grids[0], grid, raster)
+    return Truth(image=image, bands=_matching(image, bands, raster), down=down, right=right)
 
 
-def _bands(image: Image, cube: PairCube, raster: str) -> tuple[int, ...]:
-    """Index of the raster's band for each band of the HSI."""
+def _matching(image: Image, bands: Sequence[Band], raster: str) -> tuple[int, ...]:
+    """Index of the raster's band for each of the bands."""
     waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in image.bands])
     found = []
-    for band in cube.hs_bands:
+    for band in bands:
         distance = np.abs(waves - (np.nan if band.wavelength_nm is None else band.wavelength_nm))
         if not np.nanmin(distance, initial=np.inf) <= SAME_BAND_NM:
             raise DataError(
@@ -62,20 +65,18 @@ def _bands(image: Image, cube: PairCube, raster: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _place(image: Image, cube: PairCube, raster: str) -> dict[str, int]:
-    """Row (`down`) and column (`right`) of the raster where the fine grid begins."""
-    theirs, grid = image.grids[0], cube.grid
-    ours = np.array([grid.fine_transform[:3], grid.fine_transform[3:], (0.0, 0.0, 1.0)])
-    place = np.linalg.inv(theirs.matrix) @ ours
+def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]:
+    """Row and column of the raster where our grid begins."""
+    place = np.linalg.inv(theirs.matrix) @ ours.matrix
     whole = np.rint(place[:2, 2]).astype(int)
     right, down = int(whole[0]), int(whole[1])
     aligned = np.allclose(place[:2, :2], np.eye(2), atol=1e-6) and np.abs(place[:2, 2] - whole).max() < SAME_PIXEL
-    rows, columns = grid.fine_shape
+    rows, columns = ours.shape
     inside = min(down, right) >= 0 and down + rows <= theirs.shape[0] and right + columns <= theirs.shape[1]
     if not (aligned and inside):
         raise DataError(
-            f"{raster} does not hold the pixels of {cube.pair_id}",
-            "it cannot teach what each of them should be",
-            "Warp it onto the MSI's grid, over the overlap of the two scenes at least",
+            f"{raster} does not hold the pixels of {ours.name}",
+            "the two cannot be compared pixel by pixel",
+            "Warp it onto the fine grid, over the overlap of the two scenes at least",
         )
-    return {"down": down, "right": right}
+    return down, right
