@@ -59,6 +59,10 @@ class ResourceError(SceneFuseError):
     exit_code = 4
 
 
+class StorageError(ResourceError):
+    """A place cannot take or give files: it is full, or no longer ours; a smaller task does not help."""
+
+
 class TransientError(SceneFuseError):
     """A network or a store failed in a way that passes."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "3"))
-"""Random kills of each test of resuming: 3 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""
+from scenefuse.place import requests
+from scenefuse.place.store import StorePlace
+from tests.object_store import BUCKET, Proxy, environment, fault_proxy, moto_server
+
+KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "2"))
+"""Random kills of each test of resuming: 2 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +24,39 @@ def test_data() -> Path:
         pytest.skip(f"no real data at {root}: set SCENEFUSE_TEST_DATA")
     os.environ["CPL_VSIL_GZIP_WRITE_PROPERTIES"] = "NO"  # or a test's own rasterio writes beside gzip-compressed files
     return root
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """Address of an S3 server with a bucket, in a process of its own."""
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture
+def proxy(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the S3 server, to which the environment points; retries are made with short pauses."""
+    with fault_proxy(object_store) as running:
+        for name, value in environment(running.address).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(requests, "PAUSES_S", (0.01, 0.02, 0.04, 0.08))
+        requests.open_bucket.cache_clear()
+        yield running
+        requests.open_bucket.cache_clear()
+
+
+@pytest.fixture
+def prefix(proxy: Proxy, request: pytest.FixtureRequest) -> StorePlace:  # noqa: ARG001 - the environment it makes
+    """An empty prefix of this test's own."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.nodeid)
+    place = StorePlace(bucket=BUCKET, key=name)
+    place.clear()
+    return place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's shelf of weights, empty: tests see what ships and what they put there, never the user's own."""
+    folder = tmp_path_factory.mktemp("shelf")
+    os.environ["SCENEFUSE_WEIGHTS"] = str(folder)
+    return folder

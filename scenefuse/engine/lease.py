@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-from scenefuse.errors import ResourceError
+from scenefuse.errors import ResourceError, SceneFuseError
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +45,12 @@ class Owner:
             return True
 
 
+class LeaseHeldError(ResourceError):
+    """Another process holds the lease; when it has ended, the same call goes through."""
+
+    retryable = True
+
+
 class LeaseLostError(ResourceError):
     """The lease went to another process while this one held it."""
 
@@ -53,35 +58,31 @@ class LeaseLostError(ResourceError):
 class Lease:
     """The holder of the lease file; renewed by a thread until released.
 
-    Changes to the file are made under a lock of the kernel on `<path>.lock`, each by a rename, so that a
-    reader sees a whole one. A holder on another machine is believed until its lease expires.
+    Each change is one step for all who share the place (Place.update: a lock of the kernel on a disk, a conditional
+    request on a store). A holder on another machine is believed until its lease expires.
     """
 
-    def __init__(self, path: Path, *, lasts_s: float = 60.0) -> None:
-        """Take the lease, or raise ResourceError while another holds it."""
-        self._path = path
+    def __init__(self, path: Path | Place, *, lasts_s: float = 60.0) -> None:
+        """Take the lease, or raise LeaseHeldError while another holds it."""
+        self._place = place_at(path)
         self._lasts_s = lasts_s
         self._ended = threading.Event()
         self._me = Owner(
             machine=_machine(), pid=os.getpid(), started=psutil.Process().create_time(), expires=time.time() + lasts_s
         )
-        with self._locked():
-            other = self._read()
-            if other is not None and not other.gone:
-                raise ResourceError(
-                    f"{path.parent} is in use by process {other.pid} on {other.machine.split('|')[0]}",
-                    "two runs must not work on one product",
-                    "Wait for it to end, or stop it; a dead one's lease ends by itself within a minute",
-                )
-            self._write(self._me)
+        self._place.update(self._taken)
         self._renewer = threading.Thread(target=self._renew, name="scenefuse-lease", daemon=True)
         self._renewer.start()
 
     def check(self) -> None:
         """Raise LeaseLostError unless this process still holds the lease."""
-        if not self._is_mine(self._read()):
+        try:
+            held = self._is_mine(_owner(self._place.read()))
+        except FileNotFoundError:
+            held = False
+        if not held:
             raise LeaseLostError(
-                f"The lease {self._path} went to another process",
+                f"The lease {self._place} went to another process",
                 "this run was stopped for longer than its lease lasts",
                 "Run again when the other one has ended",
             )
@@ -90,9 +91,8 @@ class Lease:
         """Give the lease back; a folder that is gone has none."""
         self._ended.set()
         self._renewer.join()
-        with contextlib.suppress(FileNotFoundError), self._locked():
-            if self._is_mine(self._read()):
-                self._path.unlink()
+        with contextlib.suppress(OSError, SceneFuseError):  # one that cannot be given back ends by itself
+            self._place.discard(lambda data: self._is_mine(_owner(data)))
 
     def __enter__(self) -> Self:
         return self
@@ -103,35 +103,47 @@ class Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self._lasts_s / 3):
             # A folder that is away for a moment must not end the run: expiry decides.
-            with contextlib.suppress(OSError), self._locked():
-                if not self._is_mine(self._read()):
-                    return
-                self._write(self._me)
+            with contextlib.suppress(OSError, SceneFuseError):
+                self._place.update(self._renewed)
+
+    def _taken(self, old: bytes | None) -> bytes:
+        """The lease as this process has it, when it is free."""
+        other = None if old is None else _owner(old)
+        if other is not None and not other.gone:
+            raise LeaseHeldError(
+                f"{self._place.parent} is in use by process {other.pid} on {other.machine.split('|')[0]}",
+                "two runs must not work on one product",
+                "Wait for it to end, or stop it; a dead one's lease ends by itself within a minute",
+            )
+        return self._record()
+
+    def _renewed(self, old: bytes | None) -> bytes | None:
+        """The lease with a new end; None when it went to another process."""
+        return self._record() if old is not None and self._is_mine(_owner(old)) else None
+
+    def _record(self) -> bytes:
+        return json.dumps({**asdict(self._me), "expires": time.time() + self._lasts_s}).encode()
 
     def _is_mine(self, owner: Owner | None) -> bool:
         mine = self._me
         return owner is not None and (owner.machine, owner.pid, owner.started) == (mine.machine, mine.pid, mine.started)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
-    def _read(self) -> Owner | None:
-        try:
-            return Owner(**json.loads(self._path.read_text()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            # Only a rename puts a lease there; what is no lease was not ours and binds nobody.
-            return None
+def live_owner(path: Path | Place) -> Owner | None:
+    """Who holds the lease there; None when nobody does any more."""
+    try:
+        owner = _owner(place_at(path).read())
+    except FileNotFoundError:
+        return None
+    return None if owner is None or owner.gone else owner
 
-    def _write(self, owner: Owner) -> None:
-        part = self._path.with_name(f"{self._path.name}.part")
-        record = {**asdict(owner), "expires": time.time() + self._lasts_s}
-        part.write_text(json.dumps(record))
-        part.replace(self._path)
+
+def _owner(data: bytes) -> Owner | None:
+    """The owner that a lease names; None for what is no lease: it was put there by no run and binds nobody."""
+    try:
+        return Owner(**json.loads(data))
+    except (ValueError, TypeError):
+        return None
 
 
 def _machine() -> str:

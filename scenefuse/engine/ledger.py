@@ -1,9 +1,8 @@
-"""What is finished, as an append-only file: one line per tile, written by the coordinator alone."""
+"""What is finished, as a journal: one line per tile, a group at a time, written by the coordinator alone."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,30 +13,31 @@ from scenefuse.engine.group import TileReceipts
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.errors import DataError, UsageError
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 
 _FORMAT = 1
 
 
 class Ledger:
-    """Finished tiles of one plan. A torn last line, as a killed writer leaves it, is dropped."""
+    """Finished tiles of one plan: a file on a disk, small objects on a store. What a killed writer left is dropped."""
 
-    def __init__(self, path: Path, plan_sha256: str, *, lease: Lease | None = None) -> None:
+    def __init__(self, path: Path | Place, plan_sha256: str, *, lease: Lease | None = None) -> None:
         """Open the ledger at path, or begin it; one of another plan is refused.
 
         A lease is checked before each record: a run that lost its folder writes nothing more.
         """
-        self.path = path
+        self.place = place_at(path)
         self._lease = lease
         self._entries: dict[tuple[int, int], TileReceipts] = {}
-        size = self._load(plan_sha256) if path.exists() else 0
-        self._file = path.open("ab")
+        self._journal = self.place.journal()
         try:
-            self._file.truncate(size)
-            if size == 0:
+            if self._journal.lines:
+                self._load(plan_sha256, self._journal.lines)
+            else:
                 self._append([{"ledger": _FORMAT, "plan": plan_sha256}])
-                _sync_folder(path.parent)
         except BaseException:
-            self._file.close()
+            self._journal.close()
             raise
 
     @property
@@ -46,15 +46,15 @@ class Ledger:
         return dict(self._entries)
 
     def record(self, tiles: Sequence[TileReceipts]) -> None:
-        """Add finished tiles; on return they are on the disk."""
+        """Add finished tiles; on return they are kept."""
         if self._lease is not None:
             self._lease.check()
         self._append([asdict(tile) for tile in tiles])
         self._entries.update({(tile.iy, tile.ix): tile for tile in tiles})
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Let go of the journal."""
+        self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -65,17 +65,10 @@ class Ledger:
         self.close()
 
     def _append(self, records: Sequence[dict[str, Any]]) -> None:
-        self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._journal.append([json.dumps(record).encode() for record in records])
 
-    def _load(self, plan_sha256: str) -> int:
-        """Bytes of the ledger that are whole lines; 0 when even the first was torn."""
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines:
-            return 0
+    def _load(self, plan_sha256: str, lines: Sequence[bytes]) -> None:
+        """Take in the lines of a ledger that was begun before."""
         try:
             head, *records = (json.loads(line) for line in lines)
             recorded, form = head["plan"], head["ledger"]
@@ -85,22 +78,13 @@ class Ledger:
                 self._entries[tile.iy, tile.ix] = tile
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{self.path} has a line that is no record ({error!r})",
+                f"{self.place} has a line that is no record ({error!r})",
                 "what is finished cannot be told",
                 "Remove the run's folder and begin again",
             ) from error
         if (form, recorded) != (_FORMAT, plan_sha256):
             raise UsageError(
-                f"{self.path} belongs to plan {str(recorded)[:12]}, this one is {plan_sha256[:12]}",
+                f"{self.place} belongs to plan {str(recorded)[:12]}, this one is {plan_sha256[:12]}",
                 "their tiles cannot be mixed in one product",
                 "Repeat the options of the first run (tiling, precision, device), or remove the run's folder",
             )
-        return len(whole)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +12,24 @@ from safetensors.numpy import save
 
 from scenefuse.errors import DataError
 from scenefuse.models.state import SceneState
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 
 _KEY = "scenefuse"
 
 
-def save_state(path: Path, state: SceneState) -> None:
-    """Write the state whole and durably: a temporary file, synced, then renamed."""
+def save_state(path: Path | Place, state: SceneState) -> None:
+    """Put the state at path, whole and to stay."""
     arrays = {name: np.require(array, requirements="C") for name, array in state.arrays.items()}
     # One key of metadata, for their order in the file is not fixed.
     head = json.dumps({"facts": dict(state.facts), "sha256": state.sha256}, sort_keys=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(save(arrays, metadata={_KEY: head}))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    place_at(path).put(save(arrays, metadata={_KEY: head}))
 
 
-def load_state(path: Path) -> SceneState:
+def load_state(path: Path | Place) -> SceneState:
     """The state that was saved, with the sha256 that it had; a damaged file is refused."""
     cure = "Remove the file and run fuse again, or restore it"
-    data = path.read_bytes()
+    data = place_at(path).read()
     try:
         arrays = load_arrays(data)
         size = int.from_bytes(data[:8], "little")

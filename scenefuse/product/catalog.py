@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,53 @@ import pystac
 from pystac.utils import datetime_to_str, str_to_datetime
 
 from scenefuse.errors import DataError
-from scenefuse.product.durable import json_bytes, write_durably
-from scenefuse.product.output import CATALOG_ID, read_stac
+from scenefuse.place.durable import json_bytes
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.output import CATALOG_ID, parse_stac, read_stac
 from scenefuse.product.stac_item import COLLECTION_ID
 
+_TITLE = "Fused images"
 _DESCRIPTION = "Hyperspectral images fused with multispectral ones: all bands of the one on the grid of the other."
 
 
-def link_item(root: Path, item: dict[str, Any]) -> bool:
+def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
     """True when `collection.json` and `catalog.json` under root changed so that they link the item; else they did.
 
     The item stands at `<id>/<id>.json`. The collection's extent grows to hold it; other content of the two files is
-    kept. Safe against other processes on this machine that link other items at the same time.
+    kept. Safe against others that link other items at the same time.
     """
-    with _locked(root):
-        catalog = read_stac(root / "catalog.json") or _new_catalog()
-        collection = read_stac(root / "collection.json") or _new_collection(item)
+    root = place_at(root)
+    root.make()
+    read_stac(root / "catalog.json")  # refused before the collection changes
+
+    def with_item(collection: dict[str, Any]) -> None:
         if collection.get("id") != COLLECTION_ID:
             raise DataError(
                 f"{root / 'collection.json'} is the collection {collection.get('id')!r}",
                 f"its items would say that they belong to {COLLECTION_ID!r}",
                 "choose another output folder",
             )
-        _add_link(catalog, "child", "./collection.json", collection.get("title"))
         _add_link(collection, "item", f"./{item['id']}/{item['id']}.json", None)
         _grow(collection["extent"], item)
-        return any([_write(root / "collection.json", collection), _write(root / "catalog.json", catalog)])
+
+    def with_collection(catalog: dict[str, Any]) -> None:
+        _add_link(catalog, "child", "./collection.json", _TITLE)
+
+    grown = _update(root / "collection.json", _new_collection(item), with_item)
+    linked = _update(root / "catalog.json", _new_catalog(), with_collection)
+    return grown or linked
 
 
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process that holds it."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".catalog.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _update(place: Place, new: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> bool:
+    """True when the document at place, or a new one where there is none, differs after the change."""
 
+    def changed(old: bytes | None) -> bytes:
+        document = copy.deepcopy(new) if old is None else parse_stac(old, place)
+        change(document)
+        return json_bytes(document)
 
-def _write(path: Path, document: dict[str, Any]) -> bool:
-    data = json_bytes(document)
-    if path.exists() and path.read_bytes() == data:
-        return False
-    write_durably(path, data)
-    return True
+    return place.update(changed)
 
 
 def _new_catalog() -> dict[str, Any]:
@@ -71,7 +74,7 @@ def _new_collection(item: dict[str, Any]) -> dict[str, Any]:
         pystac.SpatialExtent([item["bbox"]]),
         pystac.TemporalExtent([[str_to_datetime(start), str_to_datetime(end)]]),
     )
-    collection = pystac.Collection(COLLECTION_ID, _DESCRIPTION, extent, title="Fused images", license="other")
+    collection = pystac.Collection(COLLECTION_ID, _DESCRIPTION, extent, title=_TITLE, license="other")
     document: dict[str, Any] = collection.to_dict(include_self_link=False, transform_hrefs=False)
     document["links"] = [
         {"rel": "root", "href": "./catalog.json", "type": "application/json"},

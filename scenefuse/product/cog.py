@@ -1,135 +1,195 @@
 """The product as cloud-optimised GeoTIFF: a copy of finished shards for readers that do not open Zarr.
 
-GDAL's COG driver writes pixel-interleaved files only (GDAL 3.10): one band of a hyperspectral image then costs the
-decoding of all, 14 times as slow, and building the overviews inside the driver takes minutes. So the pixels go
-core by core into a band-interleaved stage, its overviews are built there, and a GTiff copy with
-COPY_SRC_OVERVIEWS puts headers and overviews first. The result passes `rio cogeo validate --strict`.
+GDAL's COG driver writes pixel-interleaved files only (GDAL 3.10), of which one band is 14 times as slow to read, and
+any copy within GDAL codes every pixel twice in one process. So cores are coded where there are workers, each to a
+part of the file: GDAL codes the tiles, band by band, and only their bytes are kept. The file is then a header, whose
+fields GDAL wrote for an empty image, and the parts' bytes behind it, overviews first. Last, GDAL reads every pixel
+of it back. The result passes `rio cogeo validate --strict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import rasterio
-import zarr
 from affine import Affine
-from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.io import DatasetWriter
-from rasterio.shutil import copy as gdal_copy
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from scenefuse.errors import WorkError
-from scenefuse.product.durable import part_path, replacing
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.place.local import explained
+from scenefuse.place.place import Place
+from scenefuse.product.shards import open_level
+from scenefuse.product.spec import STORE, LevelCore, ProductSpec
+from scenefuse.product.tiff import cog_header, overview_directory, read_directory
 
-_BLOCK_PX = 512
-_GDAL = {"GDAL_CACHEMAX": 64, "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK_PX, "GDAL_PAM_ENABLED": "NO"}
+COG = "fused.tif"
+"""Name of the file in the product's folder."""
 
-
-def write_cog(folder: Path, spec: ProductSpec) -> Path:
-    """`fused.tif` in the product's folder: every band as int16 with scale, wavelength tags and overviews."""
-    profile = {"count": len(spec.bands), "dtype": "int16", "nodata": spec.nodata, "predictor": 2}
-    return _write(folder / "fused.tif", spec, "reflectance", profile)
-
-
-def write_quality_cog(folder: Path, spec: ProductSpec) -> Path:
-    """`quality.tif` in the product's folder: the flags of QualityFlag as uint8, overviews by nearest pixel."""
-    return _write(folder / "quality.tif", spec, "quality", {"count": 1, "dtype": "uint8", "predictor": 1})
+_GDAL = {"GDAL_CACHEMAX": 64, "GDAL_PAM_ENABLED": "NO"}
 
 
-def _write(target: Path, spec: ProductSpec, name: str, profile: dict[str, Any]) -> Path:
-    array = _open(target.parent, name)
-    with replacing(target) as part:
-        stage = part_path(target.with_name(f"stage-{target.name}"))
-        try:
-            with rasterio.Env(**_GDAL):  # type: ignore[no-untyped-call]
-                _write_stage(stage, spec, array, profile)
-                gdal_copy(
-                    stage,
-                    part,
-                    driver="GTiff",
-                    copy_src_overviews=True,
-                    tiled=True,
-                    blockxsize=_BLOCK_PX,
-                    blockysize=_BLOCK_PX,
-                    interleave="band",
-                    compress="zstd",
-                    zstd_level=3,
-                    predictor=profile["predictor"],
-                    bigtiff="if_safer",
-                    num_threads=1,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CogPart:
+    """The coded tiles of one core of one level, in a file of their own."""
+
+    core: LevelCore
+    """The core."""
+    path: Path
+    """The tiles' bytes, one after the other: by band, then row, then column."""
+    tile_bytes: tuple[int, ...]
+    """Their sizes, in this order."""
+    crc32: tuple[int, ...]
+    """Of each band's pixels, before coding."""
+
+
+def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_in: Path) -> CogPart:
+    """The part of one core, coded from its shard and now in a file of the folder parts_in."""
+    window = spec.core_window(core)
+    level = open_level(folder / STORE, core.factor)
+    checksums: list[int] = []
+    with rasterio.Env(**_GDAL), MemoryFile(ext=".tif") as file:  # type: ignore[no-untyped-call]
+        a, b, c, d, e, f = spec.level_transform(core.factor)
+        profile = {**_profile(spec), "transform": Affine(a, b, c + a * window.x0, d, e, f + e * window.y0)}
+        rows, columns = window.shape
+        with file.open(height=rows, width=columns, bigtiff="if_safer", **profile) as dataset:
+            for bands in spec.band_groups():
+                pixels = np.ascontiguousarray(level[bands.start : bands.stop, *window.slices])
+                dataset.write(pixels, indexes=[index + 1 for index in bands])
+                checksums += map(zlib.crc32, pixels)
+        with file.open() as dataset:
+            tiles = list(_tiles(dataset))
+        data = file.getbuffer()
+        path = parts_in / f"{core.factor}-{core.iy}-{core.ix}"
+        with explained(path), path.open("wb") as part:
+            part.writelines(data[offset : offset + size] for offset, size in tiles)
+    return CogPart(core=core, path=path, tile_bytes=tuple(size for _, size in tiles), crc32=tuple(checksums))
+
+
+def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
+    """Nothing; target is the COG of these parts, which must be those of every core of every level."""
+    by_core = {part.core: part for part in parts}
+    image = read_directory(_empty_image(spec))
+    directories = [image, *(overview_directory(image, *spec.level_shape(factor)) for factor in spec.overview_factors)]
+    levels = [list(_runs(spec, factor, by_core)) for factor in (1, *spec.overview_factors)]
+    sizes = [[size for run in level for size in run.tile_bytes] for level in levels]
+    with target.open("wb") as file:
+        file.write(cog_header(directories, sizes))
+        for level in reversed(levels):
+            for run in level:
+                file.write(run.read())
+
+
+def check_part(path: Path, spec: ProductSpec, part: CogPart) -> bool:
+    """True when GDAL reads from the file the pixels that part was coded from; a validator passes files of zeros."""
+    core, window = part.core, spec.core_window(part.core)
+    level = {} if core.factor == 1 else {"overview_level": spec.overview_factors.index(core.factor)}
+    place = RasterWindow(window.x0, window.y0, window.shape[1], window.shape[0])
+    with rasterio.Env(**_GDAL), rasterio.open(path, **level) as dataset:  # type: ignore[no-untyped-call]
+        return all(
+            zlib.crc32(pixels) == part.crc32[index]
+            for bands in spec.band_groups()
+            for index, pixels in zip(
+                bands, dataset.read(indexes=[index + 1 for index in bands], window=place), strict=True
+            )
+        )
+
+
+def wrong_pixels(name: str, core: LevelCore) -> WorkError:
+    """The error of a file that check_part found to differ."""
+    return WorkError(
+        f"{name} differs from {STORE} in core ({core.iy}, {core.ix}) at 1/{core.factor} of its resolution",
+        "GDAL reads other pixels than it was given",
+        "run again; if it happens again, compare the GDAL version with the one in the report of doctor",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Tiles that lie one after the other both in a part and in the COG: those of one band in one row of a core."""
+
+    path: Path
+    offset: int
+    tile_bytes: tuple[int, ...]
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            return os.pread(file.fileno(), sum(self.tile_bytes), self.offset)
+
+
+def _runs(spec: ProductSpec, factor: int, parts: Mapping[LevelCore, CogPart]) -> Iterator[_Run]:
+    """The tiles of a level in TIFF's order: by band, then row, then column of the whole level."""
+    starts = {core: tuple(accumulate(part.tile_bytes, initial=0)) for core, part in parts.items()}
+    rows, columns = spec.shard_counts(factor)
+    for band in range(len(spec.bands)):
+        for iy in range(rows):
+            for row in range(_tile_counts(spec, LevelCore(factor=factor, iy=iy, ix=0))[0]):
+                for ix in range(columns):
+                    core = LevelCore(factor=factor, iy=iy, ix=ix)
+                    down, across = _tile_counts(spec, core)
+                    first = (band * down + row) * across
+                    sizes = parts[core].tile_bytes[first : first + across]
+                    yield _Run(path=parts[core].path, offset=starts[core][first], tile_bytes=sizes)
+
+
+def _tile_counts(spec: ProductSpec, core: LevelCore) -> tuple[int, int]:
+    """Rows and columns of tiles in a core."""
+    rows, columns = spec.core_window(core).shape
+    return -(-rows // spec.cog_tile_px), -(-columns // spec.cog_tile_px)
+
+
+def _tiles(dataset: DatasetReader) -> Iterator[tuple[int, int]]:
+    """Offset and size in the file of each tile, by band, then row, then column."""
+    (tile_rows, tile_columns), (rows, columns) = dataset.block_shapes[0], dataset.shape
+    for band in dataset.indexes:
+        for row in range(-(-rows // tile_rows)):
+            for column in range(-(-columns // tile_columns)):
+                offset, size = (
+                    dataset.get_tag_item(f"BLOCK_{what}_{column}_{row}", "TIFF", bidx=band)
+                    for what in ("OFFSET", "SIZE")
                 )
-                _check(part, spec, array)
-        finally:
-            stage.unlink(missing_ok=True)
-    return target
+                yield int(offset), int(size)
 
 
-def _open(folder: Path, name: str) -> zarr.Array[Any]:
-    group = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
-    return cast("zarr.Array[Any]", group[name])
-
-
-def _cores(spec: ProductSpec) -> Iterator[RasterWindow]:
-    """One window per core, in rows."""
-    rows, columns = spec.grid.fine_shape
-    side = spec.core_px
-    for y in range(0, rows, side):
-        for x in range(0, columns, side):
-            yield RasterWindow(x, y, min(side, columns - x), min(side, rows - y))
-
-
-def _read(array: zarr.Array[Any], window: RasterWindow) -> NDArray[Any]:
-    """Pixels of a window, (band, y, x), also of an array without bands."""
-    y = slice(window.row_off, window.row_off + window.height)
-    x = slice(window.col_off, window.col_off + window.width)
-    pixels = np.asarray(array[..., y, x])
-    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
-
-
-def _write_stage(stage: Path, spec: ProductSpec, array: zarr.Array[Any], profile: dict[str, Any]) -> None:
-    """Nothing; the stage holds the pixels, one TIFF block per core and band, and its overviews."""
-    rows, columns = spec.grid.fine_shape
-    options = {
+def _profile(spec: ProductSpec) -> dict[str, Any]:
+    """How GDAL codes tiles; zstd's level 3 is 3 % smaller than its first, and four times as slow."""
+    return {
         "driver": "GTiff",
-        "height": rows,
-        "width": columns,
+        "count": len(spec.bands),
+        "dtype": "int16",
+        "nodata": spec.nodata,
         "crs": spec.grid.crs_wkt,
-        "transform": Affine(*spec.grid.fine_transform),
         "tiled": True,
-        "blockxsize": spec.core_px,
-        "blockysize": spec.core_px,
+        "blockxsize": spec.cog_tile_px,
+        "blockysize": spec.cog_tile_px,
         "interleave": "band",
         "compress": "zstd",
         "zstd_level": 1,
-        "bigtiff": "if_safer",
+        "predictor": 2,
+        "endianness": "little",
     }
-    with rasterio.open(stage, "w", **options, **profile) as dataset:
-        for window in _cores(spec):
-            dataset.write(_read(array, window), window=window)
-        _describe(dataset, spec)
-    settings = {
-        "INTERLEAVE_OVERVIEW": "BAND",
-        "COMPRESS_OVERVIEW": "ZSTD",
-        "PREDICTOR_OVERVIEW": str(profile["predictor"]),
-        "ZSTD_LEVEL_OVERVIEW": "1",
-    }
-    if spec.overview_factors:
-        resampling = Resampling.nearest if profile["dtype"] == "uint8" else Resampling.average
-        with rasterio.Env(**settings), rasterio.open(stage, "r+") as dataset:  # type: ignore[no-untyped-call]
-            dataset.build_overviews(list(spec.overview_factors), resampling)
+
+
+def _empty_image(spec: ProductSpec) -> bytes:
+    """A BigTIFF of the product's size that says all of it but has no tile."""
+    rows, columns = spec.grid.fine_shape
+    place = {"height": rows, "width": columns, "transform": Affine(*spec.grid.fine_transform)}
+    with rasterio.Env(**_GDAL), MemoryFile(ext=".tif") as file:  # type: ignore[no-untyped-call]
+        with file.open(bigtiff="yes", sparse_ok=True, **place, **_profile(spec)) as dataset:
+            _describe(dataset, spec)
+        return bytes(file.getbuffer())
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
     """Nothing; bands carry what they are."""
-    if dataset.dtypes[0] == "uint8":
-        dataset.set_band_description(1, "quality")
-        dataset.update_tags(1, flags="1 nodata, 2 near edge, 4 near nodata, 8 clipped, 16 not finite")
-        return
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
     red, green, blue = spec.rgb_indexes()
@@ -141,15 +201,3 @@ def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
         if band.fwhm_nm is not None:
             dataset.update_tags(index + 1, fwhm=f"{band.fwhm_nm / 1000:.6g}")
     dataset.colorinterp = [colours.get(index, ColorInterp.undefined) for index in range(dataset.count)]
-
-
-def _check(path: Path, spec: ProductSpec, array: zarr.Array[Any]) -> None:
-    """Nothing, when every pixel of the file is the store's; a validator passes files of zeros."""
-    with rasterio.open(path) as dataset:
-        for window in _cores(spec):
-            if not np.array_equal(dataset.read(window=window), _read(array, window)):
-                raise WorkError(
-                    f"{path.name} differs from {STORE} in rows {window.row_off} to {window.row_off + window.height}",
-                    "GDAL wrote other pixels than it was given",
-                    "run again; if it happens again, compare the GDAL version with the one in the report of doctor",
-                )

@@ -11,6 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.place.place import Place
+from scenefuse.product.place_store import open_store
 from scenefuse.product.shards import encode_reflectance
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile
@@ -43,8 +45,8 @@ class CoreComparison:
 class ComparingSink:
     """A Sink that stores nothing: it encodes each core and compares it with the store."""
 
-    store: Path
-    """Folder of the store, `fused.zarr`."""
+    store: Path | Place
+    """Where the store `fused.zarr` is."""
     spec: ProductSpec
     """The arrays."""
     found: list[CoreComparison] = field(default_factory=list)
@@ -53,7 +55,7 @@ class ComparingSink:
     def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
         """Nothing is stored: no receipts; the comparison is in found."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
-        group = zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
+        group = open_store(self.store)
         rows, columns = tile.core.slices
         arrays = {name: cast("zarr.Array[Any]", group[name]) for name in ("reflectance", "quality")}
         stored = np.asarray(arrays["reflectance"][:, rows, columns])

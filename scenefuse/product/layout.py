@@ -17,7 +17,9 @@ from zarr.storage import MemoryStore
 
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import DataError
-from scenefuse.product.durable import write_durably
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
 from scenefuse.product.spec import STORE, ProductSpec
 
 PRODUCT_FILES = frozenset(
@@ -30,6 +32,8 @@ PRODUCT_FILES = frozenset(
         "provenance.json",
         "run.json",
         "state.safetensors",
+        WEIGHTS,
+        WEIGHTS_CARD,
         "report.html",
     }
 )
@@ -52,25 +56,24 @@ def level_path(factor: int) -> str:
     return "" if factor == 1 else f"overviews/{factor}/"
 
 
-def lay_out(folder: Path, spec: ProductSpec) -> Path:
+def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
     """The store in the product's folder, with the metadata and coordinates of every array and no pixels.
 
     Calling it again with the same spec keeps what is there, finished shards included.
     """
-    store = folder / STORE
+    store = place_at(folder) / STORE
     refuse_foreign(folder, spec.item_id)
     documents = layout_documents(spec)
-    for key, data in documents.items():
-        path = store / key
-        if path.exists() and path.read_bytes() != data:
+    present = set(store.files()) & documents.keys()
+    for key in sorted(present):
+        if (store / key).read() != documents[key]:
             raise DataError(
-                f"{path} differs from the layout of {spec.item_id}",
+                f"{store / key} differs from the layout of {spec.item_id}",
                 "the folder holds a product of other bands, another grid or another core size",
                 "choose another output folder, or remove this one",
             )
-    for key in sorted(documents, key=lambda key: (key == "zarr.json", key)):
-        if not (store / key).exists():
-            write_durably(store / key, documents[key])
+    for key in sorted(documents.keys() - present, key=lambda key: (key == "zarr.json", key)):
+        (store / key).put(documents[key])
     return store
 
 
@@ -80,12 +83,12 @@ def belongs(name: str, item_id: str) -> bool:
     return working or name in PRODUCT_FILES or name == f"{item_id}.json"
 
 
-def refuse_foreign(folder: Path, item_id: str) -> None:
+def refuse_foreign(folder: Path | Place, item_id: str) -> None:
     """Nothing when the folder is absent or holds only what a product's folder may hold; else a DataError."""
-    if folder.exists() and not folder.is_dir():
+    folder = place_at(folder)
+    if folder.is_file():
         raise DataError(f"{folder} is a file", "a product needs a folder", "choose another output folder")
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    foreign = sorted(name for name in names if not belongs(name, item_id))
+    foreign = sorted(name for name in folder.names() if not belongs(name, item_id))
     if foreign:
         raise DataError(
             f"{folder} holds something else: {', '.join(foreign[:3])}",
@@ -96,13 +99,18 @@ def refuse_foreign(folder: Path, item_id: str) -> None:
 
 def layout_documents(spec: ProductSpec) -> dict[str, bytes]:
     """Every file of an empty store by its key, the same bytes for the same spec."""
+    return read_all(layout_in_memory(spec))
+
+
+def layout_in_memory(spec: ProductSpec) -> MemoryStore:
+    """An empty store with the metadata and coordinates of every array."""
     memory = MemoryStore()
     root = zarr.create_group(memory, zarr_format=3, attributes=_root_attributes(spec))
     crs = CRS.from_wkt(spec.grid.crs_wkt)
     for factor in (1, *spec.overview_factors):
         group = root if factor == 1 else root.create_group(level_path(factor).rstrip("/"))
         _level_arrays(group, spec, crs, factor)
-    return read_all(memory)
+    return memory
 
 
 def read_all(memory: MemoryStore) -> dict[str, bytes]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from scenefuse.errors import MismatchError
-from scenefuse.product.durable import PART, sha256_of, write_durably
+from scenefuse.place.durable import PART
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.spec import STORE
 
 MANIFEST = f"{STORE}.manifest"
 """Name of the manifest in the product's folder."""
+
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -27,32 +31,32 @@ class ManifestLine:
     """Hexadecimal digest of its bytes."""
 
 
-def store_keys(store: Path) -> Iterator[str]:
-    """Keys of all files of a store, unfinished ones too, in no order."""
-    return (path.relative_to(store).as_posix() for path in store.rglob("*") if not path.is_dir())
+def measure(store: Path | Place) -> tuple[ManifestLine, ...]:
+    """A line for every finished file of the store, read back from there, in the order of keys."""
+    store = place_at(store)
+    keys = sorted(key for key in store.files() if not key.endswith(PART))
+
+    def line(key: str) -> ManifestLine:
+        size_bytes, sha256 = (store / key).measure()
+        return ManifestLine(key=key, size_bytes=size_bytes, sha256=sha256)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return tuple(pool.map(line, keys))
 
 
-def measure(store: Path) -> tuple[ManifestLine, ...]:
-    """A line for every finished file of the store, read from the disk, in the order of keys."""
-    keys = sorted(key for key in store_keys(store) if not key.endswith(PART))
-    return tuple(
-        ManifestLine(key=key, size_bytes=(store / key).stat().st_size, sha256=sha256_of(store / key)) for key in keys
-    )
-
-
-def write_manifest(folder: Path, lines: tuple[ManifestLine, ...]) -> str:
+def write_manifest(folder: Path | Place, lines: tuple[ManifestLine, ...]) -> str:
     """Digest of `fused.zarr.manifest`, now in the product's folder: lines `sha256  size  key`, sorted by key."""
     data = "".join(f"{line.sha256}  {line.size_bytes}  {line.key}\n" for line in sorted(lines)).encode()
-    write_durably(folder / MANIFEST, data)
+    (place_at(folder) / MANIFEST).put(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def read_manifest(folder: Path) -> tuple[ManifestLine, ...]:
+def read_manifest(folder: Path | Place) -> tuple[ManifestLine, ...]:
     """The manifest's lines."""
-    path = folder / MANIFEST
+    path = place_at(folder) / MANIFEST
     lines = []
     try:
-        for line in path.read_text().splitlines():
+        for line in path.read().decode().splitlines():
             digest, size, key = line.split("  ", 2)
             lines.append(ManifestLine(key=key, size_bytes=int(size), sha256=digest))
     except (OSError, ValueError) as error:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scenefuse.errors import DataError
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.layout import refuse_foreign
 from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import COLLECTION_ID
@@ -19,17 +21,18 @@ FAILURES = "failures.jsonl"
 _EMPTY = "choose an empty folder, or one that scenefuse made"
 
 
-def require_output(root: Path, item_id: str | None = None) -> None:
+def require_output(root: Path | Place, item_id: str | None = None) -> None:
     """Nothing when root is absent, empty, or an output folder of scenefuse's; else a DataError.
 
     A root with our collection.json may hold other files besides. One without it may hold products that were begun,
     and nothing else: what people have in a folder is never mixed with a product. item_id: the product whose folder
     is looked at too.
     """
-    if not root.exists():
-        return
-    if not root.is_dir():
+    root = place_at(root)
+    if root.is_file():
         raise DataError(f"{root} is a file", "products need a folder", "choose another output folder")
+    if not root.is_folder():
+        return
     collection = read_stac(root / "collection.json")
     if collection is not None and collection.get("id") != COLLECTION_ID:
         raise DataError(
@@ -44,7 +47,7 @@ def require_output(root: Path, item_id: str | None = None) -> None:
             "products would have to be linked there",
             f"{_EMPTY}, and publish into this catalogue with scenefuse publish",
         )
-    foreign = [] if collection is not None else sorted(path.name for path in root.iterdir() if not _is_ours(path))
+    foreign = [] if collection is not None else [name for name in root.names() if not _is_ours(root / name)]
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise DataError(
@@ -56,13 +59,24 @@ def require_output(root: Path, item_id: str | None = None) -> None:
         refuse_foreign(root / item_id, item_id)
 
 
-def read_stac(path: Path) -> dict[str, Any] | None:
+def read_stac(path: Path | Place) -> dict[str, Any] | None:
     """The JSON object in a file, None when there is no such file; DataError when it is not one."""
-    if not path.exists():
-        return None
+    place = place_at(path)
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return parse_stac(place.read(), place)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(
+            f"{place} cannot be read ({error})", "no product can be linked there", "repair it, or choose another folder"
+        ) from error
+
+
+def parse_stac(data: bytes, path: Place) -> dict[str, Any]:
+    """The JSON object that data is; path names it in the DataError when it is none."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
         raise DataError(
             f"{path} is not JSON ({error})", "no product can be linked there", "repair it, or choose another folder"
         ) from error
@@ -75,11 +89,11 @@ def read_stac(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Place) -> bool:
     """True for hidden files, the catalogue, the record of failures, and the folder of a product, begun or whole."""
     if path.name.startswith(".") or path.name in {"catalog.json", FAILURES}:
         return True
-    if not path.is_dir():
+    if not path.is_folder():
         return False
-    names = {entry.name for entry in path.iterdir()}
+    names = path.names()
     return not names or STORE in names or any(name.startswith(".lease") for name in names)

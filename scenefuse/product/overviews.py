@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from scenefuse.product.layout import level_path
-from scenefuse.product.shards import encode_shard, put_shard, shard_key
-from scenefuse.product.spec import ProductSpec
+from scenefuse.grid.window import Window
+from scenefuse.place.place import Place
+from scenefuse.product.shards import encode_shard, open_level, put_shard, shard_key
+from scenefuse.product.spec import STORE, LevelCore, ProductSpec
 
 
 def halve(pixels: NDArray[np.int16], nodata: int) -> NDArray[np.int16]:
@@ -20,43 +19,34 @@ def halve(pixels: NDArray[np.int16], nodata: int) -> NDArray[np.int16]:
     A block with no valid pixel is no data; at an odd edge the block is what there is of it.
     """
     bands, rows, columns = pixels.shape
-    even = np.full((bands, rows + rows % 2, columns + columns % 2), nodata, np.int16)
-    even[:, :rows, :columns] = pixels
-    corners = [even[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
-    count = sum((corner != nodata).astype(np.int32) for corner in corners)
-    total = sum(np.where(corner == nodata, 0, corner).astype(np.int32) for corner in corners)
-    counted = np.maximum(count, 1)
-    return np.where(count == 0, nodata, (2 * total + counted) // (2 * counted)).astype(np.int16)
-
-
-def build_overviews(store: Path, spec: ProductSpec) -> None:
-    """Nothing; every overview shard is stored, made from the level below, shard by shard.
-
-    At most one overview shard and one shard of the level below are in memory. Done again, it writes the same bytes.
-    """
-    group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
-    for factor in spec.overview_factors:
-        below = cast("zarr.Array[Any]", group[f"{level_path(factor // 2)}reflectance"])
-        level = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
-        rows, columns = spec.shard_counts(factor)
-        for iy in range(rows):
-            for ix in range(columns):
-                pixels = _overview_core(below, spec, factor, (iy, ix))
-                data = encode_shard(pixels, spec.shard_shape, level)
-                put_shard(store, shard_key("reflectance", iy, ix, factor=factor), data)
-
-
-def _overview_core(below: zarr.Array[Any], spec: ProductSpec, factor: int, place: tuple[int, int]) -> NDArray[np.int16]:
-    """Pixels of one overview core, put together from up to four cores of the level below."""
-    core = spec.core_px
-    rows, columns = spec.level_shape(factor)
-    y0, x0 = place[0] * core, place[1] * core
-    result = np.full((spec.shape[0], min(core, rows - y0), min(core, columns - x0)), spec.nodata, np.int16)
-    half = core // 2
-    for y in range(0, result.shape[1], half):
-        for x in range(0, result.shape[2], half):
-            fine_y, fine_x = 2 * (y0 + y), 2 * (x0 + x)
-            block = np.asarray(below[:, fine_y : fine_y + core, fine_x : fine_x + core])
-            small = halve(block, spec.nodata)
-            result[:, y : y + small.shape[1], x : x + small.shape[2]] = small
+    result = np.empty((bands, -(-rows // 2), -(-columns // 2)), np.int16)
+    even = np.full((rows + rows % 2, columns + columns % 2), nodata, np.int16)
+    for band, values in enumerate(pixels):  # one band stays in the processor's cache: twice as fast
+        even[:rows, :columns] = values
+        corners = [even[row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        count = sum((corner != nodata).astype(np.int32) for corner in corners)
+        total = sum(np.where(corner == nodata, 0, corner).astype(np.int32) for corner in corners)
+        counted = np.maximum(count, 1)
+        result[band] = np.where(count == 0, nodata, (2 * total + counted) // (2 * counted))
     return result
+
+
+def build_overview(folder: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
+    """Nothing; the shard of a core of an overview is stored, made from up to four shards of the level below.
+
+    It and some bands of one shard below are in memory. Done again, it writes the same bytes.
+    """
+    store = folder / STORE
+    below = open_level(store, core.factor // 2)
+    window = spec.core_window(core)
+    fine = window.refine(2).clip(spec.level_shape(core.factor // 2))
+    pixels = np.empty((len(spec.bands), *window.shape), np.int16)
+    for y0 in range(fine.y0, fine.y1, spec.core_px):
+        for x0 in range(fine.x0, fine.x1, spec.core_px):
+            quarter = Window(y0=y0, y1=y0 + spec.core_px, x0=x0, x1=x0 + spec.core_px).clip((fine.y1, fine.x1))
+            y, x = (y0 - fine.y0) // 2, (x0 - fine.x0) // 2
+            for bands in spec.band_groups():
+                small = halve(np.asarray(below[bands.start : bands.stop, *quarter.slices]), spec.nodata)
+                pixels[bands.start : bands.stop, y : y + small.shape[1], x : x + small.shape[2]] = small
+    data = encode_shard(pixels, spec.shard_shape, open_level(store, core.factor))
+    put_shard(store, shard_key("reflectance", core.iy, core.ix, factor=core.factor), data)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scenefuse.errors import MismatchError
-from scenefuse.product.durable import json_bytes, write_durably
+from scenefuse.place.durable import json_bytes
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.identity import InputFile, Method, public_href
 
 _PREFIXES = {
@@ -73,6 +75,8 @@ class Provenance:
     """Facts of the grids: both GSDs, ratio, case, phase, kernel, registration shift."""
     state_sha256: str
     """SceneState.sha256 of the frozen state."""
+    checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the run found in its own result: SelfCheck.facts(); empty in products of releases without it."""
     manifest_sha256: str = ""
     """Digest of `fused.zarr.manifest`, and so of every array; empty until commit."""
 
@@ -92,6 +96,7 @@ class Provenance:
                         "identity": self.identity,
                         "manifest_sha256": self.manifest_sha256,
                         "grid": self.grid,
+                        "checks": self.checks,
                     },
                     "scenefuse:Product",
                 ),
@@ -126,6 +131,7 @@ class Provenance:
             identity=product["identity"],
             manifest_sha256=product["manifest_sha256"],
             grid=product["grid"],
+            checks=product.get("checks", {}),
             inputs=tuple(InputFile(**_values(entities[name])) for name in names),
             method=Method(**_values(entities[_METHOD])),
             state_sha256=_values(entities[_STATE])["sha256"],
@@ -136,18 +142,18 @@ class Provenance:
         )
 
 
-def write_provenance(folder: Path, provenance: Provenance) -> Path:
+def write_provenance(folder: Path | Place, provenance: Provenance) -> Place:
     """`provenance.json` in the product's folder, the same bytes for the same provenance."""
-    path = folder / "provenance.json"
-    write_durably(path, json_bytes(provenance.to_prov()))
-    return path
+    place = place_at(folder) / "provenance.json"
+    place.put(json_bytes(provenance.to_prov()))
+    return place
 
 
-def read_provenance(folder: Path) -> Provenance:
+def read_provenance(folder: Path | Place) -> Provenance:
     """The provenance of the product in folder."""
-    path = folder / "provenance.json"
+    path = place_at(folder) / "provenance.json"
     try:
-        return Provenance.from_prov(json.loads(path.read_bytes()))
+        return Provenance.from_prov(json.loads(path.read()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MismatchError(
             f"{path} is not a provenance that scenefuse wrote ({type(error).__name__}: {error})",
@@ -172,21 +178,21 @@ class RunRecord:
     """Durations in seconds, sizes in bytes, drift, seams, workers: what JSON can hold."""
 
 
-def write_run(folder: Path, run: RunRecord) -> Path:
+def write_run(folder: Path | Place, run: RunRecord) -> Place:
     """`run.json` in the product's folder."""
     hrefs = {role: public_href(href) if "://" in href else href for role, href in run.hrefs.items()}
     times = {"started": run.started.isoformat(), "finished": run.finished.isoformat()}
     document = {**asdict(run), **times, "hrefs": hrefs}
-    path = folder / "run.json"
-    write_durably(path, json_bytes(document))
-    return path
+    place = place_at(folder) / "run.json"
+    place.put(json_bytes(document))
+    return place
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path | Place) -> RunRecord:
     """The record that write_run wrote."""
-    path = folder / "run.json"
+    path = place_at(folder) / "run.json"
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read())
         times = {name: datetime.fromisoformat(document[name]) for name in ("started", "finished")}
         return RunRecord(**{**document, **times})
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,29 +12,32 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from scenefuse.product.durable import write_durably
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.layout import level_path
+from scenefuse.product.place_store import open_store
 from scenefuse.product.spec import STORE, ProductSpec
 
 _LONGEST_PX = 1024
 
 
-def write_quicklook(folder: Path, spec: ProductSpec) -> Path:
-    """`quicklook.png`: bands nearest to 660, 560 and 480 nm, at most 1024 px a side, transparent where no data.
+def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
+    """`quicklook.png`: bands nearest to 660, 560 and 480 nm, at most 1024 px a side.
 
-    Each colour is stretched from its 2nd to its 98th percentile. Drawn from the finest overview that fits.
+    Transparent where no data; each colour is stretched from its 2nd to its 98th percentile. Drawn from the finest
+    overview that fits.
     """
     factor = next(
         factor
         for factor in (1, *spec.overview_factors, 0)
         if factor == 0 or max(spec.level_shape(factor)) <= _LONGEST_PX
     )
-    group = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
+    group = open_store(folder / STORE)
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
     bands = np.stack([np.asarray(array[index]) for index in spec.rgb_indexes()])
-    path = folder / "quicklook.png"
-    write_durably(path, _png(stretch(bands, spec.nodata)))
-    return path
+    place = place_at(folder) / "quicklook.png"
+    place.put(_png(stretch(bands, spec.nodata)))
+    return place
 
 
 def stretch(bands: NDArray[np.int16], nodata: int) -> NDArray[np.uint8]:

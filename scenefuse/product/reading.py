@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.place_store import open_store
 from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import read_item
 from scenefuse.sensors.band import Band
@@ -22,7 +25,7 @@ from scenefuse.sensors.band import Band
 class StoredProduct:
     """A finished product: what its store says of itself."""
 
-    folder: Path
+    folder: Path | Place
     """The product's folder."""
     grid: RasterGrid
     """Its pixels on the ground."""
@@ -45,8 +48,9 @@ class StoredProduct:
         return values
 
 
-def open_product(folder: Path) -> StoredProduct:
+def open_product(folder: Path | Place) -> StoredProduct:
     """The product in folder; DataError when it has no item, for what has no item does not exist."""
+    folder = place_at(folder)
     try:
         item = read_item(folder)
     except (OSError, ValueError) as error:
@@ -56,7 +60,7 @@ def open_product(folder: Path) -> StoredProduct:
             "Give the folder of a product, or run the fusion again to finish it",
         ) from error
     array = _array(folder, "reflectance")
-    root = zarr.open_group(folder / STORE, mode="r", zarr_format=3, use_consolidated=False)
+    root = open_store(folder / STORE)
     attributes: dict[str, Any] = dict(array.attrs)
     names = attributes["band_names"]
     wavelengths, fwhms = (np.asarray(_array(folder, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
@@ -81,8 +85,8 @@ def open_product(folder: Path) -> StoredProduct:
     )
 
 
-def _array(folder: Path, name: str) -> zarr.Array[Any]:
-    return zarr.open_array(folder / STORE / name, mode="r", zarr_format=3)
+def _array(folder: Path | Place, name: str) -> zarr.Array[Any]:
+    return cast("zarr.Array[Any]", open_store(folder / STORE)[name])
 
 
 def _known(value: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from zarr.storage import MemoryStore
 
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
-from scenefuse.product.durable import sha256_of, write_durably
-from scenefuse.product.layout import level_path
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.layout import layout_in_memory, level_path
+from scenefuse.product.place_store import open_store
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile
 
@@ -36,14 +39,17 @@ def encode_reflectance(
     integers = np.empty(fused.shape, np.int16)
     not_finite = np.zeros(absent.shape, bool)
     clipped = np.zeros(absent.shape, bool)
-    for band, values in enumerate(fused):  # one band at a time: the float64 stays small
-        steps = np.rint(values.astype(np.float64) / spec.scale)
-        finite = np.isfinite(steps)
-        not_finite |= ~finite
-        clipped |= finite & (np.abs(steps) > _STEPS)
-        steps[~finite | absent] = 0.0
-        integers[band] = np.clip(steps, -_STEPS, _STEPS)
-        integers[band][~finite | absent] = spec.nodata
+    steps = np.empty(absent.shape)  # for one band after the other: the float64 stays small, and in the cache
+    for band, values in enumerate(fused):
+        np.divide(values, spec.scale, out=steps, dtype=np.float64)
+        np.rint(steps, out=steps)
+        void = ~np.isfinite(steps)
+        not_finite |= void
+        void |= absent
+        steps[void] = 0.0
+        clipped |= np.abs(steps) > _STEPS
+        integers[band] = np.clip(steps, -_STEPS, _STEPS, out=steps)
+        integers[band][void] = spec.nodata
     flags = quality.copy()
     flags[not_finite & ~absent] |= np.uint8(QualityFlag.NOT_FINITE)
     flags[clipped & ~absent] |= np.uint8(QualityFlag.CLIPPED)
@@ -68,14 +74,21 @@ def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[
         compressors=list(like.compressors),
         config={"write_empty_chunks": True},
     )
-    whole = np.full(shard, metadata.fill_value, like.dtype)
-    whole[tuple(slice(0, size) for size in pixels.shape)] = pixels
-    array[...] = whole
+    array[...] = _whole(pixels, shard, metadata.fill_value)
     key = "/".join(["c", *("0" for _ in shard)])
     buffer = sync(memory.get(key, default_buffer_prototype()))
     if buffer is None:
         raise RuntimeError(f"zarr stored no shard of shape {shard}")
     return buffer.to_bytes()
+
+
+def _whole(pixels: NDArray[Any], shard: tuple[int, ...], fill: Any) -> NDArray[Any]:
+    """Pixels of the whole shard."""
+    if pixels.shape == shard:
+        return pixels
+    whole = np.full(shard, fill, pixels.dtype)
+    whole[tuple(slice(0, size) for size in pixels.shape)] = pixels
+    return whole
 
 
 def shard_key(name: str, iy: int, ix: int, *, factor: int = 1) -> str:
@@ -94,45 +107,53 @@ def shard_keys(spec: ProductSpec) -> list[str]:
     return sorted(keys)
 
 
-def put_shard(store: Path, key: str, data: bytes) -> ShardReceipt:
-    """The receipt of a shard that is now on the disk whole.
+def open_level(store: Path | Place, factor: int) -> zarr.Array[Any]:
+    """The reflectance of a level, (band, y, x) integers, for reading."""
+    return cast("zarr.Array[Any]", open_store(store)[f"{level_path(factor)}reflectance"])
 
-    The only place that stores a shard: on an object store it is one PUT.
-    """
-    write_durably(store / key, data)
-    return ShardReceipt(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+def put_shard(store: Path | Place, key: str, data: bytes) -> ShardReceipt:
+    """The receipt of a shard that is now stored whole. The only function that stores a shard."""
+    tag = (place_at(store) / key).put(data)
+    return ShardReceipt(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), tag=tag)
+
+
+@functools.lru_cache(maxsize=4)
+def _empty_arrays(spec: ProductSpec) -> dict[str, zarr.Array[Any]]:
+    """The arrays as lay_out wrote them, without reading them back for every core."""
+    group = zarr.open_group(layout_in_memory(spec), mode="r", zarr_format=3, use_consolidated=False)
+    return {name: cast("zarr.Array[Any]", group[name]) for name in ("reflectance", "quality")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrSink:
     """Cores into a store that lay_out has made; implements the engine's Sink, picklable."""
 
-    store: Path
-    """Folder of the store, `fused.zarr`."""
+    store: Path | Place
+    """Where the store `fused.zarr` is."""
     spec: ProductSpec
     """The arrays."""
 
     def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        """Receipts of the core's two shards, reflectance and quality, both on the disk whole.
+        """Receipts of the core's two shards, reflectance and quality, both stored whole.
 
         fused: (band, y, x) reflectance of tile.core, NaN = no data; quality: (y, x) flags of QualityFlag.
         """
         self._check(tile, fused, quality)
         integers, flags = encode_reflectance(fused, quality, self.spec)
-        group = zarr.open_group(self.store, mode="r", zarr_format=3, use_consolidated=False)
+        like = _empty_arrays(self.spec)
         receipts = []
         for name, pixels, shard in (
             ("reflectance", integers, self.spec.shard_shape),
             ("quality", flags, self.spec.shard_shape[1:]),
         ):
-            data = encode_shard(pixels, shard, cast("zarr.Array[Any]", group[name]))
+            data = encode_shard(pixels, shard, like[name])
             receipts.append(put_shard(self.store, shard_key(name, tile.iy, tile.ix), data))
         return tuple(receipts)
 
     def holds(self, receipt: ShardReceipt) -> bool:
         """True when the stored shard has the receipt's size and digest."""
-        path = self.store / receipt.key
-        return path.is_file() and path.stat().st_size == receipt.size_bytes and sha256_of(path) == receipt.sha256
+        return (place_at(self.store) / receipt.key).holds(receipt.size_bytes, receipt.sha256, receipt.tag)
 
     def _check(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> None:
         core = tile.core

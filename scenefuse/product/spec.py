@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.window import Window
 from scenefuse.product.identity import require_name
 from scenefuse.sensors.band import Band
 
@@ -14,6 +16,19 @@ STORE = "fused.zarr"
 _BAND_CHUNK = 16
 _CHUNK_PX = 128
 _OVERVIEW_BELOW_PX = 512
+_COG_TILE_PX = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class LevelCore:
+    """One core of one level: the pixels of one shard."""
+
+    factor: int
+    """Fine pixels per pixel of the level, a side; 1 is the product itself."""
+    iy: int
+    """Row of cores."""
+    ix: int
+    """Column of cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +104,30 @@ class ProductSpec:
         """Rows and columns of shards of a level."""
         rows, columns = self.level_shape(factor)
         return -(-rows // self.core_px), -(-columns // self.core_px)
+
+    def level_cores(self, factor: int) -> Iterator[LevelCore]:
+        """Every core of a level, row by row."""
+        rows, columns = self.shard_counts(factor)
+        return (LevelCore(factor=factor, iy=iy, ix=ix) for iy in range(rows) for ix in range(columns))
+
+    def core_window(self, core: LevelCore) -> Window:
+        """Pixels of its level that a core covers; short at the right and bottom edges."""
+        y0, x0, side = core.iy * self.core_px, core.ix * self.core_px, self.core_px
+        return Window(y0=y0, y1=y0 + side, x0=x0, x1=x0 + side).clip(self.level_shape(core.factor))
+
+    def band_groups(self) -> Iterator[range]:
+        """Indexes of the bands of each row of inner chunks: what is decoded together."""
+        step = self.chunk_shape[0]
+        return (range(first, min(first + step, len(self.bands))) for first in range(0, len(self.bands), step))
+
+    @property
+    def cog_tile_px(self) -> int:
+        """Side of a tile of the COG: the divisor of core_px and multiple of 16 nearest to 512 px by ratio.
+
+        Tiles of the COG lie whole in a core, so that cores can be coded apart.
+        """
+        sides = [px for px in range(16, self.core_px + 1, 16) if self.core_px % px == 0]
+        return min(sides, key=lambda px: max(px / _COG_TILE_PX, _COG_TILE_PX / px))
 
     def band_label(self, index: int) -> str:
         """Label of a band by its index from 0, with the wavelength in micrometres: `band 12 (0.6542 um)`."""

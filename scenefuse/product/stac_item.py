@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -19,9 +19,11 @@ from rasterio.warp import transform as warp_points
 from scenefuse import __version__
 from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
-from scenefuse.product.durable import sha256_of
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.identity import public_href
 from scenefuse.product.manifest import MANIFEST
+from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
 from scenefuse.product.provenance import Provenance
 from scenefuse.product.spec import STORE, ProductSpec
 from scenefuse.sensors.band import Band
@@ -101,6 +103,20 @@ _FILES = (
         roles=("metadata",),
     ),
     _File(
+        key="weights",
+        name=WEIGHTS,
+        media_type="application/octet-stream",
+        title="Weights, adapted to this pair",
+        roles=("metadata",),
+    ),
+    _File(
+        key="weights-card",
+        name=WEIGHTS_CARD,
+        media_type=pystac.MediaType.JSON,
+        title="What the weights come from",
+        roles=("metadata",),
+    ),
+    _File(
         key="report",
         name="report.html",
         media_type=pystac.MediaType.HTML,
@@ -111,16 +127,18 @@ _FILES = (
 
 
 def build_item(
-    folder: Path, spec: ProductSpec, *, pair: ScenePair, provenance: Provenance, finished: datetime
+    folder: Path | Place, spec: ProductSpec, *, pair: ScenePair, provenance: Provenance, finished: datetime
 ) -> dict[str, Any]:
     """The item of a finished product folder as a JSON document; hrefs are relative to the folder.
 
     Its time is the HSI's acquisition; with both known, start and end span the two. Properties `scenefuse:...`:
     `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel), `hs_gsd_m` and `ms_gsd_m`
     (native, metres), `grid` (`ms-grid`: the MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between
-    the acquisitions), `precision`, and `datetime_from` when the time is not the HSI's: `msi`, or `processing` when
-    neither is known.
+    the acquisitions), `precision`, `seam_rms` and `seam_p999` (steps between tiles, reflectance), `drift_rms` and
+    `drift_p999` (against float32, where the precision is another), and `datetime_from` when the time is not the
+    HSI's: `msi`, or `processing` when neither is known.
     """
+    folder = place_at(folder)
     geometry, bbox = footprint(spec)
     item = Item(
         id=spec.item_id,
@@ -193,6 +211,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
         "scenefuse:ms_gsd_m": grid.ms_gsd_m,
         "scenefuse:grid": grid.case,
         "scenefuse:precision": provenance.plan.precision,
+        **_checked(provenance.checks),
     }
     if len(times) == 2:
         properties["start_datetime"], properties["end_datetime"] = map(pystac.utils.datetime_to_str, times)
@@ -203,6 +222,16 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
     if pair.gap_hours is not None:
         properties["scenefuse:gap_hours"] = pair.gap_hours
     return properties
+
+
+def _checked(checks: Mapping[str, Any]) -> dict[str, float]:
+    """Steps at seams, and drift against float32, where the run measured them: `scenefuse:seam_rms`, and so on."""
+    return {
+        f"scenefuse:{name}_{score}": found[score]
+        for name, found in (("seam", checks.get("seams")), ("drift", checks.get("drift")))
+        if found
+        for score in ("rms", "p999")
+    }
 
 
 def _projection(crs_wkt: str) -> dict[str, Any]:
@@ -245,9 +274,9 @@ def _zarr_asset(spec: ProductSpec) -> Asset:
     )
 
 
-def _file_asset(folder: Path, file: _File, spec: ProductSpec) -> Asset:
-    path = folder / file.name
-    fields: dict[str, Any] = {"file:checksum": f"1220{sha256_of(path)}", "file:size": path.stat().st_size}
+def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
+    size_bytes, sha256 = (folder / file.name).measure()
+    fields: dict[str, Any] = {"file:checksum": f"1220{sha256}", "file:size": size_bytes}
     if file.key == "cog":
         fields |= _encoding(spec)
     if file.key == "quality":
@@ -257,10 +286,10 @@ def _file_asset(folder: Path, file: _File, spec: ProductSpec) -> Asset:
     )
 
 
-def _source_link(folder: Path, href: str, title: str) -> Link:
+def _source_link(folder: Place, href: str, title: str) -> Link:
     """derived_from: a URL without its query, or the path from the product's folder to the file."""
     local = href.removeprefix("file://")
-    target = public_href(href) if "://" in local else Path(os.path.relpath(local, folder)).as_posix()
+    target = public_href(href) if "://" in local else folder.link_to(Path(local))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
 
 
@@ -269,7 +298,8 @@ def library_versions(*names: str) -> dict[str, str]:
     return {"scenefuse": __version__, **{name: version(name) for name in names}}
 
 
-def read_item(folder: Path) -> dict[str, Any]:
+def read_item(folder: Path | Place) -> dict[str, Any]:
     """The item document of the product in folder."""
-    document: dict[str, Any] = json.loads((folder / f"{folder.name}.json").read_bytes())
+    place = place_at(folder)
+    document: dict[str, Any] = json.loads((place / f"{place.name}.json").read())
     return document

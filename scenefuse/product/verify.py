@@ -12,9 +12,12 @@ import numpy as np
 import zarr
 
 from scenefuse.errors import DataError, MismatchError
-from scenefuse.product.durable import PART, sha256_of
+from scenefuse.place.durable import PART
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.layout import belongs
-from scenefuse.product.manifest import MANIFEST, read_manifest, store_keys
+from scenefuse.product.manifest import MANIFEST, measure, read_manifest
+from scenefuse.product.place_store import open_store
 from scenefuse.product.provenance import Provenance, read_provenance
 from scenefuse.product.schemas import schema_errors
 from scenefuse.product.spec import STORE
@@ -62,14 +65,14 @@ class VerifyReport:
             )
 
 
-def verify(folder: Path, *, state_sha256: Callable[[Path], str] | None = None) -> VerifyReport:
+def verify(folder: str | Path | Place, *, state_sha256: Callable[[Place], str] | None = None) -> VerifyReport:
     """Every mismatch of the product in folder; reads every byte, needs no network.
 
     state_sha256 gives SceneState.sha256 of `state.safetensors`; without it that comparison is listed as unchecked.
     """
-    if not folder.is_dir():
+    folder = place_at(folder).resolved()
+    if not folder.is_folder():
         raise DataError(f"{folder} is not a folder", "there is no product to verify", "give the product's folder")
-    folder = folder.resolve()
     found: list[Mismatch] = []
     unchecked: list[str] = []
     files = _check_item(folder, found, unchecked)
@@ -81,7 +84,7 @@ def verify(folder: Path, *, state_sha256: Callable[[Path], str] | None = None) -
     )
 
 
-def _check_item(folder: Path, found: list[Mismatch], unchecked: list[str]) -> int:
+def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> int:
     """Number of asset files whose digest was computed; schemas and assets' sizes and digests are checked."""
     name = f"{folder.name}.json"
     try:
@@ -99,28 +102,29 @@ def _check_item(folder: Path, found: list[Mismatch], unchecked: list[str]) -> in
     return sum(checked)
 
 
-def _check_asset(folder: Path, asset: dict[str, Any], found: list[Mismatch]) -> bool:
+def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) -> bool:
     """True when the digest of the asset's file was computed."""
     href = str(asset.get("href"))
     name = href.rpartition("/")[2]
-    path, expected = folder / name, asset.get("file:checksum")
+    place, expected = folder / name, asset.get("file:checksum")
     if "://" not in href and href != f"./{name}":
         found.append(Mismatch(kind="item", name=name, message=f"has the href {href!r}, not './{name}'"))
-    if not path.exists():
+    if not place.exists():
         found.append(Mismatch(kind="missing", name=name, message="the item has it as an asset"))
         return False
     if expected is None:
         return False
-    if path.stat().st_size != asset.get("file:size"):
-        message = f"{path.stat().st_size} bytes, not {asset.get('file:size')}"
+    size_bytes, sha256 = place.measure()
+    if size_bytes != asset.get("file:size"):
+        message = f"{size_bytes} bytes, not {asset.get('file:size')}"
         found.append(Mismatch(kind="size", name=name, message=message))
-    digest = f"1220{sha256_of(path)}"
+    digest = f"1220{sha256}"
     if digest != expected:
         found.append(Mismatch(kind="checksum", name=name, message=f"{digest}, not {expected}"))
     return True
 
 
-def _check_store(folder: Path, found: list[Mismatch]) -> int:
+def _check_store(folder: Place, found: list[Mismatch]) -> int:
     """Number of store files whose digest was computed; missing, foreign and undecodable ones are found too."""
     store = folder / STORE
     try:
@@ -128,21 +132,20 @@ def _check_store(folder: Path, found: list[Mismatch]) -> int:
     except MismatchError as error:
         found.append(Mismatch(kind="manifest", name=MANIFEST, message=error.value))
         return 0
-    present = set(store_keys(store))
+    measured = {line.key: line for line in measure(store)}
     files = 0
     for line in lines:
         name = f"{STORE}/{line.key}"
-        if line.key not in present:
+        now = measured.get(line.key)
+        if now is None:
             found.append(Mismatch(kind="missing", name=name, message="the manifest lists it"))
             continue
-        path = store / line.key
         files += 1
-        if path.stat().st_size != line.size_bytes:
-            message = f"{path.stat().st_size} bytes, not {line.size_bytes}"
-            found.append(Mismatch(kind="size", name=name, message=message))
-        elif (digest := sha256_of(path)) != line.sha256:
-            found.append(Mismatch(kind="checksum", name=name, message=f"{digest}, not {line.sha256}"))
-    foreign = present - {line.key for line in lines}
+        if now.size_bytes != line.size_bytes:
+            found.append(Mismatch(kind="size", name=name, message=f"{now.size_bytes} bytes, not {line.size_bytes}"))
+        elif now.sha256 != line.sha256:
+            found.append(Mismatch(kind="checksum", name=name, message=f"{now.sha256}, not {line.sha256}"))
+    foreign = set(store.files()) - {line.key for line in lines}
     found += [
         Mismatch(kind="foreign", name=f"{STORE}/{key}", message="the manifest does not list it") for key in foreign
     ]
@@ -150,10 +153,10 @@ def _check_store(folder: Path, found: list[Mismatch]) -> int:
     return files
 
 
-def _undecodable(store: Path) -> Iterator[Mismatch]:
+def _undecodable(store: Place) -> Iterator[Mismatch]:
     """Shards that zarr cannot decode, read one at a time."""
     try:
-        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
+        group = open_store(store)
         arrays = [
             (path, member)
             for path, member in group.members(max_depth=None)
@@ -173,14 +176,14 @@ def _undecodable(store: Path) -> Iterator[Mismatch]:
                 yield Mismatch(kind="undecodable", name=name, message=repr(error))
 
 
-def _foreign(folder: Path) -> Iterator[Mismatch]:
-    for path in folder.iterdir():
-        if path.name.endswith(PART) or not belongs(path.name, folder.name):
-            yield Mismatch(kind="foreign", name=path.name, message="a product does not have it")
+def _foreign(folder: Place) -> Iterator[Mismatch]:
+    for name in folder.names():
+        if name.endswith(PART) or not belongs(name, folder.name):
+            yield Mismatch(kind="foreign", name=name, message="a product does not have it")
 
 
 def _check_provenance(
-    folder: Path, found: list[Mismatch], unchecked: list[str], state_sha256: Callable[[Path], str] | None
+    folder: Place, found: list[Mismatch], unchecked: list[str], state_sha256: Callable[[Place], str] | None
 ) -> None:
     try:
         provenance = read_provenance(folder)
@@ -190,7 +193,7 @@ def _check_provenance(
     manifest, state = folder / MANIFEST, folder / "state.safetensors"
     pairs = [("item id", provenance.item_id, folder.name), *_item_identity(folder, provenance)]
     if manifest.is_file():
-        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        digest = hashlib.sha256(manifest.read()).hexdigest()
         pairs.append(("digest of the manifest", provenance.manifest_sha256, digest))
     if state.is_file() and state_sha256 is not None:
         try:
@@ -206,7 +209,7 @@ def _check_provenance(
     ]
 
 
-def _item_identity(folder: Path, provenance: Provenance) -> Iterator[tuple[str, str, Any]]:
+def _item_identity(folder: Place, provenance: Provenance) -> Iterator[tuple[str, str, Any]]:
     """The identity in the provenance and in the item, when the item can be read."""
     try:
         properties = read_item(folder)["properties"]

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from scenefuse.errors import DataError, ResourceError
+from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.product.catalog import link_item
-from scenefuse.product.durable import PART, json_bytes, sync_folder
 from scenefuse.product.manifest import MANIFEST, read_manifest
 from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import read_item

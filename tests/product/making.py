@@ -14,6 +14,7 @@ from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.place.place import Place
 from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, product_identity
 from scenefuse.product.layout import lay_out
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
@@ -99,7 +100,7 @@ def random_scene(spec: ProductSpec = SPEC, seed: int = 0) -> tuple[NDArray[np.fl
 
 
 def write_scene(
-    folder: Path, fused: NDArray[np.float32], quality: NDArray[np.uint8], *, spec: ProductSpec = SPEC
+    folder: Path | Place, fused: NDArray[np.float32], quality: NDArray[np.uint8], *, spec: ProductSpec = SPEC
 ) -> list[ShardReceipt]:
     """Receipts of a whole scene written core by core."""
     sink = ZarrSink(store=lay_out(folder, spec), spec=spec)

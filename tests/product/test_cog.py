@@ -6,21 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import zarr
 from affine import Affine
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rio_cogeo.cogeo import cog_validate
 
+from scenefuse.engine.lanes import Call, InProcessLane
 from scenefuse.errors import WorkError
-from scenefuse.product import cog
-from scenefuse.product.cog import write_cog, write_quality_cog
-from scenefuse.product.overviews import build_overviews
-from tests.product.making import GRID, SPEC, random_scene, write_scene
+from scenefuse.place.store import StorePlace
+from scenefuse.product.commit import finish_data
+from scenefuse.product.levels import make_overviews, write_cog
+from scenefuse.product.shards import open_level
+from tests.object_store import Proxy
+from tests.product.making import GRID, SPEC, large_spec, random_scene, write_scene
 
 
 def test_the_cog_is_valid_and_holds_the_stores_pixels(committed: Path) -> None:
     assert cog_validate(committed / "fused.tif", strict=True) == (True, [], [])
-    stored = np.asarray(zarr.open_group(committed / "fused.zarr", mode="r")["reflectance"])
+    stored = np.asarray(open_level(committed / "fused.zarr", 1))
     with rasterio.open(committed / "fused.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(), stored)
         assert dataset.nodata == -32768
@@ -41,38 +43,105 @@ def test_bands_of_the_cog_say_their_wavelengths(committed: Path) -> None:
         assert dataset.colorinterp[1] == ColorInterp.blue
 
 
-def test_overviews_of_the_cog_are_valid_means_like_the_stores(tmp_path: Path) -> None:
+def test_overviews_of_the_cog_are_valid_and_the_stores(tmp_path: Path) -> None:
     spec = replace(SPEC, grid=replace(GRID, coarse_shape=(352, 208)), bands=SPEC.bands[:2])  # sides divisible by 4
     write_scene(tmp_path, *random_scene(spec), spec=spec)
-    build_overviews(tmp_path / "fused.zarr", spec)
-    path = write_cog(tmp_path, spec)
-    assert cog_validate(path, strict=True) == (True, [], [])
-    assert cog_validate(write_quality_cog(tmp_path, spec), strict=True) == (True, [], [])
-    ours = np.asarray(zarr.open_group(tmp_path / "fused.zarr", mode="r")["overviews/2/reflectance"])
-    with rasterio.open(path) as dataset:
+    finish_data(tmp_path, spec, cog=True)
+    assert cog_validate(tmp_path / "fused.tif", strict=True) == (True, [], [])
+    assert cog_validate(tmp_path / "quality.tif", strict=True) == (True, [], [])
+    with rasterio.open(tmp_path / "fused.tif") as dataset:
         assert dataset.overviews(1) == [2, 4]
-        theirs = dataset.read(out_shape=ours.shape)
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["fused.tif", "fused.zarr", "quality.tif"]
+        theirs = {factor: dataset.read(out_shape=(2, *spec.level_shape(factor))) for factor in (1, 2, 4)}
+    for factor, level in theirs.items():
+        np.testing.assert_array_equal(level, np.asarray(open_level(tmp_path / "fused.zarr", factor)))
+    names = ["fused.tif", "fused.zarr", "quality.tif", "quicklook.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+
+def test_overviews_agree_with_those_that_gdal_averages(tmp_path: Path) -> None:
+    spec = replace(SPEC, grid=replace(GRID, coarse_shape=(352, 208)), bands=SPEC.bands[:2])
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    with rasterio.open(tmp_path / "fused.tif") as dataset:
+        ours = dataset.read(out_shape=(2, *spec.level_shape(2)))
+        profile = {name: dataset.profile[name] for name in ("count", "dtype", "height", "width", "nodata", "transform")}
+        with rasterio.open(tmp_path / "plain.tif", "w", driver="GTiff", **profile) as plain:
+            plain.write(dataset.read())
+    with rasterio.open(tmp_path / "plain.tif", "r+") as plain:
+        plain.build_overviews([2], Resampling.average)
+    with rasterio.open(tmp_path / "plain.tif") as plain:
+        assert np.abs(ours.astype(int) - plain.read(out_shape=ours.shape)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("core_px", "tile_px"), [(512, 512), (528, 528), (480, 480), (1056, 528), (1440, 480), (96, 96)]
+)
+def test_tiles_of_the_cog_divide_a_core(core_px: int, tile_px: int) -> None:
+    assert replace(SPEC, core_px=core_px).cog_tile_px == tile_px
+
+
+def test_a_core_of_several_tiles_gives_the_same_pixels(tmp_path: Path) -> None:
+    spec = replace(SPEC, grid=replace(GRID, coarse_shape=(400, 351)), bands=SPEC.bands[:2], core_px=768)
+    assert spec.cog_tile_px == 384
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    assert cog_validate(tmp_path / "fused.tif", strict=True) == (True, [], [])
+    with rasterio.open(tmp_path / "fused.tif") as dataset:
+        assert dataset.block_shapes == [(384, 384)] * 2
+        np.testing.assert_array_equal(dataset.read(), np.asarray(open_level(tmp_path / "fused.zarr", 1)))
 
 
 def test_the_same_store_gives_the_same_cog(committed: Path, product: Path) -> None:
-    write_cog(product, SPEC)
+    finish_data(product, SPEC, cog=True)
     assert (product / "fused.tif").read_bytes() == (committed / "fused.tif").read_bytes()
 
 
-def test_a_copy_with_other_pixels_is_noticed_and_not_kept(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class RecordingLane(InProcessLane):
+    """A lane in this process that keeps the names of its calls."""
+
+    def __init__(self, *, on_this_machine: bool) -> None:
+        super().__init__()
+        self.on_this_machine = on_this_machine
+        self.steps: set[str] = set()
+
+    def submit(self, call: Call) -> None:
+        self.steps.add(call.key.partition("-")[0])
+        super().submit(call)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_on_a_store_the_cog_is_made_where_its_parts_are_and_put_once(
+    proxy: Proxy, prefix: StorePlace, tmp_path: Path, *, near: bool
+) -> None:
+    spec, lane = large_spec(), RecordingLane(on_this_machine=near)
+    write_scene(prefix, *random_scene(spec), spec=spec)
+    finish_data(prefix, spec, cog=True, lane=lane)
+    assert lane.steps == ({"overview", "part", "check"} if near else {"overview"})
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    assert {key: (prefix / key).read() for key in prefix.files()} == {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert len([path for method, path in proxy.requests if method == "PUT" and "fused.tif" in path]) == 1
+
+
+def test_workers_on_other_machines_make_the_cog_of_a_shared_folder(tmp_path: Path) -> None:
+    spec, lane = large_spec(), RecordingLane(on_this_machine=False)
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True, lane=lane)
+    assert lane.steps == {"overview", "part", "check"}
+
+
+def test_a_part_with_other_pixels_is_noticed_and_nothing_is_kept(product: Path, tmp_path: Path) -> None:
     (product / "fused.tif").unlink()
-
-    def zeros(stage: Path, part: Path, **options: object) -> None:
-        assert options["copy_src_overviews"]
-        with rasterio.open(stage) as source, rasterio.open(part, "w", **source.profile):
-            pass
-
-    monkeypatch.setattr(cog, "gdal_copy", zeros)
-    with pytest.raises(WorkError, match=r"fused\.tif\..*part differs|differs from fused\.zarr"):
-        write_cog(product, SPEC)
-    assert not list(product.glob("*.tif*")) or [file.name for file in product.glob("*.tif*")] == ["quality.tif"]
+    parts = list(make_overviews(product, SPEC, parts_in=tmp_path))
+    data = parts[3].path.read_bytes()
+    first, second = parts[3].tile_bytes[:2]
+    parts[3].path.write_bytes(data[first : first + second] + data[:first] + data[first + second :])
+    parts[3] = replace(parts[3], tile_bytes=(second, first, *parts[3].tile_bytes[2:]))  # two bands change places
+    with pytest.raises(WorkError, match=r"fused\.tif differs from fused\.zarr in core \(1, 1\)"):
+        write_cog(product, SPEC, parts)
+    assert [file.name for file in product.glob("*.tif*")] == ["quality.tif"]
     assert not list(product.glob(".*.part"))
 
 

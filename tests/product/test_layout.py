@@ -48,7 +48,7 @@ def test_xarray_reads_reflectance_with_its_grid_and_wavelengths(tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
     spec = large_spec()
-    store = lay_out(tmp_path / ITEM_ID, spec)
+    store = lay_out(tmp_path / ITEM_ID, spec).local_path()
     attributes = json.loads((store / "zarr.json").read_text())["attributes"]
     layout = attributes["multiscales"]["layout"]
     assert [level["asset"] for level in layout] == [".", "overviews/2", "overviews/4"]
@@ -62,7 +62,7 @@ def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
 
 def test_a_crs_without_a_code_is_kept_as_wkt(tmp_path: Path) -> None:
     crs = CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=9 +ellps=GRS80 +units=m")
-    store = lay_out(tmp_path / ITEM_ID, replace(SPEC, grid=replace(GRID, crs_wkt=crs.to_wkt())))
+    store = lay_out(tmp_path / ITEM_ID, replace(SPEC, grid=replace(GRID, crs_wkt=crs.to_wkt()))).local_path()
     assert CRS.from_wkt(_open(store)["spatial_ref"].attrs["crs_wkt"]) == crs
     assert "proj:code" not in json.loads((store / "zarr.json").read_text())["attributes"]
 
@@ -77,7 +77,7 @@ def test_laying_out_again_keeps_what_is_there(tmp_path: Path) -> None:
 
 def test_laying_out_finishes_what_an_interruption_left(tmp_path: Path) -> None:
     folder = tmp_path / ITEM_ID
-    store = lay_out(folder, SPEC)
+    store = lay_out(folder, SPEC).local_path()
     whole = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     (store / "zarr.json").unlink()
     (store / "x" / "c" / "0").unlink()
@@ -93,7 +93,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_of_another_layout_is_refused_and_left_alone(tmp_path: Path) -> None:
-    store = lay_out(tmp_path, SPEC)
+    store = lay_out(tmp_path, SPEC).local_path()
     before = (store / "reflectance" / "zarr.json").read_bytes()
     with pytest.raises(DataError, match="differs from the layout"):
         lay_out(tmp_path, replace(SPEC, core_px=64))

@@ -6,7 +6,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from scenefuse.product.overviews import build_overviews, halve
+from scenefuse.product.levels import make_overviews
+from scenefuse.product.overviews import halve
 from tests.product.making import large_spec, random_scene, write_scene
 
 
@@ -24,7 +25,7 @@ def test_overviews_are_means_of_valid_pixels_across_shards_and_odd_edges(tmp_pat
     spec = large_spec()
     store = tmp_path / "fused.zarr"
     write_scene(tmp_path, *random_scene(spec), spec=spec)
-    build_overviews(store, spec)
+    make_overviews(tmp_path, spec)
     group = zarr.open_group(store, mode="r")
     below = np.asarray(group["reflectance"])
     for factor in spec.overview_factors:
@@ -46,8 +47,8 @@ def test_building_overviews_again_writes_the_same_bytes(tmp_path: Path) -> None:
     spec = large_spec()
     store = tmp_path / "fused.zarr"
     write_scene(tmp_path, *random_scene(spec), spec=spec)
-    build_overviews(store, spec)
+    make_overviews(tmp_path, spec)
     first = {path: path.read_bytes() for path in store.glob("overviews/*/reflectance/c/**/*") if path.is_file()}
-    build_overviews(store, spec)
+    make_overviews(tmp_path, spec)
     assert first == {path: path.read_bytes() for path in store.glob("overviews/*/reflectance/c/**/*") if path.is_file()}
     assert len(first) == 3 * 2 + 2 * 1

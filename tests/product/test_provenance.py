@@ -27,9 +27,9 @@ _JSON = st.recursive(
 
 
 def test_provenance_reads_back_as_the_noun_that_was_written(tmp_path: Path) -> None:
-    first = write_provenance(tmp_path, PROVENANCE).read_bytes()
+    first = write_provenance(tmp_path, PROVENANCE).read()
     assert read_provenance(tmp_path) == PROVENANCE
-    assert write_provenance(tmp_path, read_provenance(tmp_path)).read_bytes() == first
+    assert write_provenance(tmp_path, read_provenance(tmp_path)).read() == first
 
 
 @given(options=st.dictionaries(st.text(), _JSON, max_size=4), weights=st.none() | st.text(), core=st.integers())
@@ -62,7 +62,7 @@ def test_provenance_holds_no_times_hosts_or_local_paths() -> None:
 
 
 def test_a_damaged_provenance_is_a_mismatch(tmp_path: Path) -> None:
-    path = write_provenance(tmp_path, PROVENANCE)
+    path = write_provenance(tmp_path, PROVENANCE).local_path()
     for text in ("{", "[]", "{}", path.read_text().replace("scenefuse:fuse", "scenefuse:other")):
         path.write_text(text)
         with pytest.raises(MismatchError, match="not a provenance"):
@@ -70,7 +70,7 @@ def test_a_damaged_provenance_is_a_mismatch(tmp_path: Path) -> None:
 
 
 def test_run_records_read_back_without_credentials(tmp_path: Path) -> None:
-    text = write_run(tmp_path, RUN).read_text()
+    text = write_run(tmp_path, RUN).read().decode()
     assert "secret" not in text
     assert "key@" not in text
     expected = replace(RUN, hrefs={"hsi": "https://a.example/hs1.json", "msi": "/data/ms1.json"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import skimage.io
 
-from scenefuse.product.overviews import build_overviews
+from scenefuse.product.levels import make_overviews
 from scenefuse.product.quicklook import stretch, write_quicklook
 from tests.product.making import large_spec, random_scene, write_scene
 
@@ -22,8 +22,8 @@ def test_the_quicklook_is_transparent_where_there_is_no_data(committed: Path) ->
 def test_a_large_scene_is_drawn_from_an_overview(tmp_path: Path) -> None:
     spec = large_spec()
     write_scene(tmp_path, *random_scene(spec), spec=spec)
-    build_overviews(tmp_path / "fused.zarr", spec)
-    assert skimage.io.imread(write_quicklook(tmp_path, spec)).shape == (530, 311, 4)
+    make_overviews(tmp_path, spec)
+    assert skimage.io.imread(write_quicklook(tmp_path, spec).local_path()).shape == (530, 311, 4)
 
 
 def test_the_stretch_goes_from_the_2nd_to_the_98th_percentile() -> None:

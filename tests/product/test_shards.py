@@ -11,6 +11,7 @@ import zarr
 
 from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.quality_flag import QualityFlag
+from scenefuse.errors import StorageError
 from scenefuse.product.layout import lay_out
 from scenefuse.product.shards import ZarrSink, encode_reflectance, shard_keys
 from scenefuse.tiles.tiling import Tiling
@@ -37,7 +38,7 @@ def test_zarr_reads_back_exactly_the_integers_that_were_encoded(tmp_path: Path) 
 def test_a_shard_decodes_as_one_that_zarr_wrote_itself(tmp_path: Path) -> None:
     fused, quality = random_scene()
     write_scene(tmp_path / "ours", fused, quality)
-    theirs = zarr.open_group(lay_out(tmp_path / "theirs", SPEC), mode="r+")
+    theirs = zarr.open_group(lay_out(tmp_path / "theirs", SPEC).local_path(), mode="r+")
     array = theirs["reflectance"]
     assert isinstance(array, zarr.Array)
     array[...] = encode_reflectance(fused, quality, SPEC)[0]
@@ -60,8 +61,10 @@ def test_a_shard_of_no_data_alone_is_stored_and_reads_back(tmp_path: Path) -> No
     sink, tile = _sink(tmp_path), TILING.tile(0, 0)
     nothing = np.full((12, 128, 128), np.nan, np.float32)
     receipts = sink.write(tile, nothing, np.full((128, 128), QualityFlag.NODATA, np.uint8))
-    assert all((sink.store / receipt.key).stat().st_size == receipt.size_bytes for receipt in receipts)
-    assert (np.asarray(zarr.open_group(sink.store, mode="r")["reflectance"])[:, :128, :128] == -32768).all()
+    assert all((tmp_path / "fused.zarr" / receipt.key).stat().st_size == receipt.size_bytes for receipt in receipts)
+    assert (
+        np.asarray(zarr.open_group(tmp_path / "fused.zarr", mode="r")["reflectance"])[:, :128, :128] == -32768
+    ).all()
 
 
 def test_values_beyond_the_stored_range_are_clipped_and_flagged() -> None:
@@ -117,7 +120,7 @@ def test_a_write_that_fails_leaves_the_old_shard_and_no_other_file(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", broken)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match="No space"):
             sink.write(tile, core[0] * 2, core[1])
     assert sink.holds(receipt)
     assert {path.name for path in tmp_path.rglob("*")} == before

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scenefuse.errors import DataError, MismatchError
+from scenefuse.place.place import Place
 from scenefuse.product.verify import verify
 from tests.product.making import ITEM_ID
 
@@ -133,7 +134,7 @@ def test_a_state_of_another_digest_is_found(product: Path) -> None:
     report = verify(product, state_sha256=lambda _: "1" * 64)
     assert [mismatch.kind for mismatch in report.mismatches] == ["provenance"]
 
-    def damaged(path: Path) -> str:
+    def damaged(path: Place) -> str:
         raise DataError(str(path), "it was damaged", "restore it")
 
     assert [mismatch.name for mismatch in verify(product, state_sha256=damaged).mismatches] == ["state.safetensors"]

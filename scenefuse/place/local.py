@@ -1,0 +1,287 @@
+"""Places on a disk: a file is put by a temporary file, fsync, rename, and fsync of its folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from scenefuse.errors import SceneFuseError, StorageError, TransientError
+from scenefuse.place.durable import PART, replacing, sha256_of, sync_folder, write_durably
+from scenefuse.place.place import Change
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPlace:
+    """A file or a folder on a disk; implements Place."""
+
+    path: Path
+    """Where it is."""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> LocalPlace:
+        return LocalPlace(path=self.path / name)
+
+    @property
+    def name(self) -> str:
+        """Last part of its path, also of `.`."""
+        return self.path.name or self.path.resolve().name
+
+    @property
+    def parent(self) -> LocalPlace:
+        """The folder it is in."""
+        return LocalPlace(path=self.path.parent)
+
+    def resolved(self) -> LocalPlace:
+        """The same place, absolute, symbolic links followed."""
+        return LocalPlace(path=self.path.resolve())
+
+    def read(self) -> bytes:
+        """The whole file."""
+        with explained(self.path):
+            return self.path.read_bytes()
+
+    def read_range(self, start: int, length: int | None = None) -> bytes:
+        """Length bytes from start, to the end when None; a negative start counts from the end."""
+        with explained(self.path), self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size + start) if start < 0 else start)
+            return file.read(-1 if length is None else length)
+
+    @property
+    def asks_per_request(self) -> bool:
+        """False: the kernel keeps what was read."""
+        return False
+
+    def is_file(self) -> bool:
+        """True when there is such a file."""
+        return self.path.is_file()
+
+    def measure(self) -> tuple[int, str]:
+        """Size in bytes and hexadecimal sha256 of what is stored, read in blocks."""
+        with explained(self.path):
+            return self.path.stat().st_size, sha256_of(self.path)
+
+    def holds(self, size_bytes: int, sha256: str, tag: str | None = None) -> bool:  # noqa: ARG002 - the protocol's
+        """True when the file is there with this size and digest."""
+        with explained(self.path):
+            whole = self.path.is_file() and self.path.stat().st_size == size_bytes
+            return whole and sha256_of(self.path) == sha256
+
+    def put(self, data: bytes) -> None:
+        """Make data the file's content, its folder too."""
+        with explained(self.path):
+            write_durably(self.path, data)
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """A hidden sibling to write to, which takes the file's place when the block ends without an error."""
+        with explained(self.path), replacing(self.path) as part:
+            yield part
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A hidden folder in this one; `sweep` removes what a crash leaves of it."""
+        with (
+            explained(self.path),
+            TemporaryDirectory(dir=self.path, prefix=".scratch-", suffix=PART, ignore_cleanup_errors=True) as folder,
+        ):
+            yield Path(folder)
+
+    @property
+    def shares_scratch(self) -> bool:
+        """True: it is below."""
+        return True
+
+    def update(self, change: Change) -> bool:
+        """Replace the content by what change makes of it, under a lock of the kernel; True when it changed."""
+        with self._locked():
+            old = self.path.read_bytes() if self.path.is_file() else None
+            new = change(old)
+            if new is None or new == old:
+                return False
+            write_durably(self.path, new)
+            return True
+
+    def discard(self, when: Callable[[bytes], bool] | None = None) -> None:
+        """Remove the file, if there is one (and if its content is such)."""
+        if when is None:
+            with explained(self.path):
+                self.path.unlink(missing_ok=True)
+            return
+        with suppress(FileNotFoundError), self._locked():
+            if when(self.path.read_bytes()):
+                self.path.unlink()
+
+    def journal(self) -> LocalJournal:
+        """The file as a journal."""
+        with explained(self.path):
+            return LocalJournal(self.path)
+
+    def exists(self) -> bool:
+        """True for a file or a folder that is there."""
+        return self.path.exists()
+
+    def is_folder(self) -> bool:
+        """True for a folder that is there."""
+        return self.path.is_dir()
+
+    def names(self) -> list[str]:
+        """Names of files and folders right below, sorted; empty when there is no such folder."""
+        with explained(self.path):
+            return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+
+    def files(self) -> list[str]:
+        """Relative paths of all files below, unfinished ones too, sorted; empty when there is no such folder."""
+        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir())
+
+    def make(self) -> tuple[LocalPlace, ...]:
+        """The folders that had to be made so that this one is there: itself, its parent and so on."""
+        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        return tuple(LocalPlace(path=path) for path in missing)
+
+    def unmake(self) -> None:
+        """Remove the folder if it is empty."""
+        with suppress(OSError):  # somebody has put something there
+            self.path.rmdir()
+
+    def clear(self) -> None:
+        """Remove the folder with all that is in it."""
+        with explained(self.path), suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
+
+    def sweep(self) -> None:
+        """Remove what crashed writers left unfinished below."""
+        with explained(self.path):
+            for path in list(self.path.rglob(f".*{PART}")):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def stored_bytes(self) -> int:
+        """Size of all files below together, unfinished ones too."""
+        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
+
+    def free_bytes(self) -> int:
+        """Free bytes of the disk where it is or will be; StorageError when nothing can be written there."""
+        there = self._existing()
+        probe = there / f".scenefuse-{os.uname().nodename}-{time.monotonic_ns()}.probe"
+        try:
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            raise StorageError(
+                f"{there} cannot be written ({error.strerror})", "no product can be put there", "Choose another --out"
+            ) from error
+        return int(psutil.disk_usage(str(there)).free)
+
+    def scratch_bytes(self) -> int:
+        """Free bytes of the disk where it is or will be."""
+        return int(psutil.disk_usage(str(self._existing())).free)
+
+    def local_path(self) -> Path:
+        """The path itself."""
+        return self.path
+
+    def link_to(self, path: Path) -> str:
+        """The relative path from this folder."""
+        return Path(os.path.relpath(path, self.path)).as_posix()
+
+    def _existing(self) -> Path:
+        """The path, or the nearest folder above it that is there."""
+        path = self.path.absolute()
+        return next(there for there in (path, *path.parents) if there.exists())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self.path.with_name(f".{self.path.name.lstrip('.')}.lock")
+        with explained(self.path), lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+class LocalJournal:
+    """An append-only file; a torn last line, as a killed writer leaves it, is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        data = path.read_bytes() if path.exists() else b""
+        self._size = data.rfind(b"\n") + 1
+        self.lines: Sequence[bytes] = data[: self._size].splitlines()
+        self._file = path.open("ab")
+        try:
+            self._file.truncate(self._size)
+            sync_folder(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Add lines; on return they are on the disk. What fails leaves no part of them."""
+        data = b"".join(line + b"\n" for line in lines)
+        with explained(self._path):
+            try:
+                self._file.write(data)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._begin_again()
+                raise
+        self._size += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _begin_again(self) -> None:
+        """Drop what could not be written, in the buffer and in the file."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            os.truncate(self._path, self._size)
+        self._file = self._path.open("ab")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """A block in which a full disk and a lost permission are StorageErrors, and what may pass a TransientError."""
+    try:
+        yield
+    except OSError as error:
+        typed = explanation(error, path)
+        if typed is None:
+            raise
+        raise typed from error
+
+
+def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:
+    """The system's refusal as one of our errors; None for one that says something else."""
+    kept = "what is finished is kept, and no reader sees the rest"
+    what = f"{error.filename or path}: {error.strerror}"
+    if error.errno in _FULL:
+        return StorageError(what, kept, "Free some space there and run the same command again, or scenefuse refill OUT")
+    if error.errno in _FORBIDDEN:
+        return StorageError(
+            what, kept, "Give the right to write back and run the same command again, or scenefuse refill OUT"
+        )
+    if error.errno in _PASSING:
+        return TransientError(what, kept, "Run the same command again, or scenefuse refill OUT")
+    return None

@@ -1,0 +1,36 @@
+"""From what a person writes to a Place: the one spot that knows paths from URLs of stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scenefuse.errors import UsageError
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.place import Place
+from scenefuse.place.store import StorePlace
+
+
+def place_at(location: str | Path | Place) -> Place:
+    """The place of a path or of a URL s3://bucket/prefix; a Place is itself.
+
+    >>> str(place_at("products"))
+    'products'
+    >>> str(place_at("s3://bucket/products/") / "item")
+    's3://bucket/products/item'
+    """
+    if isinstance(location, Path):
+        return LocalPlace(path=location)
+    if not isinstance(location, str):
+        return location
+    if "://" not in location:
+        return LocalPlace(path=Path(location))
+    parts = urlsplit(location)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise UsageError(
+            f"{shown} names no place for products",
+            "nothing can be written there",
+            "Give a path, or s3://bucket/prefix with keys and endpoint in the environment (AWS_ENDPOINT_URL, ...)",
+        )
+    return StorePlace(bucket=parts.netloc, key="/".join(part for part in parts.path.split("/") if part))

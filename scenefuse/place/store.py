@@ -1,0 +1,348 @@
+"""Places on an object store: a file is one object, put by one request; a folder is what has objects below.
+
+Conditional requests (If-None-Match, If-Match) take the part of the kernel's locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scenefuse.errors import DataError, StorageError, TransientError
+from scenefuse.place.local import explained
+from scenefuse.place.place import Change
+from scenefuse.place.requests import CutShortError, attempt, open_bucket
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_BLOCK_BYTES = 8 << 20
+_CONTENTIONS = 30
+_THREADS = 8
+_DELETED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorePlace:
+    """An object or a prefix on S3; implements Place. Keys and endpoint are the environment's, never part of it."""
+
+    bucket: str
+    """Name of the bucket."""
+    key: str
+    """Key of the object, or prefix without the slash at its end; empty for the bucket."""
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+
+    def __truediv__(self, name: str) -> StorePlace:
+        return StorePlace(bucket=self.bucket, key=f"{self.key}/{name}".strip("/"))
+
+    @property
+    def name(self) -> str:
+        """Last part of its key; the bucket's name for the bucket."""
+        return self.key.rpartition("/")[2] or self.bucket
+
+    @property
+    def parent(self) -> StorePlace:
+        """The prefix that it is in."""
+        return StorePlace(bucket=self.bucket, key=self.key.rpartition("/")[0])
+
+    def resolved(self) -> StorePlace:
+        """Itself: a store has no links."""
+        return self
+
+    def read(self) -> bytes:
+        """The whole object."""
+        found = self._get()
+        if found is None:
+            raise FileNotFoundError(f"{self} does not exist")
+        return found[0]
+
+    def read_range(self, start: int, length: int | None = None) -> bytes:
+        """Length bytes from start, to the end when None; a negative start counts from the end."""
+        import obstore
+
+        option: Any = {"suffix": -start} if start < 0 else {"offset": start}
+        if start >= 0 and length is not None:
+            option = (start, start + length)
+
+        def get() -> bytes:
+            result = obstore.get(self._store, self.key, options={"range": option})
+            first, end = result.range
+            data = bytes(result.bytes())
+            if len(data) != end - first:
+                raise CutShortError(f"{len(data)} of {end - first} bytes came")
+            return data
+
+        data = attempt(get, f"Reading {self}")
+        return data if length is None else data[:length]
+
+    @property
+    def asks_per_request(self) -> bool:
+        """True."""
+        return True
+
+    def is_file(self) -> bool:
+        """True when there is such an object."""
+        return self._head() is not None
+
+    def measure(self) -> tuple[int, str]:
+        """Size in bytes and hexadecimal sha256 of what is stored, read in blocks."""
+        import obstore
+
+        def get() -> tuple[int, str]:
+            result = obstore.get(self._store, self.key)
+            digest, size = hashlib.sha256(), 0
+            for block in result.stream(min_chunk_size=_BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+            if size != result.meta["size"]:
+                raise CutShortError(f"{size} of {result.meta['size']} bytes came")
+            return size, digest.hexdigest()
+
+        return attempt(get, f"Reading {self}")
+
+    def holds(self, size_bytes: int, sha256: str, tag: str | None = None) -> bool:
+        """True when the object is there with this size and tag; or, where the tag differs, with this digest."""
+        head = self._head()
+        if head is None or head["size"] != size_bytes:
+            return False
+        return (tag is not None and head["e_tag"] == tag) or self.measure() == (size_bytes, sha256)
+
+    def put(self, data: bytes) -> str | None:
+        """Make data the object's content by one request; its ETag."""
+        return self._put(data, "overwrite")
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """A file in a scratch folder, which is put when the block ends without an error."""
+        import obstore
+
+        with tempfile.TemporaryDirectory(prefix="scenefuse-") as folder:
+            path = Path(folder) / self.name
+            with explained(path):
+                yield path
+            attempt(lambda: obstore.put(self._store, self.key, path), f"Writing {self}")
+            stored = self._head()
+            if stored is None or stored["size"] != path.stat().st_size:
+                raise TransientError(
+                    f"{self} has another size than was written", "it is not whole", "Run the same command again"
+                )
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder among this machine's temporary files."""
+        with tempfile.TemporaryDirectory(prefix="scenefuse-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    @property
+    def shares_scratch(self) -> bool:
+        """False: other machines write here too, and do not find it."""
+        return False
+
+    def update(self, change: Change) -> bool:
+        """Replace the content by what change makes of it, if nobody else did meanwhile, else once more."""
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        ours: bytes | None = None
+        for _ in range(_CONTENTIONS):
+            found = self._get()
+            old = None if found is None else found[0]
+            if ours is not None and old == ours:
+                return True  # an attempt whose answer was lost
+            ours = change(old)
+            if ours is None or ours == old:
+                return False
+            # Gone between reading and writing is a lost race like any other.
+            with contextlib.suppress(AlreadyExistsError, PreconditionError, FileNotFoundError):
+                self._put(ours, "create" if found is None else {"e_tag": found[1]})
+                return True
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads those who race, no secret
+        raise TransientError(
+            f"{self} was changed by others {_CONTENTIONS} times while this run tried",
+            "its own change is not in it",
+            "Run the same command again",
+        )
+
+    def discard(self, when: Callable[[bytes], bool] | None = None) -> None:
+        """Remove the object, if there is one (and if its content is such).
+
+        Stores do not remove on a condition: between looking and removing another one may write. Who calls this for
+        a lease has it for longer than a request takes.
+        """
+        import obstore
+
+        if when is not None:
+            found = self._get()
+            if found is None or not when(found[0]):
+                return
+        with contextlib.suppress(FileNotFoundError):
+            attempt(lambda: obstore.delete(self._store, self.key), f"Removing {self}")
+
+    def journal(self) -> StoreJournal:
+        """The prefix as a journal."""
+        return StoreJournal(self)
+
+    def exists(self) -> bool:
+        """True for an object, and for a prefix with objects below."""
+        return self.is_folder() or self.is_file()
+
+    def is_folder(self) -> bool:
+        """True for a prefix with objects below, and for a bucket."""
+        return not self.key or self._any_below()
+
+    def names(self) -> list[str]:
+        """Names of objects and prefixes right below, sorted."""
+        import obstore
+
+        found = attempt(lambda: obstore.list_with_delimiter(self._store, self._prefix), f"Listing {self}")
+        objects = [entry["path"] for entry in found["objects"]]
+        return sorted({path.rstrip("/").rpartition("/")[2] for path in (*objects, *found["common_prefixes"])})
+
+    def files(self) -> list[str]:
+        """Keys of all objects below, relative to this one, sorted."""
+        return sorted(self._relative(entry["path"]) for entry in self._entries())
+
+    def make(self) -> tuple[StorePlace, ...]:
+        """Nothing is made, for a store has no folders: this place alone, if nothing is below yet."""
+        return () if self.is_folder() else (self,)
+
+    def unmake(self) -> None:
+        """Nothing: a prefix without objects is not there."""
+
+    def clear(self) -> None:
+        """Remove all objects below."""
+        import obstore
+
+        paths = [entry["path"] for entry in self._entries()]
+        for start in range(0, len(paths), _DELETED_AT_ONCE):
+            some = paths[start : start + _DELETED_AT_ONCE]
+            attempt(lambda some=some: obstore.delete(self._store, some), f"Removing {self}")  # type: ignore[misc] # bound
+
+    def sweep(self) -> None:
+        """Nothing: an object is there whole or not at all."""
+
+    def stored_bytes(self) -> int:
+        """Size of all objects below together."""
+        return sum(entry["size"] for entry in self._entries())
+
+    def free_bytes(self) -> None:
+        """None, for a store has no limit; StorageError when an object cannot be put there."""
+        probe = self / f".scenefuse-{uuid.uuid4().hex}.probe"
+        try:
+            probe.put(b"")
+            probe.discard()
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"The bucket {self.bucket} does not exist",
+                "no product can be put there",
+                "Make it, or choose another --out",
+            ) from error
+
+    def scratch_bytes(self) -> int:
+        """Free bytes of this machine's folder for temporary files."""
+        return shutil.disk_usage(tempfile.gettempdir()).free
+
+    def local_path(self) -> Path:
+        """Never: a DataError."""
+        raise DataError(
+            f"{self} is on an object store", "this step needs it on a disk", "Copy it to a disk first, and name that"
+        )
+
+    def link_to(self, path: Path) -> str:
+        """The file's URL: from a store no relative path leads to it."""
+        return path.absolute().as_uri()
+
+    @property
+    def _store(self) -> S3Store:
+        return open_bucket(self.bucket)
+
+    @property
+    def _prefix(self) -> str | None:
+        return f"{self.key}/" if self.key else None
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(self._prefix or "")
+
+    def _get(self) -> tuple[bytes, str | None] | None:
+        """Content and ETag; None when there is no such object."""
+        import obstore
+
+        def get() -> tuple[bytes, str | None]:
+            result = obstore.get(self._store, self.key)
+            data = bytes(result.bytes())
+            if len(data) != result.meta["size"]:
+                raise CutShortError(f"{len(data)} of {result.meta['size']} bytes came")
+            return data, result.meta["e_tag"]
+
+        try:
+            return attempt(get, f"Reading {self}")
+        except FileNotFoundError:
+            return None
+
+    def _put(self, data: bytes, mode: Any) -> str | None:
+        import obstore
+
+        result = attempt(
+            lambda: obstore.put(self._store, self.key, data, mode=mode, use_multipart=False), f"Writing {self}"
+        )
+        return result["e_tag"]
+
+    def _head(self) -> Any:
+        import obstore
+
+        try:
+            return attempt(lambda: obstore.head(self._store, self.key), f"Reading {self}")
+        except FileNotFoundError:
+            return None
+
+    def _any_below(self) -> bool:
+        import obstore
+
+        stream = attempt(
+            lambda: next(iter(obstore.list(self._store, self._prefix, chunk_size=1)), None), f"Listing {self}"
+        )
+        return bool(stream)
+
+    def _entries(self) -> Sequence[Any]:
+        import obstore
+
+        return attempt(lambda: obstore.list(self._store, self._prefix).collect(), f"Listing {self}")
+
+
+class StoreJournal:
+    """Numbered objects below a prefix, each put by one exclusive create."""
+
+    def __init__(self, place: StorePlace) -> None:
+        self._place = place
+        names = place.names()
+        self._next = 1 + max((int(name) for name in names if name.isdecimal()), default=-1)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            parts = list(pool.map(lambda name: (place / name).read(), names))
+        self.lines: Sequence[bytes] = [line for part in parts for line in part.splitlines()]
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Add lines as the next object; StorageError when another writer was there first."""
+        data = b"".join(line + b"\n" for line in lines)
+        entry = self._place / f"{self._next:08d}"
+        if not entry.update(lambda old: data if old is None else None) and entry.read() != data:
+            raise StorageError(
+                f"{entry} was written by another run",
+                "two runs must not keep one ledger",
+                "Run again when it has ended",
+            )
+        self._next += 1
+
+    def close(self) -> None:
+        """Nothing."""

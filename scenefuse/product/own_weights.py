@@ -1,0 +1,37 @@
+"""Weights that belong to one product: a network was adapted to its pair, and replay needs what it became."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenefuse.models.weights import read_card
+from scenefuse.place.place import Place
+
+WEIGHTS = "weights.safetensors"
+"""Name of the weights in the product's folder."""
+WEIGHTS_CARD = "weights.json"
+"""Name of their card."""
+
+
+def keep_weights(folder: Place, path: Path) -> None:
+    """Nothing; the weights at path and their card are in the product's folder."""
+    (folder / WEIGHTS).put(path.read_bytes())
+    (folder / WEIGHTS_CARD).put(path.with_suffix(".json").read_bytes())
+
+
+def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
+    """The product's own weights with that digest as a file on this machine; None when it has none.
+
+    What lies on a store is copied into the cache, a folder.
+    """
+    if not (folder / WEIGHTS).is_file():
+        return None
+    place = cache / sha256
+    path = place / WEIGHTS
+    if not path.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        (place / WEIGHTS_CARD).write_bytes((folder / WEIGHTS_CARD).read())
+        part = place / f".{WEIGHTS}.part"
+        part.write_bytes((folder / WEIGHTS).read())
+        part.rename(path)
+    return path if read_card(path).sha256 == sha256 else None

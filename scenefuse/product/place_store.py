@@ -1,0 +1,135 @@
+"""A Zarr store that is read from a Place: on a disk and on an object store the same arrays by the same code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Lock
+
+import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+
+_KEPT_FILES = 4
+
+
+def open_store(store: Path | Place) -> zarr.Group:
+    """The root group of a product's store, to read."""
+    return zarr.open_group(PlaceStore(place_at(store)), mode="r", zarr_format=3, use_consolidated=False)
+
+
+class PlaceStore(Store):
+    """The files below a place by their keys; shards are written by put_shard alone."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(read_only=True)
+        self._place = place
+        self._kept: dict[str, Future[bytes]] = {}
+        self._keeping = Lock()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlaceStore) and self._place == other._place
+
+    def __hash__(self) -> int:
+        return hash(self._place)
+
+    def __str__(self) -> str:
+        return str(self._place)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The file's bytes, or a range of them; None when there is no such file."""
+        try:
+            data = await asyncio.to_thread(self._read, key, byte_range)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        return prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Ranges of several files."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """True when there is such a file."""
+        return await asyncio.to_thread((self._place / key).is_file)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Keys of all files."""
+        for key in await asyncio.to_thread(self._place.files):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Keys of all files that begin so."""
+        async for key in self.list():
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below a prefix."""
+        for name in await asyncio.to_thread((self._place / prefix.rstrip("/")).names):
+            yield name
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Never: zarr's own region write reads the old shard, drops one that is all fill, and does not sync."""
+        raise NotImplementedError(f"{self} is read only")
+
+    async def delete(self, key: str) -> None:
+        """Never."""
+        raise NotImplementedError(f"{self} is read only")
+
+    def _read(self, key: str, byte_range: ByteRequest | None) -> bytes:
+        if byte_range is None or not self._place.asks_per_request:
+            return _part(self._place / key, byte_range)
+        return _cut(self._whole(key), byte_range)
+
+    def _whole(self, key: str) -> bytes:
+        """The file, one of the last few that were read: zarr asks for a shard's index and for each of its chunks."""
+        with self._keeping:
+            kept = self._kept.get(key)
+            if kept is None:
+                reading = self._kept[key] = Future()
+                while len(self._kept) > _KEPT_FILES:
+                    del self._kept[next(iter(self._kept))]
+        if kept is not None:
+            return kept.result()
+        try:
+            reading.set_result((self._place / key).read())
+        except BaseException as error:  # noqa: BLE001 - raised for all who wait for it
+            reading.set_exception(error)
+            with self._keeping:
+                self._kept.pop(key, None)
+        return reading.result()
+
+
+def _part(place: Place, byte_range: ByteRequest | None) -> bytes:
+    match byte_range:
+        case None:
+            return place.read()
+        case RangeByteRequest(start=start, end=end):
+            return place.read_range(start, end - start)
+        case OffsetByteRequest(offset=offset):
+            return place.read_range(offset)
+        case SuffixByteRequest(suffix=suffix):
+            return place.read_range(-suffix)
+    raise TypeError(f"unexpected byte range {byte_range!r}")
+
+
+def _cut(data: bytes, byte_range: ByteRequest) -> bytes:
+    match byte_range:
+        case RangeByteRequest(start=start, end=end):
+            return data[start:end]
+        case OffsetByteRequest(offset=offset):
+            return data[offset:]
+        case SuffixByteRequest(suffix=suffix):
+            return data[-suffix:]
+    raise TypeError(f"unexpected byte range {byte_range!r}")

@@ -1,0 +1,206 @@
+"""What every run looks at in its own result: do tiles agree at their seams, and how far does bf16 drift?
+
+A few small windows across seams are computed again, with all the context that the model can use, and compared with
+what is stored. Where tiles have the full halo nothing differs; a halo that is too short shows as a step.
+Differences are in steps of the stored integers, 1e-4: what is smaller moves few values by one step, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, work_off
+from scenefuse.engine.group import GroupTask, fuse_group
+from scenefuse.engine.lanes import Lane
+from scenefuse.engine.loop import batched
+from scenefuse.engine.precision import Precision
+from scenefuse.engine.protocols import Observer, ShardReceipt
+from scenefuse.engine.quality_flag import QualityFlag
+from scenefuse.engine.run import FusionJob
+from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
+from scenefuse.models.base import ModelCard
+from scenefuse.place.place import Place
+from scenefuse.product.shards import encode_reflectance, open_level
+from scenefuse.product.spec import ProductSpec
+from scenefuse.tiles.seams import at_seam, seam_tiles
+from scenefuse.tiles.tiling import Tile
+
+SAMPLE_WINDOWS = 4
+"""Windows that are computed again, spread over the scene."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfCheck:
+    """What a run found in its own result; the same for the same product, whatever made it."""
+
+    windows: int
+    """Windows that were computed again."""
+    seams: Mapping[str, float] | None
+    """`rms`, `p999` and `max` of the step at seams, reflectance; None where no seam was looked at."""
+    drift: Mapping[str, float] | None
+    """The same of the stored result against one in float32; None for a result in float32."""
+    not_finite_px: int
+    """Pixels of the windows with data in both images but no finite result."""
+
+    def facts(self) -> dict[str, Any]:
+        """The check as JSON can hold it."""
+        return {
+            "windows": self.windows,
+            "seams": None if self.seams is None else dict(self.seams),
+            "drift": None if self.drift is None else dict(self.drift),
+            "not_finite_px": self.not_finite_px,
+        }
+
+    def warnings(self) -> tuple[str, ...]:
+        """What people have to know: seams over budget, results that are no numbers."""
+        found = []
+        if self.seams and (self.seams["rms"] > SEAM_RMS_BUDGET or self.seams["p999"] > SEAM_P999_BUDGET):
+            found.append(
+                f"Tiles disagree at their seams by {self.seams['rms']:.1e} rms, {self.seams['p999']:.1e} at the 99.9th "
+                f"percentile (budget {SEAM_RMS_BUDGET:.1e} and {SEAM_P999_BUDGET:.1e}): the halo is too short for this "
+                "scene, use --halo full"
+            )
+        if self.not_finite_px:
+            found.append(
+                f"{self.not_finite_px} px of the sample have data but no finite result: they are flagged not_finite; "
+                "use --precision fp32"
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowCheck:
+    """One window against the store."""
+
+    seams: SeamSums
+    """Differences at seams."""
+    everywhere: SeamSums
+    """Differences of all its pixels."""
+    not_finite_px: int
+    """Pixels with data that have no finite result, in the store or now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckingSink:
+    """A Sink that stores nothing: it compares each window with the store."""
+
+    store: Path | Place
+    """Where the store `fused.zarr` is."""
+    spec: ProductSpec
+    """The arrays."""
+    found: list[WindowCheck] = field(default_factory=list)
+    """Comparisons so far, in the order of writing; stays in this process."""
+
+    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
+        """Nothing is stored: no receipts; the comparison is in found."""
+        integers, flags = encode_reflectance(fused, quality, self.spec)
+        level = open_level(self.store, 1)
+        now = self._reflectance(integers)
+        then = self._reflectance(np.asarray(level[(slice(None), *tile.core.slices)]))
+        near = at_seam(tile.core, self.spec.core_px)
+        lost = np.isnan(then).any(axis=0) & ((flags & np.uint8(QualityFlag.NODATA)) == 0)
+        lost |= (flags & np.uint8(QualityFlag.NOT_FINITE)) != 0
+        self.found.append(
+            WindowCheck(
+                seams=SeamSums().add(now[:, near], then[:, near]),
+                everywhere=SeamSums().add(now, then),
+                not_finite_px=int(np.count_nonzero(lost)),
+            )
+        )
+        return ()
+
+    def holds(self, receipt: ShardReceipt) -> bool:  # noqa: ARG002 - the engine's protocol
+        """False: nothing is held."""
+        return False
+
+    def _reflectance(self, integers: NDArray[np.int16]) -> NDArray[np.float32]:
+        values = integers.astype(np.float32) * np.float32(self.spec.scale)
+        values[integers == self.spec.nodata] = np.nan
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTask:
+    """Windows to compute and compare; the sink stays in the process that runs it. Picklable."""
+
+    group: GroupTask
+    """What is fused."""
+    sink: CheckingSink
+    """What it is compared with."""
+
+
+def check_windows(task: CheckTask) -> list[WindowCheck]:
+    """Comparisons of the task's windows, in their order."""
+    sink = replace(task.sink, found=[])
+    fuse_group(replace(task.group, sink=sink))
+    return sink.found
+
+
+def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: Lane, observer: Observer) -> SelfCheck:
+    """What the finished tiles of a job look like at a sample of their seams; needs every shard of the product."""
+    tiling, precision = job.plan.tiling, job.plan.precision
+    seamless = len(tiling) == 1
+    if seamless and precision == "fp32":
+        return SelfCheck(windows=0, seams=None, drift=None, not_finite_px=0)
+    tiles = seam_tiles(tiling, reach_px=max(card.support_px, card.effective_px), count=SAMPLE_WINDOWS)
+    precisions: tuple[Precision, ...] = (precision,) if precision == "fp32" else (precision, "fp32")
+    with lane.sharing(job.state) as digest:
+        task = GroupTask(
+            tiles=tiles,
+            source=job.source,
+            sink=sink,
+            model=job.model,
+            state_sha256=digest,
+            precision=precision,
+            batch=job.plan.batch,
+        )
+        works = [
+            Work(
+                name=f"check-{job.sha256[:24]}-{each}-{number}",
+                function=check_windows,
+                argument=CheckTask(group=replace(task, tiles=tuple(some), precision=each), sink=sink),
+                facts={"check": each, "group": number},
+            )
+            for each in precisions
+            for number, some in enumerate(batched(tiles, job.plan.batch))
+        ]
+        found = _worked_off(works, lane, observer)
+    same = [check for work, checks in found for check in checks if work.facts["check"] == precision]
+    single = [check for work, checks in found for check in checks if work.facts["check"] == "fp32"]
+    return SelfCheck(
+        windows=len(tiles),
+        seams=_scores([check.seams for check in same]),
+        drift=None if precision == "fp32" else _scores([check.everywhere for check in single]),
+        not_finite_px=sum(check.not_finite_px for check in same),
+    )
+
+
+def _worked_off(works: Sequence[Work], lane: Lane, observer: Observer) -> list[tuple[Work, list[WindowCheck]]]:
+    """Each work with its checks, in the order of works: sums of floats depend on it."""
+    results: dict[str, list[WindowCheck]] = {}
+    for work, result in work_off(works, lane, patience=Patience(), observer=observer):
+        if isinstance(result, Failure):
+            raise GivenUpError(
+                f"A window across seams failed: {result.cause}",
+                "the product cannot be checked and is not published",
+                "Run again: finished tiles are kept and skipped",
+                result,
+            )
+        results[work.name] = result
+    return [(work, results[work.name]) for work in works]
+
+
+def _scores(sums: Sequence[SeamSums]) -> dict[str, float] | None:
+    """rms, p999 and max over all windows; None where nothing was compared."""
+    total = SeamSums()
+    for each in sums:
+        total = total.merge(each)
+    if not total.count:
+        return None
+    return {name.removeprefix("seam_"): value for name, value in total.scores().items()}

@@ -1,0 +1,252 @@
+"""What every Place keeps to, on a disk and on an object store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scenefuse.engine.group import TileReceipts
+from scenefuse.engine.lease import Lease, LeaseHeldError, LeaseLostError, live_owner
+from scenefuse.engine.ledger import Ledger
+from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.errors import DataError, StorageError, UsageError
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.place.store import StorePlace
+
+
+@pytest.fixture(params=["disk", "store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "disk":
+        return LocalPlace(path=tmp_path / "folder")
+    place: StorePlace = request.getfixturevalue("prefix")
+    return place / "folder"
+
+
+def test_what_was_put_is_read_measured_and_believed_only_as_it_is(folder: Place) -> None:
+    data = bytes(range(256)) * 64
+    tag = (folder / "a/b").put(data)
+    place, digest = folder / "a/b", hashlib.sha256(data).hexdigest()
+    assert place.read() == data
+    assert place.measure() == (len(data), digest)
+    assert place.is_file()
+    assert place.holds(len(data), digest, tag)
+    assert place.holds(len(data), digest)
+    assert place.holds(len(data), digest, '"a tag of other bytes"')
+    assert not place.holds(len(data) + 1, digest, tag)
+    assert not place.holds(len(data), "0" * 64)
+    assert not (folder / "a/c").holds(len(data), digest, tag)
+
+
+def test_an_absent_file_is_not_found(folder: Place) -> None:
+    for absent in (folder, folder / "none"):
+        assert not absent.exists()
+        assert not absent.is_file()
+        assert not absent.is_folder()
+        assert absent.names() == absent.files() == []
+        with pytest.raises(FileNotFoundError):
+            absent.read()
+        absent.discard()
+        absent.clear()
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 5), (3, 4), (7, None), (-4, None), (8, 100), (-100, None)])
+def test_a_range_is_a_slice(folder: Place, start: int, length: int | None) -> None:
+    data = b"0123456789"
+    (folder / "a").put(data)
+    assert (folder / "a").read_range(start, length) == data[start:][:length]
+
+
+def test_files_and_names_are_those_below(folder: Place) -> None:
+    for key in ("x/1", "x/y/2", "z", "x%2Fy/ 3"):
+        (folder / key).put(b"12")
+    (folder.parent / f"{folder.name}-beside").put(b"")
+    assert folder.files() == sorted(["x/1", "x/y/2", "z", "x%2Fy/ 3"])
+    assert folder.names() == sorted(["x", "z", "x%2Fy"])
+    assert folder.stored_bytes() == 8
+    assert folder.is_folder()
+    assert (folder / "").files() == folder.files()
+    (folder / "x").clear()
+    assert folder.files() == sorted(["z", "x%2Fy/ 3"])
+    (folder / "z").discard(lambda data: data == b"other")
+    assert (folder / "z").is_file()
+    (folder / "z").discard(lambda data: data == b"12")
+    assert not (folder / "z").exists()
+
+
+def test_writing_to_a_path_puts_all_of_it_or_nothing(folder: Place) -> None:
+    folder.make()
+
+    def interrupted() -> None:
+        with (folder / "a").writing() as path:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert folder.files() == []
+    with (folder / "a").writing() as path:
+        path.write_bytes(b"whole" * 3_000_000)  # more than one part of an upload
+    assert (folder / "a").measure() == (15_000_000, hashlib.sha256(b"whole" * 3_000_000).hexdigest())
+    assert folder.files() == ["a"]
+
+
+def test_a_scratch_folder_goes_with_all_that_is_in_it(folder: Place) -> None:
+    folder.make()
+
+    def interrupted() -> None:
+        with folder.scratch() as scratch:
+            seen.append(scratch)
+            (scratch / "below").mkdir()
+            (scratch / "below/a").write_bytes(b"1")
+            raise KeyboardInterrupt
+
+    seen: list[Path] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not seen[0].exists()
+    assert folder.files() == []
+
+
+def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".scratch-1.part/1-0-0", "fused.zarr/c/.0.1-2.part", "fused.zarr/c/0", ".lease", "a.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    place_at(tmp_path).sweep()
+    assert place_at(tmp_path).files() == [".lease", "a.part", "fused.zarr/c/0"]
+    assert not (tmp_path / ".scratch-1.part").exists()
+
+
+def test_of_many_who_update_at_once_nobody_is_lost(folder: Place) -> None:
+    folder.make()
+    counter = folder / "counter"
+
+    def count() -> None:
+        for _ in range(4):
+            assert counter.update(lambda old: str(int(old or b"0") + 1).encode())
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter.read() == b"16"
+    assert not counter.update(lambda _: None)
+    assert not counter.update(lambda old: old)
+
+    def refuse(_: bytes | None) -> bytes:
+        raise DataError("a", "b", "c")
+
+    with pytest.raises(DataError):
+        counter.update(refuse)
+    assert counter.read() == b"16"
+
+
+def test_a_place_travels_to_another_process_without_keys(folder: Place) -> None:
+    (folder / "a").put(b"1")
+    sent = pickle.dumps(folder)
+    assert b"nobody-may-see" not in sent
+    assert (pickle.loads(sent) / "a").read() == b"1"  # noqa: S301 - our own bytes
+
+
+def test_a_journal_keeps_what_was_appended(folder: Place) -> None:
+    folder.make()
+    first = (folder / "journal").journal()
+    assert list(first.lines) == []
+    first.append([b"a", b"b"])
+    first.append([b"c"])
+    first.close()
+    again = (folder / "journal").journal()
+    assert list(again.lines) == [b"a", b"b", b"c"]
+    again.append([b"d"])
+    again.close()
+    last = (folder / "journal").journal()
+    assert list(last.lines) == [b"a", b"b", b"c", b"d"]
+    last.close()
+
+
+def test_one_lease_excludes_another_until_it_is_given_back(folder: Place) -> None:
+    folder.make()
+    with Lease(folder / ".lease") as lease:
+        lease.check()
+        assert live_owner(folder / ".lease") is not None
+        with pytest.raises(LeaseHeldError, match="in use by process") as refused:
+            Lease(folder / ".lease")
+        assert refused.value.retryable
+    assert not (folder / ".lease").is_file()
+    assert live_owner(folder / ".lease") is None
+
+
+def test_an_expired_lease_is_taken_over_and_its_holder_told(folder: Place) -> None:
+    folder.make()
+    other = {"machine": "elsewhere", "pid": 1, "started": 0.0}
+    (folder / ".lease").put(json.dumps({**other, "expires": time.time() - 1}).encode())
+    with Lease(folder / ".lease", lasts_s=0.6) as lease:
+        time.sleep(1.0)
+        lease.check()  # renewed meanwhile
+        (folder / ".lease").put(json.dumps({**other, "expires": time.time() + 60}).encode())
+        with pytest.raises(LeaseLostError):
+            lease.check()
+    assert json.loads((folder / ".lease").read())["machine"] == "elsewhere"
+
+
+def test_of_those_who_want_a_lease_at_the_same_time_one_has_it(folder: Place) -> None:
+    folder.make()
+    got: list[Lease] = []
+    start = threading.Barrier(6)
+
+    def take() -> None:
+        start.wait()
+        try:
+            got.append(Lease(folder / ".lease"))
+        except LeaseHeldError:
+            return
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    got[0].release()
+
+
+def _tile(ix: int) -> TileReceipts:
+    receipt = ShardReceipt(key=f"c/0/{ix}", size_bytes=9, sha256="ab", tag='"t"')
+    return TileReceipts(iy=0, ix=ix, receipts=(receipt,))
+
+
+def test_a_ledger_opened_again_has_what_was_recorded(folder: Place) -> None:
+    folder.make()
+    with Ledger(folder / "ledger.jsonl", "plan") as ledger:
+        ledger.record([_tile(0), _tile(1)])
+        ledger.record([_tile(2)])
+    with Ledger(folder / "ledger.jsonl", "plan") as ledger:
+        assert ledger.entries == {(0, n): _tile(n) for n in range(3)}
+    with pytest.raises(UsageError, match="belongs to plan"):
+        Ledger(folder / "ledger.jsonl", "other plan")
+
+
+def test_a_run_that_was_thought_dead_cannot_write_into_the_ledger_of_the_next(prefix: StorePlace) -> None:
+    first = Ledger(prefix / "ledger", "plan")
+    with Ledger(prefix / "ledger", "plan") as second:
+        second.record([_tile(0)])
+    with pytest.raises(StorageError, match="another run"):
+        first.record([_tile(1)])
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://bucket/a", "s3:///a", "s3://user:pw@bucket/a", "s3://bucket/a?X-Amz-Signature=1"]
+)
+def test_a_url_that_is_no_place_is_refused_without_repeating_secrets(url: str) -> None:
+    with pytest.raises(UsageError, match="names no place") as refused:
+        place_at(url)
+    assert "pw" not in str(refused.value)
+    assert "Signature" not in str(refused.value)
