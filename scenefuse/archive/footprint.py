@@ -26,7 +26,8 @@ def equal_area_footprint(footprint: Mapping[str, Any] | None, scene_id: str) -> 
         raise _refused(scene_id, "has no footprint")
     parts = _polygons(footprint, scene_id)
     polygons = [piece for rings in parts for piece in _unwrapped(rings, scene_id)]
-    area = shapely.union_all([shapely.transform(polygon, _project) for polygon in polygons])
+    projected = [shapely.transform(polygon, _project) for polygon in polygons]
+    area = projected[0] if len(projected) == 1 else shapely.union_all(projected)
     if area.is_empty or not area.area > 0:
         raise _refused(scene_id, "has a footprint without area")
     return area
@@ -59,12 +60,12 @@ def _unwrapped(rings: list[NDArray[np.float64]], scene_id: str) -> list[BaseGeom
     if not rings:
         return []
     continuous = [_continuous(ring, scene_id) for ring in rings]
-    middle = continuous[0][:, 0].mean()
+    outer, *holes = continuous
     shifted = [
-        np.column_stack((ring[:, 0] + 360 * np.round((middle - ring[:, 0].mean()) / 360), ring[:, 1]))
-        for ring in continuous
+        np.column_stack((ring[:, 0] + 360 * np.round((outer[:, 0].mean() - ring[:, 0].mean()) / 360), ring[:, 1]))
+        for ring in holes
     ]
-    polygon = shapely.make_valid(shapely.Polygon(shifted[0], shifted[1:]))
+    polygon = shapely.make_valid(shapely.Polygon(outer, shifted))
     west, _, east, _ = polygon.bounds
     if west >= -180 and east <= 180:
         return [polygon]

@@ -78,14 +78,17 @@ class Image:
 
         One call per file, whatever the number of bands.
         """
-        result = np.empty((len(bands), *window.shape), np.float32)
+        result: NDArray[np.float32] = np.empty((len(bands), *window.shape), np.float32)
         by_file: dict[int, list[int]] = {}
         for position, band in enumerate(bands):
             by_file.setdefault(self.sources[band].file, []).append(position)
         for file, positions in by_file.items():
             sources = [self.sources[bands[position]] for position in positions]
             stored = self.files[file].pixels.read([source.file_band for source in sources], window)
-            result[positions] = to_reflectance(stored, tuple(source.radiometry for source in sources))
+            reflectance = to_reflectance(stored, tuple(source.radiometry for source in sources))
+            if len(by_file) == 1:
+                return reflectance
+            result[positions] = reflectance
         return result
 
     def without(self, unusable: dict[int, str]) -> Image:

@@ -90,6 +90,8 @@ class PairCube:
         """
         _check_inside(window, self.grid.fine_shape)
         grids = self.ms_image.grids
+        if len(grids) == 1:
+            return _read(self.ms_image, grids[0], tuple(range(len(self.ms_bands))), self.plan.ms, window)
         result = np.empty((len(self.ms_bands), *window.shape), np.float32)
         for grid in grids:
             bands = self.ms_image.bands_on(grid)

@@ -17,12 +17,13 @@ from distributed import KilledWorker
 
 from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
 from scenefuse.engine.protocols import Event, Observer
-from scenefuse.errors import SceneFuseError
+from scenefuse.errors import SceneFuseError, StorageError, WorkError
 
 Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
 
 _WINDOW_PER_WORKER = 2
 _LONGEST_WAIT_S = 5.0
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 _BYSTANDER_LIMIT = 8
 """Deaths of a worker with the task waiting on it that are forgiven; more, and the task is the suspect."""
 
@@ -87,6 +88,15 @@ class Failure:
         return json.dumps({**self.facts, **record}, sort_keys=True)
 
 
+class GivenUpError(WorkError):
+    """A task was given up without which its step cannot end."""
+
+    def __init__(self, value: str, consequence: str, cure: str, failure: Failure | None = None) -> None:
+        super().__init__(value, consequence, cure)
+        self.failure = failure
+        """Why."""
+
+
 def kind_of(error: BaseException) -> Kind:
     """The type of a failure."""
     if isinstance(error, SceneFuseError):
@@ -95,7 +105,7 @@ def kind_of(error: BaseException) -> Kind:
         return "worker"
     if isinstance(error, TimeLimitError):
         return "time"
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _STORAGE):
         return "resource"
     if isinstance(error, (ConnectionError, TimeoutError, CancelledError)):
         return "transient"
@@ -173,7 +183,8 @@ class _Crew:
             return None
         earlier = self._failures[work.name, kind]
         self._failures[work.name, kind] += 1
-        smaller = work.shrink(work.argument) if kind == "resource" and work.shrink else None
+        too_large = kind == "resource" and not isinstance(error, (StorageError, OSError))
+        smaller = work.shrink(work.argument) if too_large and work.shrink else None
         if smaller is None and not self.patience.allows(kind, earlier):
             return work, Failure(
                 kind=kind,

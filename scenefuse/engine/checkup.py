@@ -1,20 +1,27 @@
-"""What this machine offers a run: libraries, devices, memory, disk, a scheduler."""
+"""What this machine offers a run: libraries, formats, devices, memory, disk, an object store, a scheduler."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 import tempfile
 import time
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import torch
+
+from scenefuse.archive.access import redact
+from scenefuse.cube.formats import gdal_formats
+from scenefuse.engine.finding import Finding
+from scenefuse.engine.scheduler_check import check_scheduler
+
+_PORTS = {"http": 80, "https": 443}
 
 NEEDED_MEMORY_BYTES = 2 * 2**30
 """Least free memory for one worker with the default core."""
@@ -22,25 +29,11 @@ PROBE_BYTES = 64 * 2**20
 """Size of the file that measures the disk's speed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was checked."""
-
-    name: str
-    """What was checked."""
-    verdict: Literal["ok", "warning", "failed"]
-    """`failed`: a fusion would not run."""
-    text: str
-    """One line for people, with the cure when something is wrong."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """The numbers, for programs; sizes in bytes."""
-
-
 def check_machine(folder: Path, *, scheduler: str | None = None) -> tuple[Finding, ...]:
-    """Findings on libraries, processor, devices, memory, the folder's disk and the scheduler if one is named."""
-    findings = [_libraries(), _processor(), _cuda(), _memory(), _disk(folder), _s3()]
+    """Findings on libraries, GDAL, processor, devices, memory, the folder's disk, S3, and the scheduler if named."""
+    findings = [_libraries(), _gdal(), _processor(), _cuda(), _memory(), _disk(folder), _s3()]
     if scheduler is not None:
-        findings.append(_scheduler(scheduler))
+        findings.append(check_scheduler(scheduler))
     return tuple(findings)
 
 
@@ -56,6 +49,16 @@ def _libraries() -> Finding:
     return Finding(name="libraries", verdict="ok", text=text, facts={"versions": versions})
 
 
+def _gdal() -> Finding:
+    found = gdal_formats()
+    facts = {"gdal": found.version, "drivers": list(found.drivers), "codecs": list(found.codecs)}
+    if found.missing:
+        text = f"GDAL {found.version} lacks {', '.join(found.missing)}: install rasterio's own wheel from PyPI"
+        return Finding(name="gdal", verdict="failed", text=text, facts={**facts, "missing": list(found.missing)})
+    text = f"GDAL {found.version} with {', '.join((*found.drivers, *found.codecs))}"
+    return Finding(name="gdal", verdict="ok", text=text, facts=facts)
+
+
 def _processor() -> Finding:
     cores = len(os.sched_getaffinity(0))
     isa = torch.backends.cpu.get_cpu_capability()
@@ -66,15 +69,38 @@ def _processor() -> Finding:
 
 
 def _cuda() -> Finding:
+    driver = _nvidia_driver()
+    facts: dict[str, Any] = {"driver": driver, "torch_cuda": torch.version.cuda, "devices": []}
     if not torch.cuda.is_available():
         build = (
             "CPU build of torch" if torch.version.cuda is None else f"torch for CUDA {torch.version.cuda}, no device"
         )
-        return Finding(name="gpu", verdict="ok", text=f"none ({build}): methods run on the CPU", facts={"devices": []})
+        if driver is None:
+            return Finding(name="gpu", verdict="ok", text=f"none ({build}): methods run on the CPU", facts=facts)
+        cure = "install the CUDA build of torch that fits the driver (PyTorch's site says which)"
+        text = f"driver {driver}, but {build}: the device is not used; {cure}"
+        return Finding(name="gpu", verdict="warning", text=text, facts=facts)
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    facts = [{"name": device.name, "memory_bytes": device.total_memory} for device in devices]
-    text = ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
-    return Finding(name="gpu", verdict="ok", text=text, facts={"devices": facts})
+    facts["devices"] = [{"name": device.name, "memory_bytes": device.total_memory} for device in devices]
+    names = ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
+    text = f"{names}, driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
+    kernels, needed = torch.cuda.get_arch_list(), [f"sm_{device.major}{device.minor}" for device in devices]
+    facts["architectures"] = kernels
+    # A kernel runs on its own major generation, from its own minor version on.
+    if not all(any(k[:-1] == sm[:-1] and k[-1] <= sm[-1] for k in kernels) for sm in needed):
+        text = f"{text}: made for {', '.join(kernels)}, not for {', '.join(needed)}; install a newer torch"
+        return Finding(name="gpu", verdict="failed", text=text, facts=facts)
+    return Finding(name="gpu", verdict="ok", text=text, facts=facts)
+
+
+def _nvidia_driver() -> str | None:
+    """Version of NVIDIA's kernel driver; None where there is none."""
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", line)
+    return found.group() if found else line
 
 
 def _memory() -> Finding:
@@ -105,20 +131,27 @@ def _disk(folder: Path) -> Finding:
 
 
 def _s3() -> Finding:
+    """The extra, the endpoint and the keys that the environment names; nothing is asked of the store itself."""
     try:
         version = metadata.version("obstore")
     except metadata.PackageNotFoundError:
         return Finding(
             name="s3", verdict="ok", text="extra not installed: pip install 'scenefuse[s3]' for s3:// stores"
         )
-    return Finding(name="s3", verdict="ok", text=f"obstore {version}", facts={"obstore": version})
-
-
-def _scheduler(address: str) -> Finding:
-    parts = urlsplit(address)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    keys = bool(os.environ.get("AWS_ACCESS_KEY_ID"))
+    facts = {"obstore": version, "endpoint": redact(endpoint) if endpoint else None, "keys": keys}
+    if endpoint is None:
+        text = f"obstore {version}; AWS_ENDPOINT_URL is not set: s3:// means Amazon's"
+        return Finding(name="s3", verdict="ok", text=text, facts=facts)
+    parts = urlsplit(endpoint)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 8786), timeout=5):
-            return Finding(name="scheduler", verdict="ok", text=f"{address} answers")
+        with socket.create_connection((parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 443)), timeout=5):
+            pass
     except OSError as error:
-        text = f"{address} does not answer ({error}): start it, or leave --scheduler out to use own workers"
-        return Finding(name="scheduler", verdict="failed", text=text)
+        text = f"{facts['endpoint']} does not answer ({error}): check AWS_ENDPOINT_URL and the network"
+        return Finding(name="s3", verdict="failed", text=text, facts=facts)
+    if not keys:
+        text = f"{facts['endpoint']} answers; AWS_ACCESS_KEY_ID is not set: only what is public or a role can be used"
+        return Finding(name="s3", verdict="warning", text=text, facts=facts)
+    return Finding(name="s3", verdict="ok", text=f"{facts['endpoint']} answers, keys are set", facts=facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ import psutil
 import torch
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-from scenefuse.engine.lanes import DaskLane, InProcessLane, Lane
+from scenefuse.engine.lanes import NO_WORKERS_LIMIT_S, DaskLane, InProcessLane, Lane
 from scenefuse.engine.precision import Device
 from scenefuse.errors import ResourceError, TransientError, UsageError
 
@@ -29,15 +30,25 @@ GDAL_CACHE_MIB = 64
 CONNECT_S = 15
 """Seconds within which a scheduler that is named has to answer."""
 
-_WORKER_ENVIRONMENT = {
+QUEUE_LIMIT_S = 1800.0
+"""Seconds that a run on a cluster of others waits for a worker: one may stand in a queue, or its machine be started."""
+
+WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "GDAL_CACHEMAX": str(GDAL_CACHE_MIB),
-    # glibc keeps freed arenas by default, which makes the peak of a worker drift upwards.
-    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # glibc's own thresholds grow with what is freed, and a worker's peak drifts upwards. Fixed ones keep it flat, but
+    # small ones, as Dask's 64 KiB, map and fault in each array anew: the same work then takes three times the
+    # system's time.
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(16 * 2**20),
+    # Pages of 2 MiB where the kernel leaves it to the program: a convolution's result is new memory each time, and
+    # a fault for each 4 KiB of it was 40 % of the time of a small network (peak: 4 % more).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+"""Of each worker process of an embedded cluster."""
 
 _DASK_CONFIG = {
     "distributed.worker.memory.target": False,
@@ -102,7 +113,12 @@ def open_lane(spec: ClusterSpec) -> Iterator[Lane]:
         yield InProcessLane()
         return
     with open_client(spec) as client:
-        lane = DaskLane(client, resources={"GPU": 1} if spec.device == "cuda" else None)
+        lane = DaskLane(
+            client,
+            resources={"GPU": 1.0} if spec.device == "cuda" else None,
+            on_this_machine=spec.scheduler is None,
+            no_workers_limit_s=NO_WORKERS_LIMIT_S if spec.scheduler is None else QUEUE_LIMIT_S,
+        )
         try:
             yield lane
         finally:
@@ -121,15 +137,29 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
                 "nothing can run",
                 "Start one with `dask scheduler`, or leave out --scheduler for workers on this machine",
             ) from error
-        with client:
+        with _silent_client(), client:
             yield client
         return
     with (
-        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}),
+        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
         _embedded_cluster(spec) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _silent_client() -> Iterator[None]:
+    """A block in which Dask's client logs no traceback of a lost connection: the lane makes an error of it."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("batched", "client", "core")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
@@ -178,7 +208,7 @@ def _start_cluster(spec: ClusterSpec) -> SpecCluster:
 
 
 def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
-    environment = dict(_WORKER_ENVIRONMENT)
+    environment = dict(WORKER_ENVIRONMENT)
     if spec.device == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)

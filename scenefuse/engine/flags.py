@@ -17,13 +17,20 @@ def mask_core(
     valid covers tile.read, which must reach near_px beyond the core: near_px is the model's effective support.
     """
     quality = _scene_flags(valid, tile, fine_shape=fine_shape, near_px=near_px)
-    finite = np.ones(fused.shape[1:], dtype=np.bool_)
-    for band in fused:
-        finite &= np.isfinite(band)
+    finite = finite_in_every_band(fused)
     nodata = (quality & np.uint8(QualityFlag.NODATA)) != 0
     quality[~finite & ~nodata] |= np.uint8(QualityFlag.NOT_FINITE)
     fused[:, nodata | ~finite] = np.nan
     return quality
+
+
+def finite_in_every_band(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where no band of (band, y, x) is NaN or infinite, (y, x)."""
+    finite = np.ones(pixels.shape[1:], dtype=np.bool_)
+    of_band = np.empty_like(finite)
+    for band in pixels:
+        finite &= np.isfinite(band, out=of_band)
+    return finite
 
 
 def _scene_flags(

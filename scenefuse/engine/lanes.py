@@ -16,20 +16,30 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distributed import Client, Future, WorkerPlugin, get_worker
+from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm.core import CommClosedError
 
 from scenefuse.engine.resident import drop_state, keep_state
-from scenefuse.errors import ResourceError
+from scenefuse.errors import ResourceError, WorkError
 from scenefuse.models.state import SceneState
 
 NO_WORKERS_LIMIT_S = 120.0
-"""Seconds that a lane waits for a first or a last worker to come back."""
+"""Seconds that a lane waits for a first worker, or for a last one to come back."""
+
+_WIDTH_FRESH_S = 0.2
+"""Seconds for which the count of workers is believed: asked for each task, it took most of the coordinator's time."""
 
 _REGISTER_AGAIN = 5
 """Workers that may die one after the other while they are told of a scene state."""
 _REGISTER_PAUSE_S = 0.5
 
 _lane_numbers = itertools.count()
+
+
+class SchedulerLostError(WorkError):
+    """The scheduler went away in the middle of a run; what is finished is kept, and a new one can go on."""
+
+    retryable = True
 
 
 class TimeLimitError(Exception):
@@ -72,6 +82,16 @@ class Lane(Protocol):
         """Calls that run at the same time."""
         ...
 
+    @property
+    def dashboard(self) -> str | None:
+        """Where the workers can be watched in a browser; None where there are none."""
+        ...
+
+    @property
+    def on_this_machine(self) -> bool:
+        """True when every process of the lane finds the temporary files of this one."""
+        ...
+
     def submit(self, call: Call) -> None:
         """Take a call; returns at once."""
         ...
@@ -93,6 +113,8 @@ class InProcessLane:
     """Runs each call in this process, when its outcome is asked for."""
 
     width = 1
+    dashboard = None
+    on_this_machine = True
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
@@ -135,32 +157,57 @@ class DaskLane:
     worker that died is not blamed for it.
     """
 
-    def __init__(self, client: Client, *, resources: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        resources: dict[str, float] | None = None,
+        on_this_machine: bool = False,
+        no_workers_limit_s: float = NO_WORKERS_LIMIT_S,
+    ) -> None:
+        """A lane on the client's workers: those with the resources, if any are asked for."""
         self._client = client
-        self._resources = resources
+        self._on_this_machine = on_this_machine
+        self._resources = resources or {}
+        self._no_workers_limit_s = no_workers_limit_s
         self._topic = f"scenefuse-{socket.gethostname()}-{os.getpid()}-{next(_lane_numbers)}"
         self._calls: dict[str, tuple[Call, Future[Any]]] = {}
         self._began: dict[str, tuple[float, str]] = {}
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._lonely_since: float | None = None
+        self._width: tuple[float, int] | None = None
         client.subscribe_topic(self._topic, self._note_start)
 
     @property
     def width(self) -> int:
-        """Threads of all workers at this moment, at least one."""
-        return max(1, int(sum(self._client.nthreads().values())))
+        """Threads of all workers, at least one; the scheduler is asked at most once in _WIDTH_FRESH_S."""
+        if self._width is None or time.monotonic() - self._width[0] > _WIDTH_FRESH_S:
+            with self._reaching():
+                self._width = time.monotonic(), max(1, int(sum(self._client.nthreads().values())))
+        return self._width[1]
+
+    @property
+    def dashboard(self) -> str | None:
+        """Dask's dashboard, `http://127.0.0.1:8787/status`."""
+        return str(self._client.dashboard_link) or None
+
+    @property
+    def on_this_machine(self) -> bool:
+        """True for an embedded cluster; of a running one nobody knows."""
+        return self._on_this_machine
 
     def submit(self, call: Call) -> None:
         """Send a call to the scheduler."""
-        future = self._client.submit(
-            _announced,
-            self._topic,
-            call,
-            key=call.key,
-            pure=False,
-            retries=0,
-            resources=self._resources,
-        )
+        with self._reaching():
+            future = self._client.submit(
+                _announced,
+                self._topic,
+                call,
+                key=call.key,
+                pure=False,
+                retries=0,
+                resources=self._resources or None,
+            )
         self._calls[call.key] = call, future
         future.add_done_callback(lambda done: self._events.put(done.key))
 
@@ -186,13 +233,14 @@ class DaskLane:
         """The state's sha256, under which every present and future worker keeps it."""
         digest = state.sha256
         plugin = _StateKeeper(name=f"{self._topic}-{digest}", state=state)
-        self._register(plugin)
+        with self._reaching():
+            self._register(plugin)
         try:
             yield digest
         finally:
             if self._client.status == "running":
                 # The plugin goes to, and from, every worker: one that dies meanwhile is no error of the others.
-                with contextlib.suppress(CommClosedError):
+                with contextlib.suppress(OSError):
                     self._client.unregister_worker_plugin(plugin.name)
 
     def cancel(self) -> None:
@@ -201,7 +249,8 @@ class DaskLane:
         self._calls.clear()
         self._began.clear()
         if futures and self._client.status == "running":
-            self._client.cancel(futures)
+            with contextlib.suppress(OSError):  # a scheduler that is gone has nothing left to cancel
+                self._client.cancel(futures)
 
     def close(self) -> None:
         """Stop listening; the client stays open."""
@@ -237,6 +286,9 @@ class DaskLane:
         self._lonely_since = None
         try:
             return Outcome(key=key, result=future.result())
+        except (FutureCancelledError, ClosedClientError) as error:
+            # Nobody but the client itself cancels a call that is in flight, and only when its connection is lost.
+            raise self._lost(error) from error
         except Exception as error:  # noqa: BLE001 - judged by its type in attempts.py
             return Outcome(key=key, error=error, began=began)
         finally:
@@ -249,22 +301,53 @@ class DaskLane:
         cause = f"{key} ran longer than {call.time_limit_s:.0f} s on {worker}"
         # Not restart_workers: it first asks a hung worker to close, and with a worker that is just starting
         # beside it, it was seen to wait for good. The nanny starts another one when its process is gone.
-        replies = self._client.run(_kill_worker, workers=[worker], nanny=True, on_error="return")
+        with self._reaching():
+            replies = self._client.run(_kill_worker, workers=[worker], nanny=True, on_error="return")
         if replies.get(worker) is not True:
             cause = f"{cause}, which has no nanny that could restart it"
         return Outcome(key=key, error=TimeLimitError(cause))
 
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """A block that talks to the scheduler."""
+        try:
+            yield
+        except (OSError, ClosedClientError) as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> SchedulerLostError:
+        scheduler: Any = self._client.scheduler  # None before the client has connected, and a lane's has
+        return SchedulerLostError(
+            f"The Dask scheduler at {scheduler.address} went away ({error})",
+            "the run stopped; no reader sees its product",
+            "Start a scheduler again and repeat the command: what is finished is kept",
+        )
+
     def _refuse_loneliness(self) -> None:
-        if self._client.nthreads():
+        """Raise ResourceError when for too long there was no worker that could take a call."""
+        if self._has_fitting_worker():
             self._lonely_since = None
             return
         self._lonely_since = self._lonely_since or time.monotonic()
-        if time.monotonic() - self._lonely_since > NO_WORKERS_LIMIT_S:
+        if time.monotonic() - self._lonely_since > self._no_workers_limit_s:
+            wanted = " ".join(f"{name}={amount:g}" for name, amount in self._resources.items())
             raise ResourceError(
-                f"No worker at the Dask scheduler for {NO_WORKERS_LIMIT_S:.0f} s",
+                f"No worker {f'with the resource {wanted} ' if wanted else ''}at the Dask scheduler for "
+                f"{self._no_workers_limit_s:.0f} s",
                 "no task can run",
-                "Start workers (dask worker ADDRESS --nthreads 1), then run again: what is finished is kept",
+                f"Start workers (dask worker ADDRESS --nthreads 1{f' --resources {wanted}' if wanted else ''}), "
+                "then run again: what is finished is kept",
             )
+
+    def _has_fitting_worker(self) -> bool:
+        with self._reaching():
+            if not self._resources:
+                return bool(self._client.nthreads())
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(
+            all(worker["resources"].get(name, 0) >= amount for name, amount in self._resources.items())
+            for worker in workers
+        )
 
 
 class _StateKeeper(WorkerPlugin):

@@ -86,10 +86,13 @@ def prepare(
         plan += [(stage, index) for index, stage in enumerate(resident_model(preparation.model).stages())]
     for stage, index in plan:
         began = time.monotonic()
-        with lane.sharing(state) as digest:
-            tasks = list(_tasks(source, preparation, stage, index, digest))
-            works = _works(tasks, stage)
-            total, parts = _total(works, stage, work_off(works, lane, patience=patience, observer=observer))
+        total: Measurement = {}
+        parts = 0
+        if stage.where != "nowhere":
+            with lane.sharing(state) as digest:
+                works = _works(list(_tasks(source, preparation, stage, index, digest)), stage)
+                ended = work_off(works, lane, patience=patience, observer=observer)
+                total, parts = _total(works, stage, ended)
         state = stage.conclude(total, state)
         seconds = time.monotonic() - began
         observer.notify(Event(kind="stage", facts={"stage": stage.name, "parts": parts, "seconds": seconds}))

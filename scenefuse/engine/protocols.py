@@ -51,6 +51,8 @@ class ShardReceipt:
     """Size of the stored object."""
     sha256: str
     """Digest of the stored bytes, hexadecimal."""
+    tag: str | None = None
+    """The store's own tag of them (ETag), where it gives one: spares reading them back."""
 
 
 class Sink(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.engine.flags import finite_in_every_band
 from scenefuse.engine.protocols import Source
 from scenefuse.grid.borders import read_mirrored
 from scenefuse.grid.window import Window
@@ -99,9 +100,7 @@ def _read_filled(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Pixels of a window under the border rule, (band, y, x), and where they are data in every band, (y, x)."""
     pixels = read_mirrored(read, window, shape)
-    valid = np.ones(pixels.shape[1:], dtype=np.bool_)
-    for band in pixels:
-        valid &= np.isfinite(band)
+    valid = finite_in_every_band(pixels)
     if mean is not None and not valid.all():
         # The source may hand out its own memory, so the fill goes into a copy.
         pixels = np.where(valid, pixels, mean.astype(np.float32)[:, None, None])

@@ -7,6 +7,7 @@ fine pixels that it covers mirror onto each other, so the two grids of a pair st
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -37,10 +38,53 @@ def read_mirrored(read: Callable[[Window], NDArray[Pixel]], window: Window, shap
     read is called once, with the smallest window inside the scene that holds every pixel needed.
     shape: rows and columns of the scene, (y, x).
     """
-    rows = mirror_indices(window.y0, window.y1, shape[0])
-    columns = mirror_indices(window.x0, window.x1, shape[1])
-    inside = Window(y0=int(rows.min()), y1=int(rows.max()) + 1, x0=int(columns.min()), x1=int(columns.max()) + 1)
+    rows = _mirror_runs(window.y0, window.y1, shape[0])
+    columns = _mirror_runs(window.x0, window.x1, shape[1])
+    inside = Window(
+        y0=min(run.source.start for run in rows),
+        y1=max(run.source.stop for run in rows),
+        x0=min(run.source.start for run in columns),
+        x1=max(run.source.stop for run in columns),
+    )
     pixels = read(inside)
     if inside == window:
         return pixels
-    return np.ascontiguousarray(pixels[..., rows[:, np.newaxis] - inside.y0, columns - inside.x0])
+    mirrored = np.empty((*pixels.shape[:-2], *window.shape), pixels.dtype)
+    for row in rows:
+        for column in columns:
+            mirrored[..., row.target, column.target] = pixels[..., row.within(inside.y0), column.within(inside.x0)]
+    return mirrored
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Pixels of an extended line that stand, one after the other, for neighbours of the line itself."""
+
+    target: slice
+    """Where they are in the window."""
+    source: slice
+    """Which pixels of the line they stand for."""
+    backwards: bool
+    """True in a mirror image."""
+
+    def within(self, start: int) -> slice:
+        """The source, counted from start, in the order of the target."""
+        first, stop = self.source.start - start, self.source.stop - start
+        return slice(stop - 1, first - 1 if first else None, -1) if self.backwards else slice(first, stop)
+
+
+def _mirror_runs(start: int, stop: int, n: int) -> list[_Run]:
+    """mirror_indices(start, stop, n) as slices: copying those is several times as fast as by index."""
+    if n < 1:
+        raise ValueError(f"A line has at least one pixel, got {n}")
+    runs = []
+    for image in range(start // n, -(-stop // n)):
+        first, last = max(start, image * n), min(stop, (image + 1) * n)
+        backwards = bool(image % 2)
+        source = (
+            slice((image + 1) * n - last, (image + 1) * n - first)
+            if backwards
+            else slice(first - image * n, last - image * n)
+        )
+        runs.append(_Run(slice(first - start, last - start), source, backwards))
+    return runs

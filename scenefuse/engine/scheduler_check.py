@@ -1,0 +1,65 @@
+"""Whether a Dask scheduler that others run answers, and whether its workers can do our work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Client
+
+from scenefuse.engine.cluster import ClusterSpec, open_client
+from scenefuse.engine.finding import Finding
+from scenefuse.errors import ResourceError
+
+_PACKAGES = ("scenefuse", "torch", "numpy", "zarr", "rasterio", "dask", "distributed")
+
+
+def check_scheduler(address: str) -> Finding:
+    """The scheduler's workers, threads, memory and GPUs; a warning where runs would fail or not be repeatable."""
+    try:
+        with open_client(ClusterSpec(scheduler=address)) as client:
+            workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
+            differing = _differing_versions(client)
+    except ResourceError as error:
+        text = f"{address} does not answer ({error.__cause__}): start it, or leave --scheduler out to use own workers"
+        return Finding(name="scheduler", verdict="failed", text=text)
+    facts = {
+        "workers": len(workers),
+        "threads": sum(worker["nthreads"] for worker in workers),
+        "gpu_workers": sum("GPU" in worker.get("resources", {}) for worker in workers),
+        "memory_bytes": sum(worker["memory_limit"] for worker in workers),
+        "differing_versions": differing,
+    }
+    complaint = _complaint(facts, workers)
+    if complaint:
+        return Finding(name="scheduler", verdict="warning", text=f"{address} answers, but {complaint}", facts=facts)
+    text = (
+        f"{address} answers: {facts['workers']} workers, {facts['gpu_workers']} of them with the resource GPU, "
+        f"{facts['memory_bytes'] / 2**30:.0f} GiB"
+    )
+    return Finding(name="scheduler", verdict="ok", text=text, facts=facts)
+
+
+def _complaint(facts: dict[str, Any], workers: list[dict[str, Any]]) -> str:
+    """The worst of what is not as it should be, with its cure; empty when all is well."""
+    if not workers:
+        return "has no worker: start some (dask worker ADDRESS --nthreads 1)"
+    if facts["differing_versions"]:
+        named = ", ".join(facts["differing_versions"])
+        return f"its workers have other versions than this machine ({named}): install the same on all"
+    if facts["threads"] > len(workers):
+        return "workers have several threads, and results then differ in the last bit: start them with --nthreads 1"
+    return ""
+
+
+def _differing_versions(client: Client) -> list[str]:
+    """Packages whose version on some worker is not the one here: `torch 2.9.0 there, 2.13.0 here`."""
+    found: Any = client.get_versions(packages=list(_PACKAGES))  # a coroutine for asynchronous clients only
+    here = found["client"]["packages"]
+    there = [worker["packages"] for worker in found["workers"].values()]
+    differing = {
+        f"{name} {packages.get(name)} there, {here[name]} here"
+        for packages in there
+        for name in _PACKAGES
+        if packages.get(name) != here[name]
+    }
+    return sorted(differing)

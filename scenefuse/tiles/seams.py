@@ -1,0 +1,60 @@
+"""Where tiles meet: a few windows across the seams of a tiling, in which they can be looked at. Pure geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.grid.window import Window
+from scenefuse.tiles.tiling import Tile, Tiling
+
+SIDE_PX = 128
+"""Side of a window's core, fine pixels, as far as the tiling's lattice and cores allow."""
+SEAM_PX = 8
+"""Pixels on each side of a seam that count as lying at it."""
+LEAST_WINDOW_PX = 64
+"""Smaller windows take other paths through the convolution library."""
+
+
+def seam_tiles(tiling: Tiling, *, reach_px: int, count: int) -> tuple[Tile, ...]:
+    """At most count tiles of their own kind, numbered from 0 by iy and ix alike, whose cores lie across seams.
+
+    Each is centred where four cores meet, or on a seam where there is one row or column of cores; the only core's
+    middle where there is no seam. They are spread evenly over the scene, and are smaller than the tiling's windows.
+    reach_px: context that each gets, on top of what lies between its edge and the seam in its middle.
+    """
+    lattice = tiling.lattice_px
+    half = max(lattice, min(-(-SIDE_PX // 2), tiling.core_px // 2) // lattice * lattice)
+    room = max(tiling.halo_px, tiling.window_px // 2 - half) // lattice * lattice
+    reach = min(-(-max(reach_px, LEAST_WINDOW_PX // 2 - half, 0) // lattice) * lattice, room)
+    places = [(y, x) for y in _crossings(tiling, 0) for x in _crossings(tiling, 1)]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
+    tiles = []
+    for number, index in enumerate(chosen):
+        y, x = places[index]
+        whole = Window(y0=y - half, y1=y + half, x0=x - half, x1=x + half)
+        tiles.append(Tile(iy=number, ix=number, core=whole.clip(tiling.fine_shape), read=whole.grow(reach)))
+    return tuple(tiles)
+
+
+def at_seam(window: Window, core_px: int) -> NDArray[np.bool_]:
+    """True where a pixel of the window, (y, x), lies within SEAM_PX of a seam between cores of side core_px."""
+    rows, columns = (
+        _near_multiple(np.arange(start, stop), core_px)
+        for start, stop in ((window.y0, window.y1), (window.x0, window.x1))
+    )
+    near: NDArray[np.bool_] = rows[:, None] | columns[None, :]
+    return near
+
+
+def _crossings(tiling: Tiling, axis: int) -> list[int]:
+    """First pixels after the seams along an axis; the middle of the scene, on the lattice, where there is none."""
+    count, size, lattice = tiling.counts[axis], tiling.fine_shape[axis], tiling.lattice_px
+    return [number * tiling.core_px for number in range(1, count)] or [size // 2 // lattice * lattice]
+
+
+def _near_multiple(index: NDArray[np.intp], core_px: int) -> NDArray[np.bool_]:
+    """True at most SEAM_PX before or after a positive multiple of core_px."""
+    nearest = (index + SEAM_PX) // core_px * core_px
+    near: NDArray[np.bool_] = (nearest > 0) & (index - nearest < SEAM_PX)
+    return near

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed import LocalCluster
+
+from scenefuse.cube import formats
+from scenefuse.engine import checkup
+from scenefuse.engine.checkup import check_machine
+from scenefuse.engine.finding import Finding
+from scenefuse.engine.scheduler_check import check_scheduler
+
+
+def finding(name: str, folder: Path) -> Finding:
+    return next(entry for entry in check_machine(folder) if entry.name == name)
+
+
+def test_gdal_has_the_drivers_and_the_codecs_that_products_need(tmp_path: Path) -> None:
+    found = finding("gdal", tmp_path)
+    assert found.verdict == "ok"
+    assert "GTiff, ENVI, deflate, zstd" in found.text
+
+
+def test_a_gdal_without_a_codec_is_a_failure_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "NEEDED_CODECS", ("deflate", "no-such-codec"))
+    found = finding("gdal", tmp_path)
+    assert found.verdict == "failed"
+    assert found.facts["missing"] == ["no-such-codec"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is used")
+def test_a_driver_without_a_torch_that_uses_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "_nvidia_driver", lambda: "570.86.15")
+    found = finding("gpu", tmp_path)
+    assert found.verdict == "warning"
+    assert "driver 570.86.15" in found.text
+
+
+class Device:
+    name, total_memory, major, minor = "Made-up GPU", 80 * 2**30, 9, 0
+
+
+@pytest.mark.parametrize(
+    ("kernels", "verdict"), [(["sm_80", "sm_90"], "ok"), (["sm_70", "sm_80"], "failed"), (["sm_100"], "failed")]
+)
+def test_a_torch_without_kernels_for_the_device_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: list[str], verdict: str
+) -> None:
+    answers: dict[str, Any] = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_device_properties": lambda _: Device,
+        "get_arch_list": lambda: kernels,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    assert finding("gpu", tmp_path).verdict == verdict
+
+
+def test_an_endpoint_that_does_not_answer_is_a_failure_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("obstore", reason="the s3 extra")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:secret@127.0.0.1:{closed.getsockname()[1]}")
+        found = finding("s3", tmp_path)
+    assert found.verdict == "failed"
+    assert "secret" not in f"{found.text} {found.facts}"
+
+
+def test_an_endpoint_that_answers_needs_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="the s3 extra")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert finding("s3", tmp_path).verdict == "warning"
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        assert finding("s3", tmp_path).verdict == "ok"
+
+
+@pytest.mark.slow
+def test_a_scheduler_is_asked_for_its_workers() -> None:
+    with LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
+    ) as cluster:
+        nobody = check_scheduler(cluster.scheduler_address)
+        assert (nobody.verdict, nobody.facts["workers"]) == ("warning", 0)
+        cluster.scale(1)
+        cluster.wait_for_workers(1)
+        found = check_scheduler(cluster.scheduler_address)
+    assert (found.verdict, found.facts["workers"], found.facts["differing_versions"]) == ("ok", 1, [])
+
+
+@pytest.mark.slow
+def test_workers_with_several_threads_are_warned_of() -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
+    ) as cluster:
+        found = check_scheduler(cluster.scheduler_address)
+    assert found.verdict == "warning"
+    assert "--nthreads 1" in found.text
+
+
+def test_a_scheduler_that_is_not_there_is_a_failure() -> None:
+    found = check_scheduler("nonsense://127.0.0.1:1")
+    assert found.verdict == "failed"
