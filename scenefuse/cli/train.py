@@ -17,7 +17,7 @@ from scenefuse.errors import UsageError
 from scenefuse.models.architectures import ARCHITECTURES
 from scenefuse.pipeline.batch import find_in_archive
 from scenefuse.pipeline.train import TrainConfig, Trained, train
-from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.training.recipe import TABLES, Recipe
 
 RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precision", "score_every", "block_px")
 """Fields of Recipe that have an option of their own."""
@@ -40,10 +40,18 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.option("--lr", type=float, help="Learning rate at the start. [the paper's]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of the forward pass. [fp32]")
 @click.option("--score-every", type=click.IntRange(1), help="Steps between scorings. [200]")
+@click.option(
+    "--recipe-name",
+    type=click.Choice(list(TABLES)),
+    default="paper",
+    show_default=True,
+    help="`cpu`: small windows, minutes on one scene.",
+)
 @click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Option of the network; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where it trains. [auto]")
+@click.option("--name", help="Put the weights on your shelf under this name: fuse finds them there.")
 @click.option("--licence", default="LicenseRef-unstated", show_default=True, help="Of the weights, in SPDX terms.")
 @click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
 @click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
@@ -80,6 +88,7 @@ def command(
         minutes=options["minutes"],
         device=options["device"],
         licence=options["licence"],
+        name=options["name"],
         inputs=inputs,
     )
     trained = train(pairs, out=out, config=config, report=show_row)
@@ -101,6 +110,8 @@ def show_trained(trained: Trained) -> None:
     for name, value in trained.scores.items():
         base = f" (bicubic {trained.bicubic[name]:.3f})" if name in trained.bicubic else ""
         click.echo(f"  {name} {value:.3f}{base} on held-out blocks, after {trained.step} steps")
+    if trained.label is not None:
+        click.echo(f"On the shelf: {trained.label} (scenefuse fuse --weights {trained.label})")
     if trained.stopped == "minutes":
         click.echo(f"  time is over after {trained.steps} steps: the same call goes on")
 
@@ -125,8 +136,8 @@ def _pairs(
 
 
 def _recipe(model: str, options: dict[str, Any]) -> Recipe:
-    """The network's recipe, then --recipe's file, then the options that were given."""
-    values = asdict(RECIPES[model])
+    """The network's recipe of --recipe-name, then --recipe's file, then the options that were given."""
+    values = asdict(TABLES[options["recipe_name"]][model])
     path: Path | None = options["recipe"]
     table = {} if path is None else read_toml(path)
     recipe = parse(Recipe, {**values, **table}, where=str(path or "recipe"))

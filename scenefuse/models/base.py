@@ -94,8 +94,11 @@ class Stage(Protocol):
         ...
 
     @property
-    def where(self) -> Literal["blocks", "sample"]:
-        """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only."""
+    def where(self) -> Literal["blocks", "sample", "nowhere"]:
+        """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only.
+
+        `nowhere`: it concludes from the state alone, and no pixel is read for it.
+        """
         ...
 
     @property

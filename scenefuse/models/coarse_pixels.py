@@ -50,11 +50,14 @@ def coarse_pixels(window: SceneWindow, sigma_px: float) -> CoarsePixels:
     return CoarsePixels(hs=hs[:, valid].T, ms=ms[:, valid].T)
 
 
-def coarse_pixel_ladder(window: SceneWindow, sigmas_px: Sequence[float]) -> tuple[CoarsePixels, ...]:
-    """coarse_pixels for each sigma, all of the same pixels: those that are valid under the widest PSF."""
-    images = [_coarse_images(window, sigma_px, spare=0) for sigma_px in sigmas_px]
-    valid = images[int(np.argmax(sigmas_px))][2]
-    return tuple(CoarsePixels(hs=hs[:, valid].T, ms=ms[:, valid].T) for hs, ms, _ in images)
+def coarse_pixel_ladder(window: SceneWindow, sigmas_px: Sequence[float]) -> tuple[Array, tuple[Array, ...]]:
+    """coarse_pixels for each sigma, all of the same pixels, those that are valid under the widest PSF.
+
+    (pixel, hs band), which does not depend on sigma, and for each sigma (pixel, ms band).
+    """
+    hs, _, valid = _coarse_images(window, max(sigmas_px), spare=0)
+    ladder = (_degraded_ms(window, sigma_px, spare=0) for sigma_px in sigmas_px)
+    return hs[:, valid].T, tuple(ms[:, valid].T for ms in ladder)
 
 
 def coarse_details(window: SceneWindow, sigma_px: float) -> CoarsePixels:
@@ -77,8 +80,24 @@ def detail_margin(ratio: int) -> int:
     return degrade_margin(ratio) + len(coarse_blur_taps(ratio, psf_sigma_limits_px(ratio)[1])) // 2
 
 
-def _coarse_images(window: SceneWindow, sigma_px: float, spare: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+def _coarse_images(window: SceneWindow, sigma_px: float, *, spare: int) -> tuple[Array, Array, NDArray[np.bool_]]:
     """HSI and degraded MSI (band, y, x) in float64, and where both are data, with `spare` pixels of margin left."""
+    coarse, fine = _inside(window, sigma_px, spare)
+    valid = window.hs_valid[coarse, coarse]
+    if not window.ms_valid.all():
+        shares = degrade(window.ms_valid[np.newaxis, fine, fine].astype(np.float32), window.ratio, sigma_px)[0]
+        valid = valid & (shares >= WHOLE)
+    return window.hs[:, coarse, coarse].astype(np.float64), _degraded_ms(window, sigma_px, spare=spare), valid
+
+
+def _degraded_ms(window: SceneWindow, sigma_px: float, *, spare: int) -> Array:
+    """The degraded MSI (band, y, x) in float64, with `spare` pixels of margin left."""
+    _, fine = _inside(window, sigma_px, spare)
+    return degrade(window.ms[:, fine, fine], window.ratio, sigma_px).astype(np.float64)
+
+
+def _inside(window: SceneWindow, sigma_px: float, spare: int) -> tuple[slice, slice]:
+    """Rows, and columns, of both images that leave `spare` coarse pixels of margin when the MSI is degraded."""
     reach_px = degrade_reach_px(window.ratio, sigma_px)
     cut = window.margin - spare
     cut_px = cut * window.ratio - reach_px
@@ -86,11 +105,7 @@ def _coarse_images(window: SceneWindow, sigma_px: float, spare: int) -> tuple[Ar
         raise ValueError(
             f"A margin of {window.margin} coarse pixels is too small for {spare} and a PSF of {reach_px} px"
         )
-    coarse, fine = slice(cut, -cut or None), slice(cut_px, -cut_px or None)
-    ms = degrade(window.ms[:, fine, fine], window.ratio, sigma_px)
-    whole = degrade(window.ms_valid[np.newaxis, fine, fine].astype(np.float32), window.ratio, sigma_px)[0]
-    valid = window.hs_valid[coarse, coarse] & (whole >= WHOLE)
-    return window.hs[:, coarse, coarse].astype(np.float64), ms.astype(np.float64), valid
+    return slice(cut, -cut or None), slice(cut_px, -cut_px or None)
 
 
 def _blur(image: Array, taps: Array) -> Array:

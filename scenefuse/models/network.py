@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from scenefuse.errors import ModelError
 from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard, SceneWindow, Stage
+from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.spatial_statistics import SpatialStatistics
 from scenefuse.models.state import SceneState
 
@@ -80,16 +80,16 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def multiply_adds_per_pixel(network: FusionNetwork, side_px: int = 0) -> float:
-    """Multiply-adds per fine pixel of convolutions and matrix products, statistics included; runs on no data."""
+    """Multiply-adds per fine pixel of convolutions and matrix products, statistics included; runs on zeros."""
     side = side_px or 2 * lcm(8, network.lattice_px, network.ratio)
     coarse = side // network.ratio + 2 * UPSAMPLE_MARGIN
-    hs = torch.empty(1, network.hs_bands, coarse, coarse, device="meta")
-    ms = torch.empty(1, network.ms_bands, side, side, device="meta")
-    copy = deepcopy(network).to("meta").eval()
+    copy = deepcopy(network).eval()
     copy.statistics.thaw()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    like = next(copy.parameters())
+    hs, ms = like.new_zeros(1, network.hs_bands, coarse, coarse), like.new_zeros(1, network.ms_bands, side, side)
+    with torch.no_grad(), MultiplyAdds() as counted:
         copy(hs, ms)
-    return float(counter.get_total_flops()) / 2 / side**2
+    return float(counted.total) / side**2
 
 
 class NetworkStatistics:

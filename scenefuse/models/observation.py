@@ -101,20 +101,21 @@ class ResponseStage:
     """Coarse pixel size / fine pixel size."""
     name: str = "observation/response"
     """Name in logs."""
-    where: Literal["blocks", "sample"] = "blocks"
-    """Every block of the scene."""
     reduce: Literal["sum", "concat"] = "sum"
     """Sums of blocks add up."""
 
     @property
+    def where(self) -> Literal["blocks", "sample", "nowhere"]:
+        """Every block of the scene; nowhere when every response is nominal."""
+        return "nowhere" if all(self.is_nominal) else "blocks"
+
+    @property
     def margin(self) -> int:
         """Coarse pixels of context around each block."""
-        return 0 if all(self.is_nominal) else degrade_margin(self.ratio, self.sigma_px)
+        return degrade_margin(self.ratio, self.sigma_px)
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, Array]:
-        """Moments of both images; nothing when every response is nominal."""
-        if all(self.is_nominal):
-            return {}
+        """Moments of both images."""
         sigma_px = float(state.facts["psf_sigma_px"]) if self.sigma_px is None else self.sigma_px
         return moment_sums(window, state, sigma_px)
 
@@ -175,10 +176,11 @@ class PointSpreadStage:
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, Array]:
         """count, and per sigma and MSI band the sums of a, b, a^2, a b, b^2: a = srf hs, b = degraded MSI."""
         srf = state.arrays["srf"]
+        hs, ladder = coarse_pixel_ladder(window, self.sigmas_px)
+        a = (hs - state.arrays["hs_mean"]) @ srf.T
         sums = []
-        for pixels in coarse_pixel_ladder(window, self.sigmas_px):
-            a = (pixels.hs - state.arrays["hs_mean"]) @ srf.T
-            b = pixels.ms - state.arrays["ms_mean"]
+        for ms in ladder:
+            b = ms - state.arrays["ms_mean"]
             sums.append([a.sum(axis=0), b.sum(axis=0), (a * a).sum(axis=0), (a * b).sum(axis=0), (b * b).sum(axis=0)])
         return {"count": np.array(float(len(a))), "sums": np.array(sums)}
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.grid.pair_grid import RATIOS
@@ -16,6 +15,7 @@ from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
 from scenefuse.models.architectures import ARCHITECTURES, describe_network, load_network
 from scenefuse.models.base import FusionModel, ModelCard
 from scenefuse.models.ref import ModelRef
+from scenefuse.models.shelf import resolve, shelved
 
 ENTRY_POINTS = "scenefuse.models"
 """Group in which other packages announce a Method under the name it has on the command line."""
@@ -69,9 +69,10 @@ def describe_model(ref: ModelRef) -> ModelCard:
 
 
 def require_method(name: str, *, weights: str | None = None, weights_sha256: str | None = None) -> Method:
-    """The method of that name, once it is known to have the weights that it needs; no scene is needed to tell.
+    """The method of that name, once it is known that it can have the weights it needs; no scene is needed to tell.
 
-    Refused are an unknown name, missing weights, weights where none are used, and a file that is not the one named.
+    weights: a path or a name on the shelf. Refused are an unknown name, a network without any weights on the shelf,
+    weights where none are used, and a file that is not the one named.
     """
     method = _method_of(name)
     if not method.needs_weights:
@@ -81,12 +82,9 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
             )
         return method
     if weights is None:
-        raise ModelError(
-            f"{name} without weights", "an untrained network never makes a product", "Give --weights FILE.safetensors"
-        )
-    path = Path(weights)
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file", f"{name} has no weights", "Give the path of a safetensors file")
+        _require_on_shelf(name)
+        return method
+    path = resolve(weights)
     if weights_sha256 is not None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -111,6 +109,16 @@ def load_model(ref: ModelRef) -> FusionModel:
             "Keep at least one",
         )
     return method.build(ref)
+
+
+def _require_on_shelf(name: str) -> None:
+    """Refuse a network for which there are no weights at all."""
+    if not any(entry.card.architecture == name for entry in shelved()):
+        raise ModelError(
+            f"{name} without weights",
+            "an untrained network never makes a product",
+            "Give --weights FILE.safetensors, or train some with scenefuse train",
+        )
 
 
 def _method_of(name: str) -> Method:

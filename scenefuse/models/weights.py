@@ -160,13 +160,23 @@ def _read(path: Path, what: str) -> bytes:
             f"{what} of the model are missing, and an untrained network never makes a product",
             "pass --weights with the path of a safetensors file that has its .json beside it",
         ) from error
-    if blob.startswith((b"PK\x03\x04", b"\x80")):
+    # A safetensors file begins with its header's length, which may begin like a pickle (0x80), then has a brace.
+    if blob.startswith((b"PK\x03\x04", b"\x80")) and blob[8:9] != b"{":
         raise ModelError(
             f"{path} is a pickle",
             "loading it could run any code",
             "convert it to safetensors where you trust it, and pass that",
         )
     return blob
+
+
+def fits(card: WeightsCard, ref: ModelRef) -> bool:
+    """Whether the weights are for the reference's network, ratio and bands."""
+    try:
+        _check_fits(card, ref, Path(ref.name))
+    except ModelError:
+        return False
+    return True
 
 
 def _check_fits(card: WeightsCard, ref: ModelRef, path: Path) -> None:

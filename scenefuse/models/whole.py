@@ -41,7 +41,7 @@ def freeze_whole(model: FusionModel, hs: Image, ms: Image, *, psf_sigma_px: floa
             margin=stage.margin,
             ratio=card.ratio,
         )
-        state = stage.conclude(stage.measure(window, state), state)
+        state = stage.conclude({} if stage.where == "nowhere" else stage.measure(window, state), state)
     return state
 
 

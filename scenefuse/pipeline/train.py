@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, lcm
 from pathlib import Path
@@ -22,12 +23,19 @@ from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_weights
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
-from scenefuse.training.fit import Course, Fitted, fit
+from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
 from scenefuse.training.recipe import RECIPES, Recipe
-from scenefuse.training.scenes import FullScene, TrainingScene, WaldScene, wald_sigmas_px
+from scenefuse.training.resident import ResidentImage, ResidentPair, resident_bytes
+from scenefuse.training.scenes import FullScene, PairSource, Read, TrainingScene, WaldScene, wald_sigmas_px
 from scenefuse.training.score import Ground, Scores, score_truth
+
+FREE_DB = 0.01
+"""Weights are stored as float16 where that costs less on the held-out blocks."""
+RESIDENT_BYTES = 6 * 2**30
+"""Scenes are kept in memory when all of them, with their truths, need no more; else windows come from the files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,8 @@ class TrainConfig:
     """`auto` takes a CUDA device when there is one."""
     licence: str = "LicenseRef-unstated"
     """Licence of the weights, an SPDX expression."""
+    name: str | None = None
+    """Name under which the weights go onto the user's shelf; None leaves them in the folder alone."""
     inputs: RunConfig = field(default_factory=RunConfig)
     """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
 
@@ -60,6 +70,8 @@ class Trained:
 
     weights: Path
     """The safetensors file; its card has the suffix .json, the learning curves .csv and .png."""
+    label: str | None
+    """name@version on the shelf; None when the weights were not put there."""
     sha256: str
     """Digest of the weights."""
     step: int
@@ -93,6 +105,8 @@ def train(
         raise UsageError(
             f"{config.model} is no network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
         )
+    if config.name is not None:
+        require_shelf_name(config.name)
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
             f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
@@ -115,8 +129,20 @@ def train(
         "bicubic": _finite(bicubic),
         "torch": torch.__version__,
     }
-    card = save_weights(out / f"{name}.safetensors", fitted.network, _card(config, first, training))
-    return _trained(out / f"{name}.safetensors", card, fitted, bicubic)
+    weights = out / f"{name}.safetensors"
+    training["float16_cost_db"] = _float16_cost_db(fitted, grounds)
+    half = training["float16_cost_db"] < FREE_DB
+    card = save_weights(weights, fitted.network, _card(config, first, training), half=half)
+    finished = fitted.stopped != "minutes"
+    label = shelve(weights, config.name).label if config.name is not None and finished else None
+    return _trained(weights, card, fitted, bicubic, label)
+
+
+def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...]) -> float:
+    """What the deciding score on the held-out blocks loses when the weights are rounded to float16."""
+    rounded = deepcopy(fitted.network).half().float()
+    name, exact = next(iter(fitted.scores.items()))
+    return exact - score(rounded, grounds)[name] if isfinite(exact) else 0.0
 
 
 def _alike(cubes: Sequence[PairCube]) -> PairCube:
@@ -179,7 +205,9 @@ def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) 
     other asks. (Where their pixels are not the same, blocks are the same within a pixel, which the guard covers.)
     """
     truths = config.truths or (None,) * len(opened)
-    scenes = [_scene(pair, recipe, truth) for pair, truth in zip(opened, truths, strict=True)]
+    needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in zip(opened, truths, strict=True))
+    resident = needed <= RESIDENT_BYTES
+    scenes = [_scene(pair, recipe, truth, resident=resident) for pair, truth in zip(opened, truths, strict=True)]
     guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
     places = [
         RasterGrid(crs_wkt=pair.cube.grid.crs_wkt, transform=_transform(pair.cube, recipe), shape=scene.shape)
@@ -206,11 +234,15 @@ def _transform(cube: PairCube, recipe: Recipe) -> tuple[float, float, float, flo
     return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
 
 
-def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None) -> TrainingScene:
+def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: bool) -> TrainingScene:
     """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF."""
     cube, name = pair.cube, pair.pair.id
+    source: PairSource = ResidentPair(cube) if resident else cube
     if recipe.protocol != "wald":
-        return FullScene(name=name, source=cube, truth=None if truth is None else _truth_of(truth, cube).read)
+        shown: Read | None = None if truth is None else _truth_of(truth, cube).read
+        if shown is not None and resident:
+            shown = ResidentImage(shown, cube.grid.fine_shape).read
+        return FullScene(name=name, source=source, truth=shown)
     grid = cube.grid
     fine_gsd_m = grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio
     sigmas = []
@@ -222,7 +254,7 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None) -> TrainingScene
         mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
         gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
         sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
-    return WaldScene(name=name, source=cube, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
+    return WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
 
 
 def _sensor(scene: Scene) -> Sensor | None:
@@ -277,9 +309,10 @@ def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> W
     )
 
 
-def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores) -> Trained:
+def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores, label: str | None) -> Trained:
     return Trained(
         weights=path,
+        label=label,
         sha256=card.sha256,
         step=fitted.step,
         steps=fitted.steps,

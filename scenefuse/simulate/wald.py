@@ -71,22 +71,26 @@ def pair_from_reference(reference: Image, srf: NDArray[np.floating], protocol: W
     return _noisy_pair(_degrade_mirrored(truth, protocol.ratio, protocol.sigma_px), ms, truth, protocol)
 
 
-def pair_at_reduced_resolution(hs: Image, ms: Image, protocol: WaldProtocol) -> WaldPair:
-    """A real pair, both degraded by its own ratio: the original hs is the truth.
+def pair_at_reduced_resolution(
+    hs: Image, ms: Image, protocol: WaldProtocol, *, ms_sigma_px: float | None = None
+) -> WaldPair:
+    """A real pair, degraded so that the original hs is the truth: ms by its own ratio to hs, hs by the protocol's.
 
-    hs: (hs band, y, x); ms: (ms band, y * ratio, x * ratio) of the same ground. sigma_px, in pixels of the image
-    being degraded, is the same for both. The new fine image has hs's grid: hs's noise is in the truth.
+    hs: (hs band, y, x); ms: (ms band, y * own, x * own) of the same ground, own the pair's ratio.
+    ms_sigma_px: blur of ms, its own pixels; None where the pair's ratio is the protocol's, and the blur sigma_px too.
+    The new fine image has hs's grid: hs's noise is in the truth.
     """
     ratio = protocol.ratio
-    if ms.shape[1:] != (hs.shape[1] * ratio, hs.shape[2] * ratio):
+    own = ratio if ms_sigma_px is None else ms.shape[1] // hs.shape[1]
+    if ms.shape[1:] != (hs.shape[1] * own, hs.shape[2] * own):
         raise DataError(
-            f"a fine image of {ms.shape[1:]} pixels for a coarse one of {hs.shape[1:]} at ratio {ratio}",
+            f"a fine image of {ms.shape[1:]} pixels for a coarse one of {hs.shape[1:]} at ratio {own}",
             "they do not show the same ground",
             "read both from one PairGrid",
         )
     truth = _crop(hs, ratio)
-    rows, columns = truth.shape[1] * ratio, truth.shape[2] * ratio
-    fine = _degrade_mirrored(ms[:, :rows, :columns], ratio, protocol.sigma_px)
+    rows, columns = truth.shape[1] * own, truth.shape[2] * own
+    fine = _degrade_mirrored(ms[:, :rows, :columns], own, protocol.sigma_px if ms_sigma_px is None else ms_sigma_px)
     return _noisy_pair(_degrade_mirrored(truth, ratio, protocol.sigma_px), fine, truth, protocol)
 
 

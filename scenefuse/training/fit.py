@@ -20,12 +20,15 @@ from scenefuse.models.weights import put_weights, unique_tensors
 from scenefuse.training.batches import batches
 from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from scenefuse.training.curves import Row, draw_curves, write_table
-from scenefuse.training.losses import LOSSES, Batch, Terms, backward
+from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints; what a kill costs at most. It changes no number."""
+
+DIVERGED = 1e3
+"""A term of a loss that is this large, with images on full scale 1, comes from weights that will not come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,10 @@ class Course:
     """How it is trained."""
     seed: int
     """Seed of windows, turns, noise and dropout."""
+    loss: Loss | None = None
+    """What is made small; None for the paper's."""
+    judge: Callable[[FusionNetwork, tuple[Ground, ...]], Scores] | None = None
+    """Scores of a network, the first one decides; None for those on the held-out blocks."""
     facts: Mapping[str, Any]
     """What else makes this training this one: scenes, bands, options; JSON values."""
 
@@ -157,7 +164,7 @@ class _Learner:
             terms = self._terms(batch)
             backward(self.network, terms, 1 / len(passes))
             self._add(terms, 1 / len(passes))
-        self._refuse_wild_gradients()
+        self._tame_gradients()
         self.optimiser.step()
         clamp = getattr(getattr(self.network, "degradation", None), "clamp", None)
         if clamp is not None:
@@ -171,23 +178,24 @@ class _Learner:
         batch = Batch(*(None if tensor is None else tensor.to(device) for tensor in batch))  # type: ignore[arg-type] # hs and ms are never None
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.course.recipe.precision == "bf16"):
             output = self.network.supervised(batch.hs, batch.ms)
-        terms = LOSSES[self.course.architecture](self.network, output, batch)
-        wrong = [name for name, term in terms.items() if not isfinite(float(term.detach()))]
-        if wrong:
-            raise self._lost(f"the loss term {wrong[0]}")
+        terms = (self.course.loss or LOSSES[self.course.architecture])(self.network, output, batch)
+        for name, term in terms.items():
+            value = float(term.detach())
+            if not abs(value) < DIVERGED:
+                raise self._lost(f"the loss term {name} is {value:g}")
         return terms
 
-    def _refuse_wild_gradients(self) -> None:
-        """WorkError before a gradient that is not a number reaches the weights, and with them a checkpoint."""
-        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-        if not isfinite(float(torch.nn.utils.get_total_norm(gradients))):
-            raise self._lost("a gradient")
+    def _tame_gradients(self) -> None:
+        """Shorten the gradient to the recipe's norm; WorkError before one that is not a number reaches the weights."""
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.course.recipe.clip_norm or inf)
+        if not isfinite(float(norm)):
+            raise self._lost(f"the gradient's norm is {float(norm):g}")
 
     def _lost(self, what: str) -> WorkError:
         return WorkError(
-            f"at step {self.progress.step} {what} is not a number",
-            f"nothing more can be learnt; {self.checkpoint.name}, where it is there, has the last good state",
-            "Begin again elsewhere with a lower --lr, or with fp32",
+            f"at step {self.progress.step} {what}",
+            f"nothing more can be learnt; {self.checkpoint.name}, where it is there, has an earlier state",
+            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
         )
 
     def _add(self, terms: Terms, share: float) -> None:
@@ -208,7 +216,7 @@ class _Learner:
     def _judge(self) -> Row:
         """Score the average, keep it when it is the best, see whether patience is over; the curve's new row."""
         progress, recipe = self.progress, self.course.recipe
-        scores = score(self.average, self.course.grounds)
+        scores = self._score()
         steps = progress.step - (int(progress.rows[-1]["step"]) if progress.rows else 0)
         means = {f"loss_{name}": total / steps for name, total in progress.sums.items()}
         row = {
@@ -231,12 +239,16 @@ class _Learner:
             progress.stopped = "patience"
         return row
 
+    def _score(self) -> Scores:
+        """Scores of the average."""
+        return (self.course.judge or score)(self.average, self.course.grounds)
+
     def _result(self) -> Fitted:
         """The best weights, those of this moment among them, which the checkpoint does not count."""
         progress, best = self.progress, self.best
         scores, step = progress.best, progress.best_step
         if not progress.stopped:
-            latest = score(self.average, self.course.grounds)
+            latest = self._score()
             if _better(latest, scores):
                 best, scores, step = self.average, latest, progress.step
         return Fitted(

@@ -106,6 +106,18 @@ def plan_hold_out(
     return plan
 
 
+def hold_nothing_out(shape: tuple[int, int], *, patch_px: int, step_px: int) -> HoldOut:
+    """Windows anywhere in the scene: for what learns without a truth, and is judged by its inputs."""
+    if min(shape) < patch_px:
+        raise DataError(
+            f"a scene of {shape[0]} x {shape[1]} px has no window of {patch_px} px",
+            "there is nothing to learn from",
+            "Leave out --adapt",
+        )
+    block_px = max(shape) + 1  # the first held-out block would begin outside
+    return HoldOut(shape=shape, patch_px=patch_px, block_px=block_px, guard_px=0, step_px=step_px)
+
+
 def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...]:
     """Row and column of each scene's first pixel on its ground's lattice of blocks.
 

@@ -35,8 +35,8 @@ def card(name: str, **options: Any) -> WeightsCard:
     )
 
 
-def saved(folder: Path, name: str, *, half: bool = False, **options: Any) -> ModelRef:
-    torch.manual_seed(3)
+def saved(folder: Path, name: str, *, half: bool = False, seed: int = 3, **options: Any) -> ModelRef:
+    torch.manual_seed(seed)
     network = build_model(name, hs_bands=6, ms_bands=3, ratio=4, **options)
     path = folder / f"{name}.safetensors"
     done = save_weights(path, network, card(name, **options), half=half)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from scenefuse.errors import ModelError
 from scenefuse.models.architectures import load_network
@@ -97,9 +99,18 @@ def test_a_torch_archive_is_refused_unread(ref: ModelRef) -> None:
         load_network(ref)
 
 
-def test_what_is_no_safetensors_file_is_refused(ref: ModelRef) -> None:
-    from hashlib import sha256
+def test_weights_whose_file_begins_with_the_byte_of_a_pickle_are_read(ref: ModelRef) -> None:
+    """A safetensors file begins with the length of its header: one in 32 has 0x80 as its first byte."""
+    tensors = load(weights(ref).read_bytes())
+    blobs = (save(tensors, metadata={"padding": "x" * size}) for size in range(512))
+    blob = next(blob for blob in blobs if blob.startswith(b"\x80"))
+    weights(ref).write_bytes(blob)
+    path = weights(ref).with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": sha256(blob).hexdigest()}))
+    load_network(replace(ref, weights_sha256=None))
 
+
+def test_what_is_no_safetensors_file_is_refused(ref: ModelRef) -> None:
     blob = b"nothing of the kind"
     weights(ref).write_bytes(blob)
     path = weights(ref).with_suffix(".json")

@@ -17,8 +17,8 @@ from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import unique_tensors
 from scenefuse.training import fit as fit_module
-from scenefuse.training.batches import draw_step
-from scenefuse.training.fit import Course, Fitted, fit, score
+from scenefuse.training.batches import batches, draw_step
+from scenefuse.training.fit import Course, Fitted, _Learner, fit, score
 from scenefuse.training.hold_out import plan_hold_out
 from scenefuse.training.losses import LOSSES
 from scenefuse.training.recipe import RECIPES, Recipe
@@ -196,8 +196,32 @@ def test_a_loss_that_is_not_a_number_stops_training_with_the_step(tmp_path: Path
     bare = network("aelf-t")
     with torch.no_grad():
         bare.hs_in.weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
-    with pytest.raises(WorkError, match="at step 0 the loss term fused is not a number"):
+    with pytest.raises(WorkError, match=r"at step 0 the loss term fused is (nan|inf)"):
         fit(bare, course("aelf-t"), folder=tmp_path, name="a")
+
+
+def test_a_loss_out_of_all_bounds_stops_training_before_it_reaches_the_average(tmp_path: Path) -> None:
+    bare = network("aelf-t")
+    with torch.no_grad():
+        bare.hs_in.weight.fill_(1e9)  # type: ignore[union-attr,operator]
+    with pytest.raises(WorkError, match=r"the loss term fused is .*lower --lr"):
+        fit(bare, course("aelf-t"), folder=tmp_path, name="a")
+
+
+def test_a_step_is_made_with_a_gradient_no_longer_than_the_recipe_allows(tmp_path: Path) -> None:
+    def norm(clip_norm: float) -> float:
+        learner = _Learner(network("aelf-t"), course("aelf-t", replace(RECIPE, clip_norm=clip_norm)), tmp_path / "a")
+        learner._step(next(batches(learner.course.grounds, learner.course.recipe, 0, first_step=0)))
+        gradients = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    assert norm(1e-3) == pytest.approx(1e-3, rel=1e-3)
+    assert norm(0.0) > 10 * norm(1e-3)
+
+
+def test_the_learning_rate_warms_up_to_its_schedule() -> None:
+    recipe = replace(RECIPE, lr=1.0, warmup=4)
+    assert [recipe.lr_at(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_bf16_trains_where_the_network_bears_it_and_is_refused_elsewhere(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from scenefuse.grid.resample import block_mean
 from scenefuse.grid.window import Window
 from scenefuse.simulate.wald import WaldProtocol, pair_at_reduced_resolution
 from scenefuse.training.augment import noisy, turned
+from scenefuse.training.resident import ResidentPair, resident_bytes
 from scenefuse.training.scenes import Example, FullScene, WaldScene, wald_sigmas_px
 from tests.training.made_scenes import RATIO, made_pair
 
@@ -84,3 +85,13 @@ def test_noise_has_the_power_that_was_asked_for_and_spares_the_truth() -> None:
     assert 10 * np.log10(0.25 / noise.var()) == pytest.approx(30.0, abs=0.1)
     assert example.truth is image
     assert example.ms is image
+
+
+def test_a_pair_in_memory_shows_the_same_pixels_and_reads_each_image_once() -> None:
+    pair = made_pair(48)
+    resident = ResidentPair(pair)
+    for window in (Window(y0=2, y1=9, x0=4, x1=20), Window(y0=0, y1=24, x0=0, x1=24)):
+        np.testing.assert_array_equal(resident.read_hs(window), pair.hs[:, *window.slices])
+        np.testing.assert_array_equal(resident.read_ms(window), pair.ms[:, *window.slices])
+    assert len(pair.hs_reads) == len(pair.ms_reads) == 1
+    assert resident_bytes(pair, truth=True) == pair.hs.nbytes + pair.ms.nbytes + pair.truth.nbytes

@@ -1,0 +1,131 @@
+"""The shelf: trained weights by name and version.
+
+    <shelf>/<name>/<version>/weights.safetensors    the tensors
+    <shelf>/<name>/<version>/weights.json           their card
+    <shelf>/<name>/<version>/item.json              their STAC item (MLM extension), for catalogues and people
+
+There are two: the user's, where `scenefuse train --name` puts what it trained, and the one that ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scenefuse.archive.known import shipped_folder
+from scenefuse.config import weights_folder
+from scenefuse.errors import ModelError
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.weights import WeightsCard, fits, read_card
+
+WEIGHTS = "weights.safetensors"
+"""Name of the tensors' file on a shelf; its card has the suffix .json."""
+ITEM = "item.json"
+"""Name of the STAC item on a shelf."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelved:
+    """Weights on a shelf."""
+
+    name: str
+    """Name: `aelf-t-enmap-sentinel-2`."""
+    version: int
+    """Version, 1 and up."""
+    path: Path
+    """The safetensors file."""
+    card: WeightsCard
+    """What they are."""
+
+    @property
+    def label(self) -> str:
+        """Name and version as --weights takes them: `aelf-t-enmap-sentinel-2@1`."""
+        return f"{self.name}@{self.version}"
+
+
+def shelves() -> tuple[Path, ...]:
+    """The user's shelf, then the one that ships."""
+    return weights_folder(), shipped_folder("catalogs") / "weights"
+
+
+def shelved(folders: Sequence[Path] | None = None) -> tuple[Shelved, ...]:
+    """All weights on the shelves: the user's before those that ship, by name, the newest version first."""
+    return tuple(entry for folder in folders or shelves() for entry in _on(folder))
+
+
+def find_by_name(text: str) -> Shelved | None:
+    """The weights called `name@version`, or the newest called `name`; None when there are none."""
+    name, _, version = text.partition("@")
+    found = [entry for entry in shelved() if entry.name == name and version in ("", str(entry.version))]
+    return max(found, key=lambda entry: entry.version, default=None)
+
+
+def find_by_digest(sha256: str) -> Shelved | None:
+    """The weights with that digest; None when there are none."""
+    return next((entry for entry in shelved() if entry.card.sha256 == sha256), None)
+
+
+def find_fitting(ref: ModelRef) -> Shelved:
+    """The newest weights of the reference's network for its bands and ratio; refused when none or several fit."""
+    found: dict[str, Shelved] = {}
+    for entry in shelved():
+        best = found.get(entry.name)
+        if fits(entry.card, ref) and (best is None or entry.version > best.version):
+            found[entry.name] = entry
+    if len(found) > 1:
+        raise ModelError(
+            f"{len(found)} weights for {ref.name} fit this pair: {', '.join(sorted(found))}",
+            "which of them is meant cannot be told",
+            "Name one with --weights",
+        )
+    if not found:
+        others = sorted({entry.label for entry in shelved() if entry.card.architecture == ref.name})
+        on_shelf = f"; for other bands or ratios there are {', '.join(others)}" if others else ""
+        raise ModelError(
+            f"no weights of {ref.name} for {len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands at ratio "
+            f"{ref.ratio}{on_shelf}",
+            "an untrained network never makes a product",
+            "Give --weights, train some with scenefuse train, or use a method without weights",
+        )
+    return next(iter(found.values()))
+
+
+def resolve(text: str) -> Path:
+    """The safetensors file of a path, or of a name on a shelf."""
+    path = Path(text)
+    if path.is_file():
+        return path
+    entry = find_by_name(text)
+    if entry is None:
+        known = ", ".join(sorted({entry.label for entry in shelved()})) or "none"
+        raise ModelError(
+            f"{text} is not a file, and no weights on the shelf have that name",
+            "the network has no weights",
+            f"Give the path of a safetensors file, or one of the shelf's: {known}",
+        )
+    return entry.path
+
+
+def place_for(name: str, folder: Path) -> tuple[Path, int]:
+    """The folder of the next version of that name on a shelf, which is not there yet, and the version."""
+    version = max((entry.version for entry in _on(folder) if entry.name == name), default=0) + 1
+    return folder / name / str(version), version
+
+
+def _on(folder: Path) -> Iterator[Shelved]:
+    """What is on one shelf."""
+    found = [
+        Shelved(name=path.parent.parent.name, version=int(path.parent.name), path=path, card=read_card(path))
+        for path in folder.glob(f"*/*/{WEIGHTS}")
+        if path.parent.name.isdecimal() and not path.parent.parent.name.startswith(".")
+    ]
+    yield from sorted(found, key=lambda entry: (entry.name, -entry.version))
+
+
+def with_weights(ref: ModelRef, weights: str | None) -> ModelRef:
+    """The reference with the weights of that path or name, or, for None, with those on the shelf that fit it."""
+    if weights is not None:
+        return replace(ref, weights=str(resolve(weights)))
+    entry = find_fitting(ref)
+    return replace(ref, weights=str(entry.path), weights_sha256=entry.card.sha256)

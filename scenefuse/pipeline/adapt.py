@@ -1,0 +1,123 @@
+"""Fine-tuning a network on the pair that it is going to fuse, without a truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+from scenefuse.config import RunConfig, weights_folder
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.prepare import Preparation, prepare
+from scenefuse.errors import UsageError
+from scenefuse.models.architectures import ARCHITECTURES, build_model
+from scenefuse.models.observation import observation_stages
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.weights import load_weights, put_weights, save_weights
+from scenefuse.pipeline.opening import OpenedPair
+from scenefuse.training.consistency import Observation
+from scenefuse.training.fit import Course, fit
+from scenefuse.training.hold_out import hold_nothing_out
+from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.training.resident import ResidentPair, resident_bytes
+from scenefuse.training.scenes import FullScene, PairSource
+from scenefuse.training.score import Ground
+
+FOLDER = ".adapted"
+"""Folder of adapted weights on the user's shelf: a folder for each pair, network and number of steps."""
+RESIDENT_BYTES = 2 * 2**30
+"""A pair is kept in memory while the network learns from it when it needs no more."""
+
+
+def recipe_of(steps: int) -> Recipe:
+    """How a network is adapted: few, small, careful steps."""
+    return Recipe(
+        iterations=steps,
+        patch_px=48,
+        batch=1,
+        lr=1e-4,
+        schedule="cosine",
+        lr_end=1e-6,
+        warmup=min(20, steps),
+        protocol="scene",
+        ema_decay=0.99,
+        score_every=max(1, steps // 4),
+        patience=0,
+    )
+
+
+def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
+    """The pair with its network fine-tuned on it by config.adapt steps; kept beside the user's shelf, found again.
+
+    The same pair, network and steps give the same weights (on one CPU thread); an interrupted call goes on.
+    """
+    ref = opened.model.ref
+    if ref.name not in ARCHITECTURES or config.adapt is None:
+        raise UsageError(f"--adapt with {ref.name}", "it has no weights that could learn", "Leave out --adapt")
+    recipe = _fitted(recipe_of(config.adapt), ref)
+    facts = _facts(opened, recipe)
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    folder = weights_folder() / FOLDER / key
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        _learn(opened, recipe, facts, folder)
+    adapted = replace(ref, weights=str(path), weights_sha256=None)
+    return opened.with_model(adapted)
+
+
+def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Path) -> None:
+    """Write the adapted weights and their card into the folder."""
+    ref, cube = opened.model.ref, opened.cube
+    base, tensors = load_weights(ref)
+    network = build_model(
+        ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio, **base.options
+    )
+    put_weights(network, tensors, str(ref.weights))
+    stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
+    state = prepare(cube, Preparation(stages=stages), lane=InProcessLane())
+    device = opened.model.device
+    observation = Observation.of(state, cube.ms_bands, cube.grid.ratio).to(device)
+    source: PairSource = ResidentPair(cube) if resident_bytes(cube, truth=False) <= RESIDENT_BYTES else cube
+    scene = FullScene(name=opened.pair.id, source=source)
+    hold_out = hold_nothing_out(scene.shape, patch_px=recipe.patch_px, step_px=scene.ratio)
+    course = Course(
+        architecture=ref.name,
+        grounds=(Ground(scene=scene, hold_out=hold_out),),
+        recipe=recipe,
+        seed=0,
+        # a network that learns without a truth by itself keeps its own way of doing so
+        loss=None if RECIPES[ref.name].protocol == "scene" else observation.terms,
+        judge=observation.judge,
+        facts=facts,
+    )
+    fitted = fit(network.to(device), course, folder=folder, name="weights")
+    training = {
+        "adapted_from": base.sha256,
+        "base": dict(base.training),
+        **course.identity(),
+        "steps": fitted.step,
+        "score": fitted.scores,
+    }
+    save_weights(folder / "weights.safetensors", fitted.network, replace(base, training=training))
+
+
+def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:
+    """The recipe with its window a multiple of the network's lattice."""
+    network = build_model(ref.name, hs_bands=1, ms_bands=1, ratio=ref.ratio)
+    step = lcm(network.lattice_px, ref.ratio)
+    return replace(recipe, patch_px=max(1, round(recipe.patch_px / step)) * step)
+
+
+def _facts(opened: OpenedPair, recipe: Recipe) -> dict[str, Any]:
+    """What the adapted weights depend on."""
+    return {
+        "pair": opened.pair.id,
+        "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in opened.cube.inputs),
+        "grid": opened.facts(),
+        "weights": opened.card.weights_sha256,
+        "device": opened.model.device,
+        "recipe": asdict(recipe),
+    }

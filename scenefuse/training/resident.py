@@ -1,0 +1,73 @@
+"""ResidentPair: a pair held in memory, because random windows read each of its pixels many times."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from threading import Lock
+
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.window import Window
+from scenefuse.sensors.band import Band
+from scenefuse.training.scenes import Image, PairSource, Read
+
+BYTES = 4
+"""Of a pixel in one band, float32."""
+
+
+class ResidentPair:
+    """A source whose two images are read once, at the first window, and kept as float32: a PairSource."""
+
+    def __init__(self, source: PairSource) -> None:
+        self.source = source
+        """What is read once."""
+        self._hs = ResidentImage(source.read_hs, source.grid.coarse_shape)
+        self._ms = ResidentImage(source.read_ms, source.grid.fine_shape)
+
+    @property
+    def grid(self) -> PairGrid:
+        """The two aligned grids."""
+        return self.source.grid
+
+    @property
+    def hs_bands(self) -> tuple[Band, ...]:
+        """Bands of read_hs."""
+        return self.source.hs_bands
+
+    @property
+    def ms_bands(self) -> tuple[Band, ...]:
+        """Bands of read_ms."""
+        return self.source.ms_bands
+
+    def read_hs(self, window: Window) -> Image:
+        """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
+        return self._hs.read(window)
+
+    def read_ms(self, window: Window) -> Image:
+        """(ms band, y, x) reflectance of a fine window inside the scene; NaN = no data."""
+        return self._ms.read(window)
+
+
+class ResidentImage:
+    """What a function reads of a whole grid, kept."""
+
+    def __init__(self, read: Read, shape: tuple[int, int]) -> None:
+        self._read, self._shape = read, shape
+        self._reading = Lock()  # the scoring and the thread that reads ahead may both come first
+
+    def read(self, window: Window) -> Image:
+        """(band, y, x) of a window inside the grid, a view."""
+        with self._reading:
+            whole = self._whole
+        return whole[(slice(None), *window.slices)]
+
+    @cached_property
+    def _whole(self) -> Image:
+        rows, columns = self._shape
+        return self._read(Window(y0=0, y1=rows, x0=0, x1=columns))
+
+
+def resident_bytes(source: PairSource, *, truth: bool) -> int:
+    """Memory of a pair held as float32, and of its truth on the fine grid where there is one."""
+    coarse, fine = (rows * columns for rows, columns in (source.grid.coarse_shape, source.grid.fine_shape))
+    hs, ms = len(source.hs_bands), len(source.ms_bands)
+    return BYTES * (hs * coarse + (ms + (hs if truth else 0)) * fine)
