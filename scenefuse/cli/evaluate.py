@@ -1,28 +1,45 @@
-"""`scenefuse evaluate`: scores of a product, or of methods on a pair."""
+"""`scenefuse evaluate`: scores of a product, or of methods side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
 from scenefuse.models.registry import weightless_names
-from scenefuse.pipeline.evaluate import evaluate_methods, evaluate_product
+from scenefuse.pipeline.batch import find_in_archive
+from scenefuse.pipeline.evaluate import Arena, contest_document, evaluate_methods, evaluate_product
+from scenefuse.quality.contest import Entry, Protocol, Result, enter
 from scenefuse.quality.product_scores import Scores
+from scenefuse.quality.table import Standing, spread, standings
+
+CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "seeds", "folds", "out")
+"""Options that only a comparison of methods has."""
 
 
 @click.command(name="evaluate")
-@click.argument("inputs", nargs=-1, required=True, metavar="PRODUCT... | HS MS --methods LIST")
+@click.argument("inputs", nargs=-1, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
+@click.option("--model", "models", multiple=True, metavar="NAME[=WEIGHTS]", help="Method to compare; repeatable.")
+@click.option("--methods", metavar="LIST", help="Methods to compare, by commas, or `all` that need no weights.")
+@click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all compared on; repeatable.")
+@pair_options
+@search_options
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
-@click.option(
-    "--methods", metavar="LIST", help="Methods to compare on the pair HS MS, by commas, or `all` (weightless)."
-)
+@click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
+@click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
+@click.option("--ratio", type=click.IntRange(2), help="Of the degraded pairs: 2, 4, 8. [the pair's own; one HSI: 4]")
+@click.option("--mtf", "mtf_nyquist", type=float, help="MTF at Nyquist of the degrading blur. [0.3]")
+@click.option("--snr-db", multiple=True, type=float, help="White noise on both images; inf is none; repeatable. [inf]")
+@click.option("--seeds", type=click.IntRange(1), help="Draws of each noise. [1]")
+@click.option("--folds", type=click.IntRange(1), help="Parts of each scene that are scored apart. [1]")
 @click.option(
     "--convention",
     type=click.Choice(list(CONVENTIONS)),
@@ -30,45 +47,67 @@ from scenefuse.quality.product_scores import Scores
     show_default=True,
     help="Formulas where papers differ.",
 )
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and pictures.")
 @click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
 @click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
+@click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable.")
+@click.option("--register/--no-register", default=True, help="Estimate and remove the sub-pixel shift. [on]")
+@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
 @json_option
 def command(
     inputs: tuple[str, ...],
-    reference: str | None,
+    models: tuple[str, ...],
     methods: str | None,
+    catalogs: tuple[str, ...],
+    reference: str | None,
     convention: str,
-    hs_scale: float | None,
-    ms_scale: float | None,
     *,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Score products, or compare methods on a pair.
+    """Score products, or compare methods on pairs of scenes.
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
     PRODUCT...                      against its own inputs: QNR, D_lambda, D_s, consistency with both
     HS MS --methods gsa,sfim        Wald's protocol: the pair degraded by its ratio, the HSI as truth
+    HS MS --truth RASTER --model gsa --model aelf-t=aelf-t.safetensors
+                                    the pair as it is against a truth on its fine grid
+    HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
+                                    pairs made of one HSI, the truth, with noise
     """  # noqa: D301 # click reads the backspace: lines kept as they are
-    if methods is None:
+    if not models and methods is None:
+        _refuse_contest_options(catalogs, options)
+        if not inputs:
+            raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
         scores = [evaluate_product(Path(folder), reference=reference, convention=convention) for folder in inputs]
-    else:
-        if reference is not None or len(inputs) != 2:
-            raise UsageError(
-                f"--methods with {len(inputs)} inputs" + (" and --reference" if reference else ""),
-                "it compares methods on one pair by Wald's protocol",
-                "Give HS and MS, without --reference",
-            )
-        names = list(weightless_names()) if methods == "all" else [name.strip() for name in methods.split(",")]
-        config = RunConfig(hs_scale=hs_scale, ms_scale=ms_scale)
-        scores = []
-        for entry in evaluate_methods(*inputs, names, config=config, convention=convention):
-            note(f"  {entry.name}: {entry.seconds:.1f} s")
-            scores.append(entry)
+        if as_json:
+            emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})
+        else:
+            show_scores("Scores", scores)
+        return
+    if reference is not None:
+        raise UsageError(
+            "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
+        )
+    entries = _entries(models, methods)
+    protocol = _protocol(options, convention)
+    arena = _arena(inputs, catalogs, options)
+    results = evaluate_methods(arena, entries, protocol, out=options["out"], report=show_result)
     if as_json:
-        emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})
+        emit_json(contest_document(results, protocol))
     else:
-        show_scores("Scores" if methods is None else "Scores at reduced resolution (Wald)", scores)
+        kind = "full resolution, against the truth" if arena.truths else "reduced resolution (Wald)"
+        show_standings(f"Scores at {kind}", standings(results))
+        if options["out"] is not None:
+            click.echo(f"Tables and pictures: {options['out']}")
+
+
+def show_result(result: Result) -> None:
+    """Say on stderr that a method is done, once for all its folds."""
+    if result.fold == 0:
+        noise = f" at {result.snr_db:g} dB, seed {result.seed}" if math.isfinite(result.snr_db) else ""
+        note(f"  {result.scene}: {result.method}{noise}: {result.seconds:.1f} s")
 
 
 def show_scores(title: str, scores: Sequence[Scores]) -> None:
@@ -81,7 +120,90 @@ def show_scores(title: str, scores: Sequence[Scores]) -> None:
     print_table(title, ("name", *names, *(("seconds",) if timed else ())), rows)
 
 
+def show_standings(title: str, table: Sequence[Standing]) -> None:
+    """Print a row per level of noise and method: mean, and spread where there are several results."""
+    names = list(table[0].mean)
+    noisy = any(math.isfinite(entry.snr_db) for entry in table)
+    several = any(entry.count > 1 for entry in table)
+    rows = []
+    for entry in table:
+        means = entry.mean.items()
+        cells = [spread(mean, entry.std[name]) if several else mean for name, mean in means]
+        noise = ("none" if math.isinf(entry.snr_db) else f"{entry.snr_db:g}",) if noisy else ()
+        rows.append((entry.method, *noise, *cells, entry.seconds))
+    print_table(title, ("name", *(("SNR (dB)",) if noisy else ()), *names, "seconds"), rows)
+    costs = [(entry.method, entry.parameters, entry.multiply_adds_per_pixel) for entry in table]
+    print_table("Costs", ("name", "parameters", "multiply_adds_per_pixel"), dict.fromkeys(costs))
+
+
 def score_record(entry: Scores) -> dict[str, object]:
     """The scores as JSON can hold them."""
     values = {name: value if math.isfinite(value) else None for name, value in entry.values.items()}
     return {"name": entry.name, **values, "seconds": entry.seconds}
+
+
+def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:
+    """UsageError when an option is given that products have no use for."""
+    given = [name for name in CONTEST_OPTIONS if options[name] not in (None, ())] + (["catalog"] if catalogs else [])
+    if given:
+        option = {"truths": "truth", "mtf_nyquist": "mtf"}.get(given[0], given[0]).replace("_", "-")
+        raise UsageError(
+            f"--{option} without a method to compare", "products are scored as they are", "Give --model or --methods"
+        )
+
+
+def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
+    """The methods of --methods, then those of --model."""
+    listed = [] if methods is None else [name.strip() for name in methods.split(",")]
+    names = list(weightless_names()) if methods == "all" else listed
+    given: list[tuple[str, str | None]] = [(name, None) for name in names]
+    for text in models:
+        name, equals, weights = text.partition("=")
+        if not name.strip() or (equals and not weights):
+            raise UsageError(
+                f"--model {text}", "it names no method and weights", "Write --model gsa or --model aelf-t=FILE"
+            )
+        given.append((name.strip(), weights or None))
+    return enter(given)
+
+
+def _protocol(options: dict[str, Any], convention: str) -> Protocol:
+    """The protocol: defaults, then the options that were given."""
+    given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "seeds", "folds")}
+    values = {name: value for name, value in given.items() if value not in (None, ())}
+    return Protocol(**values, convention=convention)
+
+
+def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]) -> Arena:
+    """The scenes that are named on the command line, or the pairs of the catalogues."""
+    bounds, rule = bounds_of(options), pair_rule(options)
+    config = RunConfig(
+        hs_scale=options["hs_scale"],
+        ms_scale=options["ms_scale"],
+        drop_bands=options["drop_bands"],
+        register=options["register"],
+        allow_host=options["allow_host"],
+    )
+    truths, ms_sensor = options["truths"], options["ms_sensor"]
+    if ms_sensor is not None:
+        if catalogs or truths or not inputs:
+            raise UsageError(
+                f"--ms-sensor with {len(inputs)} images, {len(catalogs)} catalogues, {len(truths)} truths",
+                "each input is one HSI, itself the truth",
+                "Give HS... --ms-sensor NAME alone",
+            )
+        return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
+    if bool(inputs) == bool(catalogs) or len(inputs) % 2:
+        raise UsageError(
+            f"{len(inputs)} inputs and {len(catalogs)} catalogues to compare methods on",
+            "pairs are HS MS, HS MS, ... or those of --catalog",
+            "Give one of the two, or --ms-sensor for single images",
+        )
+    if inputs:
+        return Arena(pairs=tuple(zip(inputs[::2], inputs[1::2], strict=True)), truths=truths, config=config)
+    if truths:
+        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
+    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=options["allow_host"])
+    if not pairing.pairs:
+        raise UsageError("no pair in the catalogues", "there is nothing to compare on", "See scenefuse pair")
+    return Arena(pairs=tuple((pair.hs, pair.ms) for pair in pairing.pairs), config=config)

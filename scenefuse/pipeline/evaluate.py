@@ -1,23 +1,67 @@
-"""Scores: of a product, with a reference or against its inputs; of methods on a pair, by Wald's protocol."""
+"""Scores: of a product, with a reference or against its inputs; of methods side by side, on pairs or single images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
+from scenefuse.cube.image import Choice, Image, open_image
+from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
+from scenefuse.errors import DataError, UsageError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.registry import load_model
 from scenefuse.pipeline.fuse import STATE
-from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.replay import reopen
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.reading import open_product
-from scenefuse.quality.methods import score_methods, wald_trial
+from scenefuse.quality.contest import Entry, Protocol, Result, compete
+from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.product_scores import Scores, score_with_reference, score_without_reference
+from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
+from scenefuse.quality.trial import (
+    REFERENCE_RATIO,
+    Trial,
+    covered_bands,
+    middle_of,
+    middle_window,
+    reference_trial,
+    wald_trial,
+)
+from scenefuse.sensors.sensor import Sensor, find_sensor, sensors
+
+Pair = tuple[str | Scene, str | Scene]
+"""HSI and MSI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arena:
+    """Where methods meet."""
+
+    pairs: tuple[Pair, ...] = ()
+    """Pairs of an HSI and an MSI."""
+    truths: tuple[str, ...] = ()
+    """A raster of the truth on the fine grid for each pair; none: Wald's protocol."""
+    images: tuple[str, ...] = ()
+    """Hyperspectral images, each a truth of which a pair is made."""
+    ms_sensor: str | None = None
+    """Instrument whose response makes the MSI of an image."""
+    config: RunConfig = field(default_factory=RunConfig)
+    """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
 
 
 def evaluate_product(
-    folder: Path,
+    folder: str | Path | Place,
     *,
     reference: str | None = None,
     convention: str = "standard",
@@ -28,6 +72,7 @@ def evaluate_product(
 
     Without a reference the inputs are read again: from hrefs, or where run.json says.
     """
+    folder = place_at(folder)
     product = open_product(folder)
     if reference is not None:
         return score_with_reference(product, reference, convention=convention)
@@ -36,8 +81,161 @@ def evaluate_product(
 
 
 def evaluate_methods(
-    hs: str, ms: str, names: Sequence[str], *, config: RunConfig | None = None, convention: str = "standard"
-) -> Iterator[Scores]:
-    """Scores of each method on the pair at reduced resolution, one after the other as they are done."""
-    opened = open_aligned(hs, ms, replace(config or RunConfig(), model="bicubic"))
-    yield from score_methods(wald_trial(opened.cube, opened.pair.id), names, convention=convention)
+    arena: Arena,
+    entries: Sequence[Entry],
+    protocol: Protocol,
+    *,
+    out: Path | None = None,
+    report: Callable[[Result], None] | None = None,
+) -> tuple[Result, ...]:
+    """Results of each method on each scene, noise, seed and fold.
+
+    Every scene is opened, and every method checked against its bands and ratio, before the first is fused.
+    out: folder for results.md, results.csv, results.json and each scene's pictures. report: told of each result.
+    """
+    makers = [*_pair_makers(arena, entries, protocol), *_image_makers(arena, entries, protocol)]
+    if not makers:
+        raise UsageError("no scene", "there is nothing to compare methods on", "Give HS MS, or --catalog")
+    if not entries:
+        raise UsageError("no method", "there is nothing to compare", "Give --model NAME, or --methods all")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    pictures: list[str] = []
+
+    def show(gallery: Gallery) -> None:
+        if out is not None:
+            stem = f"{len(pictures) // 2 + 1:02d}-{re.sub(r'[^A-Za-z0-9]+', '-', gallery.scene).strip('-')[:60]}"
+            pictures.extend(path.name for path in gallery.draw(out, stem))
+
+    results = []
+    trials = (make() for make in makers)
+    for result in compete(trials, entries, protocol, show=None if out is None else show):
+        results.append(result)
+        if report is not None:
+            report(result)
+    if out is not None:
+        (out / "results.md").write_text(markdown(results, protocol, pictures=pictures), encoding="utf-8")
+        (out / "results.csv").write_text(csv_text(results), encoding="utf-8")
+        document = json.dumps(contest_document(results, protocol), indent=2, allow_nan=False)
+        (out / "results.json").write_text(document + "\n", encoding="utf-8")
+    return tuple(results)
+
+
+def contest_document(results: Sequence[Result], protocol: Protocol) -> dict[str, Any]:
+    """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them."""
+    return {
+        "convention": protocol.convention,
+        "protocol": protocol_facts(protocol),
+        "scores": [entry.record() for entry in standings(results)],
+        "results": [result_record(result) for result in results],
+    }
+
+
+def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> Iterator[Callable[[], Trial]]:
+    """What makes the trial of each pair, once methods are known to fit; no cube is read yet."""
+    if arena.truths and len(arena.truths) != len(arena.pairs):
+        raise UsageError(
+            f"{len(arena.truths)} truths for {len(arena.pairs)} pairs", "one would be without", "Give one for each pair"
+        )
+    truths = arena.truths or (None,) * len(arena.pairs)
+    for (hs, ms), raster in zip(arena.pairs, truths, strict=True):
+        opened = open_aligned(hs, ms, replace(arena.config, model="bicubic", weights=None))
+        cube = opened.cube
+        ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
+        if raster is not None and ratio != cube.grid.ratio:
+            raise UsageError(
+                f"ratio {ratio} for {cube.pair_id}, which has {cube.grid.ratio}",
+                "a pair with its own truth is fused as it is",
+                "Leave out --ratio, or --truth",
+            )
+        ref = ModelRef(name="", hs_bands=cube.hs_bands, ms_bands=cube.ms_bands, ratio=ratio)
+        _require_fit(entries, ref)
+        if raster is None:
+            yield _maker_of_pair(opened, protocol)
+        else:
+            grid = cube.grid
+            fine = RasterGrid(
+                crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id
+            )
+            yield _maker_of_truth(opened, open_truth(raster, fine, cube.hs_bands))
+
+
+def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial]:
+    def make() -> Trial:
+        return wald_trial(opened.cube, opened.pair.id, ratio=protocol.ratio, mtf_nyquist=protocol.mtf_nyquist)
+
+    return make
+
+
+def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
+    def make() -> Trial:
+        cube = opened.cube
+        coarse = middle_of(cube)
+        fine = coarse.refine(cube.grid.ratio)
+        return Trial(
+            name=opened.pair.id,
+            hs=cube.read_hs(coarse),
+            ms=cube.read_ms(fine),
+            truth=truth.read(fine),
+            hs_bands=cube.hs_bands,
+            ms_bands=cube.ms_bands,
+            ratio=cube.grid.ratio,
+        )
+
+    return make
+
+
+def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> Iterator[Callable[[], Trial]]:
+    """What makes the trial of each single image, once methods are known to fit; no cube is read yet."""
+    if not arena.images:
+        return
+    if arena.ms_sensor is None:
+        raise UsageError("single images without --ms-sensor", "they have no MSI", "Give --ms-sensor Sentinel-2A")
+    sensor = _ms_sensor(arena.ms_sensor)
+    for href in arena.images:
+        scene = scene_of(href, arena.config)
+        image = open_image(scene, "hsi", Choice(scale=arena.config.hs_scale, drop=arena.config.drop_bands))
+        if len(image.grids) > 1:
+            raise DataError(
+                f"{scene.id} has bands on {len(image.grids)} grids", "it is no one image", "Give one raster file"
+            )
+        ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
+        ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio
+        _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
+        yield _maker_of_image(scene.id, image, sensor, protocol)
+
+
+def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: Protocol) -> Callable[[], Trial]:
+    def make() -> Trial:
+        window = middle_window(image.grids[0].shape, len(image.bands) + len(sensor.bands))
+        return reference_trial(
+            name,
+            image.read(range(len(image.bands)), window),
+            image.bands,
+            sensor,
+            ratio=protocol.ratio,
+            mtf_nyquist=protocol.mtf_nyquist,
+        )
+
+    return make
+
+
+def _require_fit(entries: Sequence[Entry], ref: ModelRef) -> None:
+    """Refuse a method that cannot be used with these bands and this ratio."""
+    for entry in entries:
+        load_model(replace(ref, name=entry.model, weights=entry.weights))
+
+
+def _ms_sensor(name: str) -> Sensor:
+    """The multispectral instrument of that name; UsageError with near names otherwise."""
+    sensor = find_sensor(name)
+    if sensor is None or sensor.role != "msi":
+        known = [card.name for card in sensors() if card.role == "msi"]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        what = f"{name} is hyperspectral" if sensor is not None else f"no card of an instrument {name!r}"
+        raise UsageError(
+            what,
+            "its response cannot make an MSI",
+            (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(known)}",
+        )
+    return sensor

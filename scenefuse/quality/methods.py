@@ -1,91 +1,74 @@
-"""Methods side by side under one protocol: the same pair, the same truth, whole images in memory."""
+"""A method on a trial, and the scores of what it made."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.protocols import Source
+from scenefuse.engine.in_memory import fuse_in_memory
+from scenefuse.engine.resident import ModelHandle, resident_model
 from scenefuse.grid.window import Window
+from scenefuse.metrics.window import CONTEXT_PX
 from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
-from scenefuse.models.whole import freeze_whole, fuse_whole
+from scenefuse.models.weights import read_card
 from scenefuse.quality.product_scores import Scores
-from scenefuse.sensors.band import Band
-from scenefuse.sensors.psf import psf_sigma_px
-from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
-from scenefuse.simulate.wald import WaldProtocol, pair_at_reduced_resolution
+from scenefuse.quality.trial import Trial, TrialSource
 
 Image = NDArray[np.float32]
 
-MOST_VALUES = 2**28
-"""Most values (bands x fine pixels) of a trial, 1 GiB as float32: a larger scene is cut to its middle."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trial:
-    """A pair whose truth is known."""
+class Fusion:
+    """What a method made of a trial."""
 
-    name: str
-    """Name in tables."""
-    hs: Image
-    """(hs band, y, x) reflectance, NaN = no data."""
-    ms: Image
-    """(ms band, y * ratio, x * ratio) reflectance."""
-    truth: Image
-    """(hs band, y * ratio, x * ratio) reflectance."""
-    hs_bands: tuple[Band, ...]
-    """Bands of hs and truth."""
-    ms_bands: tuple[Band, ...]
-    """Bands of ms."""
-    ratio: int
-    """Coarse pixel size / fine pixel size."""
+    fused: Image
+    """(hs band, y, x) reflectance on the truth's grid; NaN = no data."""
+    seconds: float
+    """Wall time of preparation and fusion."""
+    card: ModelCard
+    """The method's card."""
 
 
-def wald_trial(source: Source, name: str) -> Trial:
-    """The pair at reduced resolution: both degraded by the ratio, the HSI itself the truth (Wald's protocol).
+def fuse_trial(trial: Trial, name: str, *, weights: str | None = None) -> Fusion:
+    """The trial fused by a method the way of a product, on one CPU thread and in float32.
 
-    A scene of more than MOST_VALUES values is cut to its middle.
+    Only registration is not asked for: a trial's images lie where they should.
     """
-    ratio = source.grid.ratio
-    middle = _middle(source)
-    hs, ms = source.read_hs(middle), source.read_ms(middle.refine(ratio))
-    protocol = WaldProtocol(ratio=ratio, sigma_px=psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio))
-    pair = pair_at_reduced_resolution(hs, ms, protocol)
-    return Trial(
+    ref = ModelRef(
         name=name,
-        hs=pair.hs,
-        ms=pair.ms,
-        truth=pair.truth,
-        hs_bands=source.hs_bands,
-        ms_bands=source.ms_bands,
-        ratio=ratio,
+        hs_bands=trial.hs_bands,
+        ms_bands=trial.ms_bands,
+        ratio=trial.ratio,
+        weights=weights,
+        weights_sha256=None if weights is None else read_card(Path(weights)).sha256,
     )
+    handle = ModelHandle(ref=ref, load=load_model)
+    card = resident_model(handle).card
+    began = time.perf_counter()
+    fused = fuse_in_memory(TrialSource(trial), handle)
+    return Fusion(fused=fused, seconds=time.perf_counter() - began, card=card)
+
+
+def score_part(fused: Image, truth: Image, part: Window, *, ratio: int) -> ReferenceSums:
+    """Sums of one part of the image: fine pixels of the window, with the context that their local windows see."""
+    around = part.grow(CONTEXT_PX).clip(truth.shape[1:])
+    there = (slice(None), *around.slices)
+    return ReferenceSums(ratio=ratio).add(fused[there], truth[there], core=part.within(around))
 
 
 def score_methods(trial: Trial, names: Sequence[str], *, convention: str = "standard") -> Iterator[Scores]:
-    """Scores of each method on the trial, as they are done; seconds are preparation and fusion together."""
+    """Scores of each method without weights on the trial, as they are done."""
+    rows, columns = trial.truth.shape[1:]
+    whole = Window(y0=0, y1=rows, x0=0, x1=columns)
     for name in names:
-        ref = ModelRef(name=name, hs_bands=trial.hs_bands, ms_bands=trial.ms_bands, ratio=trial.ratio)
-        model = load_model(ref)
-        began = time.perf_counter()
-        state = freeze_whole(model, trial.hs, trial.ms)
-        fused = fuse_whole(model, trial.hs, trial.ms, state)
-        seconds = time.perf_counter() - began
-        sums = ReferenceSums(ratio=trial.ratio).add(fused, trial.truth)
-        yield Scores(name=name, values=sums.scores(convention), seconds=seconds)
-
-
-def _middle(source: Source) -> Window:
-    """The coarse window in the scene's middle that holds at most MOST_VALUES values."""
-    rows, columns = source.grid.coarse_shape
-    per_pixel = len(source.hs_bands) + len(source.ms_bands) * source.grid.ratio**2
-    share = min(1.0, (MOST_VALUES / (rows * columns * per_pixel)) ** 0.5)
-    height, width = max(1, int(rows * share)), max(1, int(columns * share))
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return Window(y0=top, y1=top + height, x0=left, x1=left + width)
+        fusion = fuse_trial(trial, name)
+        sums = score_part(fusion.fused, trial.truth, whole, ratio=trial.ratio)
+        yield Scores(name=name, values=sums.scores(convention), seconds=fusion.seconds)

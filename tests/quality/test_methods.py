@@ -7,7 +7,8 @@ import pytest
 
 from scenefuse.grid.window import Window
 from scenefuse.models.registry import weightless_names
-from scenefuse.quality.methods import Trial, score_methods, wald_trial
+from scenefuse.quality.methods import score_methods
+from scenefuse.quality.trial import Trial, wald_trial
 from scenefuse.sensors.band import Band
 from tests.models.classical_pairs import drawn_pair, drawn_scene
 from tests.quality.test_product_scores import Inputs

@@ -1,0 +1,173 @@
+"""Contest: any methods on any trials under one protocol, one image at a time; what stays are numbers and pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, isqrt
+from pathlib import Path
+
+from scenefuse.errors import UsageError
+from scenefuse.grid.pair_grid import RATIOS
+from scenefuse.grid.window import Window
+from scenefuse.metrics.convention import CONVENTIONS
+from scenefuse.models.base import ModelCard
+from scenefuse.models.registry import require_method
+from scenefuse.quality.gallery import Gallery
+from scenefuse.quality.methods import fuse_trial, score_part
+from scenefuse.quality.trial import Trial
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
+
+LEAST_PART_PX = 11
+"""Least side of a fold, fine pixels: the window of SSIM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A method that takes part."""
+
+    model: str
+    """Name in the registry."""
+    weights: str | None = None
+    """Path of a network's weights; None for a method without."""
+    label: str
+    """Name in tables, unique in a contest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """What all methods are given, and how they are scored."""
+
+    ratio: int | None = None
+    """Coarse pixel size / fine pixel size; None: a pair's own, and 4 where one image is the reference."""
+    mtf_nyquist: float = DEFAULT_MTF_NYQUIST
+    """MTF at Nyquist of the blur by which images are degraded."""
+    snr_db: tuple[float, ...] = (inf,)
+    """Levels of white noise on HSI and MSI, dB below each band's power; infinite: none."""
+    seeds: int = 1
+    """Draws of each level's noise."""
+    folds: int = 1
+    """Parts of each scene that are scored apart."""
+    convention: str = "standard"
+    """Formulas of the scores, a name in CONVENTIONS."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "folds"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)}", "nothing would be scored", "Give 1 or more")
+        if not 0 < self.mtf_nyquist < 1:
+            raise UsageError(
+                f"mtf {self.mtf_nyquist:g}", "an MTF at Nyquist lies between 0 and 1", "Instruments have 0.2 to 0.4"
+            )
+        if self.ratio is not None and self.ratio not in RATIOS:
+            raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
+        if self.convention not in CONVENTIONS:
+            raise UsageError(f"convention {self.convention}", "nobody knows it", f"Use one of {', '.join(CONVENTIONS)}")
+        if self.seeds > 1 and not any(map(isfinite, self.snr_db)):
+            raise UsageError(
+                f"{self.seeds} seeds without noise", "every draw would be the same", "Give --snr-db, or leave seeds out"
+            )
+
+    def variants(self) -> tuple[tuple[float, int], ...]:
+        """Noise level and seed of each run; a level without noise has one."""
+        return tuple((snr, seed) for snr in self.snr_db for seed in range(self.seeds if isfinite(snr) else 1))
+
+    def parts(self, shape: tuple[int, int]) -> tuple[Window, ...]:
+        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows."""
+        across = max(divisor for divisor in range(1, isqrt(self.folds) + 1) if self.folds % divisor == 0)
+        counts = (self.folds // across, across) if shape[0] >= shape[1] else (across, self.folds // across)
+        if any(side < LEAST_PART_PX * count for side, count in zip(shape, counts, strict=True)):
+            raise UsageError(
+                f"{self.folds} folds of {shape[0]} x {shape[1]} px",
+                f"a side would be shorter than the {LEAST_PART_PX} px of SSIM's window",
+                "Give fewer --folds",
+            )
+        rows, columns = (
+            [(index * side // count, (index + 1) * side // count) for index in range(count)]
+            for side, count in zip(shape, counts, strict=True)
+        )
+        return tuple(Window(y0=y0, y1=y1, x0=x0, x1=x1) for y0, y1 in rows for x0, x1 in columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Scores of one method on one fold of one trial."""
+
+    scene: str
+    """Name of the trial."""
+    method: str
+    """Label of the entry."""
+    snr_db: float
+    """Noise; infinite: none."""
+    seed: int
+    """Seed of the noise."""
+    fold: int
+    """Number of the fold."""
+    values: dict[str, float]
+    """Scores by name."""
+    seconds: float
+    """Wall time of preparation and fusion of the whole trial."""
+    parameters: int
+    """Trained values; 0 without weights."""
+    multiply_adds_per_pixel: float
+    """Multiply-adds of fusion per fine pixel."""
+
+
+def enter(models: Sequence[tuple[str, str | None]]) -> tuple[Entry, ...]:
+    """Entries of (name, weights); refused are unknown names, missing or useless weights, and one entry twice.
+
+    A model that enters more than once is called by its weights' file too.
+    """
+    for model, weights in models:
+        require_method(model, weights=weights)
+    counts = Counter(model for model, _ in models)
+    entries = tuple(
+        Entry(
+            model=model,
+            weights=weights,
+            label=model if weights is None or counts[model] == 1 else f"{model} ({Path(weights).stem})",
+        )
+        for model, weights in models
+    )
+    twice = [label for label, count in Counter(entry.label for entry in entries).items() if count > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given twice", "its rows could not be told apart", "Leave one out")
+    return entries
+
+
+def compete(
+    trials: Iterable[Trial],
+    entries: Sequence[Entry],
+    protocol: Protocol,
+    *,
+    show: Callable[[Gallery], None] | None = None,
+) -> Iterator[Result]:
+    """Results as they are done; trials are drawn one after the other, and one is held at a time.
+
+    show: told of each trial once all have fused its first variant, with pictures of each method.
+    """
+    for trial in trials:
+        parts = protocol.parts((trial.truth.shape[1], trial.truth.shape[2]))
+        for number, (snr_db, seed) in enumerate(protocol.variants()):
+            gallery = Gallery.of(trial) if show is not None and number == 0 else None
+            seen = trial.noisy(snr_db, seed)
+            for entry in entries:
+                fusion = fuse_trial(seen, entry.model, weights=entry.weights)
+                if gallery is not None:
+                    gallery = gallery.with_method(entry.label, fusion.fused, trial.truth)
+                for fold, part in enumerate(parts):
+                    sums = score_part(fusion.fused, trial.truth, part, ratio=trial.ratio)
+                    key = {"scene": trial.name, "method": entry.label, "snr_db": snr_db, "seed": seed, "fold": fold}
+                    yield Result(
+                        **key,  # type: ignore[arg-type] # names and numbers of the fields above
+                        values=sums.scores(protocol.convention),
+                        seconds=fusion.seconds,
+                        **_costs(fusion.card),  # type: ignore[arg-type] # likewise
+                    )
+            if gallery is not None and show is not None:
+                show(gallery)
+
+
+def _costs(card: ModelCard) -> dict[str, float]:
+    return {"parameters": card.parameters, "multiply_adds_per_pixel": card.multiply_adds_per_pixel}

@@ -1,0 +1,156 @@
+"""Gallery: what is kept of fused images for pictures, and the pictures, each method beside the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scenefuse.quality.trial import Image, Trial
+from scenefuse.sensors.band import Band
+
+RGB_NM = (660.0, 560.0, 480.0)
+"""Wavelengths of red, green and blue."""
+LONGEST_PX = 512
+"""Most pixels of a panel's side; larger images are thinned."""
+BRIGHTNESS = (5, 35, 65, 95)
+"""Percentiles of mean reflectance at which pixels are taken for spectra: dark ground to bright."""
+PANEL_INCHES = 2.4
+"""Side of a panel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exhibit:
+    """One image for the wall."""
+
+    name: str
+    """Method, or `truth`."""
+    rgb: Image
+    """(y, x, 3) reflectance."""
+    error: Image | None = None
+    """(y, x) root mean square error over bands, reflectance; None for the truth."""
+    angle_deg: Image | None = None
+    """(y, x) spectral angle; None for the truth."""
+    spectra: Image
+    """(point, band) reflectance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gallery:
+    """The pictures of one trial."""
+
+    scene: str
+    """Its name."""
+    bands: tuple[Band, ...]
+    """Bands of the spectra."""
+    points: tuple[tuple[int, int], ...]
+    """Row and column of each spectrum, fine pixels."""
+    exhibits: tuple[Exhibit, ...]
+    """Truth first."""
+
+    @classmethod
+    def of(cls, trial: Trial) -> Gallery:
+        """The gallery with the truth alone; points where its brightness has the percentiles BRIGHTNESS."""
+        brightness = trial.truth.mean(axis=0).ravel()
+        order = np.argsort(brightness, kind="stable")[: int(np.isfinite(brightness).sum())]
+        chosen = [int(order[len(order) * percent // 100]) for percent in BRIGHTNESS] if len(order) else []
+        points = tuple(divmod(index, trial.truth.shape[2]) for index in chosen)
+        empty = cls(scene=trial.name, bands=trial.hs_bands, points=points, exhibits=())
+        return replace(empty, exhibits=(empty._exhibit("truth", trial.truth),))
+
+    def with_method(self, name: str, fused: Image, truth: Image) -> Gallery:
+        """The gallery with what a method made of the trial."""
+        error, angle_deg = _maps(fused, truth)
+        exhibit = replace(self._exhibit(name, fused), error=_thin(error), angle_deg=_thin(angle_deg))
+        return replace(self, exhibits=(*self.exhibits, exhibit))
+
+    def draw(self, folder: Path, stem: str) -> tuple[Path, Path]:
+        """Paths of `<stem>-images.png` and `<stem>-spectra.png`, written into folder."""
+        images, spectra = folder / f"{stem}-images.png", folder / f"{stem}-spectra.png"
+        _save(self._images(), images)
+        _save(self._spectra(), spectra)
+        return images, spectra
+
+    def _exhibit(self, name: str, image: Image) -> Exhibit:
+        waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in self.bands])
+        if np.isfinite(waves).any():
+            chosen = [int(np.nanargmin(np.abs(waves - nm))) for nm in RGB_NM]
+        else:
+            chosen = [len(waves) * share // 4 for share in (3, 2, 1)]
+        spectra = [image[:, row, column] for row, column in self.points]
+        return Exhibit(
+            name=name,
+            rgb=_thin(np.moveaxis(image[chosen], 0, -1)),
+            spectra=np.array(spectra, np.float32).reshape(len(spectra), len(self.bands)),
+        )
+
+    def _images(self) -> Figure:
+        """A row for the truth and for each method: colours, error, angle; scales are the same in all rows."""
+        truth, methods = self.exhibits[0], self.exhibits[1:]
+        low, high = np.nanpercentile(truth.rgb, (2, 98), axis=(0, 1))
+        errors = [image for entry in methods for image in [entry.error] if image is not None]
+        angles = [image for entry in methods for image in [entry.angle_deg] if image is not None]
+        figure = Figure(figsize=(3 * PANEL_INCHES + 1.5, len(self.exhibits) * PANEL_INCHES), layout="constrained")
+        axes = figure.subplots(len(self.exhibits), 3, squeeze=False)
+        for row, exhibit in zip(axes, self.exhibits, strict=True):
+            shown = np.nan_to_num((exhibit.rgb - low) / np.maximum(high - low, 1e-6))
+            row[0].imshow(np.clip(shown, 0, 1))
+            row[0].set_ylabel(exhibit.name)
+            maps = ((exhibit.error, errors, "RMSE"), (exhibit.angle_deg, angles, "SAM (deg)"))
+            for panel, (image, every, label) in zip(row[1:], maps, strict=True):
+                if image is None:
+                    panel.axis("off")
+                    continue
+                top = max(float(np.nanpercentile(np.stack(every), 99)), 1e-6)
+                drawn = panel.imshow(image, vmin=0, vmax=top, cmap="magma")
+                figure.colorbar(drawn, ax=panel, label=label)
+            for panel in row:
+                panel.set(xticks=[], yticks=[])
+        figure.suptitle(self.scene)
+        return figure
+
+    def _spectra(self) -> Figure:
+        """A panel for each point: truth in black, a line for each method."""
+        waves = [index if band.wavelength_nm is None else band.wavelength_nm for index, band in enumerate(self.bands)]
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        panels = figure.subplots(2, 2, squeeze=False).ravel()
+        for panel in panels[len(self.points) :]:
+            panel.axis("off")
+        for number, (panel, (row, column)) in enumerate(zip(panels, self.points, strict=False)):
+            for exhibit in self.exhibits:
+                style = {"color": "black", "linewidth": 2.0} if exhibit.error is None else {"linewidth": 0.9}
+                panel.plot(waves, exhibit.spectra[number], label=exhibit.name, **style)
+            panel.set(title=f"row {row}, column {column}", xlabel="wavelength (nm)", ylabel="reflectance")
+            panel.grid(alpha=0.3)
+        if self.points:
+            panels[0].legend(fontsize="small")
+        figure.suptitle(self.scene)
+        return figure
+
+
+def _maps(fused: Image, truth: Image) -> tuple[Image, Image]:
+    """Root mean square error over bands and spectral angle in degrees, (y, x) each; band by band, for memory's sake."""
+    dot, fused_norm, truth_norm, squared = np.zeros((4, *truth.shape[1:]), np.float64)
+    for f, t in zip(fused, truth, strict=True):
+        dot += f * t
+        fused_norm += f * f
+        truth_norm += t * t
+        squared += (f - t) ** 2
+    norms = np.sqrt(fused_norm * truth_norm)
+    cosine = np.divide(dot, norms, out=np.full_like(dot, np.nan), where=norms > 0)
+    angle_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return np.sqrt(squared / len(truth)).astype(np.float32), angle_deg.astype(np.float32)
+
+
+def _thin(image: Image) -> Image:
+    """Every n-th pixel of the image (y, x, ...), so that no side is longer than LONGEST_PX; a copy."""
+    step = -(-max(image.shape[:2]) // LONGEST_PX)
+    return np.array(image[::step, ::step], np.float32)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,155 @@
+"""Tables of a contest: mean and spread of each method, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from scenefuse.quality.contest import Protocol, Result
+
+COSTS = ("seconds", "parameters", "multiply_adds_per_pixel")
+"""What a method costs, beside its scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a method did over scenes, seeds and folds at one level of noise."""
+
+    method: str
+    """Label of the entry."""
+    snr_db: float
+    """Noise; infinite: none."""
+    count: int
+    """Results that the means are over."""
+    mean: dict[str, float]
+    """Mean of each score, of the finite ones; NaN where there is none."""
+    std: dict[str, float]
+    """Their standard deviation (n - 1); NaN for fewer than two."""
+    seconds: float
+    """Mean wall time of a scene."""
+    parameters: int
+    """Trained values; the most of the scenes', which may differ in bands."""
+    multiply_adds_per_pixel: float
+    """Multiply-adds per fine pixel, likewise."""
+
+    def record(self) -> dict[str, Any]:
+        """The standing as JSON can hold it; scores beside the method's name."""
+        return {
+            "name": self.method,
+            "snr_db": finite_or_none(self.snr_db),
+            **{name: finite_or_none(value) for name, value in self.mean.items()},
+            "std": {name: finite_or_none(value) for name, value in self.std.items()},
+            "count": self.count,
+            **{name: getattr(self, name) for name in COSTS},
+        }
+
+
+def standings(results: Iterable[Result]) -> tuple[Standing, ...]:
+    """A standing for each level of noise and method, in the order in which they first come."""
+    groups: dict[tuple[float, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.snr_db, result.method), []).append(result)
+    return tuple(_standing(group) for group in groups.values())
+
+
+def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequence[str] = ()) -> str:
+    """The protocol, the standings, those of each scene where there are several, and the pictures."""
+    scenes = list(dict.fromkeys(result.scene for result in results))
+    lines = ["# Scores", "", *_facts(protocol), ""]
+    lines += [f"Mean ± standard deviation over {_spread(protocol, len(scenes))}.", "", *_rows(standings(results))]
+    if len(scenes) > 1:
+        for scene in scenes:
+            lines += ["", f"## {scene}", "", *_rows(standings(r for r in results if r.scene == scene))]
+    if pictures:
+        lines += ["", "## Pictures", "", *(f"![{name}]({name})" for name in pictures)]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(results: Sequence[Result]) -> str:
+    """A line per result; no noise and missing scores are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(result_record(results[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result_record(result) for result in results)
+    return text.getvalue()
+
+
+def result_record(result: Result) -> dict[str, Any]:
+    """The result flat, as JSON and CSV can hold it."""
+    values = {name: finite_or_none(value) for name, value in result.values.items()}
+    own = {name: value for name, value in asdict(result).items() if name not in {"values", *COSTS}}
+    own["snr_db"] = finite_or_none(result.snr_db)
+    return {**own, **values, **{name: getattr(result, name) for name in COSTS}}
+
+
+def protocol_facts(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as JSON can hold it; None: no noise, or the pair's own ratio."""
+    return {**asdict(protocol), "snr_db": [finite_or_none(level) for level in protocol.snr_db]}
+
+
+def finite_or_none(value: float) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if isfinite(value) else None
+
+
+def _standing(group: Sequence[Result]) -> Standing:
+    values = {name: np.array([result.values[name] for result in group]) for name in group[0].values}
+    mean, std = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing finite, whose mean and spread are NaN
+        for name, column in values.items():
+            told = column[np.isfinite(column)]
+            mean[name], std[name] = float(np.mean(told)), float(np.std(told, ddof=1))
+    return Standing(
+        method=group[0].method,
+        snr_db=group[0].snr_db,
+        count=len(group),
+        mean=mean,
+        std=std,
+        seconds=float(np.mean([result.seconds for result in group])),
+        parameters=max(result.parameters for result in group),
+        multiply_adds_per_pixel=max(result.multiply_adds_per_pixel for result in group),
+    )
+
+
+def _facts(protocol: Protocol) -> list[str]:
+    """Lines of Markdown that say under what conditions."""
+    noise = ", ".join(f"{level:g} dB" if isfinite(level) else "none" for level in protocol.snr_db)
+    return [
+        f"- ratio: {'own' if protocol.ratio is None else protocol.ratio}",
+        f"- blur: Gaussian with MTF {protocol.mtf_nyquist:g} at Nyquist",
+        f"- noise on HSI and MSI: {noise}",
+        f"- convention: {protocol.convention}",
+    ]
+
+
+def _rows(table: Sequence[Standing]) -> list[str]:
+    """Lines of a Markdown table."""
+    names = list(table[0].mean)
+    head = ["method", "SNR (dB)", *names, "seconds", "parameters", "multiply-adds / px"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for entry in table:
+        noise = f"{entry.snr_db:g}" if isfinite(entry.snr_db) else "none"
+        scores = [spread(entry.mean[name], entry.std[name]) for name in names]
+        costs = [f"{entry.seconds:.2f}", f"{entry.parameters:,}", f"{entry.multiply_adds_per_pixel:,.0f}"]
+        lines.append(f"| {' | '.join([entry.method, noise, *scores, *costs])} |")
+    return lines
+
+
+def spread(mean: float, std: float) -> str:
+    """`34.21 ± 0.15`; the mean alone where there is no spread."""
+    text = f"{mean:.4g}" if isfinite(mean) else "-"
+    return f"{text} ± {std:.2g}" if isfinite(std) else text
+
+
+def _spread(protocol: Protocol, scenes: int) -> str:
+    """`2 scenes, 3 seeds, 4 folds`."""
+    counts = {"scene": scenes, "seed": protocol.seeds, "fold": protocol.folds}
+    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items())

@@ -1,0 +1,184 @@
+"""Trial: a pair in memory whose truth is known, and the ways to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.engine.protocols import Source
+from scenefuse.errors import DataError
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.window import Window
+from scenefuse.models.observation import LEAST_COVERAGE
+from scenefuse.sensors.band import Band
+from scenefuse.sensors.psf import psf_sigma_px
+from scenefuse.sensors.response import response_matrix
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor
+from scenefuse.simulate.wald import WaldProtocol, add_noise, pair_at_reduced_resolution, pair_from_reference
+
+Image = NDArray[np.float32]
+
+MOST_VALUES = 2**28
+"""Most values (bands x fine pixels) of a trial, 1 GiB as float32: a larger scene is cut to its middle."""
+REFERENCE_RATIO = 4
+"""Ratio of a trial made of one image, where none is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trial:
+    """A pair whose truth is known."""
+
+    name: str
+    """Name in tables."""
+    hs: Image
+    """(hs band, y, x) reflectance, NaN = no data."""
+    ms: Image
+    """(ms band, y * ratio, x * ratio) reflectance."""
+    truth: Image
+    """(hs band, y * ratio, x * ratio) reflectance."""
+    hs_bands: tuple[Band, ...]
+    """Bands of hs and truth."""
+    ms_bands: tuple[Band, ...]
+    """Bands of ms."""
+    ratio: int
+    """Coarse pixel size / fine pixel size."""
+
+    def noisy(self, snr_db: float, seed: int) -> Trial:
+        """The trial with white Gaussian noise on HSI and MSI, snr_db below each band's power; inf: the trial itself."""
+        hs_rng, ms_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
+        return replace(self, hs=add_noise(self.hs, snr_db, hs_rng), ms=add_noise(self.ms, snr_db, ms_rng))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialSource:
+    """The trial as the engine reads any pair; without a place on the ground, pixels are a metre wide."""
+
+    trial: Trial
+    """What is read."""
+
+    @property
+    def grid(self) -> PairGrid:
+        """The two aligned grids."""
+        rows, columns = self.trial.hs.shape[1:]
+        return PairGrid(
+            crs_wkt="",
+            fine_transform=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+            coarse_shape=(rows, columns),
+            ratio=self.trial.ratio,
+            case="ms-grid",
+            hs_gsd_m=float(self.trial.ratio),
+            ms_gsd_m=1.0,
+            hs_resampled=False,
+            ms_resampled=False,
+        )
+
+    @property
+    def hs_bands(self) -> tuple[Band, ...]:
+        """Bands of read_hs."""
+        return self.trial.hs_bands
+
+    @property
+    def ms_bands(self) -> tuple[Band, ...]:
+        """Bands of read_ms."""
+        return self.trial.ms_bands
+
+    def read_hs(self, window: Window) -> Image:
+        """(hs band, y, x) reflectance of a coarse window inside the scene."""
+        return self.trial.hs[:, *window.slices]
+
+    def read_ms(self, window: Window) -> Image:
+        """(ms band, y, x) reflectance of a fine window inside the scene."""
+        return self.trial.ms[:, *window.slices]
+
+
+def wald_trial(
+    source: Source, name: str, *, ratio: int | None = None, mtf_nyquist: float = DEFAULT_MTF_NYQUIST
+) -> Trial:
+    """The pair at reduced resolution, its HSI the truth (Wald's protocol).
+
+    The MSI is degraded by the pair's own ratio, to the HSI's grid; the HSI by `ratio`, None being the pair's own.
+    Both by a Gaussian of mtf_nyquist. A scene of more than MOST_VALUES values is cut to its middle.
+    """
+    own = source.grid.ratio
+    ratio = own if ratio is None else ratio
+    middle = middle_of(source)
+    protocol = WaldProtocol(ratio=ratio, sigma_px=psf_sigma_px(mtf_nyquist, ratio))
+    pair = pair_at_reduced_resolution(
+        source.read_hs(middle),
+        source.read_ms(middle.refine(own)),
+        protocol,
+        ms_sigma_px=psf_sigma_px(mtf_nyquist, own),
+    )
+    return Trial(
+        name=name,
+        hs=pair.hs,
+        ms=pair.ms,
+        truth=pair.truth,
+        hs_bands=source.hs_bands,
+        ms_bands=source.ms_bands,
+        ratio=ratio,
+    )
+
+
+def reference_trial(
+    name: str,
+    reference: Image,
+    hs_bands: Sequence[Band],
+    ms_sensor: Sensor,
+    *,
+    ratio: int | None = None,
+    mtf_nyquist: float = DEFAULT_MTF_NYQUIST,
+) -> Trial:
+    """The pair that a coarse instrument and ms_sensor would make of one hyperspectral image, the truth.
+
+    reference: (hs band, y, x) reflectance. The MSI has the bands of ms_sensor that the HSI covers: `covered_bands`.
+    """
+    ratio = REFERENCE_RATIO if ratio is None else ratio
+    ms_bands, response = covered_bands(name, hs_bands, ms_sensor)
+    protocol = WaldProtocol(ratio=ratio, sigma_px=psf_sigma_px(mtf_nyquist, ratio))
+    pair = pair_from_reference(reference, response, protocol)
+    return Trial(
+        name=name,
+        hs=pair.hs,
+        ms=pair.ms,
+        truth=pair.truth,
+        hs_bands=tuple(hs_bands),
+        ms_bands=ms_bands,
+        ratio=ratio,
+    )
+
+
+def covered_bands(
+    name: str, hs_bands: Sequence[Band], ms_sensor: Sensor
+) -> tuple[tuple[Band, ...], NDArray[np.float64]]:
+    """Bands of ms_sensor of whose response at least LEAST_COVERAGE lies within hs_bands, and it, (ms band, hs band).
+
+    DataError when there is none; name is the HSI's.
+    """
+    response = response_matrix(hs_bands, ms_sensor.bands, ms_sensor=ms_sensor)
+    covered = [index for index, share in enumerate(response.coverage) if share >= LEAST_COVERAGE]
+    if not covered:
+        raise DataError(
+            f"{name} covers no band of {ms_sensor.name} to {LEAST_COVERAGE:.0%}",
+            "no multispectral image can be made of it",
+            "Give another --ms-sensor; `scenefuse sensors` lists them",
+        )
+    return tuple(ms_sensor.bands[index] for index in covered), response.matrix[covered]
+
+
+def middle_of(source: Source) -> Window:
+    """The coarse window in the scene's middle that holds at most MOST_VALUES values."""
+    bands = len(source.hs_bands), len(source.ms_bands) * source.grid.ratio**2
+    return middle_window(source.grid.coarse_shape, sum(bands))
+
+
+def middle_window(shape: tuple[int, int], values_per_pixel: float) -> Window:
+    """The window in the middle of an image of this shape that holds at most MOST_VALUES values."""
+    rows, columns = shape
+    share = min(1.0, (MOST_VALUES / (rows * columns * values_per_pixel)) ** 0.5)
+    height, width = max(1, int(rows * share)), max(1, int(columns * share))
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return Window(y0=top, y1=top + height, x0=left, x1=left + width)

@@ -1,0 +1,113 @@
+"""`scenefuse evaluate`: methods on pairs, on a truth, on one image; tables and pictures; what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scenefuse.metrics.with_reference import ReferenceSums
+from tests.cli import scenes
+from tests.cli.command import Command, assert_explained
+
+Pair = tuple[Path, Path]
+
+
+def test_methods_on_a_pair_are_scored_at_reduced_resolution(scenefuse: Command, pair: Pair) -> None:
+    ended = scenefuse("evaluate", *pair, "--methods", "bicubic,gsa", "--model", "sfim", "--no-register", "--json")
+    assert ended.code == 0, ended.stderr
+    scores = {entry["name"]: entry for entry in ended.document["scores"]}
+    assert list(scores) == ["bicubic", "gsa", "sfim"]
+    assert scores["gsa"]["psnr_db"] > scores["bicubic"]["psnr_db"]
+    assert scores["gsa"]["seconds"] > 0
+    assert ended.document["convention"] == "standard"
+
+
+def test_tables_and_pictures_are_written(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    noise = ("--snr-db", "inf", "--snr-db", "15", "--seeds", "2", "--ratio", "2")
+    ended = scenefuse("evaluate", *pair, "--methods", "bicubic,gsa", "--no-register", *noise, "--out", out)
+    assert ended.code == 0, ended.stderr
+    assert "±" in ended.stdout
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert len(rows) == 2 * (1 + 2)
+    document = json.loads((out / "results.json").read_text())
+    assert document["protocol"]["ratio"] == 2
+    assert len(document["results"]) == len(rows)
+    table = (out / "results.md").read_text()
+    for picture in out.glob("*.png"):
+        assert f"({picture.name})" in table
+    assert len(list(out.glob("*.png"))) == 2
+
+
+def test_a_pair_with_a_truth_is_scored_as_it_is(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    cube = scenes.hs_cube().repeat(scenes.RATIO, axis=1).repeat(scenes.RATIO, axis=2)
+    gains = np.linspace(0.6, 1.4, len(scenes.HS_NM), dtype=np.float32)[:, np.newaxis, np.newaxis]
+    truth = scenes.write_tif(tmp_path / "truth.tif", scenes.ground() * gains, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
+    ended = scenefuse("evaluate", *pair, "--truth", truth, "--model", "gsa", "--no-register", "--json")
+    assert ended.code == 0, ended.stderr
+    (score,) = ended.document["scores"]
+    blocks = ReferenceSums(ratio=3).add(cube, scenes.ground() * gains).scores()
+    assert score["psnr_db"] > blocks["psnr_db"]
+
+
+def test_one_image_is_its_own_truth(scenefuse: Command, pair: Pair) -> None:
+    arguments = ("--ms-sensor", "Sentinel-2A", "--methods", "all", "--ratio", "2", "--json")
+    ended = scenefuse("evaluate", pair[0], *arguments)
+    assert ended.code == 0, ended.stderr
+    assert len(ended.document["scores"]) == 6
+    assert {result["scene"] for result in ended.document["results"]} == {"hs"}
+
+
+def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    catalogue = scenes.archive_of(pair, tmp_path / "archive")
+    ended = scenefuse("evaluate", "--catalog", catalogue, "--model", "bicubic", "--no-register", "--json")
+    assert ended.code == 0, ended.stderr
+    assert ended.document["scores"][0]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "nothing to score"),
+        (("{hs}", "--model", "gsa"), 2, "pairs are HS MS"),
+        (("{hs}", "{ms}", "--model", "gsa", "--reference", "truth.tif"), 2, "Give --truth RASTER"),
+        (("product", "--folds", "3"), 2, "Give --model or --methods"),
+        (("{hs}", "{ms}", "--model", "gsaa"), 2, "Did you mean 'gsa'"),
+        (("{hs}", "{ms}", "--model", "aelf"), 4, "untrained network"),
+        (("{hs}", "{ms}", "--model", "aelf="), 2, "aelf-t=FILE"),
+        (("{hs}", "{ms}", "--model", "gsa", "--model", "gsa"), 2, "twice"),
+        (("{hs}", "{ms}", "--model", "gsa", "--seeds", "3"), 2, "every draw would be the same"),
+        (("{hs}", "{ms}", "--model", "gsa", "--ratio", "7"), 2, "no grid has it"),
+        (("{hs}", "{ms}", "--model", "gsa", "--mtf", "1.5"), 2, "between 0 and 1"),
+        (("{hs}", "{ms}", "--model", "gsa", "--folds", "400"), 2, "fewer --folds"),
+        (("{hs}", "{ms}", "--model", "gsa", "--truth", "a.tif", "--truth", "b.tif"), 2, "2 truths for 1 pairs"),
+        (("{hs}", "--ms-sensor", "Sentinel-2Q", "--model", "gsa"), 2, "Did you mean"),
+        (("{hs}", "--ms-sensor", "EnMAP", "--model", "gsa"), 2, "EnMAP is hyperspectral"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_with_the_reason(
+    scenefuse: Command, pair: Pair, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    places = dict(zip(("hs", "ms"), map(str, pair), strict=True))
+    ended = scenefuse("evaluate", *(argument.format(**places) for argument in arguments), "--no-register", "--json")
+    assert_explained(ended, code, said)
+
+
+def test_a_network_is_trained_by_the_cpus_recipe_and_enters_a_comparison(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    images = zip(("hs.tif", "ms.tif"), scenes.enlarged(4), (scenes.write_hs, scenes.write_ms), strict=True)
+    large = [write(tmp_path / name, cube) for name, cube, write in images]
+    small = ("--set", "width=8", "--set", "step=8", "--iterations", "1", "--no-register")
+    arguments = ("--model", "aelf-t", "--recipe-name", "cpu", *small, "--out", tmp_path, "--json")
+    trained = scenefuse("train", *large, *arguments)
+    assert trained.code == 0, trained.stderr
+    weights = Path(trained.document["weights"])
+    assert json.loads(weights.with_suffix(".json").read_text())["training"]["recipe"]["patch_px"] == 24
+    ended = scenefuse("evaluate", *pair, "--model", f"aelf-t={weights}", "--no-register", "--json")
+    assert ended.code == 0, ended.stderr
+    assert ended.document["scores"][0]["parameters"] > 0

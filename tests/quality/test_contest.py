@@ -1,0 +1,213 @@
+"""Contests: equal conditions, folds that add up, noise of the level asked for, means and spreads counted by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from scenefuse.errors import ModelError, UsageError
+from scenefuse.grid.resample import degrade, degrade_reach_px
+from scenefuse.grid.window import Window
+from scenefuse.models.ref import ModelRef
+from scenefuse.models.registry import load_model, weightless_names
+from scenefuse.models.whole import freeze_whole, fuse_whole
+from scenefuse.quality.contest import Entry, Protocol, Result, compete, enter
+from scenefuse.quality.gallery import Gallery
+from scenefuse.quality.methods import fuse_trial, score_part
+from scenefuse.quality.table import csv_text, markdown, standings
+from scenefuse.quality.trial import Trial, reference_trial, wald_trial
+from scenefuse.sensors.band import Band
+from scenefuse.sensors.psf import psf_sigma_px
+from scenefuse.sensors.sensor import find_sensor
+from tests.models.classical_pairs import drawn_pair, drawn_scene
+from tests.models.test_network_model import HS_BANDS, MS_BANDS, saved
+from tests.quality.test_product_scores import Inputs
+
+RATIO = 4
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    hs, ms = drawn_pair(RATIO, coarse_side=16)
+    return Trial(
+        name="drawn",
+        hs=hs,
+        ms=ms,
+        truth=drawn_scene(16 * RATIO, 12),
+        hs_bands=tuple(Band(name=f"h{i}") for i in range(12)),
+        ms_bands=tuple(Band(name=f"m{i}") for i in range(4)),
+        ratio=RATIO,
+    )
+
+
+def entry(model: str) -> Entry:
+    return Entry(model=model, label=model)
+
+
+@given(folds=st.integers(1, 12), rows=st.integers(140, 300), columns=st.integers(140, 300))
+def test_folds_cover_every_pixel_once(folds: int, rows: int, columns: int) -> None:
+    count = np.zeros((rows, columns), int)
+    for part in Protocol(folds=folds).parts((rows, columns)):
+        count[part.slices] += 1
+    assert (count == 1).all()
+    assert len(Protocol(folds=folds).parts((rows, columns))) == folds
+
+
+def test_folds_smaller_than_a_window_are_refused() -> None:
+    with pytest.raises(UsageError, match="Give fewer --folds"):
+        Protocol(folds=4).parts((20, 60))
+
+
+def test_scores_of_folds_add_up_to_those_of_the_whole(trial: Trial) -> None:
+    fused = fuse_trial(trial, "sfim").fused
+    (whole,) = Protocol().parts((64, 64))
+    first, *others = (score_part(fused, trial.truth, part, ratio=RATIO) for part in Protocol(folds=6).parts((64, 64)))
+    merged = first
+    for sums in others:
+        merged = merged.merge(sums)
+    expected = score_part(fused, trial.truth, whole, ratio=RATIO).scores()
+    assert merged.scores() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bicubic", "gsa", "sfim", "mtf-glp-hs", "hysure-l2"])
+def test_a_trial_fused_in_tiles_is_the_trial_fused_whole(
+    trial: Trial, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scenefuse.engine.in_memory.CORE_PX", 32)
+    model = load_model(ModelRef(name=name, hs_bands=trial.hs_bands, ms_bands=trial.ms_bands, ratio=RATIO))
+    whole = fuse_whole(model, trial.hs, trial.ms, freeze_whole(model, trial.hs, trial.ms))
+    np.testing.assert_allclose(fuse_trial(trial, name).fused, whole, atol=2e-6)
+
+
+def test_noise_has_the_level_asked_for_and_leaves_the_truth(trial: Trial) -> None:
+    noisy = trial.noisy(15.0, seed=1)
+    for clean, seen in ((trial.hs, noisy.hs), (trial.ms, noisy.ms)):
+        power = np.square(clean).mean(axis=(1, 2)) / np.square(seen - clean).mean(axis=(1, 2))
+        np.testing.assert_allclose(10 * np.log10(power), 15.0, atol=1.0)
+    assert noisy.truth is trial.truth
+    np.testing.assert_array_equal(trial.noisy(inf, seed=1).hs, trial.hs)
+    assert not np.array_equal(trial.noisy(15.0, seed=2).hs, noisy.hs)
+
+
+def test_every_method_meets_every_noise_seed_and_fold(trial: Trial) -> None:
+    protocol = Protocol(snr_db=(inf, 15.0), seeds=2, folds=2)
+    results = list(compete([trial], [entry("bicubic"), entry("gsa")], protocol))
+    assert len(results) == 2 * (1 + 2) * 2
+    assert len({(r.method, r.snr_db, r.seed, r.fold) for r in results}) == len(results)
+    mean_db = {(row.method, row.snr_db): row.mean["psnr_db"] for row in standings(results)}
+    assert mean_db["gsa", inf] > mean_db["gsa", 15.0] > 0
+
+
+def test_methods_are_given_the_same_noise(trial: Trial) -> None:
+    first, second = compete(
+        [trial], [entry("bicubic"), replace(entry("bicubic"), label="again")], Protocol(snr_db=(20.0,))
+    )
+    assert first.values == second.values
+
+
+def test_mean_and_spread_are_those_counted_by_hand() -> None:
+    results = [
+        Result(
+            scene=f"s{number}",
+            method="gsa",
+            snr_db=inf,
+            seed=0,
+            fold=0,
+            values={"psnr_db": psnr_db, "ssim": float("nan")},
+            seconds=2.0,
+            parameters=0,
+            multiply_adds_per_pixel=5.0,
+        )
+        for number, psnr_db in enumerate((30.0, 32.0, 37.0))
+    ]
+    (row,) = standings(results)
+    assert (row.mean["psnr_db"], row.count) == (33.0, 3)
+    assert row.std["psnr_db"] == pytest.approx(13**0.5)
+    assert row.record()["ssim"] is None
+    text = markdown(results, Protocol())
+    assert "| gsa | none | 33 ± 3.6 | - |" in text
+    assert "## s2" in text
+    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,30.0,,2.0,0,5.0"
+
+
+def test_the_trial_of_a_pair_may_have_another_ratio_than_the_pair() -> None:
+    random = np.random.default_rng(0)
+    inputs = Inputs(random.random((12, 100, 66), np.float32), random.random((2, 300, 198), np.float32))
+    made = wald_trial(inputs, "random", ratio=2)
+    assert (made.hs.shape, made.ms.shape, made.truth.shape) == ((12, 50, 33), (2, 100, 66), (12, 100, 66))
+    sigma_px = psf_sigma_px(0.3, 3)
+    pixel = Window(y0=50, y1=51, x0=30, x1=31)
+    around = inputs.read_ms(pixel.refine(3).grow(degrade_reach_px(3, sigma_px)))
+    np.testing.assert_allclose(made.ms[:, *pixel.slices], degrade(around, 3, sigma_px), atol=1e-6)
+
+
+def test_a_single_image_is_seen_through_the_named_sensor() -> None:
+    sensor = find_sensor("Sentinel-2A")
+    assert sensor is not None
+    bands = tuple(Band(name=f"b{nm}", wavelength_nm=float(nm), fwhm_nm=10.0) for nm in range(430, 900, 10))
+    reference = np.full((len(bands), 40, 40), 0.25, np.float32)
+    made = reference_trial("flat", reference, bands, sensor)
+    names = [band.name for band in made.ms_bands]
+    assert "B03" in names
+    assert "B11" not in names, "the image ends at 900 nm"
+    np.testing.assert_allclose(made.ms, 0.25, rtol=1e-5)
+    assert made.ratio == 4
+
+
+@pytest.fixture
+def network_trial() -> Trial:
+    hs, ms = drawn_pair(RATIO, coarse_side=12, hs_bands=6, ms_bands=3)
+    truth = drawn_scene(12 * RATIO, 6)
+    return Trial(name="drawn", hs=hs, ms=ms, truth=truth, hs_bands=HS_BANDS, ms_bands=MS_BANDS, ratio=RATIO)
+
+
+def test_a_network_takes_part_with_its_weights(network_trial: Trial, tmp_path: Path) -> None:
+    weights = saved(tmp_path, "aelf-t", width=8, step=8).weights
+    bicubic, network = compete([network_trial], enter([("bicubic", None), ("aelf-t", weights)]), Protocol())
+    assert (bicubic.parameters, network.method) == (0, "aelf-t")
+    assert network.parameters > 0
+    assert network.multiply_adds_per_pixel > bicubic.multiply_adds_per_pixel
+
+
+def test_weights_that_were_trained_again_are_read_again(network_trial: Trial, tmp_path: Path) -> None:
+    counts = []
+    for width in (8, 16):
+        weights = saved(tmp_path, "aelf-t", width=width, step=8).weights
+        counts.append(fuse_trial(network_trial, "aelf-t", weights=weights).card.parameters)
+    assert counts[0] < counts[1]
+
+
+def test_entries_are_refused_before_work() -> None:
+    with pytest.raises(ModelError, match="without weights"):
+        enter([("aelf", None)])
+    with pytest.raises(UsageError, match="twice"):
+        enter([("gsa", None), ("gsa", None)])
+    assert [e.label for e in enter([(name, None) for name in weightless_names()])] == list(weightless_names())
+
+
+def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path) -> None:
+    galleries: list[Gallery] = []
+    list(compete([trial], [entry("bicubic"), entry("gsa")], Protocol(snr_db=(inf, 15.0)), show=galleries.append))
+    (gallery,) = galleries
+    truth, bicubic, gsa = gallery.exhibits
+    assert [exhibit.name for exhibit in gallery.exhibits] == ["truth", "bicubic", "gsa"]
+    assert bicubic.error is not None
+    assert gsa.error is not None
+    assert gsa.error.mean() < bicubic.error.mean()
+    row, column = gallery.points[0]
+    np.testing.assert_array_equal(truth.spectra[0], trial.truth[:, row, column])
+    perfect = gallery.with_method("perfect", trial.truth, trial.truth).exhibits[-1]
+    assert perfect.error is not None
+    assert perfect.angle_deg is not None
+    assert perfect.error.max() == 0
+    assert perfect.angle_deg.max() < 0.1
+    for path in gallery.draw(tmp_path, "01"):
+        with Picture.open(path) as picture:
+            assert min(picture.size) > 300
