@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import tomllib
 import types
@@ -28,6 +29,8 @@ Format = Literal["zarr", "cog"]
 
 DEFAULT_MODEL = "hysure-l2"
 """Method used when none is named; chosen by the quality table in the README."""
+DEMO_MODEL = "aelf-t"
+"""Method of the demo: the network whose shipped weights were trained for the demo's two instruments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,9 @@ class RunConfig:
     model: str = DEFAULT_MODEL
     """Name of the method."""
     weights: str | None = None
-    """Path of a safetensors file, for a network."""
+    """For a network: path of a safetensors file, or name[@version] on the shelf; None takes what fits the pair."""
+    adapt: int | None = None
+    """Steps by which a network is fine-tuned on the pair before it fuses it; None takes the weights as they are."""
     precision: Precision = "auto"
     """Arithmetic on the device: `auto` is bf16 where the method's card allows it, else fp32."""
     device: Device = "auto"
@@ -77,6 +82,10 @@ class RunConfig:
             raise UsageError(f"workers is {self.workers}", "nobody would do the work", "Give 1 or more")
         if self.memory_limit is not None and parse_bytes(self.memory_limit) < 1:
             raise UsageError(f"memory_limit is {self.memory_limit}", "no worker could start", "Write it like 4GiB")
+        if self.adapt is not None and self.adapt < 1:
+            raise UsageError(
+                f"adapt is {self.adapt}", "nothing would be learnt", "Give 1 step or more, or leave it out"
+            )
         for name in ("hs_scale", "ms_scale"):
             scale = getattr(self, name)
             if scale is not None and not (math.isfinite(scale) and scale > 0):
@@ -108,6 +117,13 @@ class RunConfig:
     def updated(self, options: Mapping[str, Any]) -> RunConfig:
         """The configuration with the options that are set (not None): the command line over the file."""
         return replace(self, **{key: value for key, value in options.items() if value is not None})
+
+
+def weights_folder() -> Path:
+    """The user's shelf of weights: $SCENEFUSE_WEIGHTS, else scenefuse/weights where the user's data are."""
+    own = os.environ.get("SCENEFUSE_WEIGHTS")
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(own) if own else Path(data) / "scenefuse" / "weights"
 
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

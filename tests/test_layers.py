@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "scenefuse"
 ROOMS = (
     "errors",
     "config",
+    "place",
     "sensors",
     "archive",
     "grid",
@@ -49,6 +50,7 @@ DOORS = {
     "distributed": {"engine"},
     "matplotlib": {"quality", "product", "training"},  # training draws its learning curves
     "jinja2": {"quality"},
+    "obstore": {"place"},
     "httpx": {"archive", "publish"},
     "apscheduler": {"workflow"},
     "click": {"cli"},

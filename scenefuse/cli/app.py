@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": "Score methods, or a product, with or without a reference",
     "verify": "Check a product's checksums and schemas",
     "replay": "Recompute tiles of a product from its provenance and compare",
+    "refill": "Fuse again what failed under an output",
+    "clean": "Remove what abandoned runs left under an output",
     "publish": "Put products into a catalogue",
     "workflow": "Run what an operator's workflow file asks for",
     "models": "List the fusion methods",

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from scenefuse.cli.fuse import show_product
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, run_config, run_options, search_options
+from scenefuse.cli.options import (
+    bounds_of,
+    out_option,
+    pair_options,
+    pair_rule,
+    run_config,
+    run_options,
+    search_options,
+)
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
 from scenefuse.pipeline.batch import BatchReport, batch
+from scenefuse.place.place import Place
 
 
 @click.command(name="batch")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@out_option
 @pair_options
 @search_options
 @run_options
 @json_option
-def command(sources: tuple[str, ...], out: Path, *, as_json: bool, **options: Any) -> int:
+def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: Any) -> int:
     """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
 
     A SOURCE is a static catalogue, a STAC API, an item collection, or a known archive; HSI and MSI may live in

@@ -10,7 +10,7 @@ from scenefuse.cli.batch import show_batch
 from scenefuse.cli.evaluate import score_record, show_scores
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
-from scenefuse.config import DEFAULT_MODEL, RunConfig
+from scenefuse.config import DEMO_MODEL, RunConfig
 from scenefuse.demo.plan import DemoSize
 from scenefuse.errors import WorkError
 from scenefuse.pipeline.demonstrate import demonstrate
@@ -23,7 +23,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-out"), show_default=True)
 @click.option("--size", type=click.Choice([size.name.lower() for size in DemoSize]), default="small", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another landscape.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Fusion method.")
+@click.option("--model", default=DEMO_MODEL, show_default=True, help="Fusion method.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--yes", is_flag=True, help="Do not ask before taking tens of GB (--size large).")
 @json_option

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.engine.checkup import Finding, check_machine
+from scenefuse.engine.checkup import check_machine
+from scenefuse.engine.finding import Finding
 
 MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 

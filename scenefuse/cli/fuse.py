@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from scenefuse.cli.options import run_config, run_options
+from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.place.place import Place
 
 WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, nothing to do"}
 
@@ -18,10 +18,10 @@ WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, no
 @click.command(name="fuse")
 @click.argument("hs")
 @click.argument("ms")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@out_option
 @run_options
 @json_option
-def command(hs: str, ms: str, out: Path, *, as_json: bool, **options: Any) -> None:
+def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> None:
     """Fuse the hyperspectral scene HS with the multispectral scene MS.
 
     Each is a STAC item (path or URL) or a raster file (COG, GeoTIFF, ENVI, Zarr). The product, with all bands of
@@ -37,8 +37,11 @@ def command(hs: str, ms: str, out: Path, *, as_json: bool, **options: Any) -> No
 
 def show_product(product: FusedProduct) -> None:
     """Say what became of a pair, for people."""
-    click.echo(f"{WORDS[product.status]}: {product.item}")
+    click.echo(f"{WORDS[product.status]}: {product.location}")
     bands, rows, columns = product.shape
     click.echo(f"  {bands} bands, {rows} x {columns} px of {product.gsd_m:g} m, {product.seconds:.1f} s")
+    for name, title in (("seams", "Step at seams"), ("drift", "Drift against float32")):
+        if found := product.checks.get(name):
+            click.echo(f"  {title}: {found['rms']:.1e} rms, {found['p999']:.1e} at the 99.9th percentile")
     for line in product.notes:
         click.echo(f"  {line}")

@@ -11,19 +11,24 @@ from scenefuse.config import DEFAULT_MODEL
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import describe_model, model_names, needs_weights
+from scenefuse.models.shelf import Shelved, shelved
 from scenefuse.sensors.sensor import find_sensor
 
 EXAMPLE = ("EnMAP", "Sentinel-2A")
 """HSI and MSI whose bands the figures are for."""
+
+WEIGHTS_COLUMNS = ("weights", "model", "ratio", "hs_bands", "ms_bands", "psnr_db", "licence", "sha256")
+"""What is told of weights; psnr_db is their score on held-out blocks of what they were trained on."""
 
 
 @click.command(name="models")
 @click.option("--ratio", type=int, default=3, show_default=True, help="Ratio that the figures are for.")
 @json_option
 def command(ratio: int, *, as_json: bool) -> None:
-    """List the fusion methods; figures are for EnMAP with Sentinel-2.
+    """List the fusion methods, and the trained weights on the shelf; figures are for EnMAP with Sentinel-2.
 
-    halo_px: context read around each tile (error at most 1e-6); support_px: with `--halo full` (bitwise).
+    halo_px: context read around each tile (error at most 1e-6); support_px: with `--halo full` (bitwise). Weights are
+    looked for in $SCENEFUSE_WEIGHTS (else the user's data folder) and among those that ship.
     """
     hs, ms = (find_sensor(name) for name in EXAMPLE)
     if hs is None or ms is None:
@@ -33,7 +38,7 @@ def command(ratio: int, *, as_json: bool) -> None:
     ]
     records = [_record(card) for card in cards]
     if as_json:
-        emit_json({"models": records, "default": DEFAULT_MODEL})
+        emit_json({"models": records, "default": DEFAULT_MODEL, "weights": [_weights_record(e) for e in shelved()]})
         return
     columns = (
         "name",
@@ -48,6 +53,17 @@ def command(ratio: int, *, as_json: bool) -> None:
     )
     rows = [[record[column] for column in columns] for record in records]
     print_table(f"Methods (default: {DEFAULT_MODEL}), ratio {ratio}", columns, rows)
+    on_shelf = [list(_weights_record(entry).values()) for entry in shelved()]
+    if on_shelf:
+        print_table("Weights on the shelf", WEIGHTS_COLUMNS, on_shelf)
+
+
+def _weights_record(entry: Shelved) -> dict[str, Any]:
+    """Weights as the list shows them."""
+    card = entry.card
+    score = card.training.get("score", {})
+    sizes = (card.ratio, len(card.hs_bands), len(card.ms_bands), score.get("psnr_db"), card.licence, card.sha256)
+    return dict(zip(WEIGHTS_COLUMNS, (entry.label, card.architecture, *sizes), strict=True))
 
 
 def _record(card: ModelCard) -> dict[str, Any]:

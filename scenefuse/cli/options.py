@@ -7,16 +7,43 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.pipeline.batch import Bounds, parse_time
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+
+
+class PlaceType(click.ParamType[Place]):
+    """A path, or s3://bucket/prefix."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """The place that was named; a file of this machine is none for products."""
+        if isinstance(value, str) and Path(value).is_file():
+            self.fail(f"Directory {value!r} is a file.", param, ctx)
+        return place_at(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 # click's signature
+        """Paths, as the shell knows them."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+PLACE = PlaceType()
+
+out_option = click.option(
+    "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _RUN_OPTIONS = (
     click.option("--model", help="Fusion method; `scenefuse models` lists them."),
-    click.option("--weights", type=click.Path(dir_okay=False), help="Trained weights (safetensors), for a network."),
+    click.option("--weights", help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"),
+    click.option("--adapt", type=click.IntRange(1), help="Fine-tune the network on the pair by so many steps first."),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic. [auto]"),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where the method runs. [auto]"),
     click.option(

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from scenefuse.cli.options import run_config, run_options
+from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.pipeline.fuse import Order, plan_fusion
+from scenefuse.pipeline.planning import Order, plan_fusion
+from scenefuse.place.place import Place
 
 
 @click.command(name="plan")
 @click.argument("hs")
 @click.argument("ms")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of products.")
+@out_option
 @run_options
 @json_option
-def command(hs: str, ms: str, out: Path, *, as_json: bool, **options: Any) -> None:
+def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> None:
     """Say what `fuse` with the same arguments would do and cost; nothing is written.
 
     Refuses what `fuse` would refuse, with the same exit code.

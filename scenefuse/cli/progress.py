@@ -39,7 +39,8 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._started = 0.0
         self._pixels = 0
-        self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0, "wait": 0.0}
+        self._dashboard: str | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -52,6 +53,7 @@ class ProgressBar:
         """Show the event."""
         facts = event.facts
         if event.kind == "begin":
+            self._point_to(facts.get("dashboard"))
             self._bar.console.print(facts["item_id"], soft_wrap=True)
         elif event.kind == "stage":
             self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim", soft_wrap=True)
@@ -65,6 +67,12 @@ class ProgressBar:
         elif event.kind == "done" and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+
+    def _point_to(self, dashboard: str | None) -> None:
+        """Say once where the workers can be watched."""
+        if dashboard and dashboard != self._dashboard and self._console.is_terminal:
+            self._bar.console.print(f"Watch the workers at {dashboard}", style="dim", soft_wrap=True)
+            self._dashboard = dashboard
 
     def _begin(self, tiles: int, done: int) -> None:
         self._started, self._pixels = time.monotonic(), 0

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from scenefuse.cli.options import PLACE
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
 from scenefuse.errors import MismatchError, UsageError
 from scenefuse.pipeline.replay import ReplayReport, replay
+from scenefuse.place.place import Place
 
 
 @click.command(name="replay")
-@click.argument("product", type=click.Path(path_type=Path))
+@click.argument("product", type=PLACE)
 @click.option("--all", "every_tile", is_flag=True, help="Every tile. [a sample of four]")
 @click.option("--hs", help="Where the HSI is now, if it moved.")
 @click.option("--ms", help="Where the MSI is now, if it moved.")
-@click.option("--weights", type=click.Path(dir_okay=False), help="Weights of the network, if it has any.")
+@click.option("--weights", help="Weights of the network: file, or name[@version]. [those of the provenance]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core, none for a sample]")
 @click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786.")
 @click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
 @json_option
 def command(
-    product: Path,
+    product: Place,
     hs: str | None,
     ms: str | None,
     weights: str | None,

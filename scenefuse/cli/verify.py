@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
+from scenefuse.cli.options import PLACE
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError
+from scenefuse.place.place import Place
 from scenefuse.product.verify import verify
 
 
 @click.command(name="verify")
-@click.argument("products", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PRODUCT...")
+@click.argument("products", nargs=-1, required=True, type=PLACE, metavar="PRODUCT...")
 @json_option
-def command(products: tuple[Path, ...], *, as_json: bool) -> int:
-    """Check every checksum of each PRODUCT (its folder), its item against the STAC schemas, and its provenance.
+def command(products: tuple[Place, ...], *, as_json: bool) -> int:
+    """Check every checksum of each PRODUCT, its item against the STAC schemas, and its provenance.
+
+    PRODUCT is the product's folder, or s3://bucket/prefix/<item id>.
 
     Exits with 5 when something does not match.
     """
@@ -35,5 +38,5 @@ def command(products: tuple[Path, ...], *, as_json: bool) -> int:
     return 0 if all(report.ok for report in reports) else MismatchError.exit_code
 
 
-def _state_sha256(path: Path) -> str:
+def _state_sha256(path: Place) -> str:
     return load_state(path).sha256

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.pairing import Pairing, PairRule, Unpaired, find_pairs, split_roles
-from scenefuse.archive.scene import ScenePair
 from scenefuse.archive.search import BBox, SkippedItem, collect, search
 from scenefuse.archive.source import open_source
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
-from scenefuse.errors import SceneFuseError, UsageError
+from scenefuse.errors import UsageError
 from scenefuse.models.registry import require_method
-from scenefuse.pipeline.fuse import FusedProduct, cluster_spec, fuse, writable_bytes
-from scenefuse.product.output import FAILURES, require_output
+from scenefuse.pipeline.failures import PairFailure, record_failure, work_of
+from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.pipeline.planning import cluster_spec
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.output import require_output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,26 +53,6 @@ class Bounds:
                 "no scene would be found",
                 "Exchange the two",
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairFailure:
-    """A pair that could not be fused; one JSON record."""
-
-    hs_id: str
-    """The HSI's item id."""
-    ms_id: str
-    """The MSI's item id."""
-    hs_href: str
-    """Where the HSI's item is."""
-    ms_href: str
-    """Where the MSI's item is."""
-    kind: str
-    """Type of the failure: data, model, resource, transient, work or bug."""
-    cause: str
-    """What went wrong: value, consequence and cure."""
-    retryable: bool
-    """True when the same call may succeed later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +111,7 @@ def unpaired_record(entry: Unpaired) -> dict[str, Any]:
 def batch(
     sources: Sequence[str],
     *,
-    out: Path,
+    out: str | Path | Place,
     rule: PairRule | None = None,
     config: RunConfig | None = None,
     bounds: Bounds | None = None,
@@ -136,30 +119,41 @@ def batch(
 ) -> BatchReport:
     """Fuse every pair of the sources into out; products that are there already are found, not made again.
 
-    A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line) and the rest goes on. What no pair
-    could get past is refused before the first: an unknown method, an output folder that is not ours or not writable.
+    A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line, for refill) and the rest goes on.
+    What no pair could get past is refused before the first: an unknown method, an output that is not ours or not
+    writable.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
     require_method(config.model, weights=config.weights)
+    out = place_at(out)
     require_output(out)
-    writable_bytes(out)
+    out.free_bytes()
     pairing, skipped = find_in_archive(sources, rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host)
     products: list[FusedProduct] = []
     failures: list[PairFailure] = []
     if pairing.pairs:
         with open_lane(cluster_spec(config)) as lane:
             for pair in pairing.pairs:
-                try:
-                    products.append(fuse(pair.hs, pair.ms, out=out, config=config, observer=observer, lane=lane))
-                except SceneFuseError as error:
-                    failures.append(_failure(pair, error, kind=error.kind, retryable=error.retryable))
-                except Exception as error:  # noqa: BLE001 - a bug in one pair must not stop the archive; it is recorded
-                    failures.append(_failure(pair, error, kind="bug", retryable=False))
+                call = partial(fuse, pair.hs, pair.ms, out=out, config=config, lane=lane)
+                made = attempt_pair(call, work_of(pair, config), out=out, observer=observer)
+                if isinstance(made, PairFailure):
+                    failures.append(made)
                 else:
-                    continue
-                observer.notify(Event(kind="warning", facts={"message": f"{pair.id}: {failures[-1].cause}"}))
-    _record(out, failures)
+                    products.append(made)
     return BatchReport(pairing=pairing, skipped=skipped, products=tuple(products), failures=tuple(failures))
+
+
+def attempt_pair(
+    call: Callable[..., FusedProduct], work: PairFailure, *, out: Place, observer: Observer
+) -> FusedProduct | PairFailure:
+    """The product that the call makes; or, whatever stops it, the record of the failure, which is kept in out."""
+    try:
+        return call(observer=observer)
+    except Exception as error:  # noqa: BLE001 - a bug in one pair must not stop the archive; it is recorded
+        failure = work.because(error)
+    record_failure(out, failure, observer)
+    observer.notify(Event(kind="warning", facts={"message": f"{failure.hs_id} with {failure.ms_id}: {failure.cause}"}))
+    return failure
 
 
 def parse_time(name: str, text: str | None) -> datetime | None:
@@ -171,29 +165,3 @@ def parse_time(name: str, text: str | None) -> datetime | None:
     except ValueError as error:
         raise UsageError(f"{name} {text!r}", "it is no ISO 8601 day or time", "Write it like 2026-07-14") from error
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _failure(pair: ScenePair, error: Exception, *, kind: str, retryable: bool) -> PairFailure:
-    return PairFailure(
-        hs_id=pair.hs.id,
-        ms_id=pair.ms.id,
-        hs_href=pair.hs.href,
-        ms_href=pair.ms.href,
-        kind=kind,
-        cause=str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}",
-        retryable=retryable,
-    )
-
-
-def _record(out: Path, failures: Sequence[PairFailure]) -> None:
-    """Replace the record of failures by this batch's; no file when nothing failed."""
-    path = out / FAILURES
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [json.dumps({"at": at, **asdict(failure)}) for failure in failures]
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(path)

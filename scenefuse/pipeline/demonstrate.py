@@ -15,7 +15,7 @@ from scenefuse.engine.protocols import Observer
 from scenefuse.models.registry import require_method
 from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.pipeline.evaluate import evaluate_product
-from scenefuse.pipeline.fuse import writable_bytes
+from scenefuse.place.location import place_at
 from scenefuse.quality.product_scores import Scores
 
 BASELINE = "bicubic"
@@ -51,7 +51,7 @@ def demonstrate(
     """
     config = config or RunConfig()
     require_method(config.model, weights=config.weights)
-    writable_bytes(out)
+    place_at(out).free_bytes()
     archive, index = out / "archive", out / "archive" / "truth" / "index.json"
     if not index.is_file():
         write_demo_archive(archive, size=size, seed=seed, progress=progress)

@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 
 from scenefuse import __version__
 from scenefuse.archive.access import redact
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
-from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
-from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver, RecordingObserver, TeeObserver
-from scenefuse.engine.precision import choose_device
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, ResourceError, SceneFuseError, WorkError
+from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
-from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.adapt import adapt
+from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
+from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.phases import Phases
+from scenefuse.pipeline.planning import Order, cluster_spec, input_files, method_of, name_of, number_options, order_of
+from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
-from scenefuse.product.identity import NUMERICS, InputFile, Method, item_id, product_identity, public_href
+from scenefuse.product.identity import NUMERICS
 from scenefuse.product.layout import lay_out
-from scenefuse.product.output import require_output
-from scenefuse.product.provenance import Plan, Provenance, RunRecord
+from scenefuse.product.own_weights import keep_weights
+from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
+from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
-from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
@@ -51,10 +52,10 @@ STATE = "state.safetensors"
 """Name of the frozen scene state in the product's folder."""
 LEDGER = "ledger.jsonl"
 """Name of the list of finished tiles in the product's folder."""
+LEASE = ".lease"
+"""Name of the lease on the product's folder."""
 LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
 """Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
-CLUSTER_WORKER_BYTES = 4 * 2**30
-"""Memory of a worker of a running cluster when --memory-limit does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class FusedProduct:
 
     status: Status
     """`done` now, `resumed` and finished now, or `found` from before."""
-    item: Path
+    location: Place
     """Its STAC item; the product's folder is around it."""
     shape: tuple[int, int, int]
     """Bands, rows and columns."""
@@ -71,84 +72,94 @@ class FusedProduct:
     """Pixel size of the product in metres."""
     seconds: float
     """Wall time of this call."""
+    checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the run that made it found in its own result: seams, drift against float32."""
     notes: tuple[str, ...] = ()
     """What people should know: resolution given up, shift removed, bands dropped."""
 
     @property
+    def item_id(self) -> str:
+        """Its STAC item id."""
+        return self.location.parent.name
+
+    @property
+    def item(self) -> Path:
+        """Its STAC item on this machine; DataError for one on a store."""
+        return self.location.local_path()
+
+    @property
     def folder(self) -> Path:
-        """The product's folder."""
+        """Its folder on this machine; DataError for one on a store."""
         return self.item.parent
 
     def facts(self) -> dict[str, Any]:
         """The product as JSON can hold it."""
         return {
             "status": self.status,
-            "item_id": self.folder.name,
-            "item": str(self.item),
+            "item_id": self.item_id,
+            "item": str(self.location),
             "shape": list(self.shape),
             "gsd_m": self.gsd_m,
             "seconds": round(self.seconds, 3),
+            "checks": dict(self.checks),
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """One product that is to be made: what of, how, where."""
-
-    opened: OpenedPair
-    """The aligned pair with its method."""
-    config: RunConfig
-    """How it is asked for."""
-    identity: str
-    """What makes it the product that it is, hexadecimal."""
-    folder: Path
-    """The product's folder, named after its item."""
-    plan: RunPlan
-    """How the scene is cut, and what that costs."""
-
-    @property
-    def spec(self) -> ProductSpec:
-        """The product's arrays."""
-        cube = self.opened.cube
-        return ProductSpec(
-            item_id=self.folder.name, grid=cube.grid, bands=cube.hs_bands, core_px=self.plan.tiling.core_px
-        )
 
 
 def fuse(
     hs: str | Path | Scene,
     ms: str | Path | Scene,
     *,
-    out: str | Path,
+    out: str | Path | Place,
     config: RunConfig | None = None,
     observer: Observer | None = None,
     lane: Lane | None = None,
 ) -> FusedProduct:
     """Fuse a hyperspectral with a multispectral scene into out/<item id>/.
 
-    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene. lane: workers that are up already; None
-    starts those that config asks for. A product that is there is found; one that was interrupted, or that lacks
-    the COG now asked for, is finished.
-    Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began.
+    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene. out: a folder, or s3://bucket/prefix.
+    lane: workers that are up already; None starts those that config asks for. A product that is there is found; one
+    that was interrupted, or that lacks the COG now asked for, is finished.
+    Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began; that is recorded for refill.
     """
     began = time.monotonic()
     started = datetime.now(UTC)
     config, observer = config or RunConfig(), observer or NullObserver()
-    order = plan_fusion(hs, ms, out=Path(out), config=config)
+    phases = Phases()
+    phases.begin("open")
+    opened = open_aligned(name_of(hs), name_of(ms), config)
+    if config.adapt is not None:
+        phases.begin("adapt")
+        opened = adapt(opened, config)
+    order = order_of(opened, out=out, config=config)
+    work = work_of(order.opened.pair, config)
+    try:
+        product = _made(order, observer, lane, started, phases)
+    except WorkError as error:
+        record_failure(order.folder.parent, work.because(error), observer)
+        raise
+    forget_failure(order.folder.parent, work)
+    return replace(product, seconds=time.monotonic() - began)
+
+
+def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime, phases: Phases) -> FusedProduct:
+    """The product, found or finished or made from the start."""
+    config = order.config
     item = order.folder / f"{order.folder.name}.json"
     lacks_cog = "cog" in config.format and not (order.folder / "fused.tif").is_file()
     if item.is_file() and not lacks_cog:
         link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
-        return _product(order, "found", item, began)
+        return _product(order, "found", item)
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
         lane = lane or stack.enter_context(open_lane(cluster_spec(config)))
         lease = stack.enter_context(_claimed(order.folder))
         store = lay_out(order.folder, order.spec)
-        watching.notify(Event(kind="begin", facts={"item_id": order.folder.name}))
+        watching.notify(Event(kind="begin", facts={"item_id": order.folder.name, "dashboard": lane.dashboard}))
+        phases.begin("prepare")
         state = _state(order, lane, watching)
+        phases.begin("tiles")
         job = FusionJob(
             source=order.opened.cube,
             model=order.opened.model,
@@ -159,52 +170,58 @@ def fuse(
         )
         with Ledger(order.folder / LEDGER, job.sha256, lease=lease) as ledger:
             report = fuse_scene(job, lane=lane, ledger=ledger, observer=watching)
-        finish_began = time.monotonic()
-        finish_data(order.folder, order.spec, cog="cog" in config.format)
-        seconds = time.monotonic() - finish_began
+        phases.begin("check")
+        checks = _checked(order, job, store, lane, watching)
+        phases.begin("finish")
+        finish_data(order.folder, order.spec, cog="cog" in config.format, lane=lane, observer=watching)
+        seconds = phases.end()["finish"]
         watching.notify(Event(kind="stage", facts={"stage": "overviews, COG, quicklook", "seconds": seconds}))
         lease.check()
+        if config.adapt is not None:
+            keep_weights(order.folder, Path(str(order.opened.model.ref.weights)))
         commit(
             order.folder,
             order.spec,
             pair=order.opened.pair,
-            provenance=_provenance(order, state),
-            run=_run_record(order, report, recorder, started),
+            provenance=replace(_provenance(order, state), checks=checks.facts()),
+            run=_run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
-    return _product(order, "resumed" if report.skipped else "done", item, began)
+    return _product(order, "resumed" if report.skipped else "done", item)
 
 
-def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: Path, config: RunConfig) -> Order:
-    """What fuse with the same arguments would do; reads the registration's sample, writes nothing."""
-    opened = open_aligned(_name(hs), _name(ms), config)
-    identity = product_identity(input_files(opened), method_of(opened), number_options(config, opened))
-    folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
-    order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
-    require_output(out, order.spec.item_id)
-    return order
+def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: Observer) -> SelfCheck:
+    """What the finished tiles look like at their seams; a warning where that is not as it should be."""
+    sink = CheckingSink(store=store, spec=order.spec)
+    checks = check_product(job, order.opened.card, sink, lane=lane, observer=observer)
+    for message in checks.warnings():
+        observer.notify(Event(kind="warning", facts={"message": message}))
+    return checks
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[Lease]:
+def _claimed(folder: Place) -> Iterator[Lease]:
     """The product's folder under a lease; a refusal before the first tile leaves nothing that was not there before.
 
-    What the system refuses in between, a full disk for example, becomes a WorkError: the same call resumes.
+    What the place refuses in between, a full disk for example, becomes a WorkError: the same call resumes.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made: Sequence[Place] = ()
+    began = False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with Lease(folder / ".lease") as lease:
+        made = folder.make()
+        with Lease(folder / LEASE) as lease:
             try:
                 yield lease
             except SceneFuseError as error:
-                if made and error.exit_code == DataError.exit_code and not (folder / LEDGER).exists():
-                    shutil.rmtree(folder)
+                began = (folder / LEDGER).exists()
+                if made and error.exit_code == DataError.exit_code and not began:
+                    folder.clear()
                 raise
-    except SceneFuseError:
-        for path in made[1:]:
-            with suppress(OSError):  # another run has put something there
-                path.rmdir()
+    except SceneFuseError as error:
+        if began and isinstance(error, StorageError | TransientError):
+            raise WorkError(error.value, error.consequence, error.cure) from error
+        for place in made[1:]:
+            place.unmake()
         raise
     except OSError as error:
         raise WorkError(
@@ -212,102 +229,6 @@ def _claimed(folder: Path) -> Iterator[Lease]:
             "the product is not finished, and no reader sees it",
             "Remove the obstacle and run the same command again: what is finished is kept",
         ) from error
-
-
-def cluster_spec(config: RunConfig) -> ClusterSpec:
-    """The workers that the configuration asks for."""
-    return ClusterSpec(
-        workers=config.workers,
-        scheduler=config.scheduler,
-        memory_limit_bytes=config.memory_limit_bytes(),
-        device=choose_device(config.device),
-    )
-
-
-def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
-    """The options that change numbers: with inputs and method they make the product's identity."""
-    return {
-        "precision": config.precision,
-        "device": opened.model.device,
-        "halo": config.halo,
-        "core_px": config.core_px,
-        "hs_scale": config.hs_scale,
-        "ms_scale": config.ms_scale,
-        "drop_bands": sorted(config.drop_bands),
-        "register": config.register,
-    }
-
-
-def input_files(opened: OpenedPair) -> tuple[InputFile, ...]:
-    """The files that were read, as identity and provenance name them."""
-    scenes = {"hsi": opened.pair.hs.id, "msi": opened.pair.ms.id}
-    return tuple(
-        InputFile(
-            role=file.role,
-            scene_id=scenes[file.role],
-            key=PurePosixPath(file.href).name,
-            href=public_href(file.href),
-            checksum=f"{file.checksum_kind}:{file.checksum}",
-        )
-        for file in opened.cube.inputs
-    )
-
-
-def _name(source: str | Path | Scene) -> str | Scene:
-    return str(source) if isinstance(source, Path) else source
-
-
-def method_of(opened: OpenedPair) -> Method:
-    """The method as identity and provenance name it."""
-    card = opened.card
-    return Method(name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options))
-
-
-def _plan(opened: OpenedPair, config: RunConfig, out: Path) -> RunPlan:
-    """The plan, refused when memory or disk do not hold it or the place cannot be written."""
-    workers = cluster_spec(config)
-    on_cluster = config.scheduler is not None
-    memory = workers.memory_limit_bytes or (CLUSTER_WORKER_BYTES if on_cluster else workers.worker_memory_bytes)
-    cuda = workers.device == "cuda"
-    request = PlanRequest(
-        workers=workers.worker_count,
-        worker_memory_bytes=memory,
-        device=workers.device,
-        device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
-        precision=config.precision,
-        halo=config.halo,
-        core_px=config.core_px,
-        free_disk_bytes=writable_bytes(out),
-    )
-    plan = plan_run(opened.cube, opened.card, request)
-    if (
-        "cog" in config.format
-        and request.free_disk_bytes is not None
-        and 3 * plan.write_bytes > request.free_disk_bytes
-    ):
-        raise ResourceError(
-            f"{out} has {size_text(request.free_disk_bytes)} free, store and COG need up to "
-            f"{size_text(3 * plan.write_bytes)} while they are made",
-            "the COG could not be written after all the work",
-            "Free some space, give another --out, or use --format zarr",
-        )
-    return plan
-
-
-def writable_bytes(out: Path) -> int:
-    """Free bytes where out is or will be; a ResourceError when nothing can be written there."""
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    probe = place / f".scenefuse-{socket.gethostname()}-{time.monotonic_ns()}.probe"
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise ResourceError(
-            f"{place} cannot be written ({error.strerror})", "no product can be put there", "Choose another --out"
-        ) from error
-    return int(psutil.disk_usage(str(place)).free)
 
 
 def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
@@ -360,8 +281,10 @@ def instruction_set(device: str) -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
-def _run_record(order: Order, report: RunReport, recorder: RecordingObserver, started: datetime) -> RunRecord:
-    pair = order.opened.pair
+def _run_record(
+    order: Order, report: RunReport, recorder: RecordingObserver, started: datetime, seconds: Mapping[str, float]
+) -> RunRecord:
+    pair, total = order.opened.pair, sum(seconds.values())
     return RunRecord(
         started=started,
         finished=datetime.now(UTC),
@@ -370,6 +293,7 @@ def _run_record(order: Order, report: RunReport, recorder: RecordingObserver, st
         facts={
             "plan": order.plan.facts(),
             "run": report.facts(),
+            "phases": {name: {"seconds": s, "share": s / total} for name, s in seconds.items()},
             "stages": recorder.facts("stage"),
             "warnings": recorder.facts("warning"),
             "retries": recorder.facts("retry"),
@@ -377,14 +301,15 @@ def _run_record(order: Order, report: RunReport, recorder: RecordingObserver, st
     )
 
 
-def _product(order: Order, status: Status, item: Path, began: float) -> FusedProduct:
+def _product(order: Order, status: Status, item: Place) -> FusedProduct:
     grid = order.opened.cube.grid
     pixel_m = abs(grid.fine_transform[0])
     return FusedProduct(
         status=status,
-        item=item,
+        location=item,
         shape=(len(order.opened.cube.hs_bands), *grid.fine_shape),
         gsd_m=pixel_m,
-        seconds=time.monotonic() - began,
+        seconds=0.0,
+        checks=read_provenance(item.parent).checks,
         notes=(*order.opened.notes(), *order.plan.notes),
     )

@@ -19,7 +19,8 @@ from scenefuse.errors import DataError
 from scenefuse.models.base import ModelCard
 from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import load_model, require_method
+from scenefuse.models.registry import load_model, needs_weights, require_method
+from scenefuse.models.shelf import with_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,10 @@ class OpenedPair:
     """The method as workers name it."""
     card: ModelCard
     """The method's card for these bands and this ratio."""
+
+    def with_model(self, ref: ModelRef) -> OpenedPair:
+        """The pair with another method, or the same with other weights."""
+        return replace(self, model=replace(self.model, ref=ref), card=load_model(ref).card)
 
     def facts(self) -> dict[str, Any]:
         """What was decided about grids, bands, radiometry and registration, as JSON can hold it."""
@@ -83,8 +88,9 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
         hs_bands=cube.hs_bands,
         ms_bands=cube.ms_bands,
         ratio=cube.grid.ratio,
-        weights=config.weights,
     )
+    if needs_weights(config.model):
+        ref = with_weights(ref, config.weights)
     handle = ModelHandle(ref=ref, load=load_model, device=choose_device(config.device))
     return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
 

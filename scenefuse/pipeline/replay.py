@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from scenefuse.config import RunConfig, parse
+from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.group import GroupTask, fuse_group
@@ -16,10 +16,16 @@ from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, WorkError
-from scenefuse.pipeline.fuse import STATE, input_files, instruction_set, method_of, software_versions
+from scenefuse.models.shelf import find_by_digest
+from scenefuse.pipeline.adapt import FOLDER
+from scenefuse.pipeline.fuse import STATE, instruction_set, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.planning import input_files, method_of
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.identity import NUMERICS, product_identity
+from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, read_provenance, read_run
 from scenefuse.product.spec import STORE, ProductSpec
 from scenefuse.tiles.tiling import Tile, Tiling
@@ -85,7 +91,7 @@ class CompareTask:
 
 
 def replay(
-    folder: Path,
+    folder: str | Path | Place,
     *,
     every_tile: bool = False,
     hrefs: tuple[str, str] | None = None,
@@ -97,6 +103,7 @@ def replay(
     hrefs: where HSI and MSI are now, when they moved; else where run.json says. Only scheduler, workers,
     memory_limit and allow_host of config count: all that changes numbers comes from the provenance.
     """
+    folder = place_at(folder)
     config, observer = config or RunConfig(), observer or NullObserver()
     opened, provenance = reopen(folder, hrefs=hrefs, config=config)
     plan = provenance.plan
@@ -159,14 +166,14 @@ def replay(
     )
 
 
-def reopen(folder: Path, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
+def reopen(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
     """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
-    if not folder.is_dir():
+    if not folder.is_folder():
         raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
     provenance = read_provenance(folder)
     recorded = read_run(folder).hrefs
     hs, ms = hrefs or (recorded["hsi"], recorded["msi"])
-    opened = open_aligned(hs, ms, _config_of(provenance, config))
+    opened = open_aligned(hs, ms, _config_of(provenance, folder, config))
     _require_same_inputs(opened, provenance, folder)
     return opened, provenance
 
@@ -178,14 +185,25 @@ def compare_group(task: CompareTask) -> list[CoreComparison]:
     return sink.found
 
 
-def _config_of(provenance: Provenance, config: RunConfig) -> RunConfig:
+def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunConfig:
     """The options that changed numbers, as the provenance has them, on the workers of config."""
-    options = {"model": provenance.method.name, **provenance.options, "weights": config.weights}
+    weights, digest = config.weights, provenance.method.weights_sha256
+    if weights is None and digest is not None:
+        entry = find_by_digest(digest)
+        path = find_weights(folder, digest, cache=weights_folder() / FOLDER) if entry is None else entry.path
+        if path is None:
+            raise DataError(
+                f"weights {digest[:12]} of {provenance.method.name} are neither on the shelf nor in the product",
+                "the tiles cannot be computed again",
+                "Give them with --weights",
+            )
+        weights = str(path)
+    options = {"model": provenance.method.name, **provenance.options, "weights": weights}
     recorded = parse(RunConfig, options, where="the product's provenance")
     return replace(recorded, allow_host=config.allow_host)
 
 
-def _require_same_inputs(opened: OpenedPair, provenance: Provenance, folder: Path) -> None:
+def _require_same_inputs(opened: OpenedPair, provenance: Provenance, folder: Place) -> None:
     identity = product_identity(
         input_files(opened), method_of(opened), provenance.options, numerics=provenance.numerics
     )

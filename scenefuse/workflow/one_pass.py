@@ -35,7 +35,7 @@ def run_pass(workflow: Workflow, *, observer: Observer | None = None) -> PassRep
     source = workflow.source
     report = batch(
         source.catalogs,
-        out=Path(workflow.output.products),
+        out=workflow.output.products,
         rule=workflow.rule,
         config=workflow.fuse,
         bounds=Bounds(

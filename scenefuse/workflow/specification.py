@@ -84,7 +84,7 @@ def read_workflow(path: Path) -> Workflow:
         source=replace(source, catalogs=tuple(_located(folder, catalog) for catalog in source.catalogs)),
         output=replace(
             output,
-            products=str((folder / output.products).resolve()),
+            products=_beside(folder, output.products),
             publish_to=None if output.publish_to is None else str((folder / output.publish_to).resolve()),
         ),
         rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),

@@ -28,7 +28,7 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     def here(_spec: ClusterSpec) -> Iterator[Lane]:
         yield InProcessLane()
 
-    for room in ("fuse", "batch"):
+    for room in ("fuse", "batch", "refill"):
         monkeypatch.setattr(f"scenefuse.pipeline.{room}.open_lane", here)
 
 

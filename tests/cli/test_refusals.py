@@ -17,7 +17,7 @@ from scipy.io import loadmat
 
 from scenefuse.config import RunConfig
 from scenefuse.errors import DataError
-from scenefuse.pipeline.fuse import plan_fusion
+from scenefuse.pipeline.planning import plan_fusion
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 

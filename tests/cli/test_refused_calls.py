@@ -15,7 +15,7 @@ from scenefuse.config import RunConfig
 from scenefuse.errors import DataError, ModelError, ResourceError, UsageError
 from scenefuse.models import bicubic
 from scenefuse.models.registry import MODELS, Method
-from scenefuse.pipeline.fuse import plan_fusion
+from scenefuse.pipeline.planning import plan_fusion
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 
@@ -61,7 +61,7 @@ def test_an_output_folder_with_another_catalogue_is_refused(
 
 
 def test_a_product_folder_with_other_files_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
-    folder = plan_fusion(*pair, out=tmp_path, config=RunConfig(workers=1, format=("zarr",))).folder
+    folder = plan_fusion(*pair, out=tmp_path, config=RunConfig(workers=1, format=("zarr",))).folder.local_path()
     (folder / "fused.zarr").mkdir(parents=True)
     (folder / "letter.txt").write_text("", encoding="utf-8")
     ended = scenefuse("fuse", *pair, "--out", tmp_path, "--workers", 1, "--format", "zarr", "--json")

@@ -14,6 +14,8 @@ from scenefuse.config import RunConfig
 from scenefuse.demo.plan import DemoSize
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
+from scenefuse.pipeline.evaluate import evaluate_product
+from scenefuse.pipeline.fuse import fuse
 from scenefuse.product.output import FAILURES
 from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
@@ -65,6 +67,19 @@ def test_the_demo_fuses_its_three_pairs_better_than_the_baseline(demo: Demonstra
             assert facts["psnr_db"] > by_name[f"{BASELINE} {pair}"]["psnr_db"]
     for product in demo.report.products:
         assert verify(product.folder).mismatches == ()
+
+
+def test_the_weights_that_ship_beat_the_default_method_on_the_demos_ground(demo: Demonstration, tmp_path: Path) -> None:
+    """The demo's landscape is none of those that the weights were trained on."""
+    pair = demo.report.pairing.pairs[0]
+    truth = demo.catalog.parent / "truth" / "1-nested.tif"
+    score: dict[str, dict[str, float]] = {}
+    for model in ("aelf-t", "hysure-l2"):
+        config = RunConfig(model=model, format=("zarr",), workers=1)
+        product = fuse(pair.hs, pair.ms, out=tmp_path, config=config)
+        score[model] = evaluate_product(product.folder, reference=str(truth)).values
+    assert score["aelf-t"]["psnr_db"] > score["hysure-l2"]["psnr_db"] + 3
+    assert score["aelf-t"]["sam_deg"] < score["hysure-l2"]["sam_deg"] - 0.3
 
 
 def test_the_products_are_a_catalogue_of_three_items(demo: Demonstration) -> None:

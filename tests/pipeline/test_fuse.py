@@ -22,7 +22,8 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError, SceneFuseError
-from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse, plan_fusion
+from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse
+from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.replay import replay
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
@@ -73,6 +74,16 @@ def test_a_product_is_done_once_and_found_after(pair: PairFiles, made: FusedProd
     again = fuse(*pair.both, out=made.folder.parent, config=CONFIG, lane=InProcessLane())
     assert (again.status, again.item) == ("found", made.item)
     assert {path: path.stat().st_mtime_ns for path in made.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_records_what_it_found_at_its_seams_and_where_its_time_went(made: FusedProduct) -> None:
+    assert made.checks["seams"] == {"rms": 0.0, "p999": 0.0, "max": 0.0}
+    assert read_provenance(made.folder).checks == made.checks
+    item = json.loads(made.item.read_bytes())
+    assert (item["properties"]["scenefuse:seam_rms"], item["properties"]["scenefuse:seam_p999"]) == (0.0, 0.0)
+    phases = json.loads((made.folder / "run.json").read_bytes())["facts"]["phases"]
+    assert set(phases) == {"open", "prepare", "tiles", "check", "finish"}
+    assert sum(phase["share"] for phase in phases.values()) == pytest.approx(1.0)
 
 
 def test_a_cog_that_is_asked_for_later_is_added_to_the_same_pixels(

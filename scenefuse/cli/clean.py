@@ -1,0 +1,49 @@
+"""`scenefuse clean`: what abandoned runs left under an output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from scenefuse.cli.options import PLACE
+from scenefuse.cli.output import emit_json, json_option, print_table
+from scenefuse.pipeline.clean import Unfinished, find_unfinished, remove_unfinished
+from scenefuse.place.place import Place
+
+
+@click.command(name="clean")
+@click.argument("out", type=PLACE)
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@click.option("--failed", is_flag=True, help="Also what failed and `scenefuse refill` would resume.")
+@json_option
+def command(out: Place, *, yes: bool, failed: bool, as_json: bool) -> None:
+    """List, and with --yes remove, what abandoned runs left under OUT: products with no item and no live lease.
+
+    OUT is a folder or s3://bucket/prefix. Finished products, those that a run works on now, and other files are never
+    touched. What is removed can be made again, from its first tile.
+    """
+    found = find_unfinished(out)
+    chosen = [entry for entry in found if entry.standing == "abandoned" or (failed and entry.standing == "failed")]
+    removed = remove_unfinished(chosen) if yes else ()
+    if as_json:
+        emit_json(
+            {"unfinished": [entry.facts() for entry in found], "removed": [entry.folder.name for entry in removed]}
+        )
+    else:
+        _show(found, chosen, removed, yes=yes)
+
+
+def _show(
+    found: Sequence[Unfinished], chosen: Sequence[Unfinished], removed: Sequence[Unfinished], *, yes: bool
+) -> None:
+    if not found:
+        click.echo("Nothing is unfinished")
+        return
+    rows = [(entry.folder.name, entry.standing, entry.files, f"{entry.stored_bytes / 1e6:.1f} MB") for entry in found]
+    print_table("Unfinished", ("product", "standing", "files", "size"), rows)
+    size = sum(entry.stored_bytes for entry in (removed if yes else chosen)) / 1e6
+    if yes:
+        click.echo(f"{len(removed)} removed, {size:.1f} MB")
+    elif chosen:
+        click.echo(f"{len(chosen)} would be removed, {size:.1f} MB: repeat with --yes")

@@ -1,0 +1,56 @@
+"""`scenefuse refill`: what failed under an output, once more."""
+
+from __future__ import annotations
+
+import click
+
+from scenefuse.cli.fuse import show_product
+from scenefuse.cli.options import PLACE
+from scenefuse.cli.output import emit_json, json_option
+from scenefuse.cli.progress import ProgressBar
+from scenefuse.config import RunConfig
+from scenefuse.errors import WorkError
+from scenefuse.pipeline.refill import RefillReport, refill
+from scenefuse.place.place import Place
+
+
+@click.command(name="refill")
+@click.argument("out", type=PLACE)
+@click.option("--workers", type=click.IntRange(1), help="Own worker processes. [one per core or GPU]")
+@click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786. [own workers]")
+@click.option("--memory-limit", metavar="SIZE", help="Memory of each worker, like 4GiB. [equal share]")
+@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@json_option
+def command(
+    out: Place,
+    workers: int | None,
+    scheduler: str | None,
+    memory_limit: str | None,
+    allow_host: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> int:
+    """Fuse again every pair that `fuse` or `batch` recorded as failed under OUT (OUT/failures.jsonl).
+
+    OUT is a folder or s3://bucket/prefix. The pairs, the method and its options are those of the run that failed;
+    finished tiles are kept. What succeeds leaves the list; what fails again stays on it (exit code 3).
+    """
+    machine = RunConfig(workers=workers, scheduler=scheduler, memory_limit=memory_limit, allow_host=allow_host)
+    with ProgressBar() as progress:
+        report = refill(out, machine=machine, observer=progress)
+    if as_json:
+        emit_json(report.facts())
+    else:
+        _show(report, out)
+    return WorkError.exit_code if report.failures else 0
+
+
+def _show(report: RefillReport, out: Place) -> None:
+    for product in report.products:
+        show_product(product)
+    for failure in report.failures:
+        click.echo(f"Failed again: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
+    if report.products or report.failures:
+        click.echo(f"{len(report.products)} done, {len(report.failures)} still failed")
+    else:
+        click.echo(f"Nothing is recorded as failed under {out}")

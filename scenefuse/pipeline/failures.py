@@ -1,0 +1,168 @@
+"""What failed under an output: one JSON record per pair and method in OUT/failures.jsonl, until it succeeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scenefuse.archive.scene import ScenePair
+from scenefuse.config import RunConfig, parse
+from scenefuse.engine.attempts import GivenUpError, kind_of
+from scenefuse.engine.protocols import Event, Observer
+from scenefuse.engine.run import IncompleteRunError
+from scenefuse.errors import DataError, SceneFuseError, WorkError
+from scenefuse.place.place import Place
+from scenefuse.product.identity import public_href
+from scenefuse.product.output import FAILURES
+
+_OF_THE_MACHINE = ("scheduler", "workers", "memory_limit", "allow_host")
+"""Options that a record leaves out: who retries says on which machine, and which hosts he trusts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFailure:
+    """A pair that could not be fused; one JSON record."""
+
+    hs_id: str
+    """The HSI's item id."""
+    ms_id: str
+    """The MSI's item id."""
+    hs_href: str
+    """Where the HSI's item is; the query of a URL is dropped."""
+    ms_href: str
+    """Where the MSI's item is; the query of a URL is dropped."""
+    kind: str = ""
+    """Type of the failure: data, model, resource, transient, worker, time, work or bug."""
+    cause: str = ""
+    """What went wrong: value, consequence and cure."""
+    retryable: bool = False
+    """True when the same call may succeed later."""
+    model: str = ""
+    """The method."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Options of the run that are not the default, those of the machine left out."""
+    at: str = ""
+    """When it failed, ISO 8601, UTC."""
+
+    def because(self, error: Exception) -> PairFailure:
+        """The record of the same work with this error as its end."""
+        kind, retryable = _type_of(error)
+        return dataclasses.replace(
+            self,
+            kind=kind,
+            cause=str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}",
+            retryable=retryable,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a later success or failure of the same work has in common with this one."""
+        return self.hs_href, self.ms_href, self.model
+
+    def config(self, machine: RunConfig) -> RunConfig:
+        """The options of the run that failed, on the machine that `machine` describes."""
+        recorded = parse(RunConfig, {**self.options, "model": self.model}, where=f"{FAILURES}: options")
+        return dataclasses.replace(recorded, **{name: getattr(machine, name) for name in _OF_THE_MACHINE})
+
+
+def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
+    """What a record would say of a pair's fusion, but for the failure: `because` completes it."""
+    default = RunConfig()
+    options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
+    if config.weights is not None:
+        options["weights"] = str(Path(config.weights).absolute())
+    return PairFailure(
+        hs_id=pair.hs.id,
+        ms_id=pair.ms.id,
+        hs_href=_href(pair.hs.href),
+        ms_href=_href(pair.ms.href),
+        model=config.model,
+        options={name: value for name, value in options.items() if name not in (*_OF_THE_MACHINE, "model")},
+    )
+
+
+def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None:
+    """Nothing; the failure is recorded, in place of an earlier one of the same work.
+
+    A record that cannot be written is a warning: the failure itself is what the caller has to tell.
+    """
+    try:
+        out.make()
+        _rewrite(out, {failure.key}, [failure])
+    except (SceneFuseError, OSError) as error:
+        message = f"{out / FAILURES} could not be written ({error}): {failure.hs_id} with {failure.ms_id} is not in it"
+        observer.notify(Event(kind="warning", facts={"message": message}))
+
+
+def forget_failure(out: Place, work: PairFailure) -> None:
+    """Nothing; no record says any more that this work failed."""
+    _rewrite(out, {work.key}, [])
+
+
+def read_failures(out: Place) -> tuple[PairFailure, ...]:
+    """The records of an output, oldest first; none when nothing failed."""
+    try:
+        lines = (out / FAILURES).read().splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(_parsed(line, out) for line in lines)
+
+
+def _parsed(line: bytes, out: Place) -> PairFailure:
+    try:
+        return PairFailure(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{out / FAILURES} has a line that is no record ({error})",
+            "what failed cannot be told",
+            "Remove the line; batch finds its pair again",
+        ) from error
+
+
+def _rewrite(out: Place, keys: set[tuple[str, str, str]], failures: Iterable[PairFailure]) -> None:
+    """The records without those of the keys, and with the failures at the end; no file when none is left."""
+    added = [json.dumps(asdict(failure), sort_keys=True).encode() for failure in failures]
+
+    def rewritten(old: bytes | None) -> bytes | None:
+        if old is None and not added:
+            return None
+        kept = [line for line in (old or b"").splitlines() if _key(line) not in keys]
+        return b"".join(line + b"\n" for line in (*kept, *added))
+
+    place = out / FAILURES
+    if place.update(rewritten) and not added:
+        place.discard(lambda data: not data)
+
+
+def _key(line: bytes) -> tuple[str, str, str] | None:
+    """What the record is about; None for a line that is no record, which is kept."""
+    try:
+        record = json.loads(line)
+        return record["hs_href"], record["ms_href"], record.get("model", "")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _type_of(error: BaseException) -> tuple[str, bool]:
+    """Type of a failure and whether it may pass by itself: that of the cause, where work was stopped by one."""
+    if isinstance(error, IncompleteRunError) and error.report is not None:
+        failures = error.report.failures
+        return failures[0].kind, all(failure.retryable for failure in failures)
+    if isinstance(error, GivenUpError) and error.failure is not None:
+        return error.failure.kind, error.failure.retryable
+    if isinstance(error, WorkError) and error.__cause__ is not None:
+        return _type_of(error.__cause__)
+    if isinstance(error, SceneFuseError):
+        return error.kind, error.retryable
+    kind = kind_of(error)
+    return kind, kind == "transient"
+
+
+def _href(href: str) -> str:
+    return public_href(href) if "://" in href else href

@@ -1,0 +1,149 @@
+"""What a fusion would do: the pair opened, its product's identity and folder, how the scene is cut; writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from scenefuse.archive.scene import Scene
+from scenefuse.config import RunConfig
+from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
+from scenefuse.engine.cluster import ClusterSpec
+from scenefuse.engine.precision import choose_device
+from scenefuse.errors import ResourceError
+from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.identity import InputFile, Method, item_id, product_identity, public_href
+from scenefuse.product.output import require_output
+from scenefuse.product.spec import ProductSpec
+
+CLUSTER_WORKER_BYTES = 4 * 2**30
+"""Memory of a worker of a running cluster when --memory-limit does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One product that is to be made: what of, how, where."""
+
+    opened: OpenedPair
+    """The aligned pair with its method."""
+    config: RunConfig
+    """How it is asked for."""
+    identity: str
+    """What makes it the product that it is, hexadecimal."""
+    folder: Place
+    """The product's folder, named after its item."""
+    plan: RunPlan
+    """How the scene is cut, and what that costs."""
+
+    @property
+    def spec(self) -> ProductSpec:
+        """The product's arrays."""
+        cube = self.opened.cube
+        return ProductSpec(
+            item_id=self.folder.name, grid=cube.grid, bands=cube.hs_bands, core_px=self.plan.tiling.core_px
+        )
+
+
+def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig) -> Order:
+    """What fuse with the same arguments would do; reads the registration's sample, writes nothing.
+
+    A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
+    """
+    return order_of(open_aligned(name_of(hs), name_of(ms), config), out=out, config=config)
+
+
+def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
+    """The order for a pair that is open."""
+    identity = product_identity(input_files(opened), method_of(opened), number_options(config, opened))
+    out = place_at(out)
+    folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
+    order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
+    require_output(out, order.spec.item_id)
+    return order
+
+
+def cluster_spec(config: RunConfig) -> ClusterSpec:
+    """The workers that the configuration asks for."""
+    return ClusterSpec(
+        workers=config.workers,
+        scheduler=config.scheduler,
+        memory_limit_bytes=config.memory_limit_bytes(),
+        device=choose_device(config.device),
+    )
+
+
+def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
+    """The options that change numbers: with inputs and method they make the product's identity."""
+    return {
+        "precision": config.precision,
+        "device": opened.model.device,
+        "halo": config.halo,
+        "core_px": config.core_px,
+        "hs_scale": config.hs_scale,
+        "ms_scale": config.ms_scale,
+        "drop_bands": sorted(config.drop_bands),
+        "register": config.register,
+        **({} if config.adapt is None else {"adapt": config.adapt}),
+    }
+
+
+def input_files(opened: OpenedPair) -> tuple[InputFile, ...]:
+    """The files that were read, as identity and provenance name them."""
+    scenes = {"hsi": opened.pair.hs.id, "msi": opened.pair.ms.id}
+    return tuple(
+        InputFile(
+            role=file.role,
+            scene_id=scenes[file.role],
+            key=PurePosixPath(file.href).name,
+            href=public_href(file.href),
+            checksum=f"{file.checksum_kind}:{file.checksum}",
+        )
+        for file in opened.cube.inputs
+    )
+
+
+def name_of(source: str | Path | Scene) -> str | Scene:
+    """The scene, or its place as text."""
+    return str(source) if isinstance(source, Path) else source
+
+
+def method_of(opened: OpenedPair) -> Method:
+    """The method as identity and provenance name it."""
+    card = opened.card
+    return Method(name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options))
+
+
+def _plan(opened: OpenedPair, config: RunConfig, out: Place) -> RunPlan:
+    """The plan, refused when memory or disk do not hold it or the place cannot be written."""
+    workers = cluster_spec(config)
+    on_cluster = config.scheduler is not None
+    memory = workers.memory_limit_bytes or (CLUSTER_WORKER_BYTES if on_cluster else workers.worker_memory_bytes)
+    cuda = workers.device == "cuda"
+    request = PlanRequest(
+        workers=workers.worker_count,
+        worker_memory_bytes=memory,
+        device=workers.device,
+        device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
+        precision=config.precision,
+        halo=config.halo,
+        core_px=config.core_px,
+        free_disk_bytes=out.free_bytes(),
+    )
+    plan = plan_run(opened.cube, opened.card, request)
+    if "cog" in config.format:
+        # The COG and the parts it is put together from, and, where they share a disk, the store itself.
+        files = 2 if request.free_disk_bytes is None else 3
+        free = out.scratch_bytes()
+        if files * plan.write_bytes > free:
+            raise ResourceError(
+                f"{size_text(free)} are free where the COG for {out} is made, up to "
+                f"{size_text(files * plan.write_bytes)} are needed meanwhile",
+                "the COG could not be written after all the work",
+                "Free some space, give another --out (or TMPDIR, for a store), or use --format zarr",
+            )
+    return plan

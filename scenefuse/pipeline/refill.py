@@ -1,0 +1,75 @@
+"""Working off what failed under an output: each recorded pair again, with the options that it was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from scenefuse.config import RunConfig
+from scenefuse.engine.cluster import open_lane
+from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.protocols import Observer
+from scenefuse.pipeline.batch import attempt_pair
+from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures
+from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.pipeline.planning import cluster_spec
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.output import require_output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefillReport:
+    """What became of the pairs that had failed."""
+
+    products: tuple[FusedProduct, ...] = ()
+    """Products that are there now."""
+    failures: tuple[PairFailure, ...] = ()
+    """Pairs that failed again; their records stay."""
+
+    def facts(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        return {
+            "products": [product.facts() for product in self.products],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+
+def refill(
+    out: str | Path | Place,
+    *,
+    machine: RunConfig | None = None,
+    observer: Observer | None = None,
+) -> RefillReport:
+    """Fuse again each pair of OUT/failures.jsonl; finished tiles are kept, what succeeds leaves the list.
+
+    machine: scheduler, workers, memory_limit and allow_host; all other options are those of the run that failed.
+    """
+    machine, observer = machine or RunConfig(), observer or NullObserver()
+    out = place_at(out)
+    require_output(out)
+    orders = [(record, record.config(machine)) for record in read_failures(out)]
+    if orders:
+        out.free_bytes()
+    products: list[FusedProduct] = []
+    failures: list[PairFailure] = []
+    for _, members in groupby(sorted(orders, key=_device), key=_device):
+        some = list(members)
+        with open_lane(cluster_spec(some[0][1])) as lane:
+            for record, config in some:
+                again = partial(fuse, record.hs_href, record.ms_href, out=out, config=config, lane=lane)
+                made = attempt_pair(again, record, out=out, observer=observer)
+                if isinstance(made, PairFailure):
+                    failures.append(made)
+                else:
+                    products.append(made)
+                    forget_failure(out, record)
+    return RefillReport(products=tuple(products), failures=tuple(failures))
+
+
+def _device(order: tuple[PairFailure, RunConfig]) -> str:
+    """Pairs of one device share their workers."""
+    return order[1].device
