@@ -6,6 +6,7 @@ made through four bands like IKONOS's (centre and FWHM below), the coarse one th
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
-from scenefuse.cube.image import Choice, open_image
-from scenefuse.demo.archive import write_demo_archive
+from scenefuse.cube.truth import open_truth
+from scenefuse.demo.archive import DemoPair, write_demo_archive
 from scenefuse.demo.plan import DemoSize
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.pipeline.opening import open_aligned
-from scenefuse.quality.methods import Trial, wald_trial
+from scenefuse.quality.trial import Trial, wald_trial
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, find_sensor
@@ -52,6 +53,29 @@ def pavia(root: Path) -> tuple[Image, NDArray[np.float64]]:
     """CRD_Pavia_100x100x102.mat: data (row, column, band), 0 to 1, ROSIS 430-860 nm."""
     cube = loadmat(root / "scenes" / "CRD_Pavia_100x100x102.mat")["data"].transpose(2, 0, 1)
     return scaled(cube), np.linspace(430, 860, 102)
+
+
+def abu_urban(root: Path) -> tuple[Image, NDArray[np.float64]]:
+    """abu-urban-1.mat: data (row, column, band), DN from -50; 204 of AVIRIS's bands, which ones it does not say."""
+    return _abu(root, "abu-urban-1")
+
+
+def abu_airport(root: Path) -> tuple[Image, NDArray[np.float64]]:
+    """abu-airport-2.mat: likewise, 205 bands."""
+    return _abu(root, "abu-airport-2")
+
+
+def _abu(root: Path, name: str) -> tuple[Image, NDArray[np.float64]]:
+    cube = loadmat(root / "scenes" / f"{name}.mat")["data"].transpose(2, 0, 1)
+    return scaled(cube), np.linspace(400, 2500, len(cube))
+
+
+def indian_pines(_: Path) -> tuple[Image, NDArray[np.float64]]:
+    """tensorly's Indian Pines: (row, column, band), DN; 200 of AVIRIS's 220, water bands 104-108, 150-163, 220 gone."""
+    datasets = importlib.import_module("tensorly.datasets")
+    cube = np.asarray(datasets.load_indian_pines().tensor).transpose(2, 0, 1)
+    water = [*range(103, 108), *range(149, 163), 219]
+    return scaled(cube), np.delete(np.linspace(400, 2500, 220), water)
 
 
 def scaled(cube: NDArray[np.generic]) -> Image:
@@ -129,21 +153,28 @@ def demo(work: Path) -> Iterator[Trial]:
     archive = write_demo_archive(work / "archive", size=DemoSize.SMALL)
     shown = {entry["name"]: entry for entry in json.loads(archive.truth_index.read_text())["pairs"]}
     for pair in archive.pairs:
-        cube = open_aligned(str(pair.hs_item), str(pair.ms_item), RunConfig(model="bicubic")).cube
-        rows, columns = cube.grid.coarse_shape
-        whole = Window(y0=0, y1=rows, x0=0, x1=columns)
-        reference = open_image(load_scene(str(pair.truth)), "hsi", Choice())
-        names = [band.name for band in reference.bands]
-        place = np.linalg.inv(reference.grids[0].matrix) @ np.array([*cube.grid.fine_transform, 0, 0, 1]).reshape(3, 3)
-        column, row = (round(float(step)) for step in place[:2, 2])
-        fine = whole.refine(cube.grid.ratio)
-        there = Window(y0=fine.y0 + row, y1=fine.y1 + row, x0=fine.x0 + column, x1=fine.x1 + column)
-        yield Trial(
-            name=f"demo {shown[pair.name]['name']} (truth, r=3)",
-            hs=cube.read_hs(whole),
-            ms=cube.read_ms(fine),
-            truth=reference.read([names.index(band.name) for band in cube.hs_bands], there),
-            hs_bands=cube.hs_bands,
-            ms_bands=cube.ms_bands,
-            ratio=cube.grid.ratio,
-        )
+        yield trial_of(pair, f"demo {shown[pair.name]['name']} (truth, r=3)")
+
+
+def first_of_demo(folder: Path, *, seed: int) -> Trial:
+    """The first pair of a small demo archive of this seed, written into folder."""
+    archive = write_demo_archive(folder, size=DemoSize.SMALL, seed=seed)
+    return trial_of(archive.pairs[0], f"demo seed {seed}")
+
+
+def trial_of(pair: DemoPair, name: str) -> Trial:
+    """A pair of the demo archive with its truth."""
+    cube = open_aligned(str(pair.hs_item), str(pair.ms_item), RunConfig(model="bicubic")).cube
+    grid = cube.grid
+    whole = Window(y0=0, y1=grid.coarse_shape[0], x0=0, x1=grid.coarse_shape[1])
+    fine = whole.refine(grid.ratio)
+    place = RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id)
+    return Trial(
+        name=name,
+        hs=cube.read_hs(whole),
+        ms=cube.read_ms(fine),
+        truth=open_truth(str(pair.truth), place, cube.hs_bands).read(fine),
+        hs_bands=cube.hs_bands,
+        ms_bands=cube.ms_bands,
+        ratio=grid.ratio,
+    )

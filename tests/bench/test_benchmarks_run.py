@@ -1,4 +1,4 @@
-"""Each benchmark runs on a tiny size; its figures are for people, by hand."""
+"""Each benchmark runs on a tiny size; its figures are for people, by hand. `make bench` runs those left out of CI."""
 
 from __future__ import annotations
 
@@ -7,21 +7,117 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from scenefuse.models.registry import weightless_names
+from scenefuse.training.recipe import CPU_RECIPES
+from tests.bench import scenes
+from tests.bench.lesson import Lesson
+from tests.bench.networks import QUICK_MODELS
+from tests.bench.scenes import wald_of
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) -> None:
-    result = tmp_path / "quality.json"
-    command = [sys.executable, "-m", "tests.bench.quality", "--quick", "--json", str(result)]
+def quick_run(name: str, test_data: Path, result: Path) -> tuple[list[dict[str, Any]], str]:
+    """Records and printed table of `python -m tests.bench.<name> --quick`."""
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--quick", "--json", str(result)]
     environment = {**os.environ, "SCENEFUSE_TEST_DATA": str(test_data)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    records = json.loads(result.read_text())["records"]
+    return json.loads(result.read_text())["records"], done.stdout
+
+
+@pytest.mark.slow
+def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("quality", test_data, tmp_path / "quality.json")
     psnr_db = {record["method"]: record["psnr_db"] for record in records}
     assert set(psnr_db) == {"bicubic", "gsa", "sfim", "mtf-glp-hs", "cnmf", "hysure-l2"}
     assert min(psnr_db, key=psnr_db.__getitem__) == "bicubic"
-    assert "| hysure-l2 |" in done.stdout
+    assert "| hysure-l2 |" in printed
+
+
+@pytest.mark.bench
+def test_networks_run_and_are_recorded_beside_every_method(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("networks", test_data, tmp_path / "networks.json")
+    trained = {record["method"] for record in records if record["training"]}
+    assert trained == set(QUICK_MODELS)
+    assert {record["method"] for record in records} - trained == set(weightless_names())
+    assert len({record["test_px"] for record in records}) == 1
+    assert "At least 1 dB above bicubic" in printed
+
+
+@pytest.mark.slow
+def test_a_batch_under_ten_faults_gives_the_same_bytes(test_data: Path, tmp_path: Path) -> None:
+    (record,), printed = quick_run("faults", test_data, tmp_path / "faults.json")
+    assert record["findings"] == []
+    assert record["faults"] == 10
+    assert record["products_compared"] == record["rounds"] * record["pairs"]
+    assert sum(sum(phases.values()) for phases in record["dealt"].values()) == 10
+    assert "| fault | starting |" in printed
+
+
+@pytest.mark.bench
+def test_archive_measures_every_stage_and_the_scheduler_keeps_nothing(test_data: Path, tmp_path: Path) -> None:
+    records, _ = quick_run("archive", test_data, tmp_path / "archive.json")
+    by_name = {record["measurement"]: record for record in records}
+    assert set(by_name) == {"pairing", "searching", "planning", "scheduling", "batching"}
+    assert by_name["searching"]["pairs"] == 50
+    assert by_name["scheduling"]["most_tasks_in_scheduler"] <= 4
+    assert by_name["scheduling"]["task_prefixes"] == 1
+
+
+@pytest.mark.bench
+def test_leak_weighs_the_worker_after_each_group(test_data: Path, tmp_path: Path) -> None:
+    (record,), _ = quick_run("leak", test_data, tmp_path / "leak.json")
+    assert record["groups"] >= 12
+    assert record["peak_mib"] < 1024
+
+
+def test_networks_learn_from_no_pixel_that_tests_them() -> None:
+    cube = np.zeros((3, 96, 96), np.float32) + 0.5
+    trial = wald_of("made up", cube, np.array([480.0, 560.0, 660.0]), ratio=4)
+    lesson = Lesson(name="made up", learnt=trial, tested=trial)
+    ground = lesson.ground(CPU_RECIPES["aelf-t"])
+    read = np.zeros((96, 96), bool)
+    for index in range(ground.hold_out.count()):
+        read[ground.hold_out.window(index).grow(ground.scene.reach_px).clip((96, 96)).slices] = True
+    assert read.any()
+    for block in (*ground.hold_out.blocks(), *lesson.windows()):
+        assert not read[block.slices].any()
+    (chooses,), (tests,) = ground.hold_out.blocks(), lesson.windows()
+    assert chooses.x1 <= tests.x0
+    hidden = lesson.ground(CPU_RECIPES["mossfuse"])
+    assert hidden.scene.read(hidden.hold_out.window(0)).truth is None
+
+
+@pytest.mark.parametrize(("name", "bands"), [("abu_urban", 204), ("abu_airport", 205), ("indian_pines", 200)])
+def test_scenes_are_read_whole(name: str, bands: int, test_data: Path) -> None:
+    if name == "indian_pines":
+        pytest.importorskip("tensorly", reason="Indian Pines comes with tensorly: pip install -e '.[bench]'")
+    cube, wavelength_nm = getattr(scenes, name)(test_data)
+    assert cube.shape[0] == bands == len(wavelength_nm)
+    assert cube.max() == 1.0
+    assert (np.diff(wavelength_nm) > 0).all()
+
+
+@pytest.mark.bench
+def test_tiling_runs_in_every_lane_and_ours_is_exact(tmp_path: Path) -> None:
+    result, picture = tmp_path / "tiling.json", tmp_path / "tiling.png"
+    command = [sys.executable, "-m", "tests.bench.tiling", "--quick", "--json", str(result), "--plot", str(picture)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(result.read_text())
+    ours = [record for record in found["records"] if record["contestant"] == "ours"]
+    assert {(record["model"], record["lane"]) for record in ours} == {
+        *(("se", lane) for lane in ("memory", "zarr", "cog")),
+        ("bicubic", "cog"),
+    }
+    exact = [bar for bar in found["bars"] if bar["name"].startswith("largest difference")]
+    assert len(exact) == 2
+    assert all(bar["passed"] for bar in exact)
+    assert picture.stat().st_size > 10_000
+    assert "| se | 0.0625 | memory | ours full halo |" in done.stdout

@@ -1,0 +1,210 @@
+"""Networks and methods without weights under one protocol: equal short trainings, tested on ground never seen.
+
+    python -m tests.bench.networks [--quick] [--minutes 3] [--scene NAME] [--model NAME]
+                                   [--json tests/bench/results/networks.json]
+
+Each network begins from nothing on each scene, with its recipe of CPU_RECIPES, for the same processor time of one
+thread as all others. The lower right quarter of a scene is held out: its left half chooses among a training's
+weights, its right half is the test of all methods, those without weights too. On the demo archive networks learn from
+the first pair of seed 1 and all are tested on the whole first pair of seed 0. MossFuse learns from the images of the
+tested scene itself, without any truth. Trained weights fuse the way of a product.
+
+The file of records is written after each: a call that is broken off, made again, goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.models.architectures import ARCHITECTURES
+from scenefuse.models.registry import weightless_names
+from scenefuse.quality.methods import Fusion, fuse_trial, score_part
+from tests.bench.lesson import Lesson, Taken, take
+from tests.bench.machine import machine
+from tests.bench.scenes import (
+    Reader,
+    abu_airport,
+    abu_urban,
+    first_of_demo,
+    indian_pines,
+    jasper_ridge,
+    pavia,
+    samson,
+    wald_of,
+)
+
+BAR_SCENE = "Jasper Ridge"
+BAR_DB = 1.0
+"""Gain over bicubic that every network must reach on BAR_SCENE."""
+BAR_MINUTES = {"aelf": 10, "aelf-t": 5, "cofusion": 10, "mossfuse": 5, "smifnet": 10, "s3rnet": 40}
+"""Minutes within which each must, on two CPU cores."""
+SCENES: dict[str, Reader] = {
+    BAR_SCENE: jasper_ridge,
+    "Samson": samson,
+    "Pavia": pavia,
+    "ABU urban 1": abu_urban,
+    "ABU airport 2": abu_airport,
+    "Indian Pines": indian_pines,
+}
+"""Scenes that are their own lesson, at ratio 4."""
+DEMO = "demo"
+"""The scene whose lesson is another one."""
+COLUMNS = ("psnr_db", "sam_deg", "ergas", "ssim")
+HEAD = (
+    *("scene", "method", "PSNR (dB)", "SAM (deg)", "ERGAS", "SSIM"),
+    *("steps", "training (s)", "of it CPU (s)", "fusion (s)", "parameters"),
+)
+QUICK_MINUTES = 0.02
+"""Budget of --quick."""
+QUICK_MODELS = ("aelf-t", "mossfuse", "s3rnet")
+"""Networks of --quick: with a residual, without a truth, with its width after the bands."""
+
+Record = dict[str, Any]
+
+
+def lessons(root: Path, work: Path, wanted: Sequence[str], *, quick: bool) -> Iterator[Lesson]:
+    """The wanted lessons, each made when it is asked for; quick: the first one's 80 first pixels, every eighth band."""
+    for name, reader in SCENES.items():
+        if name in wanted:
+            cube, wavelength_nm = reader(root)
+            if quick:
+                cube, wavelength_nm = cube[::8, :80, :80], wavelength_nm[::8]
+            trial = wald_of(name, cube, wavelength_nm, ratio=4)
+            yield Lesson(name=name, learnt=trial, tested=trial)
+    if DEMO in wanted:
+        yield Lesson(
+            name=DEMO, learnt=first_of_demo(work / "learnt", seed=1), tested=first_of_demo(work / "tested", seed=0)
+        )
+
+
+def measure(
+    todo: Iterator[Lesson],
+    models: Sequence[str],
+    minutes: float,
+    known: Sequence[Record],
+    keep: Callable[[Record], None],
+) -> None:
+    """One record per lesson and method, those that are known left out, each given to keep when it is there."""
+    torch.set_num_threads(1)
+    done = {(record["scene"], record["method"]) for record in known}
+    for lesson in todo:
+        for name in (*weightless_names(), *models):
+            if (lesson.name, name) in done:
+                continue
+            if name in ARCHITECTURES:
+                with tempfile.TemporaryDirectory() as folder:
+                    taken = take(lesson, name, minutes=minutes, folder=Path(folder))
+                    fusion = fuse_trial(lesson.tested, name, weights=str(taken.weights))
+                keep(record_of(lesson, name, fusion, taken))
+            else:
+                keep(record_of(lesson, name, fuse_trial(lesson.tested, name), None))
+
+
+def record_of(lesson: Lesson, name: str, fusion: Fusion, taken: Taken | None) -> Record:
+    """Scores on the lesson's test, costs, and how the network was trained."""
+    sums = ReferenceSums(ratio=lesson.tested.ratio)
+    for window in lesson.windows():
+        sums = sums.merge(score_part(fusion.fused, lesson.tested.truth, window, ratio=lesson.tested.ratio))
+    training = {} if taken is None else {key: value for key, value in asdict(taken).items() if key != "weights"}
+    return {
+        "scene": lesson.name,
+        "method": name,
+        "bands": len(lesson.tested.hs_bands),
+        "ratio": lesson.tested.ratio,
+        "test_px": sum(window.shape[0] * window.shape[1] for window in lesson.windows()),
+        **sums.scores(),
+        "fuse_seconds": fusion.seconds,
+        "parameters": fusion.card.parameters,
+        "multiply_adds_per_pixel": fusion.card.multiply_adds_per_pixel,
+        "training": training,
+    }
+
+
+def table(records: Sequence[Record], minutes: float) -> str:
+    """Markdown: a row per scene and method, then the bar of BAR_SCENE."""
+    lines = [
+        f"Networks trained for {minutes:g} min of one CPU thread.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|{'---|' * len(HEAD)}",
+    ]
+    for record in records:
+        values = " | ".join(f"{record[name]:.3f}" for name in COLUMNS)
+        training = record["training"]
+        spent = ("steps", "seconds", "cpu_seconds")
+        cost = " | ".join(f"{training[name]:.0f}" for name in spent) if training else "- | - | -"
+        lines.append(
+            f"| {record['scene']} | {record['method']} | {values} | {cost} | {record['fuse_seconds']:.2f} "
+            f"| {record['parameters']:,} |"
+        )
+    return "\n".join([*lines, "", *bar(records)])
+
+
+def bar(records: Sequence[Record]) -> list[str]:
+    """Lines of Markdown: when each network was BAR_DB above bicubic on BAR_SCENE, on the block that chooses weights."""
+    lines = [
+        f"At least {BAR_DB:g} dB above bicubic on {BAR_SCENE}:",
+        "",
+        "| network | reached after (s) | of it CPU (s) | step | allowed (min) | gain at the end (dB) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        training = record["training"]
+        if record["scene"] != BAR_SCENE or not training:
+            continue
+        above = [point for point in training["curve"] if point["psnr_db"] >= training["bicubic_db"] + BAR_DB]
+        when = ("seconds", "cpu_seconds", "step")
+        reached = " | ".join(f"{above[0][name]:.0f}" for name in when) if above else "not reached | - | -"
+        gain = training["curve"][-1]["psnr_db"] - training["bicubic_db"] if training["curve"] else float("nan")
+        lines.append(f"| {record['method']} | {reached} | {BAR_MINUTES[record['method']]} | {gain:+.2f} |")
+    return lines
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one small scene: shows that the benchmark runs")
+    parser.add_argument("--minutes", type=float, default=3.0, help="processor time of each training")
+    parser.add_argument("--scene", action="append", choices=[*SCENES, DEMO], help="repeatable; all without")
+    parser.add_argument("--model", action="append", choices=list(ARCHITECTURES), help="repeatable; all without")
+    parser.add_argument("--json", type=Path, help="where the records go, and where those of an earlier call are")
+    arguments = parser.parse_args()
+    root = Path(os.environ.get("SCENEFUSE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    minutes = QUICK_MINUTES if arguments.quick else arguments.minutes
+    wanted = [BAR_SCENE] if arguments.quick else arguments.scene or [*SCENES, DEMO]
+    records = recorded(arguments.json, minutes)
+
+    def keep(record: Record) -> None:
+        records.append(record)
+        print(f"  {record['scene']}: {record['method']} {record['psnr_db']:.2f} dB", flush=True)  # noqa: T201
+        if arguments.json is not None:
+            whole = {"machine": machine(), "threads": 1, "cpu_minutes": minutes, "records": records}
+            arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as work:
+        todo = lessons(root, Path(work), wanted, quick=arguments.quick)
+        models = arguments.model or (QUICK_MODELS if arguments.quick else list(ARCHITECTURES))
+        measure(todo, models, minutes, records, keep)
+    print(table(records, minutes))  # noqa: T201 - a benchmark prints its table
+
+
+def recorded(path: Path | None, minutes: float) -> list[Record]:
+    """Records of an earlier call with the same budget; none where there is no file, or it is of another."""
+    if path is None or not path.exists():
+        return []
+    whole = json.loads(path.read_text())
+    return list(whole["records"]) if whole.get("cpu_minutes") == minutes else []
+
+
+if __name__ == "__main__":
+    main()

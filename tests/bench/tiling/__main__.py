@@ -1,0 +1,50 @@
+"""The command of the tiling benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tests.bench import tiling
+from tests.bench.machine import machine
+from tests.bench.tiling.bars import judge
+from tests.bench.tiling.report import bar_table, plot, slope_table, slopes, table
+from tests.bench.tiling.suite import Entry, chosen, known_models, longer, quick, record, run
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=tiling.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two models on a tiny scene: shows that it runs")
+    parser.add_argument("--long", action="store_true", help="what takes longer, in place of what is recorded")
+    parser.add_argument("--models", nargs="+", choices=known_models(), help="these models only")
+    parser.add_argument("--sizes", nargs="+", type=float, default=[1.0], help="with --models: Mpx (2^20 pixels)")
+    parser.add_argument("--rounds", type=int, default=3, help="with --models: runs of each")
+    parser.add_argument("--json", type=Path, help="where the records go")
+    parser.add_argument("--plot", type=Path, help="where the picture goes, a PNG")
+    parser.add_argument("--work", type=Path, help="folder for scenes and results while it runs, 20 GB free")
+    arguments = parser.parse_args()
+    entries: list[Entry]
+    if arguments.models:
+        entries = chosen(arguments.models, arguments.sizes, arguments.rounds)
+    else:
+        entries = quick() if arguments.quick else longer() if arguments.long else record()
+    records = []
+    for found in run(entries, arguments.work):
+        records.append(found)
+        if arguments.json is not None:  # after each, so that a run that is stopped leaves what it has
+            _write(arguments.json, records)
+    print(table(records), slope_table(slopes(records)), bar_table(judge(records)), sep="\n\n")  # noqa: T201 - a benchmark prints its tables
+    if arguments.plot is not None:
+        plot(records, arguments.plot)
+
+
+def _write(path: Path, records: list[dict[str, object]]) -> None:
+    bars = [bar.facts() for bar in judge(records)]
+    document = {"machine": machine(), "records": records, "slopes": slopes(records), "bars": bars}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
