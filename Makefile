@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 DEMO_OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format slow clean
+.PHONY: help demo test check lint format slow bench gpu weights clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,10 +20,19 @@ demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show
 test: check slow ## Install, then lint, type check and run every test that needs no GPU
 
 check: lint ## Lint, types and the quick tests: what to run before a commit
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not bench"
 
 slow: $(VENV)/.installed-dev ## The slower tests: real clusters, kills, memory, the whole demo
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size
+	$(BIN)/python -m pytest -m bench
+
+gpu: $(VENV)/.installed-dev ## The tests that need a CUDA device, on a machine that has one
+	$(BIN)/python -m pytest -m gpu tests/gpu
+
+weights: $(VENV)/.installed-dev ## Train the weights that ship from nothing, and score them on unseen landscapes
+	$(BIN)/python -m tests.bench.weights --out weights-out --json tests/bench/results/weights.json
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/python -m ruff check .
