@@ -100,7 +100,7 @@ def command(
 
 def show_row(row: dict[str, float]) -> None:
     """Say how training goes, on stderr."""
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.endswith(("_db", "_deg")))
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.endswith(("_db", "_deg", "_px")))
     note(f"  step {row['step']:.0f}: loss {row['loss']:.4g}, held-out {scores}")
 
 

@@ -17,7 +17,7 @@ earlier (psf_phase_px = ratio / 2 - 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, nan
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -308,7 +308,11 @@ class FusionDecoder(nn.Module):
 
 
 class Degradation(nn.Module):
-    """PSF and SRF of the pair, estimated while training."""
+    """PSF and SRF of the pair, estimated while training.
+
+    The PSF begins as wide as half a coarse pixel. The authors' 5 I, a blur of 0.2 fine pixels, cannot be learnt from
+    where the centre lies between fine pixels: the nearest ones then weigh the same however narrow it is.
+    """
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions) -> None:
         super().__init__()
@@ -318,7 +322,7 @@ class Degradation(nn.Module):
         self.first_px, self.last_px = floor(self.phase_px) - reach, ceil(self.phase_px) + reach
         self.srf = nn.Parameter(torch.ones(ms_bands, hs_bands))
         side = self.last_px - self.first_px + 1
-        self.psf = nn.Parameter(5 * torch.eye(2) if self.physical else torch.full((side, side), side**-2.0))
+        self.psf = nn.Parameter(torch.eye(2) * 2 / ratio if self.physical else torch.full((side, side), side**-2.0))
 
     def response(self) -> Tensor:
         """SRF (ms band, hs band), rows summing to 1."""
@@ -344,6 +348,19 @@ class Degradation(nn.Module):
         bands = image.shape[1]
         kernel = self.spread().expand(bands, 1, -1, -1)
         return functional.conv2d(padded, kernel, stride=self.ratio, groups=bands)
+
+    def inner(self, coarse: Tensor) -> Tensor:
+        """The pixels of to_coarse, (n, band, y, x), whose PSF does not reach beyond the window; there may be none."""
+        cut = -(-max(-self.first_px, self.last_px - self.ratio + 1) // self.ratio)
+        return coarse[..., cut : coarse.shape[-2] - cut, cut : coarse.shape[-1] - cut]
+
+    @property
+    def psf_sigmas_px(self) -> tuple[float, float]:
+        """Greatest and least standard deviation of the PSF, fine pixels; NaN for kernels without constraint."""
+        if not self.physical:
+            return nan, nan
+        least, greatest = (1 / torch.linalg.svdvals(self.psf.detach().double().tril())).tolist()
+        return greatest, least
 
     @torch.no_grad()
     def clamp(self) -> None:

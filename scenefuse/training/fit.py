@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import inf, isfinite, lcm
+from math import inf, isfinite, lcm, prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from scenefuse.models.weights import put_weights, unique_tensors
 from scenefuse.training.batches import batches
 from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from scenefuse.training.curves import Row, draw_curves, write_table
+from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
@@ -99,8 +100,11 @@ def fit(
         )
     folder.mkdir(parents=True, exist_ok=True)
     device = next(network.parameters()).device
+    checkpoint = folder / f"{name}.checkpoint"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        learner = _Learner(network, course, folder / f"{name}.checkpoint")
+        if not checkpoint.exists():
+            learn_degradation(network, course.grounds, recipe, course.seed)
+        learner = _Learner(network, course, checkpoint)
         learner.resume()
         return learner.learn(folder / f"{name}.csv", minutes, report)
 
@@ -166,9 +170,9 @@ class _Learner:
             self._add(terms, 1 / len(passes))
         self._tame_gradients()
         self.optimiser.step()
-        clamp = getattr(getattr(self.network, "degradation", None), "clamp", None)
-        if clamp is not None:
-            clamp()
+        degradation = degradation_of(self.network)
+        if degradation is not None:
+            degradation.clamp()
         self._move_average(recipe.decay_at(step))
         self.progress.step += 1
 
@@ -266,7 +270,9 @@ def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
     network.eval()
     step_px = lcm(network.lattice_px, network.ratio)
     if grounds[0].scene.protocol == "scene":
-        return score_inputs(network, grounds, context_px=network.effective_px, step_px=step_px)
+        scores = score_inputs(network, grounds, context_px=network.effective_px, step_px=step_px)
+        degradation = degradation_of(network)
+        return scores if degradation is None else {**scores, "psf_sigma_px": sqrt(prod(degradation.psf_sigmas_px))}
     device = next(network.parameters()).device
     return score_truth(
         lambda hs, ms: network(hs.to(device), ms.to(device)),

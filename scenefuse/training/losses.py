@@ -86,7 +86,7 @@ def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) 
 
     L_MA = |M - SRF Y^| + |X - PSF Y^|. L_SCT = |M - M^| + |X - X^| + |up(y_M) - y^| + |up(y_X) - y^|: decoded images
     against the inputs, X^ sampled at the centres of coarse pixels, up linear. L_DE = |y_M - y_X|: the coarse MSI as
-    degradation of either input. L_SC: `decoupling`.
+    degradation of either input, where the PSF does not reach beyond the window. L_SC: `decoupling`.
     """
     hs, ratio = network.central(batch.hs), network.ratio
     sampled = shrink(output.hs_decoded, ratio, "linear", antialias=False)
@@ -98,7 +98,7 @@ def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) 
         "inputs": absolute(batch.ms, output.fused_as_ms) + absolute(hs, output.fused_as_hs),
         "decoupling": 0.1 * decoupling(output.ms_shared, output.ms_own, output.hs_shared, output.hs_own),
         "parts": parts,
-        DEGRADATION: absolute(output.lr_ms_from_ms, output.lr_ms_from_hs),
+        DEGRADATION: _within(network, output),
     }
 
 
@@ -168,6 +168,14 @@ def backward(network: FusionNetwork, terms: Terms, share: float) -> None:
     joint.backward(inputs=rest, retain_graph=bool(apart))  # type: ignore[no-untyped-call] # torch's own
     if apart:
         (terms[DEGRADATION] * share).backward(inputs=apart)  # type: ignore[no-untyped-call] # torch's own
+
+
+def _within(network: FusionNetwork, output: MossFuseOutput) -> Tensor:
+    """L_DE of the pixels whose PSF lies in the window, 0 where there are none: mirrored ground teaches nothing."""
+    degradation: Any = network.degradation
+    seen = (degradation.inner(image) for image in (output.lr_ms_from_ms, output.lr_ms_from_hs))
+    apart = torch.sub(*seen).abs()
+    return apart.sum() / max(1, apart.numel())
 
 
 def _truth(batch: Batch) -> Tensor:

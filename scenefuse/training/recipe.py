@@ -51,6 +51,9 @@ class Recipe:
     """Steps between two scorings on the held-out blocks."""
     patience: int = 20
     """Scorings without a better one after which training stops; 0 never stops early."""
+    degradation_steps: int = 1_000
+    """Steps in which PSF and response are fitted alone before the first iteration, by a network that learns them
+    (MossFuse); 0 leaves both to the iterations, as the paper does."""
     block_px: int | None = None
     """Side of held-out blocks in fine pixels of the training resolution; None: a window with its guard."""
 
@@ -64,9 +67,11 @@ class Recipe:
                 "a share lies between 0 and 1, a decay below 1, and patience is not negative",
                 "Correct the value",
             )
-        if self.warmup < 0 or not 0 <= self.clip_norm < inf:
+        if min(self.warmup, self.degradation_steps) < 0 or not 0 <= self.clip_norm < inf:
             raise UsageError(
-                f"warmup {self.warmup} and clip_norm {self.clip_norm}", "neither can be negative", "Correct them"
+                f"warmup {self.warmup}, degradation_steps {self.degradation_steps} and clip_norm {self.clip_norm}",
+                "none can be negative",
+                "Correct them",
             )
         if not self.lr > self.lr_end >= 0:
             raise UsageError(

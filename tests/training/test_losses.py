@@ -32,9 +32,16 @@ from scenefuse.training.recipe import RECIPES
 
 
 class Geometry:
-    """What a loss asks of a network: ratio 2, a margin of two coarse pixels."""
+    """What a loss asks of a network: ratio 2, a margin of two coarse pixels, a PSF that reaches into the first row."""
 
     ratio = 2
+
+    @property
+    def degradation(self) -> Geometry:
+        return self
+
+    def inner(self, coarse: torch.Tensor) -> torch.Tensor:
+        return coarse[..., 1:, :]
 
     def central(self, hs: torch.Tensor) -> torch.Tensor:
         return hs[..., 2:-2, 2:-2]
@@ -140,6 +147,9 @@ def test_mossfuse_compares_what_it_decodes_with_both_inputs() -> None:
     assert float(terms["parts"]) == pytest.approx(0.1 + 0.2 + 0.25 + 0.05)
     assert float(terms["degradation"]) == pytest.approx(0.3)
     assert float(terms["decoupling"]) == pytest.approx(0.1 * math.log(4))
+    output.lr_ms_from_ms[..., 0, :] = 9.0  # where the PSF reaches beyond the window
+    again = mossfuse_loss(NOTHING, output, Batch(hs, flat(0.2), None))
+    assert float(again["degradation"]) == pytest.approx(0.3)
 
 
 def test_only_its_own_term_moves_mossfuses_degradation() -> None:
