@@ -189,7 +189,8 @@ def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
         raise TransientError(
             f"{spec.worker_count} worker processes did not start ({error.__cause__ or error})",
             "nothing can run",
-            "Look for what ends processes on this machine (memory, limits), then run again",
+            "Look for what ends processes on this machine (memory, limits), then run again; a script that calls "
+            "scenefuse does so under `if __name__ == '__main__':`, as every worker process imports it",
         ) from error
 
 

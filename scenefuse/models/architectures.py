@@ -11,7 +11,6 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.cofusion import CoFusion, CoFusionOptions
 from scenefuse.models.mossfuse import MossFuse, MossFuseOptions
 from scenefuse.models.network import (
-    PRECISIONS,
     FusionNetwork,
     NetworkModel,
     multiply_adds_per_pixel,
@@ -94,24 +93,20 @@ def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablati
 
 
 def load_network(ref: ModelRef) -> NetworkModel:
-    """A network with the weights that a reference names, every check passed.
-
-    Its one option is `precision`: `fp32` (default) or `bf16`; all others stand in the weights' card.
-    """
+    """A network with the weights that a reference names, every check passed; its options stand in the weights' card."""
     architecture = _architecture(ref.name)
-    precision = ref.options.get("precision", "fp32")
-    if ref.options.keys() - {"precision"} or precision not in PRECISIONS:
+    if ref.options:
         raise UsageError(
             f"{ref.name} with options {dict(ref.options)}",
             "a trained network's sizes are those of its weights",
-            f"give precision, one of {', '.join(PRECISIONS)}, or nothing",
+            "Leave the options out",
         )
     weights, tensors = load_weights(ref)
     network = build_model(
         ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio, **weights.options
     )
     put_weights(network, tensors, str(ref.weights))
-    return NetworkModel(network, _card(ref, architecture, network, weights), precision)
+    return NetworkModel(network, _card(ref, architecture, network, weights))
 
 
 def describe_network(ref: ModelRef) -> ModelCard:
@@ -138,6 +133,7 @@ def _untrained_card(ref: ModelRef, architecture: Architecture, network: FusionNe
         parameters=parameter_count(network),
         multiply_adds_per_pixel=multiply_adds_per_pixel(network),
         activation_bytes_per_pixel=network.activation_bytes_per_pixel,
+        precisions=network.precisions,
     )
 
 
@@ -152,7 +148,7 @@ def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, wei
         weights_sha256=weights.sha256,
         licence=weights.licence,
         training=weights.training,
-        options={**weights.options, **ref.options},
+        options=weights.options,
     )
 
 

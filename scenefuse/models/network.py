@@ -17,9 +17,7 @@ from scenefuse.models.spatial_statistics import SpatialStatistics
 from scenefuse.models.state import SceneState
 
 Precision = Literal["fp32", "bf16"]
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-"""Precisions of networks; fp16 is none: energies over a window leave its range."""
+"""What a network may run in; fp16 is none: energies over a window leave its range."""
 
 
 class FusionNetwork(nn.Module):
@@ -38,7 +36,7 @@ class FusionNetwork(nn.Module):
     """Fine pixels on each side that hold 99.9 % of the gradient's mass."""
     activation_values_per_pixel: ClassVar[int]
     """Peak float32 values per fine pixel besides four images of all bands (measured)."""
-    precisions: ClassVar[tuple[Precision, ...]] = PRECISIONS
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16")
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that count but cannot influence the result."""
@@ -135,20 +133,14 @@ class NetworkStatistics:
 class NetworkModel:
     """A network with weights, as the engine sees it."""
 
-    def __init__(self, network: FusionNetwork, card: ModelCard, precision: Precision = "fp32") -> None:
-        if precision not in network.precisions:
-            raise ModelError(
-                f"{card.name} in {precision}",
-                "its result is no residual on the upsampled HSI, so rounding would exceed sensor noise",
-                f"use --precision {' or '.join(network.precisions)}",
-            )
+    def __init__(self, network: FusionNetwork, card: ModelCard) -> None:
         if not network.freezable:
             raise ModelError(
                 f"{card.name} with these options cuts every window into strips",
                 "a pixel would depend on where the tile lies",
                 "use weights trained with the default heads",
             )
-        self.network, self.card, self.precision = network.eval(), card, precision
+        self.network, self.card = network.eval(), card
         self.network.fold()
         self._frozen_for: SceneState | None = None
 
@@ -165,17 +157,14 @@ class NetworkModel:
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """Fused windows (n, hs band, y, x) float32, with the state's statistics frozen into the network.
 
-        In bf16 only the convolutions inside are; norms, Gram matrices, softmax, pooled vectors, the last convolution
-        and the sum with the upsampled HSI stay in float32 by the layers' own types.
+        Under the engine's autocast to bf16 only convolutions inside are; norms, Gram matrices, softmax, pooled
+        vectors, the last convolution and the sum with the upsampled HSI stay in float32 by the layers' own types.
         """
         if state is not self._frozen_for:
             prefix = f"{self.card.name}/"
             own = {key.removeprefix(prefix): value for key, value in state.arrays.items() if key.startswith(prefix)}
             self.network.statistics.freeze(own, like=next(self.network.parameters()))
             self._frozen_for = state
-        with (
-            torch.inference_mode(),
-            torch.autocast(hs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
+        with torch.inference_mode():
             fused: Tensor = self.network(hs, ms)
             return fused.float()

@@ -25,10 +25,12 @@ from typing import Any
 
 import torch
 
+from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import ARCHITECTURES
 from scenefuse.models.registry import weightless_names
 from scenefuse.quality.methods import Fusion, fuse_trial, score_part
+from tests.bench.fidelity import CORE_PX, Subject, fidelity
 from tests.bench.lesson import Lesson, Taken, take
 from tests.bench.machine import machine
 from tests.bench.scenes import (
@@ -59,10 +61,16 @@ SCENES: dict[str, Reader] = {
 """Scenes that are their own lesson, at ratio 4."""
 DEMO = "demo"
 """The scene whose lesson is another one."""
+FIDELITY = (BAR_SCENE, DEMO)
+"""A real and a simulated scene, on which is measured what tiles, frozen statistics and bf16 cost each network."""
 COLUMNS = ("psnr_db", "sam_deg", "ergas", "ssim")
 HEAD = (
     *("scene", "method", "PSNR (dB)", "SAM (deg)", "ERGAS", "SSIM"),
     *("steps", "training (s)", "of it CPU (s)", "fusion (s)", "parameters"),
+)
+FIDELITY_HEAD = (
+    *("scene", "network", "frozen for local statistics (dB)", "seams, frozen", "seams, local", "seams, product"),
+    *("bf16 against fp32, rms / max", "not finite"),
 )
 QUICK_MINUTES = 0.02
 """Budget of --quick."""
@@ -105,7 +113,13 @@ def measure(
                 with tempfile.TemporaryDirectory() as folder:
                     taken = take(lesson, name, minutes=minutes, folder=Path(folder))
                     fusion = fuse_trial(lesson.tested, name, weights=str(taken.weights))
-                keep(record_of(lesson, name, fusion, taken))
+                    record = record_of(lesson, name, fusion, taken)
+                    if lesson.name in FIDELITY:
+                        subject = Subject(
+                            name=name, weights=taken.weights, trial=lesson.tested, windows=lesson.windows()
+                        )
+                        record["fidelity"] = fidelity(subject)
+                keep(record)
             else:
                 keep(record_of(lesson, name, fuse_trial(lesson.tested, name), None))
 
@@ -147,7 +161,7 @@ def table(records: Sequence[Record], minutes: float) -> str:
             f"| {record['scene']} | {record['method']} | {values} | {cost} | {record['fuse_seconds']:.2f} "
             f"| {record['parameters']:,} |"
         )
-    return "\n".join([*lines, "", *bar(records)])
+    return "\n".join([*lines, "", *bar(records), "", *fidelity_lines(records)])
 
 
 def bar(records: Sequence[Record]) -> list[str]:
@@ -167,6 +181,29 @@ def bar(records: Sequence[Record]) -> list[str]:
         reached = " | ".join(f"{above[0][name]:.0f}" for name in when) if above else "not reached | - | -"
         gain = training["curve"][-1]["psnr_db"] - training["bicubic_db"] if training["curve"] else float("nan")
         lines.append(f"| {record['method']} | {reached} | {BAR_MINUTES[record['method']]} | {gain:+.2f} |")
+    return lines
+
+
+def fidelity_lines(records: Sequence[Record]) -> list[str]:
+    """Lines of Markdown: what frozen statistics, seams and bf16 cost each trained network."""
+    budget = f"{SEAM_RMS_BUDGET:g} / {SEAM_P999_BUDGET:g}"
+    lines = [
+        f"Tiles of {CORE_PX} px, default halo; seams: what neighbours disagree by, rms / p99.9 (budget {budget}).",
+        "",
+        f"| {' | '.join(FIDELITY_HEAD)} |",
+        f"|{'---|' * len(FIDELITY_HEAD)}",
+    ]
+    for record in records:
+        found = record.get("fidelity")
+        if found is None:
+            continue
+        seams = [found["seams"][name] for name in ("frozen", "local", "product")]
+        steps = " | ".join(f"{seam['rms']:.1e} / {seam['p999']:.1e}" for seam in seams)
+        drift = f"{found['drift']['rms']:.1e} / {found['drift']['max']:.1e}" if found["drift"] else "fp32 only"
+        lines.append(
+            f"| {record['scene']} | {record['method']} | {-found['statistics_cost_db']:+.3f} | {steps} | {drift} "
+            f"| {sum(found['not_finite'].values())} |"
+        )
     return lines
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from scenefuse.engine.precision import choose_precision, repeatable
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.architectures import build_model, load_network
 from scenefuse.models.base import UPSAMPLE_MARGIN, FusionModel, ModelCard, SceneWindow
@@ -145,22 +146,38 @@ def test_a_network_without_reductions_needs_no_stage(tmp_path: Path) -> None:
 
 
 def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
-    ref = saved(tmp_path, "aelf-t", width=8, step=8)
-    full, rounded = load_network(ref), load_network(replace(ref, options={"precision": "bf16"}))
-    state = prepared(full)
-    error = full.fuse(*windows(), state) - rounded.fuse(*windows(), state)
-    assert 0 < float(error.square().mean().sqrt()) < 2e-3
+    model = load_network(saved(tmp_path, "aelf-t", width=8, step=8))
+    state = prepared(model)
+    full = model.fuse(*windows(), state)
+    with repeatable("cpu", "bf16"):
+        rounded = model.fuse(*windows(), state)
+    assert rounded.dtype == torch.float32
+    assert 0 < float((full - rounded).square().mean().sqrt()) < 2e-3
 
 
-def test_mossfuse_in_bfloat16_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="mossfuse in bf16"):
-        load_network(replace(saved(tmp_path, "mossfuse", width=16), options={"precision": "bf16"}))
+def test_auto_is_bfloat16_but_for_mossfuse_whose_result_is_no_residual(tmp_path: Path) -> None:
+    residual = load_network(saved(tmp_path, "aelf-t", width=8, step=8)).card
+    whole = load_network(saved(tmp_path, "mossfuse", width=16)).card
+    assert [choose_precision("auto", card=card, device="cuda") for card in (residual, whole)] == ["bf16", "fp32"]
+    with pytest.raises(ModelError, match="mossfuse keeps its quality in fp32 only"):
+        choose_precision("bf16", card=whole, device="cpu")
 
 
-@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"width": 8}])
-def test_other_options_than_a_precision_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx2": True, "avx512_bf16": False}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"bf16": True}, "bf16")],
+)
+def test_auto_is_bfloat16_on_processors_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    card = load_network(saved(tmp_path, "aelf-t", width=8, step=8)).card
+    assert choose_precision("auto", card=card, device="cpu") == expected
+
+
+def test_options_of_a_trained_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a trained network's sizes are those of its weights"):
-        load_network(replace(saved(tmp_path, "aelf-t", width=8, step=8), options=options))
+        load_network(replace(saved(tmp_path, "aelf-t", width=8, step=8), options={"width": 8}))
 
 
 def test_a_form_that_cuts_windows_into_strips_is_refused(tmp_path: Path) -> None:
