@@ -17,6 +17,7 @@ from scenefuse.errors import UsageError
 from scenefuse.models.architectures import ARCHITECTURES
 from scenefuse.pipeline.batch import find_in_archive
 from scenefuse.pipeline.train import TrainConfig, Trained, train
+from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import TABLES, Recipe
 
 RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precision", "score_every", "block_px")
@@ -70,6 +71,9 @@ def command(
     A quarter of each scene, in blocks, is never seen and scores the weights. The best go to
     OUT/<model>-<bands>x<ratio>.safetensors with a card; learning curves and a checkpoint beside them.
     An interrupted call, made again, goes on where it was.
+
+    With several GPUs: torchrun --nproc-per-node 4 -m scenefuse train ... --accumulate 4. The passes of each step are
+    shared out, and what is learnt is what one process would learn.
     """
     pairs = _pairs(scenes, catalogs, options)
     inputs = RunConfig(
@@ -92,6 +96,8 @@ def command(
         inputs=inputs,
     )
     trained = train(pairs, out=out, config=config, report=show_row)
+    if not Ranks.of_environment().first:
+        return
     if as_json:
         emit_json(trained.facts())
     else:

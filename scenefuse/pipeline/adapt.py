@@ -93,7 +93,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
         judge=observation.judge,
         facts=facts,
     )
-    fitted = fit(network.to(device), course, folder=folder, name="weights")
+    fitted = fit(network.to(device), course, stem=folder / "weights")
     training = {
         "adapted_from": base.sha256,
         "base": dict(base.training),

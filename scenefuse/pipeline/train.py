@@ -27,6 +27,7 @@ from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
+from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.resident import ResidentImage, ResidentPair, resident_bytes
 from scenefuse.training.scenes import FullScene, PairSource, Read, TrainingScene, WaldScene, wald_sigmas_px
@@ -99,7 +100,7 @@ def train(
     """Train a network on pairs (HSI, MSI) and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
 
     The same call again goes on from its checkpoint, or finds that training is over and writes the same weights.
-    report: told of each scoring.
+    report: told of each scoring. Started by torchrun, all processes share the work and return the same.
     """
     if config.model not in ARCHITECTURES:
         raise UsageError(
@@ -111,16 +112,22 @@ def train(
         raise UsageError(
             f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
         )
-    opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
-    first = _alike([pair.cube for pair in opened])
-    network = _first_network(config, first)
-    recipe = _fitted_recipe(config, network)
-    grounds = tuple(_grounds(opened, config, recipe))
-    name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
-    facts = _facts(opened, grounds, config)
-    course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)
-    fitted = fit(network, course, folder=out, name=name, minutes=config.minutes, report=report)
-    bicubic = _bicubic(grounds, network)
+    with open_ranks(choose_device(config.device)) as ranks:
+        opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
+        first = _alike([pair.cube for pair in opened])
+        network = _first_network(config, first)
+        recipe = _fitted_recipe(config, network)
+        grounds = tuple(_grounds(opened, config, recipe))
+        name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
+        facts = _facts(opened, grounds, config)
+        course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)
+        fitted = fit(network, course, stem=out / name, minutes=config.minutes, report=report, ranks=ranks)
+        return ranks.told(lambda: _kept(fitted, course, first, out / f"{name}.safetensors", config))
+
+
+def _kept(fitted: Fitted, course: Course, cube: PairCube, weights: Path, config: TrainConfig) -> Trained:
+    """The trained network's weights written with their card, and put onto the shelf where one is asked for."""
+    bicubic = _bicubic(course.grounds, fitted.network)
     training = {
         **course.identity(),
         "steps": fitted.step,
@@ -129,10 +136,9 @@ def train(
         "bicubic": _finite(bicubic),
         "torch": torch.__version__,
     }
-    weights = out / f"{name}.safetensors"
-    training["float16_cost_db"] = _float16_cost_db(fitted, grounds)
+    training["float16_cost_db"] = _float16_cost_db(fitted, course.grounds)
     half = training["float16_cost_db"] < FREE_DB
-    card = save_weights(weights, fitted.network, _card(config, first, training), half=half)
+    card = save_weights(weights, fitted.network, _card(config, cube, training), half=half)
     finished = fitted.stopped != "minutes"
     label = shelve(weights, config.name).label if config.name is not None and finished else None
     return _trained(weights, card, fitted, bicubic, label)

@@ -19,11 +19,13 @@ MOST_DRAWS = 100
 """Windows that are tried for one without no-data."""
 
 
-def batches(grounds: Sequence[Ground], recipe: Recipe, seed: int, *, first_step: int) -> Iterator[tuple[Batch, ...]]:
-    """The passes of each step from first_step on; the next step's are read while the caller computes."""
+def batches(
+    grounds: Sequence[Ground], recipe: Recipe, seed: int, *, first_step: int, passes: range | None = None
+) -> Iterator[tuple[Batch, ...]]:
+    """The passes of each step from first_step on, all or some; the next step's are read while the caller computes."""
 
     def make(step: int) -> tuple[Batch, ...]:
-        return draw_step(grounds, recipe, seed, step)
+        return draw_step(grounds, recipe, seed, step, passes)
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead = reader.submit(make, first_step)
@@ -34,13 +36,15 @@ def batches(grounds: Sequence[Ground], recipe: Recipe, seed: int, *, first_step:
             yield ready
 
 
-def draw_step(grounds: Sequence[Ground], recipe: Recipe, seed: int, step: int) -> tuple[Batch, ...]:
-    """The passes of one step, recipe.accumulate of recipe.batch windows each."""
-    passes = []
-    for part in range(recipe.accumulate):
-        numbers = range(part * recipe.batch, (part + 1) * recipe.batch)
-        passes.append(_stack([_draw(grounds, recipe, np.random.default_rng([seed, step, n])) for n in numbers]))
-    return tuple(passes)
+def draw_step(
+    grounds: Sequence[Ground], recipe: Recipe, seed: int, step: int, passes: range | None = None
+) -> tuple[Batch, ...]:
+    """The passes of one step, recipe.batch windows each: those of the given numbers, or all recipe.accumulate."""
+    drawn = []
+    for number in range(recipe.accumulate) if passes is None else passes:
+        windows = range(number * recipe.batch, (number + 1) * recipe.batch)
+        drawn.append(_stack([_draw(grounds, recipe, np.random.default_rng([seed, step, n])) for n in windows]))
+    return tuple(drawn)
 
 
 def _draw(grounds: Sequence[Ground], recipe: Recipe, rng: np.random.Generator) -> Example:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import inf, isfinite, lcm, prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkp
 from scenefuse.training.curves import Row, draw_curves, write_table
 from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
+from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
 
@@ -80,15 +82,16 @@ def fit(
     network: FusionNetwork,
     course: Course,
     *,
-    folder: Path,
-    name: str,
+    stem: Path,
     minutes: float | None = None,
     report: Callable[[Row], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Fitted:
     """The network trained by the course, on the device where it is.
 
-    Beside the weights-to-be: `<name>.checkpoint` (what the same call goes on from), `<name>.csv` and `<name>.png`
-    (learning curves). minutes: stop when they are over, 0 included after one step. report: told of each scoring.
+    Written: `<stem>.checkpoint` (what the same call goes on from), `<stem>.csv` and `<stem>.png` (learning curves).
+    minutes: stop when they are over, 0 included after one step. report: told of each scoring. ranks: who shares the
+    passes of a step; the first one scores and writes, and the folder is one that all see.
     On one CPU thread an interrupted training gives the bits of an undisturbed one.
     """
     recipe = course.recipe
@@ -98,22 +101,23 @@ def fit(
             "its loss would drown in rounding",
             f"Use precision {' or '.join(network.precisions)}",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    stem.parent.mkdir(parents=True, exist_ok=True)
     device = next(network.parameters()).device
-    checkpoint = folder / f"{name}.checkpoint"
+    checkpoint = stem.with_name(f"{stem.name}.checkpoint")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if not checkpoint.exists():
             learn_degradation(network, course.grounds, recipe, course.seed)
-        learner = _Learner(network, course, checkpoint)
+        learner = _Learner(network, course, checkpoint, ranks or Ranks())
         learner.resume()
-        return learner.learn(folder / f"{name}.csv", minutes, report)
+        return learner.learn(stem.with_name(f"{stem.name}.csv"), minutes, report)
 
 
 class _Learner:
     """A training under way: the network, its average, the best average so far, the optimiser, the progress."""
 
-    def __init__(self, network: FusionNetwork, course: Course, checkpoint: Path) -> None:
-        self.network, self.course, self.checkpoint = network, course, checkpoint
+    def __init__(self, network: FusionNetwork, course: Course, checkpoint: Path, ranks: Ranks) -> None:
+        self.network, self.course, self.checkpoint, self.ranks = network, course, checkpoint, ranks
+        self.passes = ranks.share(course.recipe.accumulate)
         self.average, self.best = deepcopy(network), deepcopy(network)
         adam = torch.optim.AdamW if course.recipe.optimiser == "adamw" else torch.optim.Adam
         self.optimiser: torch.optim.Optimizer = adam(network.parameters(), lr=course.recipe.lr)
@@ -125,12 +129,21 @@ class _Learner:
         return {"network": self.network, "average": self.average, "best": self.best}
 
     def resume(self) -> None:
-        """Go on from the checkpoint where there is one."""
+        """Go on from the checkpoint where there is one; all ranks from the first one's weights."""
         if self.checkpoint.exists():
             self.progress = load_checkpoint(self.checkpoint, self.parts, self.optimiser, self.course.identity())
+        begins = self.ranks.told(lambda: self.progress.step)
+        if begins != self.progress.step:
+            raise UsageError(
+                f"{self.checkpoint} ends at step {self.progress.step} here and at step {begins} elsewhere",
+                "the processes would not train one network",
+                "Give a folder that all of them see",
+            )
 
     def save(self, curves: Path) -> None:
-        """Write the checkpoint, and draw the learning curves that led to it."""
+        """Write the checkpoint, and draw the learning curves that led to it: the first rank's to do."""
+        if not self.ranks.first:
+            return
         save_checkpoint(self.checkpoint, self.parts, self.optimiser, self.progress, self.course.identity())
         if self.progress.rows:
             draw_curves(self.progress.rows, curves.with_suffix(".png"))
@@ -140,15 +153,17 @@ class _Learner:
         course, progress = self.course, self.progress
         began = saved = time.monotonic()
         if not progress.stopped:
-            for passes in batches(course.grounds, course.recipe, course.seed, first_step=progress.step):
+            steps = batches(course.grounds, course.recipe, course.seed, first_step=progress.step, passes=self.passes)
+            for passes in steps:
                 self._step(passes)
                 if progress.step % course.recipe.score_every == 0 or progress.step == course.recipe.iterations:
                     row = self._judge()
-                    write_table(progress.rows, curves)
-                    if report is not None:
+                    if self.ranks.first:
+                        write_table(progress.rows, curves)
+                    if report is not None and self.ranks.first:
                         report(row)
                 now = time.monotonic()
-                over = minutes is not None and now - began >= 60 * minutes
+                over = minutes is not None and self.ranks.told(partial(_over, now - began, minutes))
                 if progress.stopped or over or now - saved >= CHECKPOINT_SECONDS:
                     self.save(curves)
                     saved = now
@@ -159,15 +174,18 @@ class _Learner:
     def _step(self, passes: tuple[Batch, ...]) -> None:
         """One step of the optimiser and of the average."""
         recipe, step = self.course.recipe, self.progress.step
-        torch.manual_seed(int(np.random.SeedSequence([self.course.seed, step]).generate_state(1)[0]))
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr_at(step)
-        for batch in passes:
+        means: dict[str, float] = {}
+        for number, batch in zip(self.passes, passes, strict=True):
+            torch.manual_seed(int(np.random.SeedSequence([self.course.seed, step, number]).generate_state(1)[0]))
             terms = self._terms(batch)
-            backward(self.network, terms, 1 / len(passes))
-            self._add(terms, 1 / len(passes))
+            backward(self.network, terms, 1 / recipe.accumulate)
+            for name, term in terms.items():
+                means[name] = means.get(name, 0.0) + float(term.detach()) / recipe.accumulate
+        self._share(means)
         self._tame_gradients()
         self.optimiser.step()
         degradation = degradation_of(self.network)
@@ -202,10 +220,12 @@ class _Learner:
             "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
         )
 
-    def _add(self, terms: Terms, share: float) -> None:
-        """Count the terms for the next row of the curve."""
-        for name, term in terms.items():
-            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + share * float(term.detach())
+    def _share(self, means: dict[str, float]) -> None:
+        """Add up all ranks' gradients, and their shares of the terms for the next row of the curve."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.ranks.add(gradients)
+        for name, mean in self.ranks.add_numbers(means, gradients[0].device).items():
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + mean
 
     @torch.no_grad()
     def _move_average(self, decay: float) -> None:
@@ -244,8 +264,8 @@ class _Learner:
         return row
 
     def _score(self) -> Scores:
-        """Scores of the average."""
-        return (self.course.judge or score)(self.average, self.course.grounds)
+        """Scores of the average, found by the first rank."""
+        return self.ranks.told(lambda: (self.course.judge or score)(self.average, self.course.grounds))
 
     def _result(self) -> Fitted:
         """The best weights, those of this moment among them, which the checkpoint does not count."""
@@ -280,6 +300,10 @@ def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
         context_px=network.effective_px,
         step_px=step_px,
     )
+
+
+def _over(seconds: float, minutes: float) -> bool:
+    return seconds >= 60 * minutes
 
 
 def _better(scores: Scores, best: Scores) -> bool:

@@ -186,7 +186,7 @@ def take(lesson: Lesson, name: str, *, minutes: float, folder: Path, recipe: Rec
         cpu_seconds = time.process_time() - cpu_began
         taken.curve.append({"seconds": seconds, "cpu_seconds": cpu_seconds, "step": row["step"], "psnr_db": psnr_db})
 
-    fitted_network = fit(network, course, folder=folder, name=name, report=note)
+    fitted_network = fit(network, course, stem=folder / name, report=note)
     taken.seconds, taken.steps = time.perf_counter() - began, fitted_network.steps
     taken.cpu_seconds = time.process_time() - cpu_began
     save_weights(

@@ -22,7 +22,7 @@ from scenefuse.pipeline.train import TrainConfig, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
-RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3)
+RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3, degradation_steps=10)
 TINY = {"width": 8, "step": 8}
 CONFIG = TrainConfig(model="aelf-t", recipe=RECIPE, options=TINY, device="cpu", inputs=RunConfig(register=False))
 
@@ -85,7 +85,7 @@ def test_mossfuse_learns_without_any_truth(pair: PairFiles, tmp_path: Path) -> N
     trained = train(
         [pair.both], out=tmp_path, config=replace(CONFIG, model="mossfuse", options={"width": 8}, recipe=recipe)
     )
-    assert trained.scores.keys() == {"consistency_db"}
+    assert trained.scores.keys() == {"consistency_db", "psf_sigma_px"}
     assert trained.bicubic == {}
 
 

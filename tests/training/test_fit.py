@@ -21,12 +21,13 @@ from scenefuse.training.batches import batches, draw_step
 from scenefuse.training.fit import Course, Fitted, _Learner, fit, score
 from scenefuse.training.hold_out import plan_hold_out
 from scenefuse.training.losses import LOSSES
+from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground, score_truth
 from tests.training.made_scenes import MadePair, made_pair
 
-RECIPE = Recipe(iterations=6, patch_px=8, batch=2, lr=2e-3, score_every=2, ema_decay=0.9)
+RECIPE = Recipe(iterations=6, patch_px=8, batch=2, lr=2e-3, score_every=2, ema_decay=0.9, degradation_steps=10)
 TINY: dict[str, dict[str, Any]] = {
     "aelf-t": {"width": 8, "step": 8},
     "cofusion": {"width": 8, "coordinates": 4, "encoder_depth": 1, "context_depth": 1},
@@ -84,7 +85,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, name: str = "smifnet") -
 def test_a_network_overfits_one_pair_and_beats_interpolation_on_held_out_blocks(tmp_path: Path) -> None:
     recipe = replace(RECIPE, iterations=80, score_every=20, lr=4e-3, batch=3, patch_px=16)
     learnt = course("aelf-t", recipe, made_pair(64))
-    fitted = fit(network("aelf-t"), learnt, folder=tmp_path, name="tiny")
+    fitted = fit(network("aelf-t"), learnt, stem=tmp_path / "tiny")
     first, last = fitted.rows[0]["loss"], fitted.rows[-1]["loss"]
     assert last < 0.5 * first
     bicubic = score_truth(lambda hs, _: upsample(hs, 2), learnt.grounds, context_px=0, step_px=2)
@@ -97,12 +98,12 @@ def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_curve(
     name: str, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(RECIPE, patch_px=16)  # cofusion draws random numbers of its own: dropout
-    undisturbed = fit(network(name), course(name, recipe), folder=tmp_path / "undisturbed", name="a")
+    undisturbed = fit(network(name), course(name, recipe), stem=tmp_path / "undisturbed" / "a")
     with monkeypatch.context() as patch:
         kill_at(killed_at, patch, name)
         with pytest.raises(Killed):
-            fit(network(name), course(name, recipe), folder=tmp_path / "killed", name="a")
-    resumed = fit(network(name, seed=99), course(name, recipe), folder=tmp_path / "killed", name="a")
+            fit(network(name), course(name, recipe), stem=tmp_path / "killed" / "a")
+    resumed = fit(network(name, seed=99), course(name, recipe), stem=tmp_path / "killed" / "a")
     assert weights(resumed) == weights(undisturbed)
     assert resumed.rows == undisturbed.rows
     curves = [(tmp_path / folder / "a.csv").read_bytes() for folder in ("undisturbed", "killed")]
@@ -110,16 +111,16 @@ def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_curve(
 
 
 def test_a_training_stopped_by_time_keeps_its_latest_weights_and_goes_on_undisturbed(tmp_path: Path) -> None:
-    undisturbed = fit(network(), course(), folder=tmp_path / "undisturbed", name="a")
-    part = fit(network(), course(), folder=tmp_path / "timed", name="a", minutes=0)
+    undisturbed = fit(network(), course(), stem=tmp_path / "undisturbed" / "a")
+    part = fit(network(), course(), stem=tmp_path / "timed" / "a", minutes=0)
     assert (part.stopped, part.steps, part.step) == ("minutes", 1, 1)
-    whole = fit(network(), course(), folder=tmp_path / "timed", name="a")
+    whole = fit(network(), course(), stem=tmp_path / "timed" / "a")
     assert weights(whole) == weights(undisturbed)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:
-    one, two = (fit(network(), course(), folder=tmp_path / name, name="a") for name in ("one", "two"))
-    other = fit(network(), replace(course(), seed=6), folder=tmp_path / "other", name="a")
+    one, two = (fit(network(), course(), stem=tmp_path / name / "a") for name in ("one", "two"))
+    other = fit(network(), replace(course(), seed=6), stem=tmp_path / "other" / "a")
     assert weights(one) == weights(two)
     assert weights(one) != weights(other)
 
@@ -129,15 +130,15 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    fit(bare, course(), folder=tmp_path, name="a")
+    fit(bare, course(), stem=tmp_path / "a")
     torch.testing.assert_close(torch.rand(3), expected)
 
 
 def test_two_passes_of_one_window_are_one_pass_of_two(tmp_path: Path) -> None:
     whole = replace(RECIPE, iterations=1, batch=2)
     parts = replace(whole, batch=1, accumulate=2)
-    one = fit(network(), course(recipe=whole), folder=tmp_path / "one", name="a")
-    two = fit(network(), course(recipe=parts), folder=tmp_path / "two", name="a")
+    one = fit(network(), course(recipe=whole), stem=tmp_path / "one" / "a")
+    two = fit(network(), course(recipe=parts), stem=tmp_path / "two" / "a")
     for name, tensor in unique_tensors(one.network).items():
         torch.testing.assert_close(tensor, unique_tensors(two.network)[name], atol=1e-4, rtol=1e-3)
 
@@ -145,7 +146,7 @@ def test_two_passes_of_one_window_are_one_pass_of_two(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(TINY))
 def test_each_network_learns_by_its_own_loss(name: str, tmp_path: Path) -> None:
     recipe = replace(RECIPE, iterations=12, score_every=4, patch_px=16 if name == "cofusion" else 8, lr=1e-3)
-    fitted = fit(network(name), course(name, recipe), folder=tmp_path, name=name)
+    fitted = fit(network(name), course(name, recipe), stem=tmp_path / name)
     assert fitted.rows[-1]["loss"] < fitted.rows[0]["loss"]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert next(iter(fitted.scores)) == ("consistency_db" if name == "mossfuse" else "psnr_db")
@@ -154,7 +155,7 @@ def test_each_network_learns_by_its_own_loss(name: str, tmp_path: Path) -> None:
 def test_training_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
     recipe = replace(RECIPE, iterations=60, score_every=1, patience=2, lr=0.02, ema_decay=0.0)
     learnt = course(recipe=recipe)
-    fitted = fit(network(), learnt, folder=tmp_path, name="a")
+    fitted = fit(network(), learnt, stem=tmp_path / "a")
     assert fitted.stopped == "patience"
     assert fitted.steps == fitted.step + 2
     assert score(fitted.network, learnt.grounds) == fitted.scores
@@ -162,34 +163,34 @@ def test_training_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None
 
 
 def test_a_finished_training_is_found_again_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = fit(network(), course(), folder=tmp_path, name="a")
+    done = fit(network(), course(), stem=tmp_path / "a")
     kill_at(0, monkeypatch)
-    again = fit(network(), course(), folder=tmp_path, name="a")
+    again = fit(network(), course(), stem=tmp_path / "a")
     assert weights(again) == weights(done)
     assert again.scores == done.scores
 
 
 def test_the_average_follows_its_definition(tmp_path: Path) -> None:
     recipe = replace(RECIPE, iterations=1, score_every=1)
-    averaged = fit(network(), course(recipe=recipe), folder=tmp_path / "average", name="a")
-    last = fit(network(), course(recipe=replace(recipe, ema_decay=0.0)), folder=tmp_path / "last", name="a")
+    averaged = fit(network(), course(recipe=recipe), stem=tmp_path / "average" / "a")
+    last = fit(network(), course(recipe=replace(recipe, ema_decay=0.0)), stem=tmp_path / "last" / "a")
     first, after, average = (unique_tensors(n) for n in (network(), last.network, averaged.network))
     for name, value in average.items():
         torch.testing.assert_close(value, 0.1 * first[name] + 0.9 * after[name])  # (1 + 0) / (10 + 0)
 
 
 def test_going_on_with_another_recipe_is_refused(tmp_path: Path) -> None:
-    fit(network(), course(), folder=tmp_path, name="a", minutes=0)
+    fit(network(), course(), stem=tmp_path / "a", minutes=0)
     with pytest.raises(UsageError, match="of a training with other recipe"):
-        fit(network(), course(recipe=replace(RECIPE, lr=1e-4)), folder=tmp_path, name="a")
+        fit(network(), course(recipe=replace(RECIPE, lr=1e-4)), stem=tmp_path / "a")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    fit(network(), course(), folder=tmp_path, name="a", minutes=0)
+    fit(network(), course(), stem=tmp_path / "a", minutes=0)
     path = tmp_path / "a.checkpoint"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"a\.checkpoint"):
-        fit(network(), course(), folder=tmp_path, name="a")
+        fit(network(), course(), stem=tmp_path / "a")
 
 
 def test_a_loss_that_is_not_a_number_stops_training_with_the_step(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_loss_that_is_not_a_number_stops_training_with_the_step(tmp_path: Path
     with torch.no_grad():
         bare.hs_in.weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
     with pytest.raises(WorkError, match=r"at step 0 the loss term fused is (nan|inf)"):
-        fit(bare, course("aelf-t"), folder=tmp_path, name="a")
+        fit(bare, course("aelf-t"), stem=tmp_path / "a")
 
 
 def test_a_loss_out_of_all_bounds_stops_training_before_it_reaches_the_average(tmp_path: Path) -> None:
@@ -205,12 +206,14 @@ def test_a_loss_out_of_all_bounds_stops_training_before_it_reaches_the_average(t
     with torch.no_grad():
         bare.hs_in.weight.fill_(1e9)  # type: ignore[union-attr,operator]
     with pytest.raises(WorkError, match=r"the loss term fused is .*lower --lr"):
-        fit(bare, course("aelf-t"), folder=tmp_path, name="a")
+        fit(bare, course("aelf-t"), stem=tmp_path / "a")
 
 
 def test_a_step_is_made_with_a_gradient_no_longer_than_the_recipe_allows(tmp_path: Path) -> None:
     def norm(clip_norm: float) -> float:
-        learner = _Learner(network("aelf-t"), course("aelf-t", replace(RECIPE, clip_norm=clip_norm)), tmp_path / "a")
+        learner = _Learner(
+            network("aelf-t"), course("aelf-t", replace(RECIPE, clip_norm=clip_norm)), tmp_path / "a", Ranks()
+        )
         learner._step(next(batches(learner.course.grounds, learner.course.recipe, 0, first_step=0)))
         gradients = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
@@ -226,10 +229,10 @@ def test_the_learning_rate_warms_up_to_its_schedule() -> None:
 
 def test_bf16_trains_where_the_network_bears_it_and_is_refused_elsewhere(tmp_path: Path) -> None:
     recipe = replace(RECIPE, precision="bf16")
-    fitted = fit(network(), course(recipe=recipe), folder=tmp_path, name="a")
+    fitted = fit(network(), course(recipe=recipe), stem=tmp_path / "a")
     assert np.isfinite(fitted.scores["psnr_db"])
     with pytest.raises(UsageError, match="mossfuse in bf16"):
-        fit(network("mossfuse"), course("mossfuse", recipe), folder=tmp_path, name="b")
+        fit(network("mossfuse"), course("mossfuse", recipe), stem=tmp_path / "b")
 
 
 def test_windows_without_whole_data_are_refused() -> None:
