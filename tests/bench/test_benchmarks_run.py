@@ -40,6 +40,14 @@ def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) 
     assert "| hysure-l2 |" in printed
 
 
+@pytest.mark.slow
+def test_the_psf_of_a_real_scene_is_found_within_half_a_percent(test_data: Path, tmp_path: Path) -> None:
+    (record,), printed = quick_run("degradation", test_data, tmp_path / "degradation.json")
+    assert abs(record["error"]) < 0.005
+    assert record["sigma_px"] == pytest.approx(1.9758, abs=1e-4)
+    assert "| Jasper Ridge | 4 | none | none |" in printed
+
+
 @pytest.mark.bench
 def test_networks_run_and_are_recorded_beside_every_method(test_data: Path, tmp_path: Path) -> None:
     records, printed = quick_run("networks", test_data, tmp_path / "networks.json")
