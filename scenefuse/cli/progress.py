@@ -55,6 +55,9 @@ class ProgressBar:
         if event.kind == "begin":
             self._point_to(facts.get("dashboard"))
             self._bar.console.print(facts["item_id"], soft_wrap=True)
+        elif event.kind == "known":
+            stages = ", ".join(facts["stages"])
+            self._bar.console.print(f"  known from an earlier run: {stages}", style="dim", soft_wrap=True)
         elif event.kind == "stage":
             self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim", soft_wrap=True)
         elif event.kind == "plan":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.fill import FillStage
+from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
@@ -72,10 +73,12 @@ def prepare(
     lane: Lane | None = None,
     observer: Observer | None = None,
     patience: Patience | None = None,
+    known: KnownStates | None = None,
 ) -> SceneState:
     """The frozen state of a scene: the fill spectra, then what the given stages find, then the model's own.
 
     Without a lane all runs in this process. A scene without any pixel that both images cover is refused.
+    known: where stages that an earlier run finished are found, and those that take long are kept.
     """
     lane = lane or InProcessLane()
     observer = observer or NullObserver()
@@ -84,7 +87,12 @@ def prepare(
     plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *preparation.stages)]
     if preparation.model is not None:
         plan += [(stage, index) for index, stage in enumerate(resident_model(preparation.model).stages())]
-    for stage, index in plan:
+    names, shared = [stage.name for stage, _ in plan], 1 + len(preparation.stages)
+    done = 0
+    if known is not None and (found := known.latest(names, shared)) is not None:
+        done, state = found
+        observer.notify(Event(kind="known", facts={"stages": names[:done]}))
+    for number, (stage, index) in enumerate(plan[done:], start=done + 1):
         began = time.monotonic()
         total: Measurement = {}
         parts = 0
@@ -95,6 +103,8 @@ def prepare(
                 total, parts = _total(works, stage, ended)
         state = stage.conclude(total, state)
         seconds = time.monotonic() - began
+        if known is not None:
+            known.keep(names[:number], shared, state, seconds)
         observer.notify(Event(kind="stage", facts={"stage": stage.name, "parts": parts, "seconds": seconds}))
     return state
 

@@ -34,7 +34,16 @@ from scenefuse.pipeline.adapt import adapt
 from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.phases import Phases
-from scenefuse.pipeline.planning import Order, cluster_spec, input_files, method_of, name_of, number_options, order_of
+from scenefuse.pipeline.planning import (
+    Order,
+    cluster_spec,
+    input_files,
+    known_states,
+    method_of,
+    name_of,
+    number_options,
+    order_of,
+)
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
@@ -238,7 +247,8 @@ def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
         return load_state(path)
     cube = order.opened.cube
     stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
-    state = prepare(cube, Preparation(stages=stages, model=order.opened.model), lane=lane, observer=observer)
+    preparation = Preparation(stages=stages, model=order.opened.model)
+    state = prepare(cube, preparation, lane=lane, observer=observer, known=known_states(order))
     save_state(path, state)
     return state
 

@@ -12,6 +12,7 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec
+from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_device
 from scenefuse.errors import ResourceError
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
@@ -21,6 +22,8 @@ from scenefuse.product.identity import InputFile, Method, item_id, product_ident
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
 
+STATES = ".states"
+"""Name of the folder beside the products where runs find what earlier ones found out about a scene."""
 CLUSTER_WORKER_BYTES = 4 * 2**30
 """Memory of a worker of a running cluster when --memory-limit does not say."""
 
@@ -65,6 +68,18 @@ def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) 
     order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
     require_output(out, order.spec.item_id)
     return order
+
+
+def known_states(order: Order) -> KnownStates:
+    """Where runs into the same output keep what they found out about this scene, for any method."""
+    opened = order.opened
+    options = number_options(order.config, opened)
+    seen = {name: options[name] for name in ("hs_scale", "ms_scale", "drop_bands", "register")}
+    return KnownStates(
+        folder=order.folder.parent / STATES,
+        scene=product_identity(input_files(opened), Method(name="scene"), seen),
+        method=product_identity((), method_of(opened), {"device": opened.model.device}),
+    )
 
 
 def cluster_spec(config: RunConfig) -> ClusterSpec:

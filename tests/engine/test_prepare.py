@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from scenefuse.engine import known_states
+from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.prepare import Preparation, prepare
@@ -20,6 +23,7 @@ from scenefuse.errors import DataError, WorkError
 from scenefuse.grid.window import Window
 from scenefuse.models.base import SceneWindow
 from scenefuse.models.state import SceneState
+from scenefuse.place.location import place_at
 from tests.engine.fakes import AnalyticSource, Setting, load_fake
 
 HOLES = (Window(y0=3, y1=50, x0=4, x1=90),)
@@ -178,3 +182,56 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(DataError):
             load_state(path)
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownStates:
+    monkeypatch.setattr(known_states, "LEAST_SECONDS", 0.0)
+    return KnownStates(folder=place_at(tmp_path / "states"), scene="a scene", method="a method")
+
+
+def stage_names(observer: RecordingObserver) -> list[str]:
+    return [str(facts["stage"]) for facts in observer.facts("stage")]
+
+
+def test_a_scene_is_measured_once(known: KnownStates) -> None:
+    setting = Setting(source=AnalyticSource(coarse_shape=(70, 130), ratio=2), options={"stages": True})
+    preparation = Preparation(stages=(CoordinateStage(),), model=ModelHandle(ref=setting.ref, load=load_fake))
+    first, again, other = RecordingObserver(), RecordingObserver(), RecordingObserver()
+    state = prepare(setting.source, preparation, observer=first, known=known)
+    assert stage_names(first) == ["scene/fill", "test/margins", "fake/sums", "fake/patches"]
+    assert prepare(setting.source, preparation, observer=again, known=known).sha256 == state.sha256
+    assert stage_names(again) == []
+    assert [facts["stages"] for facts in again.facts("known")] == [stage_names(first)]
+    prepare(setting.source, preparation, observer=other, known=replace(known, method="another"))
+    assert stage_names(other) == ["fake/sums", "fake/patches"]
+    elsewhere = RecordingObserver()
+    prepare(setting.source, preparation, observer=elsewhere, known=replace(known, scene="another"))
+    assert stage_names(elsewhere) == stage_names(first)
+
+
+def test_a_preparation_that_broke_off_goes_on_after_its_last_stage(known: KnownStates) -> None:
+    source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
+    with pytest.raises(WorkError, match="test/margins failed"):
+        prepare(source, Preparation(stages=(BrokenStage(),)), known=known)
+    observer = RecordingObserver()
+    state = prepare(source, Preparation(stages=(CoordinateStage(),)), observer=observer, known=known)
+    assert stage_names(observer) == ["test/margins"]
+    assert state.sha256 == prepare(source, Preparation(stages=(CoordinateStage(),))).sha256
+
+
+def test_a_damaged_state_is_measured_again_and_replaced(known: KnownStates) -> None:
+    source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
+    state = prepare(source, Preparation(), known=known)
+    (name,) = known.folder.names()
+    (known.folder / name).put((known.folder / name).read()[:-8])
+    observer = RecordingObserver()
+    assert prepare(source, Preparation(), observer=observer, known=known).sha256 == state.sha256
+    assert stage_names(observer) == ["scene/fill"]
+    assert load_state(known.folder / name).sha256 == state.sha256
+
+
+def test_what_is_measured_in_no_time_is_not_kept(tmp_path: Path) -> None:
+    known = KnownStates(folder=place_at(tmp_path / "states"), scene="a scene", method="a method")
+    prepare(AnalyticSource(coarse_shape=(70, 130), ratio=2), Preparation(), known=known)
+    assert not (tmp_path / "states").exists()

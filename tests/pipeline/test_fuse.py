@@ -18,7 +18,9 @@ from click.testing import CliRunner
 
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
+from scenefuse.engine import known_states
 from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError, SceneFuseError
@@ -107,6 +109,21 @@ def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made
     resumed = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
     assert resumed.status == "resumed"
     assert product_bytes(resumed.folder) == product_bytes(made.folder)
+
+
+def test_what_another_method_found_out_about_the_scene_is_not_measured_again(
+    pair: PairFiles, made: FusedProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_states, "LEAST_SECONDS", 0.0)
+    first, second = RecordingObserver(), RecordingObserver()
+    fuse(*pair.both, out=tmp_path, config=replace(CONFIG, model="sfim"), lane=InProcessLane(), observer=first)
+    product = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=second)
+    known = [stage for facts in second.facts("known") for stage in facts["stages"]]  # type: ignore[attr-defined]
+    assert known[0] == "scene/fill"
+    assert known == [facts["stage"] for facts in first.facts("stage")][: len(known)]
+    assert "gsa/regression" in [facts["stage"] for facts in second.facts("stage")]
+    assert product_bytes(product.folder) == product_bytes(made.folder)
+    assert {folder.name for folder in tmp_path.iterdir()} >= {".states", product.folder.name}
 
 
 def test_a_catalogue_that_lost_its_link_gets_it_back_when_the_product_is_found(
