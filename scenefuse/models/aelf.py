@@ -364,7 +364,7 @@ class AELF(FusionNetwork):
     lattice_px: ClassVar[int] = 8
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 32
-    activation_values_per_pixel: ClassVar[int] = 1463
+    activation_values_per_pixel: ClassVar[int] = 1750
     unused_parameters = ("gate.perturb",)
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: AELFOptions | None = None) -> None:

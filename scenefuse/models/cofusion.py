@@ -268,7 +268,7 @@ class CoFusion(FusionNetwork):
     lattice_px: ClassVar[int] = 8
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 32
-    activation_values_per_pixel: ClassVar[int] = 1063
+    activation_values_per_pixel: ClassVar[int] = 1500
     unused_parameters = ("mixing.start",)
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: CoFusionOptions | None = None) -> None:

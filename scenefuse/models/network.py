@@ -34,8 +34,10 @@ class FusionNetwork(nn.Module):
     """Fine pixels of context with which a frozen tile equals the whole within 1e-6."""
     effective_px: ClassVar[int]
     """Fine pixels on each side that hold 99.9 % of the gradient's mass."""
+    activation_images: ClassVar[int] = 4
+    """Peak of working memory that grows with the HSI's bands, in images of all of them (measured)."""
     activation_values_per_pixel: ClassVar[int]
-    """Peak float32 values per fine pixel besides four images of all bands (measured)."""
+    """Peak float32 values per fine pixel besides (measured; what convolutions need differs by processor)."""
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16")
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ class FusionNetwork(nn.Module):
     @property
     def activation_bytes_per_pixel(self) -> float:
         """Peak working memory per fine pixel, float32, inputs and result included."""
-        return 4.0 * (4 * self.hs_bands + self.activation_values_per_pixel)
+        return 4.0 * (self.activation_images * self.hs_bands + self.activation_values_per_pixel)
 
     def supervised(self, hs: Tensor, ms: Tensor) -> tuple[Any, ...]:
         """What the network's loss looks at, the fused image first."""

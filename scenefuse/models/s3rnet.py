@@ -135,7 +135,8 @@ class S3RNet(FusionNetwork):
 
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 24
-    activation_values_per_pixel: ClassVar[int] = 912
+    activation_images: ClassVar[int] = 13
+    activation_values_per_pixel: ClassVar[int] = 0
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: S3RNetOptions | None = None) -> None:
         super().__init__(hs_bands, ms_bands, ratio)

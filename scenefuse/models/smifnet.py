@@ -210,7 +210,7 @@ class SMIFNet(FusionNetwork):
 
     halo_px: ClassVar[int] = 48
     effective_px: ClassVar[int] = 16
-    activation_values_per_pixel: ClassVar[int] = 938
+    activation_values_per_pixel: ClassVar[int] = 1750
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: SMIFNetOptions | None = None) -> None:
         super().__init__(hs_bands, ms_bands, ratio)
