@@ -222,7 +222,8 @@ def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanReques
     """The plan that this tiling gives.
 
     A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working
-    memory; and cores in the model's hand, in the queue and in the writer, where it is encoded once more.
+    memory; and results, on a CPU with their halo, in the model's hand, in the queue and in the writer, where the
+    core is encoded once more.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     window_px = tiling.window_px**2
@@ -230,11 +231,11 @@ def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanReques
     window_bytes = 4 * (window_px * ms + coarse_px * hs) + window_px
     stored_bytes = hs * request.bytes_per_value + 1
     core_px = tiling.core_px**2
-    core_bytes = core_px * (4 * hs + 1)
+    result_bytes = window_px * (4 * hs + 1)
     working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
     batch = request.batch or _default_batch(working_bytes, request)
     on_device = working_bytes * batch
-    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (1 + QUEUE_WINDOWS + batch) * core_bytes
+    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (1 + QUEUE_WINDOWS + batch) * result_bytes
     host = _PROCESS_BYTES + held + core_px * stored_bytes * 2 + (0 if request.device == "cuda" else on_device)
     tiles = len(tiling)
     multiply_adds = card.multiply_adds_per_pixel * window_px * tiles

@@ -20,7 +20,9 @@ def mask_core(
     finite = finite_in_every_band(fused)
     nodata = (quality & np.uint8(QualityFlag.NODATA)) != 0
     quality[~finite & ~nodata] |= np.uint8(QualityFlag.NOT_FINITE)
-    fused[:, nodata | ~finite] = np.nan
+    void = nodata | ~finite
+    if void.any():
+        fused[:, void] = np.nan
     return quality
 
 

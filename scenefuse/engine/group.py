@@ -130,7 +130,7 @@ def peak_rss_bytes() -> int:
 def _fuse_cores(
     task: GroupTask, model: FusionModel, tiles: Sequence[Tile], windows: Sequence[ModelWindow], state: SceneState
 ) -> list[NDArray[np.float32]]:
-    """Fused cores, each (band, y, x) and owning its memory; halves the batch as often as the device asks."""
+    """Fused cores, each (band, y, x), views of their windows on a CPU; halves the batch as often as the device asks."""
     key = _limit_key(task)
     limit = min(_batch_limits.get(key, len(tiles)), len(tiles))
     while True:
@@ -170,9 +170,8 @@ def _stacked(arrays: Sequence[NDArray[np.float32]], *, device: str, layout: torc
 
 def _core_of(fused: Tensor, tile: Tile) -> NDArray[np.float32]:
     rows, columns = tile.core.within(tile.read)
-    core = fused[:, rows, columns].to(device="cpu", dtype=torch.float32, copy=True)
-    array: NDArray[np.float32] = core.contiguous().numpy()
-    return array
+    core: NDArray[np.float32] = fused[:, rows, columns].to(device="cpu", dtype=torch.float32).numpy()
+    return core
 
 
 def _limit_key(task: GroupTask) -> tuple[str, int]:

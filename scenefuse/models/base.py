@@ -143,6 +143,6 @@ class FusionModel(Protocol):
         ms: (n, ms band, y, x) float32, no NaN. y and x are multiples of lcm(lattice_px, ratio).
         A pixel of the result depends on inputs within support_px of it, on state and weights, on nothing else:
         never on the window's size, origin or batch. Pixels nearer than support_px to the window's edge may be
-        wrong; the engine crops them.
+        wrong; the engine crops them. The result is the caller's, who writes into it: it is no view of anything kept.
         """
         ...

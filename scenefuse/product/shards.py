@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,10 @@ from scenefuse.product.place_store import open_store
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile
 
+_threads_own = threading.local()
 _STEPS = 32767
+_ROWS = 128
+"""Rows of a band that are turned into integers at a time: their float64 stays in the cache."""
 
 
 def encode_reflectance(
@@ -37,19 +41,24 @@ def encode_reflectance(
     """
     absent = (quality & np.uint8(QualityFlag.NODATA)).astype(bool)
     integers = np.empty(fused.shape, np.int16)
-    not_finite = np.zeros(absent.shape, bool)
-    clipped = np.zeros(absent.shape, bool)
-    steps = np.empty(absent.shape)  # for one band after the other: the float64 stays small, and in the cache
-    for band, values in enumerate(fused):
-        np.divide(values, spec.scale, out=steps, dtype=np.float64)
-        np.rint(steps, out=steps)
-        void = ~np.isfinite(steps)
-        not_finite |= void
-        void |= absent
-        steps[void] = 0.0
-        clipped |= np.abs(steps) > _STEPS
-        integers[band] = np.clip(steps, -_STEPS, _STEPS, out=steps)
-        integers[band][void] = spec.nodata
+    not_finite, clipped = np.zeros_like(absent), np.zeros_like(absent)
+    buffer = np.empty((_ROWS, absent.shape[1]))
+    for first in range(0, absent.shape[0], _ROWS):
+        rows = slice(first, min(first + _ROWS, absent.shape[0]))
+        steps = buffer[: rows.stop - first]
+        any_absent = bool(absent[rows].any())
+        for band, values in enumerate(fused[:, rows]):
+            np.divide(values, spec.scale, out=steps, dtype=np.float64)
+            np.rint(steps, out=steps)
+            if not (steps.min() >= -_STEPS and steps.max() <= _STEPS):  # true of NaN, too
+                void = ~np.isfinite(steps)
+                not_finite[rows] |= void
+                clipped[rows] |= (np.abs(steps) > _STEPS) & ~void
+                np.clip(steps, -_STEPS, _STEPS, out=steps)
+                steps[void] = spec.nodata
+            if any_absent:
+                steps[absent[rows]] = spec.nodata
+            integers[band, rows] = steps
     flags = quality.copy()
     flags[not_finite & ~absent] |= np.uint8(QualityFlag.NOT_FINITE)
     flags[clipped & ~absent] |= np.uint8(QualityFlag.CLIPPED)
@@ -62,24 +71,39 @@ def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[
     zarr encodes a store in memory of exactly this shard. Its region write into the product would first read the
     old shard, would delete one that is all fill, and would not sync.
     """
-    memory = MemoryStore()
-    metadata = cast("Any", like.metadata)
-    array: zarr.Array[Any] = zarr.create_array(
-        memory,
-        shape=shard,
-        shards=shard,
-        chunks=like.chunks,
-        dtype=like.dtype,
-        fill_value=metadata.fill_value,
-        compressors=list(like.compressors),
-        config={"write_empty_chunks": True},
-    )
-    array[...] = _whole(pixels, shard, metadata.fill_value)
-    key = "/".join(["c", *("0" for _ in shard)])
-    buffer = sync(memory.get(key, default_buffer_prototype()))
-    if buffer is None:
-        raise RuntimeError(f"zarr stored no shard of shape {shard}")
-    return buffer.to_bytes()
+    fill = cast("Any", like.metadata).fill_value
+    kind = (shard, like.chunks, str(like.dtype), fill, repr(like.compressors))
+    encoders: dict[Any, _Encoder] = _threads_own.__dict__.setdefault("encoders", {})
+    if kind not in encoders:
+        encoders[kind] = _Encoder(shard, like, fill)
+    return encoders[kind].encode(_whole(pixels, shard, fill))
+
+
+class _Encoder:
+    """An array of one shard in memory, which is made once and written again and again by one thread."""
+
+    def __init__(self, shard: tuple[int, ...], like: zarr.Array[Any], fill: Any) -> None:
+        self._memory = MemoryStore()
+        self._key = "/".join(["c", *("0" for _ in shard)])
+        self._array: zarr.Array[Any] = zarr.create_array(
+            self._memory,
+            shape=shard,
+            shards=shard,
+            chunks=like.chunks,
+            dtype=like.dtype,
+            fill_value=fill,
+            compressors=list(like.compressors),
+            config={"write_empty_chunks": True},
+        )
+
+    def encode(self, pixels: NDArray[Any]) -> bytes:
+        """The bytes of the shard with these pixels; none of them stays."""
+        self._array[...] = pixels
+        buffer = sync(self._memory.get(self._key, default_buffer_prototype()))
+        if buffer is None:
+            raise RuntimeError(f"zarr stored no shard of shape {pixels.shape}")
+        sync(self._memory.delete(self._key))
+        return buffer.to_bytes()
 
 
 def _whole(pixels: NDArray[Any], shard: tuple[int, ...], fill: Any) -> NDArray[Any]:
