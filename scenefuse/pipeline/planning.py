@@ -13,7 +13,7 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.engine.known_states import KnownStates
-from scenefuse.engine.precision import choose_device
+from scenefuse.engine.precision import choose_device, choose_precision
 from scenefuse.errors import ResourceError
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.place.location import place_at
@@ -95,7 +95,7 @@ def cluster_spec(config: RunConfig) -> ClusterSpec:
 def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
     """The options that change numbers: with inputs and method they make the product's identity."""
     return {
-        "precision": config.precision,
+        "precision": choose_precision(config.precision, card=opened.card, device=opened.model.device),
         "device": opened.model.device,
         "halo": config.halo,
         "core_px": config.core_px,

@@ -147,7 +147,6 @@ def test_a_catalogue_that_lost_its_link_gets_it_back_when_the_product_is_found(
         {"hs_scale": 2e-4},
         {"ms_scale": 2e-4},
         {"register": False},
-        {"precision": "fp32"},
     ],
     ids=",".join,
 )
@@ -159,7 +158,13 @@ def test_an_option_that_changes_numbers_makes_another_product(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"workers": 3}, {"memory_limit": "3GiB"}, {"format": ("zarr", "cog")}, {"allow_host": ("localhost",)}],
+    [
+        {"workers": 3},
+        {"memory_limit": "3GiB"},
+        {"format": ("zarr", "cog")},
+        {"allow_host": ("localhost",)},
+        {"precision": "fp32"},  # what auto is for this method
+    ],
     ids=",".join,
 )
 def test_an_option_that_changes_no_numbers_leaves_the_product_the_same(

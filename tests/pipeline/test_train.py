@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner
 
 from scenefuse.cli.app import app
@@ -18,6 +19,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.train import TrainConfig, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
@@ -51,6 +53,21 @@ def test_trained_weights_fuse_the_pair_that_they_were_trained_on(pair: PairFiles
     )
     product = fuse(*pair.both, out=tmp_path / "products", config=config, lane=InProcessLane())
     assert product.shape == (6, 192, 192)
+
+
+def test_with_auto_a_product_in_bfloat16_and_one_in_float32_are_two(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(
+        model="aelf-t", weights=str(train([pair.both], out=tmp_path, config=CONFIG).weights), register=False
+    )
+    found = []
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=has_bf16: {"avx512_bf16": found})
+        order = plan_fusion(*pair.both, out=tmp_path / "products", config=config)
+        found.append((order.plan.precision, order.identity))
+    assert [precision for precision, _ in found] == ["bf16", "fp32"]
+    assert found[0][1] != found[1][1]
 
 
 def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Path) -> None:
