@@ -139,6 +139,7 @@ class _Learner:
                 "the processes would not train one network",
                 "Give a folder that all of them see",
             )
+        self.ranks.take(unique_tensors(self.network).values())  # degradations learnt on GPUs may differ in the last bit
 
     def save(self, curves: Path) -> None:
         """Write the checkpoint, and draw the learning curves that led to it: the first rank's to do."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, TypeVar, cast
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 from scenefuse.errors import UsageError
 
 T = TypeVar("T")
+
+SCORING_LIMIT = timedelta(hours=1)
+"""Longest that the others wait while the first process scores, or one reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,13 @@ class Ranks:
         for tensor, total in zip(own, torch.split(flat, [tensor.numel() for tensor in own]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    @torch.no_grad()
+    def take(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the first process's, of the same shape."""
+        if self.size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
     def add_numbers(self, numbers: dict[str, float], device: torch.device) -> dict[str, float]:
         """The sums of numbers by name over all processes, which all pass the same names."""
         if self.size == 1 or not numbers:
@@ -94,7 +105,7 @@ def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
                 f"Start torchrun with --nproc-per-node {there} or fewer",
             )
         torch.cuda.set_device(local)
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=SCORING_LIMIT)
     try:
         yield ranks
     finally:
