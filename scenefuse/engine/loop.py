@@ -39,6 +39,8 @@ class LoopSeconds:
     """Seconds in the writer, waiting for cores left out."""
     wait: float
     """Seconds that the device loop waited for windows or for room."""
+    drain: float
+    """Seconds from the device loop's end to the last core written, in which the device is idle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,8 @@ def run_loop(
             thread.join()
     if loop.error is not None:
         raise loop.error
-    return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, device_seconds - loop.seconds["compute"]))
+    wait, drain = device_seconds - loop.seconds["compute"], perf_counter() - start - device_seconds
+    return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, wait), drain=drain)
 
 
 class _Loop(Generic[Job, Read, Fused, Written]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
@@ -13,6 +13,7 @@ from scenefuse.engine.budget import RunPlan
 from scenefuse.engine.group import GroupReport, GroupTask, TileReceipts, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.ledger import Ledger
+from scenefuse.engine.loop import LoopSeconds
 from scenefuse.engine.protocols import Event, Observer, Sink, Source
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import WorkError
@@ -234,6 +235,5 @@ class _Tally:
 
 
 def _seconds(reports: Sequence[GroupReport]) -> dict[str, float]:
-    return {
-        name: sum(getattr(report.seconds, name) for report in reports) for name in ("read", "compute", "write", "wait")
-    }
+    names = [part.name for part in fields(LoopSeconds)]
+    return {name: sum(getattr(report.seconds, name) for report in reports) for name in names}

@@ -56,6 +56,13 @@ def test_the_reader_is_never_more_than_its_queue_ahead() -> None:
     assert max(ahead) <= QUEUE_WINDOWS + 2
 
 
+def test_drain_is_what_is_written_after_the_last_window_was_computed() -> None:
+    _, seconds = run_loop(range(3), steps(write=lambda *_: time.sleep(0.05)), batch=1)
+    assert 0.05 <= seconds.drain <= seconds.write + 0.05
+    _, seconds = run_loop(range(3), steps(fuse=lambda items: time.sleep(0.05) or list(items)), batch=1)  # type: ignore[func-returns-value]
+    assert seconds.drain < 0.05
+
+
 def test_reading_computing_and_writing_run_at_the_same_time() -> None:
     def slow(seconds: float) -> None:
         time.sleep(seconds)
