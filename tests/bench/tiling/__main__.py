@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=float, default=[1.0], help="with --models: Mpx (2^20 pixels)")
     parser.add_argument("--rounds", type=int, default=3, help="with --models: runs of each")
     parser.add_argument("--json", type=Path, help="where the records go")
+    parser.add_argument("--update", action="store_true", help="keep the file's records of other models and sizes")
     parser.add_argument("--plot", type=Path, help="where the picture goes, a PNG")
     parser.add_argument("--work", type=Path, help="folder for scenes and results while it runs, 20 GB free")
     arguments = parser.parse_args()
@@ -30,7 +31,7 @@ def main() -> None:
         entries = chosen(arguments.models, arguments.sizes, arguments.rounds)
     else:
         entries = quick() if arguments.quick else longer() if arguments.long else record()
-    records = []
+    records = kept(arguments.json, entries) if arguments.update else []
     for found in run(entries, arguments.work):
         records.append(found)
         if arguments.json is not None:  # after each, so that a run that is stopped leaves what it has
@@ -38,6 +39,13 @@ def main() -> None:
     print(table(records), slope_table(slopes(records)), bar_table(judge(records)), sep="\n\n")  # noqa: T201 - a benchmark prints its tables
     if arguments.plot is not None:
         plot(records, arguments.plot)
+
+
+def kept(path: Path, entries: list[Entry]) -> list[dict[str, object]]:
+    """The file's records, without those that the entries will make anew."""
+    again = {(entry.model, entry.mpx, lane) for entry in entries for lane in ("whole", *entry.names)}
+    records: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["records"]
+    return [record for record in records if (record["model"], record["mpx"], record["lane"]) not in again]
 
 
 def _write(path: Path, records: list[dict[str, object]]) -> None:

@@ -94,7 +94,8 @@ def _overheads(book: Book) -> Iterator[Bar]:
         forward = book.get(record, lane="memory", contestant="forward")
         if record["facts"]["mmac_per_px"] < HEAVY_MMAC or forward is None:
             continue
-        yield _most("drain / wall", record, record["drain_s"] / record["wall_s"], 0.05)
+        if "drain_s" in record:
+            yield _most("drain / wall", record, record["drain_s"] / record["wall_s"], 0.05)
         if record["lane"] == "memory":
             yield _most("wall / forward", record, record["wall_s"] / forward["wall_s"], 1.05)
         codec = book.get(record, contestant="codec")
