@@ -10,7 +10,7 @@ from tests.bench import tiling
 from tests.bench.machine import machine
 from tests.bench.tiling.bars import judge
 from tests.bench.tiling.report import bar_table, plot, slope_table, slopes, table
-from tests.bench.tiling.suite import Entry, chosen, known_models, longer, quick, record, run
+from tests.bench.tiling.suite import WORKERS, Entry, chosen, known_models, longer, quick, record, run
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="what takes longer, in place of what is recorded")
     parser.add_argument("--models", nargs="+", choices=known_models(), help="these models only")
     parser.add_argument("--sizes", nargs="+", type=float, default=[1.0], help="with --models: Mpx (2^20 pixels)")
+    parser.add_argument("--workers", action="store_true", help="with --models: two workers against one, and no more")
     parser.add_argument("--rounds", type=int, default=3, help="with --models: runs of each")
     parser.add_argument("--json", type=Path, help="where the records go")
     parser.add_argument("--update", action="store_true", help="keep the file's records of other models and sizes")
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     entries: list[Entry]
     if arguments.models:
-        entries = chosen(arguments.models, arguments.sizes, arguments.rounds)
+        entries = chosen(arguments.models, arguments.sizes, arguments.rounds, WORKERS if arguments.workers else None)
     else:
         entries = quick() if arguments.quick else longer() if arguments.long else record()
     records = kept(arguments.json, entries) if arguments.update else []
@@ -43,9 +44,15 @@ def main() -> None:
 
 def kept(path: Path, entries: list[Entry]) -> list[dict[str, object]]:
     """The file's records, without those that the entries will make anew."""
-    again = {(entry.model, entry.mpx, lane) for entry in entries for lane in ("whole", *entry.names)}
+    again = {
+        (entry.model, entry.mpx, lane, name)
+        for entry in entries
+        for lane, names in (("whole", ("frozen", "plain")), *entry.names.items())
+        for name in names
+    }
     records: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["records"]
-    return [record for record in records if (record["model"], record["mpx"], record["lane"]) not in again]
+    place = ("model", "mpx", "lane", "contestant")
+    return [record for record in records if tuple(record[key] for key in place) not in again]
 
 
 def _write(path: Path, records: list[dict[str, object]]) -> None:

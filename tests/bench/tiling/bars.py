@@ -85,7 +85,7 @@ def _exactness(book: Book) -> Iterator[Bar]:
                 halo = "full halo" if limit == 0 else "default halo"
                 title = f"largest difference from {record['error']['against']}, {halo}"
                 yield _most(title, record, record["error"]["all"]["max"], limit)
-                if record["coverage"] != (1, 1):
+                if tuple(record["coverage"]) != (1, 1):
                     raise ValueError(f"{_where(record)}: pixels were written {record['coverage']} times")
 
 

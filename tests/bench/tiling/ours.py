@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import ShardReceipt, Sink, Source
-from scenefuse.engine.resident import ModelHandle, resident_model
+from scenefuse.engine.resident import resident_model
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.engine.windows import read_model_window
@@ -108,7 +109,7 @@ def fuse_by_workers(case: Case, clock: Clock, work: Path, *, workers: int) -> Ou
     lay_out(work, spec)
     with open_client(ClusterSpec(workers=workers)) as client:
         _pin_each(client)
-        client.run(_load, job.model)
+        client.run(_warm, job)
         lane = DaskLane(client)
         try:
             report = _fuse(job, clock, work, lane=lane)
@@ -256,8 +257,16 @@ def _zarr_readers(case: Case) -> list[Any]:
     return [lambda window, array=array: array[(slice(None), *window.slices)] for array in arrays]
 
 
-def _load(handle: ModelHandle) -> None:
-    resident_model(handle)
+def _warm(job: FusionJob) -> None:
+    """A worker as it is after its first tile: libraries imported, files open, the model loaded; nothing is kept."""
+    resident_model(job.model)
+    tile = job.plan.tiling.tile(0, 0)
+    window = read_model_window(job.source, tile.read, job.state)
+    core = np.zeros((len(window.hs), *tile.core.shape), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = _spec(job.source, job.plan.tiling.core_px)
+        sink = ZarrSink(store=lay_out(Path(folder), spec), spec=spec)
+        sink.write(tile, core, np.zeros(tile.core.shape, np.uint8))
 
 
 def _pin_each(client: Client) -> None:

@@ -107,9 +107,13 @@ def longer() -> list[Entry]:
     ]
 
 
-def chosen(models: Iterable[str], sizes: Iterable[float], rounds: int) -> list[Entry]:
-    """These models at these sizes, each with the contestants that make sense there."""
-    return [Entry(model=model, mpx=mpx, names=_names(model, mpx), rounds=rounds) for mpx in sizes for model in models]
+def chosen(models: Iterable[str], sizes: Iterable[float], rounds: int, names: Names | None = None) -> list[Entry]:
+    """These models at these sizes, each with these contestants, or with those that make sense there."""
+    return [
+        Entry(model=model, mpx=mpx, names=names or _names(model, mpx), rounds=rounds)
+        for mpx in sizes
+        for model in models
+    ]
 
 
 def known_models() -> tuple[str, ...]:
