@@ -35,6 +35,7 @@ from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.phases import Phases
 from scenefuse.pipeline.planning import (
+    STATES,
     Order,
     cluster_spec,
     input_files,
@@ -229,6 +230,8 @@ def _claimed(folder: Place) -> Iterator[Lease]:
     except SceneFuseError as error:
         if began and isinstance(error, StorageError | TransientError):
             raise WorkError(error.value, error.consequence, error.cure) from error
+        if len(made) > 1:  # the output is new, too: nobody else's states are in it
+            (folder.parent / STATES).clear()
         for place in made[1:]:
             place.unmake()
         raise

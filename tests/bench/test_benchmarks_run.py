@@ -40,7 +40,7 @@ def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) 
     assert "| hysure-l2 |" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_the_psf_of_a_real_scene_is_found_within_half_a_percent(test_data: Path, tmp_path: Path) -> None:
     (record,), printed = quick_run("degradation", test_data, tmp_path / "degradation.json")
     assert abs(record["error"]) < 0.005

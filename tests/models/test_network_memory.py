@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from scenefuse.engine.group import peak_rss_bytes
 from scenefuse.engine.precision import repeatable
 from scenefuse.models.architectures import build_model
 from scenefuse.models.base import UPSAMPLE_MARGIN
@@ -17,7 +17,7 @@ RATIO, MS_BANDS = 4, 4
 SMALL_PX = 32
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.parametrize(
     ("name", "bands", "side_px"),
     [
@@ -48,9 +48,9 @@ def measured(name: str, bands: int, side_px: int) -> float:
             network(torch.rand(1, bands, coarse, coarse), torch.rand(1, MS_BANDS, side, side))
 
     fuse(SMALL_PX)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_rss_bytes()
     fuse(side_px)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / side_px**2
+    return (peak_rss_bytes() - before) / side_px**2
 
 
 if __name__ == "__main__":

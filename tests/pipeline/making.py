@@ -113,11 +113,13 @@ class Cores:
 def product_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below folder that has to be the same whoever made it, by its path: arrays, COGs, pictures, provenance.
 
-    Left out: what tells of the run (run.json, the item's times, the catalogue, the ledger's order) and hidden files.
+    Left out: what tells of the run (run.json, the item's times, the catalogue, the ledger's order) and what is hidden.
     """
     of_runs = {"run.json", "ledger.jsonl", "catalog.json", "collection.json"}
+    shown = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.name not in {*of_runs, f"{path.parent.name}.json"}
+        path.as_posix(): (folder / path).read_bytes()
+        for path in shown
+        if not any(part.startswith(".") for part in path.parts)
+        and path.name not in {*of_runs, f"{(folder / path).parent.name}.json"}
     }

@@ -90,22 +90,26 @@ def plot(records: list[Record], target: Path) -> None:
     axes = figure.subplots(len(models), 3, squeeze=False)
     for row, model in zip(axes, models, strict=True):
         of_model = [record for record in shown if record["model"] == model]
+        several = len(sizes[model]) > 1
         for lane, contestant in dict.fromkeys((record["lane"], record["contestant"]) for record in of_model):
             some = sorted(
                 (r for r in of_model if (r["lane"], r["contestant"]) == (lane, contestant)),
                 key=lambda r: float(r["mpx"]),
             )
+            if several and len(some) == 1:  # no way to see how it grows
+                continue
             style = {"marker": "o" if contestant.startswith("ours") else ".", "label": f"{lane}: {contestant}"}
             style["linestyle"] = {"memory": "-", "zarr": "--", "cog": ":", "whole": "-."}[lane]
             row[0].plot([r["mpx"] for r in some], [r["wall_s"] for r in some], **style)
             row[1].plot([r["mpx"] for r in some], [r["peak_rss_bytes"] / 2**30 for r in some], **style)
-            known = [r for r in some if r["error"] and r["lane"] == "memory"]
+            known = [r for r in some if r["error"] and r["error"]["against"] != "ours other core" and lane == "memory"]
             row[2].plot([r["mpx"] for r in known], [r["error"]["all"]["max"] for r in known], **style)
         for axis, title in zip(row, ("wall (s)", "peak memory (GiB)", "largest error"), strict=True):
             axis.set(title=f"{model}: {title}", xlabel="scene (Mpx)", xscale="log")
         row[0].set_yscale("log")
         row[2].set_yscale("symlog", linthresh=1e-8)
-        row[0].legend(fontsize=6)
+        row[2].set_ylim(bottom=0)
+        row[0].legend(fontsize=7)
     figure.savefig(target, dpi=110)
 
 
