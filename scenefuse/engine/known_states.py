@@ -16,8 +16,8 @@ from scenefuse.errors import DataError
 from scenefuse.models.state import SceneState
 from scenefuse.place.place import Place
 
-LEAST_SECONDS = 2.0
-"""What took less is not kept, but measured again."""
+LEAST_SECONDS = 10.0
+"""What took less, the start of workers included, is not kept, but measured again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
