@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import inf, isfinite, lcm, prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -164,13 +163,17 @@ class _Learner:
                     if report is not None and self.ranks.first:
                         report(row)
                 now = time.monotonic()
-                over = minutes is not None and self.ranks.told(partial(_over, now - began, minutes))
+                over = self._is_over(began, minutes)
                 if progress.stopped or over or now - saved >= CHECKPOINT_SECONDS:
                     self.save(curves)
                     saved = now
                 if progress.stopped or over:
                     break
         return self._result()
+
+    def _is_over(self, began: float, minutes: float | None) -> bool:
+        """Whether the time is over, by the first rank's clock."""
+        return minutes is not None and self.ranks.told(lambda: time.monotonic() - began >= 60 * minutes)
 
     def _step(self, passes: tuple[Batch, ...]) -> None:
         """One step of the optimiser and of the average."""
@@ -301,10 +304,6 @@ def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
         context_px=network.effective_px,
         step_px=step_px,
     )
-
-
-def _over(seconds: float, minutes: float) -> bool:
-    return seconds >= 60 * minutes
 
 
 def _better(scores: Scores, best: Scores) -> bool:

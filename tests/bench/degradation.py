@@ -31,7 +31,7 @@ from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.recipe import CPU_RECIPES
 from tests.bench.lesson import Lesson
 from tests.bench.machine import machine
-from tests.bench.scenes import FINE_BANDS, WALD_SCENES, wald_of
+from tests.bench.scenes import WALD_SCENES, fine_response, wald_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,7 @@ def measure(name: str, root: Path, case: Case) -> dict[str, Any]:
     if degradation is None:
         raise TypeError("mossfuse has a degradation")
     sigma_px, found_px = psf_sigma_px(DEFAULT_MTF_NYQUIST, case.ratio), sqrt(prod(degradation.psf_sigmas_px))
-    rows = [np.exp(-4 * np.log(2) * ((wavelength_nm - centre) / fwhm) ** 2) for centre, fwhm in FINE_BANDS]
-    response = np.array([row / row.sum() for row in rows])
-    elsewhere = np.abs(degradation.response().detach().numpy() - response).sum(1) / 2
+    elsewhere = np.abs(degradation.response().detach().numpy() - fine_response(wavelength_nm)).sum(1) / 2
     return {
         "scene": name,
         **asdict(case),

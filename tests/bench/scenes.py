@@ -101,9 +101,9 @@ def trials(root: Path, work: Path, *, quick: bool) -> Iterator[Trial]:
 
 def wald_of(name: str, cube: Image, wavelength_nm: NDArray[np.float64], *, ratio: int) -> Trial:
     """A trial of one hyperspectral image, which is the truth."""
-    rows = [np.exp(-4 * np.log(2) * ((wavelength_nm - centre) / fwhm) ** 2) for centre, fwhm in FINE_BANDS]
-    srf = np.array([row / row.sum() for row in rows])
-    pair = pair_from_reference(cube, srf, WaldProtocol(ratio=ratio, sigma_px=psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio)))
+    pair = pair_from_reference(
+        cube, fine_response(wavelength_nm), WaldProtocol(ratio=ratio, sigma_px=psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio))
+    )
     return Trial(
         name=f"{name} (Wald, r={ratio})",
         hs=pair.hs,
@@ -113,6 +113,12 @@ def wald_of(name: str, cube: Image, wavelength_nm: NDArray[np.float64], *, ratio
         ms_bands=tuple(Band(name=f"m{i}", wavelength_nm=c, fwhm_nm=f) for i, (c, f) in enumerate(FINE_BANDS)),
         ratio=ratio,
     )
+
+
+def fine_response(wavelength_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(fine band, hs band) weights of the Gaussian FINE_BANDS, rows summing to 1."""
+    rows = [np.exp(-4 * np.log(2) * ((wavelength_nm - centre) / fwhm) ** 2) for centre, fwhm in FINE_BANDS]
+    return np.array([row / row.sum() for row in rows])
 
 
 def berlin(root: Path) -> Trial:

@@ -1,6 +1,6 @@
 """The real command, killed at random moments and resumed: the same bytes, little done twice, nothing visible early.
 
-Two rounds by default; the environment variable SCENEFUSE_KILLS asks for more.
+Three rounds by default; the environment variable SCENEFUSE_KILLS asks for more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scenefuse.pipeline.fuse import fuse
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "2"))
+ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "3"))
 WORKERS = 2
 OPTIONS = ("--model", "gsa", "--core-px", "64", "--format", "zarr,cog", "--workers", str(WORKERS))
 PHASES = ("preparing", "fusing", "committing")
