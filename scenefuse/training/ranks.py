@@ -11,6 +11,7 @@ from typing import Literal, TypeVar, cast
 
 import torch
 import torch.distributed
+import torch.distributed.nn  # imported after the group began, its defaults would keep the group to the exit
 from torch import Tensor
 
 from scenefuse.errors import UsageError

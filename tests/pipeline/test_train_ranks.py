@@ -24,6 +24,19 @@ ARGUMENTS = (
 """A training with dropout, so that random numbers count, too."""
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "scenefuse", "train")
 ONE = ("-m", "scenefuse", "train")
+THREADS_LEFT = """
+import os
+import torch
+from scenefuse.training.ranks import open_ranks
+
+with open_ranks("cpu") as ranks:
+    import torch.distributed.nn  # as torch's optimizers do
+    total = torch.ones(1)
+    ranks.add([total])
+threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+assert total == 2 and not any("gloo" in name for name in threads), threads
+"""
+"""Fails where threads of the group outlive it: one that ends a message during the interpreter's exit aborts it."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +79,15 @@ def test_one_process_goes_on_where_two_were_stopped(pair: PairFiles, alone: Path
     whole = trained(ONE, pair, tmp_path)
     assert load_file(json.loads(whole.stdout)["weights"]).keys() == load_file(alone).keys()
     assert (tmp_path / alone.name).read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.slow
+def test_threads_of_the_group_end_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS_LEFT)
+    call = [sys.executable, *TWO[:-3], str(script)]
+    done = subprocess.run(call, text=True, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_passes_that_cannot_be_shared_out_are_refused() -> None:
