@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 CONSTRAINTS := docker/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO_OUT ?= demo-out
+# Tests run in PROCESSES processes of one thread each; benchmarks measure, so they have the machine to themselves.
+PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint format slow bench gpu weights clean
@@ -17,13 +20,14 @@ help: ## Show this help
 demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show their quality
 	$(BIN)/scenefuse demo --out $(DEMO_OUT)
 
-test: check slow ## Install, then lint, type check and run every test that needs no GPU
+test: lint ## Install, then lint, type check and run every test that needs no GPU
+	$(PYTEST) -m "not gpu and not bench"
 
 check: lint ## Lint, types and the quick tests: what to run before a commit
-	$(BIN)/python -m pytest -m "not slow and not gpu and not bench"
+	$(PYTEST) -m "not slow and not gpu and not bench"
 
 slow: $(VENV)/.installed-dev ## The slower tests: real clusters, kills, memory, the whole demo
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu and not bench"
 
 bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size
 	$(BIN)/python -m pytest -m bench

@@ -276,7 +276,7 @@ def test_sites_lie_apart_and_rasters_are_whole_pixels(size: DemoSize) -> None:
             assert apart or name == other_name
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_memory_stays_below_its_bound_at_medium_size(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
