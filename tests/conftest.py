@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def prefix(proxy: Proxy, request: pytest.FixtureRequest) -> StorePlace:  # noqa:
     place = StorePlace(bucket=BUCKET, key=name)
     place.clear()
     return place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def listening_to_ctrl_c() -> None:
+    """Commands that tests start can be interrupted, also where the tests run behind `nohup` or `&` and could not."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
