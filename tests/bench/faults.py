@@ -5,7 +5,8 @@
 
 The batch is the real command with two workers. When a call has ended, by itself or by a fault, the next one resumes;
 when every pair is fused and faults are left, it begins anew in another folder. What readers can see is compared with
-the undisturbed products at each fault and after each call. A full disk needs the right to mount a tmpfs, and a folder
+the undisturbed products at each fault and after each call. The file keeps a record of every seed, so that calls with
+other seeds add up; a call made again replaces its own. A full disk needs the right to mount a tmpfs, and a folder
 without permission that to set a folder immutable when run as root; without the right that kind is left out, and named.
 Exit code 1 when something was not as it should be.
 """
@@ -36,6 +37,11 @@ WAIT_FOR_PHASE_S = 30.0
 """Longest wait for the phase in which a fault is wanted; then it is dealt where the batch is."""
 CALL_LIMIT_S = 300.0
 """Longest that an undisturbed end of a call may take."""
+COUNTED = (
+    *("faults", "rounds", "seconds", "dealt", "calls_by_exit_code", "pairs_given_up_by_type"),
+    *("products_compared", "shards", "shards_written_again", "left_out", "findings"),
+)
+"""What of a record adds up with those of other seeds."""
 EXIT_CODES = {0, 3, 4, 130, -signal.SIGTERM, -signal.SIGINT}
 """Codes with which a disturbed call may end by itself, the signals where a second one met a command that was leaving;
 1 would be a bug."""
@@ -208,14 +214,28 @@ def by_kind(dealt: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return {kind: {phase: n for (of, phase), n in sorted(dealt.items()) if of == kind} for kind in kinds}
 
 
+def total(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The records of several seeds as one: counts added up, name by name, and all findings."""
+    whole: dict[str, Any] = {}
+    for record in records:
+        whole = _added(whole, {name: record[name] for name in COUNTED})
+    return whole
+
+
+def _added(one: Any, other: Any) -> Any:
+    if isinstance(other, dict):
+        one = one or {}
+        return {name: _added(one.get(name), other[name]) if name in other else one[name] for name in {**one, **other}}
+    return other if one is None else one + other
+
+
 def table(record: dict[str, Any]) -> str:
     """Markdown: a row per kind, a column per phase; then the totals."""
     phases = ("starting", "preparing", "fusing", "finishing", "between")
     lines = [f"| fault | {' | '.join(phases)} |", "|---" * (len(phases) + 1) + "|"]
-    for kind, counts in record["dealt"].items():
+    for kind, counts in sorted(record["dealt"].items()):
         lines.append(f"| {kind} | {' | '.join(str(counts.get(phase, 0)) for phase in phases)} |")
-    names = ("rounds", "seconds", "left_out", "calls_by_exit_code", "pairs_given_up_by_type", "products_compared")
-    lines += [f"{name}: {record[name]}" for name in (*names, "shards", "shards_written_again", "findings")]
+    lines += [f"{name}: {record[name]}" for name in COUNTED if name != "dealt"]
     return "\n".join(lines)
 
 
@@ -234,12 +254,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the record goes, after each round")
     given = parser.parse_args()
     faults, pairs = (5, 2) if given.quick else (given.faults, given.pairs)
+    others = [] if given.json is None or not given.json.exists() else recorded(given.json, but=given.seed)
     record: dict[str, Any] = {}
     for record in measure(faults=faults, pairs=pairs, seed=given.seed):
         if given.json is not None:
-            given.json.write_text(json.dumps({"machine": machine(), "records": [record]}, indent=1) + "\n")
-    say(table(record))
+            whole = {"records": [*others, {"machine": machine(), **record}]}
+            given.json.write_text(json.dumps(whole, indent=1) + "\n")
+    say(table(total([*others, record])))
     sys.exit(1 if record["findings"] else 0)
+
+
+def recorded(path: Path, *, but: int) -> list[dict[str, Any]]:
+    """The records of other seeds in the file."""
+    records: list[dict[str, Any]] = json.loads(path.read_text())["records"]
+    return [record for record in records if record["seed"] != but]
 
 
 if __name__ == "__main__":
