@@ -114,8 +114,9 @@ def band_groups(fine: Tensor) -> Iterator[slice]:
 
 
 def _weigh(views: list[Tensor], weights: list[float], out: Tensor | None = None) -> Tensor:
-    """The sum of the views by their weights, tap after tap, in out if given."""
-    total = torch.mul(views[0], weights[0], out=out)
-    for view, weight in zip(views[1:], weights[1:], strict=True):
+    """The sum of the views by their weights, tap after tap, in out if given; taps of weight 0 take no time."""
+    (first, weight), *others = [(view, weight) for view, weight in zip(views, weights, strict=True) if weight]
+    total = torch.mul(first, weight, out=out)
+    for view, weight in others:
         total.add_(view, alpha=weight)
     return total

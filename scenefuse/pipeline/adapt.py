@@ -22,7 +22,7 @@ from scenefuse.training.consistency import Observation
 from scenefuse.training.fit import Course, fit
 from scenefuse.training.hold_out import hold_nothing_out
 from scenefuse.training.recipe import RECIPES, Recipe
-from scenefuse.training.resident import ResidentPair, resident_bytes
+from scenefuse.training.resident import ResidentPair, may_reside, resident_bytes
 from scenefuse.training.scenes import FullScene, PairSource
 from scenefuse.training.score import Ground
 
@@ -80,7 +80,8 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
     state = prepare(cube, Preparation(stages=stages), lane=InProcessLane())
     device = opened.model.device
     observation = Observation.of(state, cube.ms_bands, cube.grid.ratio).to(device)
-    source: PairSource = ResidentPair(cube) if resident_bytes(cube, truth=False) <= RESIDENT_BYTES else cube
+    resident = may_reside(resident_bytes(cube, truth=False), RESIDENT_BYTES)
+    source: PairSource = ResidentPair(cube) if resident else cube
     scene = FullScene(name=opened.pair.id, source=source)
     hold_out = hold_nothing_out(scene.shape, patch_px=recipe.patch_px, step_px=scene.ratio)
     course = Course(

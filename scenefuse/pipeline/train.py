@@ -29,14 +29,15 @@ from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
-from scenefuse.training.resident import ResidentImage, ResidentPair, resident_bytes
+from scenefuse.training.resident import ResidentImage, ResidentPair, may_reside, resident_bytes
 from scenefuse.training.scenes import FullScene, PairSource, Read, TrainingScene, WaldScene, wald_sigmas_px
 from scenefuse.training.score import Ground, Scores, score_truth
 
 FREE_DB = 0.01
 """Weights are stored as float16 where that costs less on the held-out blocks."""
 RESIDENT_BYTES = 6 * 2**30
-"""Scenes are kept in memory when all of them, with their truths, need no more; else windows come from the files."""
+"""Scenes are kept in memory when all of them, with their truths, need no more and it is free; else windows come from
+the files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +213,7 @@ def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) 
     """
     truths = config.truths or (None,) * len(opened)
     needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in zip(opened, truths, strict=True))
-    resident = needed <= RESIDENT_BYTES
+    resident = may_reside(needed, RESIDENT_BYTES)
     scenes = [_scene(pair, recipe, truth, resident=resident) for pair, truth in zip(opened, truths, strict=True)]
     guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
     places = [

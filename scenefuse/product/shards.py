@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,8 @@ from scenefuse.tiles.tiling import Tile
 
 _threads_own = threading.local()
 _STEPS = 32767
+_KNOWN_FLAGS = 16
+"""Encoded shards of flags that a thread keeps."""
 _ROWS = 128
 """Rows of a band that are turned into integers at a time: their float64 stays in the cache."""
 
@@ -77,6 +80,18 @@ def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[
     if kind not in encoders:
         encoders[kind] = _Encoder(shard, like, fill)
     return encoders[kind].encode(_whole(pixels, shard, fill))
+
+
+def encode_quality(flags: NDArray[np.uint8], shard: tuple[int, ...], like: zarr.Array[Any]) -> bytes:
+    """The bytes of a shard of flags, of which most of a scene's are alike: those of late are not encoded again."""
+    known: OrderedDict[tuple[Any, bytes], bytes] = _threads_own.__dict__.setdefault("known_flags", OrderedDict())
+    key = ((flags.shape, shard, like.chunks, like.metadata.fill_value), flags.tobytes())
+    if key not in known:
+        known[key] = encode_shard(flags, shard, like)
+    known.move_to_end(key)
+    if len(known) > _KNOWN_FLAGS:
+        known.popitem(last=False)
+    return known[key]
 
 
 class _Encoder:
@@ -166,14 +181,11 @@ class ZarrSink:
         self._check(tile, fused, quality)
         integers, flags = encode_reflectance(fused, quality, self.spec)
         like = _empty_arrays(self.spec)
-        receipts = []
-        for name, pixels, shard in (
-            ("reflectance", integers, self.spec.shard_shape),
-            ("quality", flags, self.spec.shard_shape[1:]),
-        ):
-            data = encode_shard(pixels, shard, like[name])
-            receipts.append(put_shard(self.store, shard_key(name, tile.iy, tile.ix), data))
-        return tuple(receipts)
+        shards = {
+            "reflectance": encode_shard(integers, self.spec.shard_shape, like["reflectance"]),
+            "quality": encode_quality(flags, self.spec.shard_shape[1:], like["quality"]),
+        }
+        return tuple(put_shard(self.store, shard_key(name, tile.iy, tile.ix), data) for name, data in shards.items())
 
     def holds(self, receipt: ShardReceipt) -> bool:
         """True when the stored shard has the receipt's size and digest."""

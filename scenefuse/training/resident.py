@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from threading import Lock
+
+import psutil
 
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.window import Window
@@ -71,3 +74,13 @@ def resident_bytes(source: PairSource, *, truth: bool) -> int:
     coarse, fine = (rows * columns for rows, columns in (source.grid.coarse_shape, source.grid.fine_shape))
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     return BYTES * (hs * coarse + (ms + (hs if truth else 0)) * fine)
+
+
+def may_reside(needed_bytes: int, most_bytes: int) -> bool:
+    """Whether scenes are kept in memory: within most_bytes, and within this process's part of half that is free.
+
+    The free memory is shared with the processes that torchrun started beside this one.
+    """
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free: int = psutil.virtual_memory().available
+    return needed_bytes <= min(most_bytes, free // 2 // beside)

@@ -13,7 +13,7 @@ from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import StorageError
 from scenefuse.product.layout import lay_out
-from scenefuse.product.shards import ZarrSink, encode_reflectance, shard_keys
+from scenefuse.product.shards import ZarrSink, encode_quality, encode_reflectance, encode_shard, shard_keys
 from scenefuse.tiles.tiling import Tiling
 from tests.product.making import SPEC, random_scene, write_scene
 
@@ -55,6 +55,16 @@ def test_writing_again_gives_the_same_bytes_also_from_another_thread(tmp_path: P
     thread.join()
     assert first == again
     assert sorted(receipt.key for receipt in first) == shard_keys(SPEC)
+
+
+def test_flags_that_were_encoded_before_are_the_same_shard_and_others_are_not(tmp_path: Path) -> None:
+    lay_out(tmp_path, SPEC)
+    like = zarr.open_group(tmp_path / "fused.zarr", mode="r")["quality"]
+    assert isinstance(like, zarr.Array)
+    shard = SPEC.shard_shape[1:]
+    kinds = [np.full(shard, value, np.uint8) for value in range(40)] + [np.zeros((shard[0], 7), np.uint8)]
+    for flags in (*kinds, *kinds[::-1]):
+        assert encode_quality(flags, shard, like) == encode_shard(flags, shard, like)
 
 
 def test_a_shard_of_no_data_alone_is_stored_and_reads_back(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from scenefuse.grid.resample import block_mean
 from scenefuse.grid.window import Window
 from scenefuse.simulate.wald import WaldProtocol, pair_at_reduced_resolution
 from scenefuse.training.augment import noisy, turned
-from scenefuse.training.resident import ResidentPair, resident_bytes
+from scenefuse.training.resident import ResidentPair, may_reside, resident_bytes
 from scenefuse.training.scenes import Example, FullScene, WaldScene, wald_sigmas_px
 from tests.training.made_scenes import RATIO, made_pair
 
@@ -95,3 +98,15 @@ def test_a_pair_in_memory_shows_the_same_pixels_and_reads_each_image_once() -> N
         np.testing.assert_array_equal(resident.read_ms(window), pair.ms[:, *window.slices])
     assert len(pair.hs_reads) == len(pair.ms_reads) == 1
     assert resident_bytes(pair, truth=True) == pair.hs.nbytes + pair.ms.nbytes + pair.truth.nbytes
+
+
+def test_scenes_stay_in_files_where_half_of_the_free_memory_shared_out_does_not_hold_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8000))
+    assert may_reside(4000, most_bytes=5000)
+    assert not may_reside(4001, most_bytes=5000)
+    assert not may_reside(3000, most_bytes=2999)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert may_reside(1000, most_bytes=5000)
+    assert not may_reside(1001, most_bytes=5000)
