@@ -274,7 +274,8 @@ def measure(names: list[str], *, quick: bool) -> list[dict[str, Any]]:
     for name in names:
         function, size, small = SIZES[name]
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            records.append({"measurement": name} | pool.submit(function, small if quick else size).result())
+            figures = pool.submit(function, small if quick else size).result()
+        records.append({"measurement": name, "machine": machine()} | figures)
         print(json.dumps(records[-1]), flush=True)  # noqa: T201 - a benchmark prints its progress
     return records
 
@@ -292,7 +293,7 @@ def main() -> None:
         new = {record["measurement"] for record in records}
         kept = [record for record in kept if record["measurement"] not in new]
         order = sorted([*kept, *records], key=lambda record: list(SIZES).index(record["measurement"]))
-        given.json.write_text(json.dumps({"machine": machine(), "records": order}, indent=1) + "\n")
+        given.json.write_text(json.dumps({"records": order}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
