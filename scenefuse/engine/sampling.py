@@ -26,7 +26,7 @@ class Sampling:
     patches: int = 64
     """Strata, and so patches at most."""
     patch_px: int = 128
-    """Side of a patch in fine pixels, rounded to the lattice: the training geometry."""
+    """Side of a patch in fine pixels, rounded to the lattice: near what networks are trained on."""
     candidates: int = 4
     """Places tried in each stratum until one has enough data."""
     least_valid: float = 0.5

@@ -30,4 +30,5 @@ CONVENTIONS: dict[str, Convention] = {
     "cofusion": Convention(peak="image", ergas="four"),
     "mossfuse": Convention(peak="one"),
 }
-"""Conventions by name: the default, and those under which the papers' published tables were made."""
+"""Conventions by name: the default, and those of the papers' published tables as far as sums can follow: images are
+not clipped to [0, 1] before (MossFuse does), nor is the image's minimum taken away (AELF does)."""

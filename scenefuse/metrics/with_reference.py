@@ -25,6 +25,8 @@ class ReferenceSums:
     """Coarse pixel size / fine pixel size, for ERGAS."""
     data_range: float = 1.0
     """Full scale of the data, for SSIM's constants: 1 for reflectance. It must be known before the first tile."""
+    local: bool = True
+    """Whether SSIM and UIQI are found, which take longer than all others together; NaN without."""
     count: float = 0.0
     """Pixels."""
     truth: Array = field(default_factory=lambda: np.zeros(0))
@@ -81,24 +83,26 @@ class ReferenceSums:
 
     def merge(self, other: ReferenceSums) -> ReferenceSums:
         """The sums of both."""
-        if (self.ratio, self.data_range) != (other.ratio, other.data_range):
-            raise ValueError(f"{self.ratio, self.data_range} and {other.ratio, other.data_range} are different scores")
+        kinds = [(sums.ratio, sums.data_range, sums.local) for sums in (self, other)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{kinds[0]} and {kinds[1]} are different scores")
         if not self.count or not other.count:
             return other if other.count else self
         merged = {
             spec.name: EXTREMES.get(spec.name, np.add)(getattr(self, spec.name), getattr(other, spec.name))
             for spec in fields(self)
-            if spec.name not in {"ratio", "data_range"}
+            if spec.name not in {"ratio", "data_range", "local"}
         }
-        return ReferenceSums(ratio=self.ratio, data_range=self.data_range, **merged)
+        return ReferenceSums(ratio=self.ratio, data_range=self.data_range, local=self.local, **merged)
 
     def scores(self, convention: str | Convention = "standard") -> dict[str, float]:
         """psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase; NaN for all where nothing was counted.
 
         With mse_b the mean square error of band b, mu_b the reference's mean, and the convention's choices:
-        PSNR = mean_b 10 log10(peak_b^2 / mse_b); ERGAS = 100 / ratio sqrt(mean_b mse_b / mu_b^2) (bands with mean 0
-        left out); CC = mean over bands of Pearson's r (bands without variance left out); RMSE = sqrt(mean_b mse_b);
-        RASE = 100 RMSE / mean_b mu_b. SSIM and UIQI are means over windows and bands.
+        PSNR = mean_b 10 log10(peak_b^2 / mse_b) (bands whose peak is 0 left out); ERGAS = 100 / ratio
+        sqrt(mean_b mse_b / mu_b^2) (bands with mean 0 left out); CC = mean over bands of Pearson's r (bands without
+        variance left out); RMSE = sqrt(mean_b mse_b); RASE = 100 RMSE / mean_b mu_b. SSIM and UIQI are means over
+        windows and bands.
         """
         chosen = CONVENTIONS[convention] if isinstance(convention, str) else convention
         if not self.count:
@@ -122,7 +126,8 @@ class ReferenceSums:
         if chosen.peak == "image":
             return float(10 * np.log10(self.peak.max() ** 2 / mse.mean()))
         peak = self.peak if chosen.peak == "band" else np.ones_like(mse)
-        return float(np.mean(10 * np.log10(peak**2 / mse)))
+        lit = peak != 0
+        return float(np.mean(10 * np.log10(peak[lit] ** 2 / mse[lit]))) if lit.any() else float("nan")
 
     def _sam_deg(self, chosen: Convention) -> float:
         if chosen.angle == "image":
@@ -171,8 +176,10 @@ def _sums_of_tile(
     dot, fused_norm, truth_norm = np.zeros((3, int(pixels.sum())))
     for fused_band, truth_band in zip(fused, truth, strict=True):
         f, t = (np.where(valid, band, 0.0).astype(np.float64) for band in (fused_band, truth_band))
-        local = local_statistics(f, t)
-        quality = (local.ssim(kind.data_range)[windows].sum(), local.uiqi()[windows].sum())
+        quality = (0.0, 0.0)
+        if kind.local:
+            around = local_statistics(f, t)
+            quality = (around.ssim(kind.data_range)[windows].sum(), around.uiqi()[windows].sum())
         f, t = f[pixels], t[pixels]
         dot, fused_norm, truth_norm = dot + f * t, fused_norm + f * f, truth_norm + t * t
         sums = (t.sum(), (t * t).sum(), f.sum(), (f * f).sum(), (f * t).sum(), ((f - t) ** 2).sum())
@@ -186,9 +193,10 @@ def _sums_of_tile(
     return ReferenceSums(
         ratio=kind.ratio,
         data_range=kind.data_range,
+        local=kind.local,
         count=float(pixels.sum()),
         angle_rad=float(np.arccos(np.clip(cosine, -1.0, 1.0)).sum()),
         angle_count=float(lit.sum()),
-        window_count=float(windows.sum()),
+        window_count=float(windows.sum()) if kind.local else 0.0,
         **dict(zip(names, columns, strict=True)),
     )

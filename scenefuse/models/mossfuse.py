@@ -320,7 +320,7 @@ class Degradation(nn.Module):
         self.phase_px = (ratio - 1) / 2 if options.psf_phase_px is None else options.psf_phase_px
         reach = ceil(1.75 * ratio)
         self.first_px, self.last_px = floor(self.phase_px) - reach, ceil(self.phase_px) + reach
-        self.srf = nn.Parameter(torch.ones(ms_bands, hs_bands))
+        self.srf = nn.Parameter(torch.full((ms_bands, hs_bands), 1.0 if self.physical else 1 / hs_bands))
         side = self.last_px - self.first_px + 1
         self.psf = nn.Parameter(torch.eye(2) * 2 / ratio if self.physical else torch.full((side, side), side**-2.0))
 

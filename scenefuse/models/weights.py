@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scenefuse.errors import ModelError
 from scenefuse.models.ref import ModelRef
+from scenefuse.place.durable import write_durably
 from scenefuse.sensors.band import Band
 
 WAVELENGTH_TOLERANCE_NM = 5.0
@@ -47,6 +48,12 @@ class WeightsCard:
     effective_px: int | None = None
     """Effective support measured with these weights; None for the architecture's own."""
 
+    def __post_init__(self) -> None:
+        for name in ("halo_px", "effective_px"):
+            px = getattr(self, name)
+            if px is not None and (type(px) is not int or px < 0):
+                raise ValueError(f"{name} {px!r} is no number of pixels")
+
 
 def unique_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name; a shared one under its first name only."""
@@ -54,14 +61,17 @@ def unique_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, network: nn.Module, card: WeightsCard, *, half: bool = False) -> WeightsCard:
-    """Write `path` and its card `path` with suffix .json; the card with its sha256. half stores floats as float16."""
+    """Write `path` and its card `path` with suffix .json; the card with its sha256. half stores floats as float16.
+
+    The weights come last and whole: where they are, so is their card.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in unique_tensors(network).items()}
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     blob = save(tensors)
     card = replace(card, sha256=sha256(blob).hexdigest())
-    path.write_bytes(blob)
-    path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    write_durably(path.with_suffix(".json"), (json.dumps(asdict(card), indent=2) + "\n").encode())
+    write_durably(path, blob)
     return card
 
 

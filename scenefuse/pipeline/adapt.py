@@ -12,7 +12,7 @@ from typing import Any
 from scenefuse.config import RunConfig, weights_folder
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.prepare import Preparation, prepare
-from scenefuse.errors import UsageError
+from scenefuse.errors import DataError, UsageError
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.ref import ModelRef
@@ -32,11 +32,11 @@ RESIDENT_BYTES = 2 * 2**30
 """A pair is kept in memory while the network learns from it when it needs no more."""
 
 
-def recipe_of(steps: int) -> Recipe:
-    """How a network is adapted: few, small, careful steps."""
+def recipe_of(steps: int, ratio: int) -> Recipe:
+    """How a network is adapted: few, small, careful steps, on windows in which a PSF has room."""
     return Recipe(
         iterations=steps,
-        patch_px=48,
+        patch_px=max(48, 6 * ratio),
         batch=1,
         lr=1e-4,
         schedule="cosine",
@@ -57,7 +57,7 @@ def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
     ref = opened.model.ref
     if ref.name not in ARCHITECTURES or config.adapt is None:
         raise UsageError(f"--adapt with {ref.name}", "it has no weights that could learn", "Leave out --adapt")
-    recipe = _fitted(recipe_of(config.adapt), ref)
+    recipe = _fitted(recipe_of(config.adapt, ref.ratio), ref)
     facts = _facts(opened, recipe)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     folder = weights_folder() / FOLDER / key
@@ -80,6 +80,12 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
     state = prepare(cube, Preparation(stages=stages), lane=InProcessLane())
     device = opened.model.device
     observation = Observation.of(state, cube.ms_bands, cube.grid.ratio).to(device)
+    if observation.inner_px(recipe.patch_px) < 1:
+        raise DataError(
+            f"a PSF of sigma {observation.psf_sigma_px:.1f} px in windows of {recipe.patch_px} px",
+            "no pixel of the HSI has all that it sees inside, so there is nothing to compare",
+            "Leave out --adapt",
+        )
     resident = may_reside(resident_bytes(cube, truth=False), RESIDENT_BYTES)
     source: PairSource = ResidentPair(cube) if resident else cube
     scene = FullScene(name=opened.pair.id, source=source)
@@ -109,7 +115,7 @@ def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:
     """The recipe with its window a multiple of the network's lattice."""
     network = build_model(ref.name, hs_bands=1, ms_bands=1, ratio=ref.ratio)
     step = lcm(network.lattice_px, ref.ratio)
-    return replace(recipe, patch_px=max(1, round(recipe.patch_px / step)) * step)
+    return replace(recipe, patch_px=-(-recipe.patch_px // step) * step)
 
 
 def _facts(opened: OpenedPair, recipe: Recipe) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_weights
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
+from scenefuse.place.durable import sha256_of
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
+from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.resident import ResidentImage, ResidentPair, may_reside, resident_bytes
@@ -137,7 +139,7 @@ def _kept(fitted: Fitted, course: Course, cube: PairCube, weights: Path, config:
         "bicubic": _finite(bicubic),
         "torch": torch.__version__,
     }
-    training["float16_cost_db"] = _float16_cost_db(fitted, course.grounds)
+    training["float16_cost_db"] = _float16_cost_db(fitted, course.grounds, choose_device(config.device))
     half = training["float16_cost_db"] < FREE_DB
     card = save_weights(weights, fitted.network, _card(config, cube, training), half=half)
     finished = fitted.stopped != "minutes"
@@ -145,9 +147,9 @@ def _kept(fitted: Fitted, course: Course, cube: PairCube, weights: Path, config:
     return _trained(weights, card, fitted, bicubic, label)
 
 
-def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...]) -> float:
+def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...], device: str) -> float:
     """What the deciding score on the held-out blocks loses when the weights are rounded to float16."""
-    rounded = deepcopy(fitted.network).half().float()
+    rounded = deepcopy(fitted.network).half().float().to(device)
     name, exact = next(iter(fitted.scores.items()))
     return exact - score(rounded, grounds)[name] if isfinite(exact) else 0.0
 
@@ -190,10 +192,20 @@ def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
 
 
 def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
-    """The recipe with its window rounded to the network's lattice, and the protocol that the truths ask for."""
+    """The recipe with its window rounded to the network's lattice, and the protocol that the truths ask for.
+
+    Windows are not turned where the network's PSF lies off the coarse pixel's centre: it would turn, too.
+    """
     recipe = config.recipe or RECIPES[config.model]
     step = lcm(network.lattice_px, network.ratio)
     patch = max(1, round(recipe.patch_px / step)) * step
+    least = LEAST_PATCH_PX.get(config.model, 1)
+    if patch < least:
+        raise UsageError(
+            f"windows of {patch} px for {config.model}",
+            f"its loss compares structures in {least} px",
+            f"Give --patch-px {-(-least // step) * step} or more",
+        )
     protocol = "truth" if config.truths else recipe.protocol
     if protocol == "truth" and not config.truths:
         raise UsageError("protocol truth without a truth", "there is nothing to learn from", "Give --truth RASTER")
@@ -202,7 +214,9 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
         raise UsageError(
             f"protocol {protocol} for {config.model}", f"its loss takes {needs}", "Leave out the protocol and --truth"
         )
-    return replace(recipe, patch_px=patch, protocol=protocol)
+    phase_px = config.options.get("psf_phase_px")
+    centred = phase_px is None or phase_px == (network.ratio - 1) / 2
+    return replace(recipe, patch_px=patch, protocol=protocol, turns=recipe.turns and centred)
 
 
 def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) -> list[Ground]:
@@ -277,6 +291,7 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
         "scenes": [
             {
                 "pair": pair.pair.id,
+                "opened": pair.facts(),
                 "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in pair.cube.inputs),
                 "held_out_px": sum(block.shape[0] * block.shape[1] for block in ground.hold_out.blocks()),
                 "windows": ground.hold_out.count(),
@@ -286,10 +301,16 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
             }
             for pair, ground in zip(opened, grounds, strict=True)
         ],
-        "truths": [Path(truth).name for truth in config.truths],
+        "truths": [_known_truth(truth) for truth in config.truths],
         "options": dict(config.options),
         "bands": [[band.name for band in bands] for bands in (first.hs_bands, first.ms_bands)],
     }
+
+
+def _known_truth(truth: str) -> list[str]:
+    """Name of a raster of truth, and its digest where it is a local file."""
+    path = Path(truth)
+    return [path.name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
 
 
 def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:

@@ -49,7 +49,8 @@ def score_without_reference(product: StoredProduct, source: Source, state: Scene
     """QNR with its two distortions, and how far the product, degraded, is from both inputs.
 
     spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the
-    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Streams over cores.
+    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Streams over cores; the
+    scores do not depend on them.
     """
     qnr = QnrSums.of(len(product.bands))
     spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
@@ -73,8 +74,11 @@ def score_without_reference(product: StoredProduct, source: Source, state: Scene
         coarse = tile.core.coarsen(ratio)
         fused, ms = product.read(tile.core), source.read_ms(tile.core)
         hs = source.read_hs(coarse)
-        low = degraded(source.read_ms, coarse)
-        qnr = qnr.add_fine(fused, ms).add_coarse(hs, low)
+        around = tile.core.grow(CONTEXT_PX).clip(shape)
+        qnr = qnr.add_fine(product.read(around), source.read_ms(around), core=tile.core.within(around))
+        around = coarse.grow(CONTEXT_PX).clip(source.grid.coarse_shape)
+        low = degraded(source.read_ms, around)
+        qnr = qnr.add_coarse(source.read_hs(around), low, core=coarse.within(around))
         spectral = spectral.add(degraded(product.read, coarse), hs)
         spatial = spatial.add(seen_by_ms(fused, srf, gain=gain, offset=offset)[covered], ms[covered])
     values = {

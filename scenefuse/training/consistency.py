@@ -93,11 +93,19 @@ class Observation:
             ratio=self.ratio, psf_sigma_px=self.psf_sigma_px, response=response, offset=offset, sharp=sharp
         )
 
+    def inner_px(self, patch_px: int) -> int:
+        """Coarse pixels along the side of a window of so many fine pixels whose PSF stays inside; none below 1."""
+        return patch_px // self.ratio - 2 * self._spare_px
+
+    @property
+    def _spare_px(self) -> int:
+        """Coarse pixels at a window's edge whose PSF leaves it."""
+        return -(-degrade_reach_px(self.ratio, self.psf_sigma_px) // self.ratio)
+
     def _coarse(self, fused: Tensor, hs: Tensor) -> tuple[Tensor, Tensor]:
         """What the HSI would show of the window's inner pixels, whose kernel stays inside, and what it shows there."""
-        reach = degrade_reach_px(self.ratio, self.psf_sigma_px)
-        cut = -reach % self.ratio
-        spare = (reach + cut) // self.ratio
+        cut = -degrade_reach_px(self.ratio, self.psf_sigma_px) % self.ratio
+        spare = self._spare_px
         inner = fused[..., cut : fused.shape[-2] - cut, cut : fused.shape[-1] - cut]
         there = hs[..., spare : hs.shape[-2] - spare, spare : hs.shape[-1] - spare]
         return degrade(inner, self.ratio, self.psf_sigma_px), there

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import inf, isfinite, lcm, prod, sqrt
+from math import inf, isfinite, isnan, lcm, prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
 from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import Recipe
+from scenefuse.training.running import RunningStatistics
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
 
 CHECKPOINT_SECONDS = 60.0
@@ -183,6 +184,7 @@ class _Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr_at(step)
         means: dict[str, float] = {}
+        before = RunningStatistics.of(self.network) if self.ranks.size > 1 else None
         for number, batch in zip(self.passes, passes, strict=True):
             torch.manual_seed(int(np.random.SeedSequence([self.course.seed, step, number]).generate_state(1)[0]))
             terms = self._terms(batch)
@@ -190,6 +192,8 @@ class _Learner:
             for name, term in terms.items():
                 means[name] = means.get(name, 0.0) + float(term.detach()) / recipe.accumulate
         self._share(means)
+        if before is not None:
+            before.share(self.network, self.ranks)
         self._tame_gradients()
         self.optimiser.step()
         degradation = degradation_of(self.network)
@@ -307,8 +311,9 @@ def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
 
 
 def _better(scores: Scores, best: Scores) -> bool:
-    """Whether the first score is higher; any is better than none."""
+    """Whether the first score is higher; any is better than none, and a number better than NaN."""
     if not best:
         return True
     name = next(iter(scores))
-    return scores[name] > best.get(name, -inf)
+    known = best.get(name, -inf)
+    return scores[name] > known or (isnan(known) and not isnan(scores[name]))

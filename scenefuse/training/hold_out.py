@@ -121,19 +121,35 @@ def hold_nothing_out(shape: tuple[int, int], *, patch_px: int, step_px: int) -> 
 def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...]:
     """Row and column of each scene's first pixel on its ground's lattice of blocks.
 
-    A scene that overlaps an earlier one of the same CRS and pixel size shares its lattice, to the nearest pixel;
-    any other has its own, from its first pixel.
+    Scenes of one CRS and pixel size that overlap, also by way of others between them, share the lattice of the first
+    of them, to the nearest pixel; any other has its own, from its first pixel.
     """
-    origins: list[tuple[int, int]] = []
-    for number, grid in enumerate(grids):
-        origin = (0, 0)
-        for earlier, begin in zip(grids[:number], origins, strict=True):
-            place = np.linalg.inv(earlier.matrix) @ grid.matrix
-            same = grid.crs_wkt == earlier.crs_wkt and np.allclose(place[:2, :2], np.eye(2), atol=1e-6)
-            column, row = (round(float(offset)) for offset in place[:2, 2])
-            beside = row >= earlier.shape[0] or column >= earlier.shape[1]
-            if same and not beside and row > -grid.shape[0] and column > -grid.shape[1]:
-                origin = (begin[0] + row, begin[1] + column)
-                break
-        origins.append(origin)
-    return tuple(origins)
+    origins: dict[int, tuple[int, int]] = {}
+    for first in range(len(grids)):
+        if first in origins:
+            continue
+        origins[first] = (0, 0)
+        reached = [first]
+        for here in reached:
+            for other in range(first + 1, len(grids)):
+                if other not in origins and _overlap(grids[here], grids[other]):
+                    origins[other] = _offset_px(grids[first], grids[other])
+                    reached.append(other)
+    return tuple(origins[number] for number in range(len(grids)))
+
+
+def _overlap(one: RasterGrid, other: RasterGrid) -> bool:
+    """Whether both have the same CRS and pixels of the same size, and share ground."""
+    if one.crs_wkt != other.crs_wkt:
+        return False
+    if not np.allclose((np.linalg.inv(one.matrix) @ other.matrix)[:2, :2], np.eye(2), atol=1e-6):
+        return False
+    row, column = _offset_px(one, other)
+    return -other.shape[0] < row < one.shape[0] and -other.shape[1] < column < one.shape[1]
+
+
+def _offset_px(one: RasterGrid, other: RasterGrid) -> tuple[int, int]:
+    """Row and column, in pixels of one, of the other's first pixel, to the nearest."""
+    place = np.linalg.inv(one.matrix) @ other.matrix
+    column, row = (round(float(offset)) for offset in place[:2, 2])
+    return row, column

@@ -76,7 +76,10 @@ def smifnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> 
 
 
 def s3rnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> Terms:
-    """|Y^ - Y| + 0.1 SAM, SAM the mean spectral angle in radians (Lee et al. 2025)."""
+    """|Y^ - Y| + 0.1 SAM, SAM the mean spectral angle in radians (Lee et al. 2025).
+
+    Images are reflectance here, [-1, 1] with the authors, where a difference weighs twice as much against an angle.
+    """
     truth = _truth(batch)
     return {"fused": absolute(output[0], truth), "angle": 0.1 * spectral_angle(output[0], truth)}
 
@@ -124,6 +127,10 @@ def spectral_angle(a: Tensor, b: Tensor) -> Tensor:
     """
     u, v = (functional.normalize(x, dim=1) for x in (a, b))
     return 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1)).mean()
+
+
+LEAST_PATCH_PX = {"cofusion": SSIM_TAPS}
+"""Smallest windows, in fine pixels, of networks whose loss has a window of its own."""
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from scenefuse.errors import UsageError
 
 T = TypeVar("T")
 
-SCORING_LIMIT = timedelta(hours=1)
-"""Longest that the others wait while the first process scores, or one reads."""
+WAITING_LIMIT = timedelta(days=1)
+"""Longest that the others wait while the first process scores; one that dies ends all at once, by torchrun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class Ranks:
         if self.size == 1:
             return
         own = list(tensors)
+        if not own:
+            return
         flat = torch.cat([tensor.flatten() for tensor in own])
         torch.distributed.all_reduce(flat)
         for tensor, total in zip(own, torch.split(flat, [tensor.numel() for tensor in own]), strict=True):
@@ -106,7 +108,7 @@ def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
                 f"Start torchrun with --nproc-per-node {there} or fewer",
             )
         torch.cuda.set_device(local)
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=SCORING_LIMIT)
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAITING_LIMIT)
     try:
         yield ranks
     finally:

@@ -39,7 +39,7 @@ def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_
     fuse: (hs, ms) of one window to the fused window, NaN-free. Each block is one window with at least context_px
     beside it and sides that are multiples of step_px. Pixels without data in any image are not counted.
     """
-    sums = ReferenceSums(ratio=grounds[0].scene.ratio)
+    sums = ReferenceSums(ratio=grounds[0].scene.ratio, local=False)
     for example, window, block in _held_out(grounds, context_px, step_px):
         if example.truth is None:
             raise ValueError("a scene without truth has no score against it")

@@ -137,6 +137,23 @@ def test_the_papers_variants_differ_as_their_tables_do() -> None:
     assert aelf["psnr_db"] == pytest.approx(20 * np.log10(truth.max() / rmse), rel=1e-5)
 
 
+def test_a_band_of_nothing_but_zeros_has_no_psnr() -> None:
+    truth = np.stack([np.full((4, 4), 0.5, np.float32), np.zeros((4, 4), np.float32)])
+    for error in (0.05, 0.0):
+        fused = truth + np.array([0.05, error], np.float32)[:, None, None]
+        psnr_db = ReferenceSums(ratio=4).add(fused, truth).scores()["psnr_db"]
+        assert psnr_db == pytest.approx(20.0, abs=1e-4)  # 20 log10(0.5 / 0.05)
+
+
+def test_without_local_windows_all_else_is_the_same() -> None:
+    rng = np.random.default_rng(0)
+    fused, truth = rng.random((2, 3, 30, 30), np.float32)
+    full = ReferenceSums(ratio=4).add(fused, truth).scores()
+    quick = ReferenceSums(ratio=4, local=False).add(fused, truth).scores()
+    assert {name for name, value in quick.items() if np.isnan(value)} == {"ssim", "uiqi"}
+    assert all(quick[name] == full[name] for name in full if name not in {"ssim", "uiqi"})
+
+
 def test_nothing_counted_scores_nan() -> None:
     assert all(np.isnan(value) for value in ReferenceSums(ratio=4).scores().values())
 

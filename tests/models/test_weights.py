@@ -7,6 +7,7 @@ import pickle
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -153,8 +154,9 @@ def test_weights_for_other_options_are_refused(ref: ModelRef) -> None:
         load_network(ref)
 
 
-def test_a_card_with_an_unknown_key_is_refused(ref: ModelRef) -> None:
+@pytest.mark.parametrize("change", [{"colour": "blue"}, {"halo_px": -1}, {"effective_px": "8"}])
+def test_a_card_with_an_unknown_key_or_value_is_refused(ref: ModelRef, change: dict[str, Any]) -> None:
     path = weights(ref).with_suffix(".json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "blue"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ModelError, match="is not a card of weights"):
         load_network(ref)

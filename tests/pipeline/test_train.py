@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.planning import plan_fusion
-from scenefuse.pipeline.train import TrainConfig, train
+from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
@@ -94,7 +96,7 @@ def test_a_truth_teaches_at_full_resolution(pair: PairFiles, truth: Path, tmp_pa
     trained = train([pair.both], out=tmp_path, config=replace(CONFIG, truths=(str(truth),)))
     training = read_card(trained.weights).training
     assert training["recipe"]["protocol"] == "truth"
-    assert training["truths"] == ["truth.tif"]
+    assert training["truths"] == [["truth.tif", f"sha256:{sha256(truth.read_bytes()).hexdigest()}"]]
 
 
 def test_mossfuse_learns_without_any_truth(pair: PairFiles, tmp_path: Path) -> None:
@@ -142,6 +144,11 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
         ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),
         ({"recipe": replace(RECIPE, patch_px=128)}, DataError, "has no room for"),
         ({"options": {"depth": 3}}, UsageError, "aelf-t has no option depth"),
+        (
+            {"model": "cofusion", "options": {}, "recipe": replace(RECIPE, patch_px=8)},
+            UsageError,
+            "structures in 11 px",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
@@ -150,6 +157,28 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         train([pair.both], out=tmp_path / "weights", config=replace(CONFIG, **changes))
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(("phase_px", "turned"), [(None, True), (1.5, True), (1.0, False)])
+def test_windows_are_not_turned_where_the_psf_is_off_centre(phase_px: float | None, *, turned: bool) -> None:
+    options: dict[str, Any] = {} if phase_px is None else {"psf_phase_px": phase_px}
+    config = TrainConfig(model="mossfuse", options=options)
+    network = build_model("mossfuse", hs_bands=4, ms_bands=2, ratio=4, **options)
+    assert _fitted_recipe(config, network).turns is turned
+
+
+def test_a_checkpoint_does_not_go_on_with_other_reflectance_or_another_truth(
+    pair: PairFiles, truth: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, minutes=0, truths=(str(truth),))
+    train([pair.both], out=tmp_path, config=config)
+    scaled = replace(config, inputs=replace(config.inputs, hs_scale=1e-3))
+    with pytest.raises(UsageError, match="is of a training with other"):
+        train([pair.both], out=tmp_path, config=scaled)
+    with rasterio.open(truth) as dataset:
+        write_tiff(tmp_path / truth.name, dataset.read() + 1, gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
+    with pytest.raises(UsageError, match="is of a training with other"):
+        train([pair.both], out=tmp_path, config=replace(config, truths=(str(tmp_path / truth.name),)))
 
 
 def test_weights_of_another_pair_are_refused_by_fuse(pair: PairFiles, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,19 @@ def test_consistency_is_nought_for_inputs_made_from_the_product_and_the_shift_fo
     shifted = score_without_reference(product, Inputs(hs + np.float32(0.02), ms - np.float32(0.03)), state).values
     assert shifted["spectral_consistency_rmse"] == pytest.approx(0.02, rel=1e-4)
     assert shifted["spatial_consistency_rmse"] == pytest.approx(0.03, rel=1e-4)
+
+
+@pytest.mark.parametrize("core_px", [48, 144])
+def test_scores_without_a_reference_do_not_depend_on_the_cores(product: StoredProduct, core_px: int) -> None:
+    rng = np.random.default_rng(2)
+    state = SceneState(arrays={"srf": np.full((2, 12), 1 / 12)}, facts={"psf_sigma_px": 1.2})
+    fine = rng.random((2, *WHOLE.shape), np.float32)
+    rows, columns = SPEC.grid.coarse_shape
+    inputs = Inputs(rng.random((12, rows, columns), np.float32), fine)
+    values = score_without_reference(product, inputs, state).values
+    others = score_without_reference(replace(product, core_px=core_px), inputs, state).values
+    assert values["qnr"] > 0
+    assert others == pytest.approx(values, rel=1e-6)
 
 
 def test_a_folder_without_an_item_is_no_product(tmp_path: Path) -> None:

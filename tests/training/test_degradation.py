@@ -15,6 +15,7 @@ from scenefuse.models.architectures import build_model
 from scenefuse.models.mossfuse import Degradation, MossFuseOptions
 from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.hold_out import plan_hold_out
+from scenefuse.training.losses import LOSSES, Batch
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground
@@ -35,6 +36,17 @@ def pair_of(ratio: int, sigma_px: float) -> MadePair:
     reach = degrade_reach_px(ratio, sigma_px)
     padded = np.pad(truth, ((0, 0), (reach, reach), (reach, reach)), mode="symmetric")
     return MadePair(hs=degrade(padded, ratio, sigma_px), ms=ms, truth=truth)
+
+
+def test_kernels_without_constraints_learn_the_response_too() -> None:
+    network = build_model("mossfuse", hs_bands=31, ms_bands=2, ratio=4, width=8, degradation="conv")
+    degradation = degradation_of(network)
+    assert degradation is not None
+    batch = Batch(torch.rand(1, 31, 8, 8) * 0.4, torch.rand(1, 2, 16, 16) * 0.4, None)
+    terms = LOSSES["mossfuse"](network, network.supervised(batch.hs, batch.ms), batch)
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert degradation.srf.grad is not None
+    assert degradation.srf.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(("ratio", "sigma_px"), [(4, 2.0), pytest.param(8, 3.2, marks=pytest.mark.slow)])

@@ -121,6 +121,12 @@ def test_scenes_of_one_ground_hold_out_the_same_ground() -> None:
             assert all(one[pixel] == other[pixel] for pixel in both)
 
 
+def test_a_scene_that_joins_two_others_puts_all_on_one_lattice() -> None:
+    west, east, between = grid_at(0, 0), grid_at(0, 45), grid_at(3, 22)
+    assert shared_origins_px((west, east)) == ((0, 0), (0, 0))
+    assert shared_origins_px((west, east, between)) == ((0, 0), (0, 45), (3, 22))
+
+
 @pytest.mark.parametrize("other", [grid_at(50, 0), grid_at(5, 5, crs="B"), grid_at(5, 5, size_m=20.0)])
 def test_scenes_of_other_ground_or_pixels_have_blocks_of_their_own(other: RasterGrid) -> None:
     assert shared_origins_px((grid_at(0, 0), other))[1] == (0, 0)
