@@ -34,7 +34,8 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
     """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
 
     A SOURCE is a static catalogue, a STAC API, an item collection, or a known archive; HSI and MSI may live in
-    different ones. A pair that fails does not stop the others (exit code 3, records in OUT/failures.jsonl).
+    different ones; pixels are read from local or mounted files. A pair that fails does not stop the others (exit code
+    3, records in OUT/failures.jsonl).
     """
     bounds, rule = bounds_of(options), pair_rule(options)
     config = run_config(options)

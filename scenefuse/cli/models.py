@@ -8,6 +8,8 @@ import click
 
 from scenefuse.cli.output import emit_json, json_option, print_table
 from scenefuse.config import DEFAULT_MODEL
+from scenefuse.errors import UsageError
+from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import describe_model, model_names, needs_weights
@@ -30,6 +32,8 @@ def command(ratio: int, *, as_json: bool) -> None:
     halo_px: context read around each tile (error at most 1e-6); support_px: with `--halo full` (bitwise). Weights are
     looked for in $SCENEFUSE_WEIGHTS (else the user's data folder) and among those that ship.
     """
+    if ratio not in RATIOS:
+        raise UsageError(f"ratio {ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     hs, ms = (find_sensor(name) for name in EXAMPLE)
     if hs is None or ms is None:
         raise LookupError(f"no sensor card for {EXAMPLE}")

@@ -9,6 +9,7 @@ There are two: the user's, where `scenefuse train --name` puts what it trained, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from scenefuse.config import weights_folder
 from scenefuse.errors import ModelError
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.weights import WeightsCard, fits, read_card
+
+_log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 """Name of the tensors' file on a shelf; its card has the suffix .json."""
@@ -50,15 +53,19 @@ def shelves() -> tuple[Path, ...]:
 
 
 def shelved(folders: Sequence[Path] | None = None) -> tuple[Shelved, ...]:
-    """All weights on the shelves: the user's before those that ship, by name, the newest version first."""
+    """All weights on the shelves: the user's before those that ship, by name, the newest version first.
+
+    Those whose card cannot be read are left out, with a warning in the log.
+    """
     return tuple(entry for folder in folders or shelves() for entry in _on(folder))
 
 
 def find_by_name(text: str) -> Shelved | None:
     """The weights called `name@version`, or the newest called `name`; None when there are none."""
     name, _, version = text.partition("@")
-    found = [entry for entry in shelved() if entry.name == name and version in ("", str(entry.version))]
-    return max(found, key=lambda entry: entry.version, default=None)
+    places = [place for folder in shelves() for place in _places(folder) if place[0] == name]
+    newest = max((place for place in places if version in ("", str(place[1]))), key=lambda p: p[1], default=None)
+    return None if newest is None else _read(*newest)
 
 
 def find_by_digest(sha256: str) -> Shelved | None:
@@ -109,18 +116,30 @@ def resolve(text: str) -> Path:
 
 def place_for(name: str, folder: Path) -> tuple[Path, int]:
     """The folder of the next version of that name on a shelf, which is not there yet, and the version."""
-    version = max((entry.version for entry in _on(folder) if entry.name == name), default=0) + 1
+    version = max((version for there, version, _ in _places(folder) if there == name), default=0) + 1
     return folder / name / str(version), version
 
 
 def _on(folder: Path) -> Iterator[Shelved]:
-    """What is on one shelf."""
-    found = [
-        Shelved(name=path.parent.parent.name, version=int(path.parent.name), path=path, card=read_card(path))
+    """What is on one shelf and has a card."""
+    for place in sorted(_places(folder), key=lambda place: (place[0], -place[1])):
+        try:
+            yield _read(*place)
+        except ModelError as error:
+            _log.warning("%s is left out: %s", place[2], error)
+
+
+def _places(folder: Path) -> list[tuple[str, int, Path]]:
+    """Name, version and file of all that lies on one shelf."""
+    return [
+        (path.parent.parent.name, int(path.parent.name), path)
         for path in folder.glob(f"*/*/{WEIGHTS}")
         if path.parent.name.isdecimal() and not path.parent.parent.name.startswith(".")
     ]
-    yield from sorted(found, key=lambda entry: (entry.name, -entry.version))
+
+
+def _read(name: str, version: int, path: Path) -> Shelved:
+    return Shelved(name=name, version=version, path=path, card=read_card(path))
 
 
 def with_weights(ref: ModelRef, weights: str | None) -> ModelRef:

@@ -12,8 +12,8 @@ from typing import Any
 from scenefuse.config import RunConfig, weights_folder
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.prepare import Preparation, prepare
-from scenefuse.errors import DataError, UsageError
-from scenefuse.models.architectures import ARCHITECTURES, build_model
+from scenefuse.errors import DataError
+from scenefuse.models.architectures import build_model
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.weights import load_weights, put_weights, save_weights
@@ -55,8 +55,8 @@ def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
     The same pair, network and steps give the same weights (on one CPU thread); an interrupted call goes on.
     """
     ref = opened.model.ref
-    if ref.name not in ARCHITECTURES or config.adapt is None:
-        raise UsageError(f"--adapt with {ref.name}", "it has no weights that could learn", "Leave out --adapt")
+    if config.adapt is None:
+        raise ValueError("no number of steps")
     recipe = _fitted(recipe_of(config.adapt, ref.ratio), ref)
     facts = _facts(opened, recipe)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

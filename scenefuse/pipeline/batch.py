@@ -18,9 +18,9 @@ from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import UsageError
-from scenefuse.models.registry import require_method
 from scenefuse.pipeline.failures import PairFailure, record_failure, work_of
 from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.pipeline.opening import require_config
 from scenefuse.pipeline.planning import cluster_spec
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -124,7 +124,7 @@ def batch(
     writable.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
-    require_method(config.model, weights=config.weights)
+    require_config(config)
     out = place_at(out)
     require_output(out)
     out.free_bytes()

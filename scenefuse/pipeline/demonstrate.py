@@ -12,9 +12,10 @@ from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
 from scenefuse.demo.plan import DemoSize
 from scenefuse.engine.protocols import Observer
-from scenefuse.models.registry import require_method
+from scenefuse.errors import UsageError
 from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.pipeline.evaluate import evaluate_product
+from scenefuse.pipeline.opening import require_config
 from scenefuse.place.location import place_at
 from scenefuse.quality.product_scores import Scores
 
@@ -50,13 +51,20 @@ def demonstrate(
     The same call again finds the products. The baseline's products are in out/baseline.
     """
     config = config or RunConfig()
-    require_method(config.model, weights=config.weights)
+    require_config(config)
     place_at(out).free_bytes()
     archive, index = out / "archive", out / "archive" / "truth" / "index.json"
     if not index.is_file():
         write_demo_archive(archive, size=size, seed=seed, progress=progress)
+    known = json.loads(index.read_text())
+    if (known["size"], known["seed"]) != (size.name.lower(), seed):
+        raise UsageError(
+            f"{archive} is of size {known['size']} and seed {known['seed']}, not {size.name.lower()} and {seed}",
+            "its scenes are not those that are asked for",
+            "Give another --out, or remove that folder",
+        )
     catalog = archive / "catalog.json"
-    truths = {entry["hs"]: archive / "truth" / entry["truth"] for entry in json.loads(index.read_text())["pairs"]}
+    truths = {entry["hs"]: archive / "truth" / entry["truth"] for entry in known["pairs"]}
     rule = PairRule(min_overlap_fraction=0.5)
     report = batch([str(catalog)], out=out / "products", rule=rule, config=config, observer=observer)
     plain = replace(config, model=BASELINE, weights=None, format=("zarr",))

@@ -75,7 +75,7 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
     """What a record would say of a pair's fusion, but for the failure: `because` completes it."""
     default = RunConfig()
     options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
-    if config.weights is not None:
+    if config.weights is not None and Path(config.weights).is_file():
         options["weights"] = str(Path(config.weights).absolute())
     return PairFailure(
         hs_id=pair.hs.id,

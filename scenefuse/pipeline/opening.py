@@ -15,7 +15,7 @@ from scenefuse.cube.pair import open_pair as open_cubes
 from scenefuse.cube.registration import Shift, estimate_shift
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.resident import ModelHandle
-from scenefuse.errors import DataError
+from scenefuse.errors import DataError, UsageError
 from scenefuse.models.base import ModelCard
 from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
@@ -65,9 +65,16 @@ def scene_of(source: str | Scene, config: RunConfig) -> Scene:
     return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host))
 
 
+def require_config(config: RunConfig) -> None:
+    """Nothing, once it is known that the method can have the weights it needs and do what is asked of it."""
+    require_method(config.model, weights=config.weights)
+    if config.adapt is not None and not needs_weights(config.model):
+        raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")
+
+
 def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
-    require_method(config.model, weights=config.weights)
+    require_config(config)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
     if pair.hs.href == pair.ms.href:
         raise DataError(

@@ -12,6 +12,7 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
+from scenefuse.errors import DataError
 from scenefuse.pipeline.batch import attempt_pair
 from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
@@ -50,6 +51,10 @@ def refill(
     """
     machine, observer = machine or RunConfig(), observer or NullObserver()
     out = place_at(out)
+    if not out.is_folder():
+        raise DataError(
+            f"{out} is not a folder", "nothing can have failed there", "Give the folder that holds the products"
+        )
     require_output(out)
     orders = [(record, record.config(machine)) for record in read_failures(out)]
     if orders:

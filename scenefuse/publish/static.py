@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from scenefuse.errors import DataError, ResourceError
+from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.product.catalog import link_item
 from scenefuse.product.manifest import MANIFEST, read_manifest
@@ -32,6 +32,17 @@ def publish_static(
     """
     catalogue = StaticCatalogue(root=destination, asset_root=asset_root, transfer=transfer)
     return [catalogue.publish(folder) for folder in folders]
+
+
+def catalogue_folder(text: str) -> Path:
+    """The folder that a static catalogue is to be in; refused where the text is a URL."""
+    if "://" in text:
+        raise UsageError(
+            f"publish to {text}",
+            "a static catalogue is written into a local folder",
+            "Publish into a folder and copy it there, or write the products to the store by --out",
+        )
+    return Path(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isqrt
+from math import inf, isfinite, isnan, isqrt
 from pathlib import Path
 
 from scenefuse.errors import UsageError
@@ -60,6 +60,8 @@ class Protocol:
             raise UsageError(
                 f"mtf {self.mtf_nyquist:g}", "an MTF at Nyquist lies between 0 and 1", "Instruments have 0.2 to 0.4"
             )
+        if any(map(isnan, self.snr_db)):
+            raise UsageError("a noise level that is no number", "nothing can be that noisy", "Give --snr-db in dB")
         if self.ratio is not None and self.ratio not in RATIOS:
             raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
         if self.convention not in CONVENTIONS:

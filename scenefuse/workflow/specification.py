@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scenefuse.archive.known import known_archives
 from scenefuse.archive.pairing import PairRule
 from scenefuse.archive.search import BBox
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
+from scenefuse.publish.static import catalogue_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +81,35 @@ def read_workflow(path: Path) -> Workflow:
     source = parse(SourceSpec, tables["source"], where=f"{path} [source]")
     output = parse(OutputSpec, tables["output"], where=f"{path} [output]")
     folder = path.resolve().parent
+    if output.publish_to is not None and "://" in output.products:
+        raise UsageError(
+            f"products in {output.products} with publish_to in {path}",
+            "only products in a local folder can be published",
+            "Leave out publish_to, or give a folder for the products",
+        )
     return Workflow(
         name=str(tables.get("name", path.stem)),
         source=replace(source, catalogs=tuple(_located(folder, catalog) for catalog in source.catalogs)),
         output=replace(
             output,
             products=_beside(folder, output.products),
-            publish_to=None if output.publish_to is None else str((folder / output.publish_to).resolve()),
+            publish_to=output.publish_to and str((folder / catalogue_folder(output.publish_to)).resolve()),
         ),
         rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
-        fuse=parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]"),
+        fuse=_weights_beside(folder, parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]")),
     )
 
 
 def _located(folder: Path, href: str) -> str:
-    """A catalogue's path from the file's folder; the name of a known archive, which is no path, as it is."""
-    return href if "/" not in href and not href.endswith(".json") else _beside(folder, href)
+    """A catalogue's path from the file's folder; the name of a known archive as it is."""
+    return href if href in {archive.name for archive in known_archives()} else _beside(folder, href)
+
+
+def _weights_beside(folder: Path, config: RunConfig) -> RunConfig:
+    """The options with the path of weights made absolute; a name on the shelf stays as it is."""
+    if config.weights is None or not (folder / config.weights).is_file():
+        return config
+    return replace(config, weights=str((folder / config.weights).resolve()))
 
 
 def _beside(folder: Path, href: str) -> str:

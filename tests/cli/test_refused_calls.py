@@ -142,6 +142,7 @@ def test_a_scheduler_that_does_not_answer_is_refused(
         (("--hs-scale", "0"), "hs_scale is 0.0"),
         (("--ms-scale", "nan"), "ms_scale is nan"),
         (("--model", "gsa", "--weights", __file__), "gsa"),
+        (("--model", "gsa", "--adapt", "5"), "--adapt with gsa"),
         (("--config", "/nonexistent.toml"), "No such file"),
     ],
 )
@@ -149,7 +150,8 @@ def test_a_wrong_option_is_wrong_usage(
     scenefuse: Command, pair: Pair, tmp_path: Path, options: tuple[object, ...], said: str
 ) -> None:
     out = tmp_path / "out"
-    for call in (("fuse", *pair), ("batch", scenes.archive_of(pair, tmp_path / "archive"))):
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    for call in (("fuse", *pair), ("plan", *pair), ("batch", archive)):
         ended = scenefuse(*call, "--out", out, *options, "--json")
         assert ended.code == UsageError.exit_code, ended.stderr
         assert said in ended.stderr
@@ -222,6 +224,8 @@ def test_wrong_bounds_are_wrong_usage(
         ('[source]\ncatalogs = ["a"]\nbbox = [1.0]\n[output]\nproducts = "out"\n', "bbox has 1 numbers"),
         ('[source]\n[output]\nproducts = "out"\n', "catalogs"),
         ('source = 3\n[output]\nproducts = "out"\n', "source"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "s3://b/c"\n', "publish to s3://b/c"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "s3://b/p"\npublish_to = "c"\n', "products in s3://b/p"),
     ],
 )
 def test_a_wrong_workflow_is_wrong_usage(scenefuse: Command, tmp_path: Path, toml: str, said: str) -> None:
@@ -257,6 +261,34 @@ def test_a_catalogue_that_cannot_be_written_is_refused(scenefuse: Command, pair:
     ended = scenefuse("demo", "--out", tmp_path / "demo", "--model", "hysure", "--json")
     assert_explained(ended, UsageError.exit_code, "no method is called 'hysure'", "Did you mean 'hysure-l2'")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_catalogue_on_a_store_is_wrong_usage(
+    scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = scenefuse("publish", tmp_path, "--to", "s3://bucket/catalogue", "--json")
+    assert_explained(ended, UsageError.exit_code, "publish to s3://bucket/catalogue", "local folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_methods_at_a_ratio_that_no_grid_has_are_wrong_usage(scenefuse: Command) -> None:
+    for ratio in ("0", "-3", "7"):
+        assert_explained(scenefuse("models", "--ratio", ratio, "--json"), UsageError.exit_code, f"ratio {ratio}")
+
+
+def test_a_folder_that_is_not_there_has_nothing_to_refill(scenefuse: Command, tmp_path: Path) -> None:
+    ended = scenefuse("refill", tmp_path / "absent", "--json")
+    assert_explained(ended, DataError.exit_code, "absent is not a folder")
+
+
+def test_a_demo_of_another_size_or_seed_is_not_put_upon_the_first(scenefuse: Command, tmp_path: Path) -> None:
+    index = tmp_path / "archive" / "truth" / "index.json"
+    index.parent.mkdir(parents=True)
+    index.write_text(json.dumps({"size": "small", "seed": 0, "pairs": []}))
+    for options in (("--seed", 7), ("--size", "medium")):
+        ended = scenefuse("demo", "--out", tmp_path, *options, "--json")
+        assert_explained(ended, UsageError.exit_code, "of size small and seed 0", "another --out")
 
 
 def test_replay_with_one_new_place_only_is_wrong_usage(scenefuse: Command, tmp_path: Path) -> None:

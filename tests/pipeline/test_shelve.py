@@ -51,6 +51,19 @@ def test_a_name_finds_its_newest_version_and_a_version_itself(ref: ModelRef, tmp
     assert find_by_digest(ref.weights_sha256 or "") == first
 
 
+def test_weights_without_a_card_hide_no_others(ref: ModelRef, shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(ref, "fields")
+    (shelf / "broken" / "1").mkdir(parents=True)
+    (shelf / "broken" / "1" / "weights.safetensors").write_bytes(b"")
+    assert find_fitting(replace(ref, weights=None, weights_sha256=None)).label == "fields@1"
+    assert "broken" in caplog.text
+    caplog.clear()
+    assert resolve("fields").is_file()
+    assert not caplog.text
+    with pytest.raises(ModelError, match=r"broken.*cannot be read"):
+        resolve("broken")
+
+
 def test_a_pair_finds_the_weights_for_its_bands(ref: ModelRef) -> None:
     put(ref, "fields")
     bare = replace(ref, weights=None, weights_sha256=None)
