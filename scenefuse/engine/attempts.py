@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import heapq
-import json
 import time
 import traceback
 from collections import Counter, deque
@@ -81,11 +80,6 @@ class Failure:
     """The task's own facts."""
     trace: str = ""
     """Traceback of a bug."""
-
-    def to_json(self) -> str:
-        """The record as one line of JSON."""
-        record = {"type": self.kind, "cause": self.cause, "retryable": self.retryable, "attempts": self.attempts}
-        return json.dumps({**self.facts, **record}, sort_keys=True)
 
 
 class GivenUpError(WorkError):

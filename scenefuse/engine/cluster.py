@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import dask
-import psutil
 import torch
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed.system import MEMORY_LIMIT
 
 from scenefuse.engine.lanes import NO_WORKERS_LIMIT_S, DaskLane, InProcessLane, Lane
 from scenefuse.engine.precision import Device
@@ -87,6 +84,11 @@ class ClusterSpec:
             )
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}", "a count cannot be negative", "Give 0 or more")
+        gpus = torch.cuda.device_count() if self.device == "cuda" else 0
+        if self.workers is not None and 0 < gpus < self.workers:
+            raise UsageError(
+                f"--workers {self.workers} on {gpus} GPUs", "a worker would have none", f"Give {gpus} or fewer"
+            )
 
     @property
     def worker_count(self) -> int:
@@ -97,8 +99,8 @@ class ClusterSpec:
 
     @property
     def worker_memory_bytes(self) -> int:
-        """Memory of each worker of an embedded cluster, after defaults."""
-        return self.memory_limit_bytes or psutil.virtual_memory().total // self.worker_count
+        """Memory of each worker of an embedded cluster, after defaults: a share of the machine, container or job."""
+        return self.memory_limit_bytes or MEMORY_LIMIT // self.worker_count
 
 
 def available_cores() -> int:
@@ -160,23 +162,6 @@ def _silent_client() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """A block in which SIGTERM ends the main thread as SIGINT does, by KeyboardInterrupt, so that all is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:

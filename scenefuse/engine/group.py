@@ -110,7 +110,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
         fine_px=sum(tile.core.shape[0] * tile.core.shape[1] for tile in task.tiles),
         seconds=seconds,
         peak_rss_bytes=peak_rss_bytes(),
-        batch=_batch_limits.get(_limit_key(task), task.batch),
+        batch=min(_batch_limits.get(_limit_key(task), task.batch), task.batch),
         host=socket.gethostname(),
         pid=os.getpid(),
     )
@@ -137,7 +137,9 @@ def _fuse_cores(
         try:
             members = batched(zip(tiles, windows, strict=True), limit)
             return [core for some in members for core in _fuse_batch(task, model, some, state)]
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             if limit == 1:
                 side = tiles[0].read.shape[0]
                 raise ResourceError(
@@ -149,6 +151,11 @@ def _fuse_cores(
         _batch_limits[key] = limit
         if task.model.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """True of torch's error on a GPU, and of that on a CPU, which has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _fuse_batch(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import queue
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import uuid4
 
 from distributed import Client, Future, WorkerPlugin, get_worker
 from distributed.client import ClosedClientError, FutureCancelledError
@@ -32,8 +31,6 @@ _WIDTH_FRESH_S = 0.2
 _REGISTER_AGAIN = 5
 """Workers that may die one after the other while they are told of a scene state."""
 _REGISTER_PAUSE_S = 0.5
-
-_lane_numbers = itertools.count()
 
 
 class SchedulerLostError(WorkError):
@@ -170,7 +167,8 @@ class DaskLane:
         self._on_this_machine = on_this_machine
         self._resources = resources or {}
         self._no_workers_limit_s = no_workers_limit_s
-        self._topic = f"scenefuse-{socket.gethostname()}-{os.getpid()}-{next(_lane_numbers)}"
+        self._name = uuid4().hex
+        self._topic = f"scenefuse-{self._name}"
         self._calls: dict[str, tuple[Call, Future[Any]]] = {}
         self._began: dict[str, tuple[float, str]] = {}
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -197,19 +195,19 @@ class DaskLane:
         return self._on_this_machine
 
     def submit(self, call: Call) -> None:
-        """Send a call to the scheduler."""
+        """Send a call to the scheduler, under a key that no other client's call has: it would share the result."""
         with self._reaching():
             future = self._client.submit(
                 _announced,
                 self._topic,
                 call,
-                key=call.key,
+                key=f"{call.key}-{self._name}",
                 pure=False,
                 retries=0,
                 resources=self._resources or None,
             )
         self._calls[call.key] = call, future
-        future.add_done_callback(lambda done: self._events.put(done.key))
+        future.add_done_callback(lambda _: self._events.put(call.key))
 
     def settle(self, timeout_s: float) -> Outcome | None:
         """The next outcome; restarts the worker of a call past its limit."""
@@ -222,7 +220,9 @@ class DaskLane:
                 key = self._events.get(timeout=max(0.0, wake - now))
             except queue.Empty:
                 if overdue and overdue[0] <= time.monotonic():
-                    return self._restart(overdue[1])
+                    if self._runs(overdue[1]):
+                        return self._restart(overdue[1])
+                    continue
                 self._refuse_loneliness()
                 return None
             if key in self._calls:
@@ -269,8 +269,7 @@ class DaskLane:
 
     def _note_start(self, event: tuple[float, Any]) -> None:
         key, worker = event[1]
-        if key in self._calls:
-            self._began[key] = time.monotonic(), worker
+        self._began[key] = time.monotonic(), worker
 
     def _next_overdue(self) -> tuple[float, str] | None:
         limits = [
@@ -279,6 +278,14 @@ class DaskLane:
             if key in self._calls
         ]
         return min(limits, default=None)
+
+    def _runs(self, key: str) -> bool:
+        """Whether the worker that began the call is still there; where it is not, the call waits for another one."""
+        with self._reaching():
+            there = self._began[key][1] in self._client.nthreads()
+        if not there:
+            self._began.pop(key, None)
+        return there
 
     def _finish(self, key: str) -> Outcome:
         _, future = self._calls.pop(key)

@@ -27,7 +27,7 @@ from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, WorkError
+from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import adapt
@@ -39,6 +39,7 @@ from scenefuse.pipeline.planning import (
     Order,
     cluster_spec,
     input_files,
+    is_finished,
     known_states,
     method_of,
     name_of,
@@ -156,8 +157,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
     """The product, found or finished or made from the start."""
     config = order.config
     item = order.folder / f"{order.folder.name}.json"
-    lacks_cog = "cog" in config.format and not (order.folder / "fused.tif").is_file()
-    if item.is_file() and not lacks_cog:
+    if is_finished(order.folder, config):
         link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
         return _product(order, "found", item)
     recorder = RecordingObserver()
@@ -228,9 +228,9 @@ def _claimed(folder: Place) -> Iterator[Lease]:
                     folder.clear()
                 raise
     except SceneFuseError as error:
-        if began and isinstance(error, StorageError | TransientError):
+        if began and error.exit_code == DataError.exit_code:
             raise WorkError(error.value, error.consequence, error.cure) from error
-        if len(made) > 1:  # the output is new, too: nobody else's states are in it
+        if len(made) > 1 and not began and folder.parent.names() == [STATES]:  # the output is new, and nobody else's
             (folder.parent / STATES).clear()
         for place in made[1:]:
             place.unmake()

@@ -19,8 +19,10 @@ from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.identity import InputFile, Method, item_id, product_identity, public_href
+from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
+from scenefuse.product.stac_item import footprint, read_item
 
 STATES = ".states"
 """Name of the folder beside the products where runs find what earlier ones found out about a scene."""
@@ -65,9 +67,17 @@ def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) 
     identity = product_identity(input_files(opened), method_of(opened), number_options(config, opened))
     out = place_at(out)
     folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
-    order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, out))
+    order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, folder))
     require_output(out, order.spec.item_id)
+    footprint(order.spec)
     return order
+
+
+def is_finished(folder: Place, config: RunConfig) -> bool:
+    """Whether the product is there with all files that the configuration asks for."""
+    if not (folder / f"{folder.name}.json").is_file():
+        return False
+    return "cog" not in config.format or "cog" in read_item(folder)["assets"]
 
 
 def known_states(order: Order) -> KnownStates:
@@ -133,8 +143,14 @@ def method_of(opened: OpenedPair) -> Method:
     return Method(name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options))
 
 
-def _plan(opened: OpenedPair, config: RunConfig, out: Place) -> RunPlan:
-    """The plan, refused when memory or disk do not hold it or the place cannot be written."""
+def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
+    """The plan, refused when memory or disk do not hold it or the place cannot be written.
+
+    What the product's folder holds already counts as free, and one that is finished needs no room. An unfinished one
+    keeps its cores, whatever workers there are now.
+    """
+    out, finished = folder.parent, is_finished(folder, config)
+    free, stored = out.free_bytes(), folder.stored_bytes()
     workers = cluster_spec(config)
     on_cluster = config.scheduler is not None
     memory = workers.memory_limit_bytes or (CLUSTER_WORKER_BYTES if on_cluster else workers.worker_memory_bytes)
@@ -146,17 +162,17 @@ def _plan(opened: OpenedPair, config: RunConfig, out: Place) -> RunPlan:
         device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
         precision=config.precision,
         halo=config.halo,
-        core_px=config.core_px,
-        free_disk_bytes=out.free_bytes(),
+        core_px=config.core_px or laid_out_core_px(folder),
+        free_disk_bytes=None if free is None or finished else free + stored,
     )
     plan = plan_run(opened.cube, opened.card, request)
-    if "cog" in config.format:
+    if "cog" in config.format and not finished:
         # The COG and the parts it is put together from, and, where they share a disk, the store itself.
         files = 2 if request.free_disk_bytes is None else 3
-        free = out.scratch_bytes()
-        if files * plan.write_bytes > free:
+        scratch = out.scratch_bytes() + (0 if free is None else stored)
+        if files * plan.write_bytes > scratch:
             raise ResourceError(
-                f"{size_text(free)} are free where the COG for {out} is made, up to "
+                f"{size_text(scratch)} are free where the COG for {out} is made, up to "
                 f"{size_text(files * plan.write_bytes)} are needed meanwhile",
                 "the COG could not be written after all the work",
                 "Free some space, give another --out (or TMPDIR, for a store), or use --format zarr",

@@ -18,8 +18,8 @@ _BLOCK_BYTES = 1 << 22
 
 
 def part_path(path: Path) -> Path:
-    """A sibling of path to write to, of this process and thread alone."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}{PART}")
+    """A sibling of path to write to, of this machine, process and thread alone."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}-{threading.get_native_id()}{PART}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -178,7 +178,11 @@ class LocalPlace:
 
     def stored_bytes(self) -> int:
         """Size of all files below together, unfinished ones too."""
-        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
+        size = 0
+        for path in self.path.rglob("*"):
+            with suppress(FileNotFoundError):  # a run that works here has renamed it
+                size += 0 if path.is_dir() else path.lstat().st_size
+        return size
 
     def free_bytes(self) -> int:
         """Free bytes of the disk where it is or will be; StorageError when nothing can be written there."""

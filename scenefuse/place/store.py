@@ -31,6 +31,9 @@ _BLOCK_BYTES = 8 << 20
 _CONTENTIONS = 30
 _THREADS = 8
 _DELETED_AT_ONCE = 500
+_PART_BYTES = 5 << 20
+_MOST_PARTS = 9_000
+"""Of an upload; a store takes 10,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,8 @@ class StorePlace:
             path = Path(folder) / self.name
             with explained(path):
                 yield path
-            attempt(lambda: obstore.put(self._store, self.key, path), f"Writing {self}")
+            part_bytes = max(_PART_BYTES, -(-path.stat().st_size // _MOST_PARTS))
+            attempt(lambda: obstore.put(self._store, self.key, path, chunk_size=part_bytes), f"Writing {self}")
             stored = self._head()
             if stored is None or stored["size"] != path.stat().st_size:
                 raise TransientError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +85,17 @@ def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
     if ROOT in absent:
         (store / ROOT).put(documents[ROOT])
     return store
+
+
+def laid_out_core_px(folder: Path | Place) -> int | None:
+    """Side of the cores of the store in the product's folder; None where there is no store yet."""
+    document = place_at(folder) / STORE / "reflectance" / "zarr.json"
+    if not document.is_file():
+        return None
+    try:
+        return int(json.loads(document.read())["chunk_grid"]["configuration"]["chunk_shape"][-1])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
 
 
 def belongs(name: str, item_id: str) -> bool:

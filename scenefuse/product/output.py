@@ -16,7 +16,7 @@ from scenefuse.product.stac_item import COLLECTION_ID
 CATALOG_ID = "scenefuse-output"
 """STAC id of the catalogue of an output folder."""
 FAILURES = "failures.jsonl"
-"""Name of the file that holds one JSON record per failed pair of the last batch."""
+"""Name of the file that holds one JSON record per pair that failed and has not succeeded since."""
 
 _EMPTY = "choose an empty folder, or one that scenefuse made"
 

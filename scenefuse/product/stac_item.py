@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -291,11 +290,6 @@ def _source_link(folder: Place, href: str, title: str) -> Link:
     local = href.removeprefix("file://")
     target = public_href(href) if "://" in local else folder.link_to(Path(local))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
-
-
-def library_versions(*names: str) -> dict[str, str]:
-    """Versions of installed packages by name, scenefuse's own first: what provenance calls software."""
-    return {"scenefuse": __version__, **{name: version(name) for name in names}}
 
 
 def read_item(folder: Path | Place) -> dict[str, Any]:

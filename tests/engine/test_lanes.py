@@ -49,3 +49,26 @@ def test_a_lane_sees_workers_that_came_and_those_that_left(client: Client) -> No
     assert outcome is not None
     assert outcome.result == 4
     lane.close()
+
+
+def test_calls_of_the_same_name_in_two_lanes_are_two(client: Client) -> None:
+    with Client(client.cluster, set_as_default=False) as other:
+        lanes = [DaskLane(client), DaskLane(other)]
+        for lane, argument in zip(lanes, (2, 50), strict=True):
+            lane.submit(Call(key="a", function=double, argument=argument, time_limit_s=60))
+        outcomes = [lane.settle(10) for lane in lanes]
+        for lane in lanes:
+            lane.close()
+    assert [outcome and (outcome.key, outcome.result) for outcome in outcomes] == [("a", 4), ("a", 100)]
+
+
+def test_a_limit_that_passes_while_the_worker_is_gone_waits_for_another(client: Client) -> None:
+    lane = DaskLane(client)
+    lane.submit(Call(key="a", function=double, argument=2, time_limit_s=0.05))
+    lane._note_start((0.0, ("a", "tcp://127.0.0.1:1")))
+    assert lane._next_overdue() is not None
+    assert not lane._runs("a")
+    outcome = lane.settle(10)
+    assert outcome is not None
+    assert outcome.result == 4
+    lane.close()

@@ -23,10 +23,13 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import MismatchError, SceneFuseError
+from scenefuse.errors import MismatchError, ResourceError, SceneFuseError, WorkError
+from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.replay import replay
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.location import place_at
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.shards import encode_shard, put_shard
@@ -99,6 +102,61 @@ def test_a_cog_that_is_asked_for_later_is_added_to_the_same_pixels(
         np.testing.assert_array_equal(cog.read(), stored)
     assert verify(product).ok
     assert "cog" in json.loads(later.item.read_text())["assets"]
+
+
+def test_a_product_that_is_there_needs_no_disk(
+    pair: PairFiles, made: FusedProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalPlace, "free_bytes", lambda _: 0)
+    again = fuse(*pair.both, out=made.folder.parent, config=CONFIG, lane=InProcessLane())
+    assert again.status == "found"
+
+
+def test_a_run_that_had_room_has_it_when_it_is_resumed(
+    pair: PairFiles, made: FusedProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=CtrlC(groups=1))
+    needed = plan_fusion(*pair.both, out=tmp_path / "elsewhere", config=CONFIG).plan.write_bytes
+    stored = place_at(tmp_path / made.folder.name).stored_bytes()
+    monkeypatch.setattr(LocalPlace, "free_bytes", lambda _: needed - stored)
+    assert fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane()).status == "resumed"
+
+
+def test_an_unfinished_product_keeps_its_cores_where_others_would_be_chosen_now(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, core_px=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("scenefuse.engine.budget.TARGET_CORE_PX", 48)
+        with pytest.raises(KeyboardInterrupt):
+            fuse(*pair.both, out=tmp_path, config=config, lane=InProcessLane(), observer=CtrlC(groups=1))
+    assert plan_fusion(*pair.both, out=tmp_path, config=config).spec.core_px == 48
+    assert plan_fusion(*pair.both, out=tmp_path / "elsewhere", config=config).spec.core_px > 48
+    assert fuse(*pair.both, out=tmp_path, config=config, lane=InProcessLane()).status == "resumed"
+
+
+def test_a_cog_that_was_broken_off_after_its_file_is_made_again(
+    pair: PairFiles, made: FusedProduct, product: Path
+) -> None:
+    (product / "fused.tif").write_bytes(b"of a run that was killed before the commit")
+    later = fuse(*pair.both, out=product.parent, config=replace(CONFIG, format=("zarr", "cog")), lane=InProcessLane())
+    assert later.status == "resumed"
+    assert made.status == "done"
+    assert verify(product).ok
+    assert "cog" in json.loads(later.item.read_text())["assets"]
+
+
+def test_what_fails_after_the_work_began_is_recorded_for_refill(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise ResourceError("No worker", "nothing goes on", "Start one")
+
+    monkeypatch.setattr("scenefuse.pipeline.fuse.finish_data", lost)
+    with pytest.raises(WorkError, match="No worker"):
+        fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+    assert len(read_failures(place_at(tmp_path))) == 1
 
 
 def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made: FusedProduct, tmp_path: Path) -> None:
