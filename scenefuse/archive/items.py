@@ -45,6 +45,9 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
     )
     assets, more = _assets(document, href=href, policy=policy, where=where)
     notes += more
+    if _is_sentinel2(properties, sensor):
+        assets, more = _with_sentinel2_offset(assets, document)
+        notes += more
     if sensor is not None:
         assets, more = _complete(assets, sensor, document)
         notes += more
@@ -180,22 +183,12 @@ def _asset(
 
 def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
     """The assets with what the sensor's card knows and metadata does not say, and a note for each kind of it."""
-    properties = document["properties"]
-    ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
-    names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
+    texts = _product_texts(document)
     notes: list[str] = []
     if any(_with_card_band(band, sensor) != band for asset in assets for band in asset.bands):
         notes.append(f"wavelength, FWHM or GSD of bands are from the card of {sensor.name}")
         assets = [replace(a, bands=tuple(_with_card_band(band, sensor) for band in a.bands)) for a in assets]
-    if sensor.name.startswith("Sentinel-2"):
-        found = sentinel2_offset(properties, [*ids, *names])
-        stated = any(asset.offset is not None for asset in assets)
-        if found is not None and (not stated or found[0] == 0.0):
-            notes.append(f"reflectance offset {found[0]}: {found[1]}")
-            assets = [replace(asset, offset=(found[0],)) for asset in assets]
-        elif found is None and not stated:
-            notes.append("the processing baseline is unknown, so the reflectance offset is too")
-    if not sensor.describes(*ids, *names):
+    if not sensor.describes(*texts):
         if sensor.product_marks and any(asset.scale is None for asset in assets):
             notes.append(f"scale and offset are not taken from the card of {sensor.name}: no id says {sensor.product}")
         return assets, notes
@@ -204,6 +197,31 @@ def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> 
     if filled:
         notes.append(f"from the card of {sensor.name}, {sensor.product}: {', '.join(filled)}")
     return completed, notes
+
+
+def _is_sentinel2(properties: Mapping[str, Any], sensor: Sensor | None) -> bool:
+    """True when the card, the platform or the constellation says Sentinel-2: a new unit may have no card."""
+    names = (sensor.name if sensor else None, properties.get("platform"), properties.get("constellation"))
+    return any(str(name).lower().replace("-", "").startswith("sentinel2") for name in names)
+
+
+def _with_sentinel2_offset(assets: list[Asset], document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
+    """The assets with the offset that flag or processing baseline tell, and a note on it."""
+    found = sentinel2_offset(document["properties"], _product_texts(document))
+    stated = any(asset.offset is not None for asset in assets)
+    if found is not None and (not stated or found[0] == 0.0):
+        return [replace(asset, offset=(found[0],)) for asset in assets], [f"reflectance offset {found[0]}: {found[1]}"]
+    if found is None and not stated:
+        return assets, ["the processing baseline is unknown, so the reflectance offset is too"]
+    return assets, []
+
+
+def _product_texts(document: dict[str, Any]) -> list[str]:
+    """Ids, level and names that say of which product an item is."""
+    properties = document["properties"]
+    ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
+    names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
+    return [*ids, *names]
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
