@@ -28,7 +28,9 @@ NARROW_FWHM_NM = 20.0
 """Median FWHM up to which many bands without wavelengths are hyperspectral."""
 
 _REFLECTANCE_UNITS = {"none", "1", "reflectance", "unitless", ""}
-_NOT_STAC = (pystac.STACError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+_NOT_STAC = (
+    pystac.STACError, pystac.STACTypeError, KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError,
+)  # fmt: skip
 
 
 def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy) -> Scene:
@@ -38,7 +40,19 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
     sensor that platform, instruments or constellation name, and noted.
     """
     where = redact(href)
-    document, notes = _migrate(item, where)
+    try:
+        return _scene_of(item, href=href, policy=policy, where=where)
+    except _NOT_STAC as error:
+        raise DataError(
+            f"{where} is no valid STAC item ({type(error).__name__}: {error})",
+            "it cannot be read",
+            "validate it, for instance with stac-validator",
+        ) from error
+
+
+def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where: str) -> Scene:
+    """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
+    document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
     sensor = find_sensor(
         properties.get("platform"), *_texts(properties.get("instruments")), properties.get("constellation")
@@ -58,9 +72,9 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
         id=str(document["id"]),
         assets=tuple(assets),
         href=href,
-        collection=document.get("collection"),
+        collection=_collection(document, where),
         acquired=_acquired(properties, where),
-        footprint=_footprint(item),
+        footprint=_footprint(item, where),
         crs=_crs(document, [asset.key for asset in assets], where),
         cloud_fraction=_cloud_fraction(properties, where),
         platform=properties.get("platform") or properties.get("constellation"),
@@ -95,20 +109,13 @@ def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None
     )
 
 
-def _migrate(item: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+def _migrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The item as STAC 1.1 (bands excepted, which keep their spelling), and what pystac warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
-                include_self_link=False, transform_hrefs=False
-            )
-        except _NOT_STAC as error:
-            raise DataError(
-                f"{where} is no valid STAC item ({type(error).__name__}: {error})",
-                "it cannot be read",
-                "validate it, for instance with stac-validator",
-            ) from error
+        document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
+            include_self_link=False, transform_hrefs=False
+        )
     return document, [str(warning.message) for warning in caught]
 
 
@@ -237,6 +244,13 @@ def _with_card_band(band: Band, sensor: Sensor) -> Band:
     )
 
 
+def _collection(document: Mapping[str, Any], where: str) -> str | None:
+    collection = document.get("collection")
+    if collection is not None and not isinstance(collection, str):
+        raise DataError(f"{where}: collection is {collection!r}", "it is no id", "correct the item")
+    return collection
+
+
 def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
     """The item's datetime in UTC, else the middle of its interval."""
     times = []
@@ -254,16 +268,25 @@ def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
     return times[0] + (times[-1] - times[0]) / 2 if times else None
 
 
-def _footprint(item: Mapping[str, Any]) -> dict[str, Any] | None:
+def _footprint(item: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     """The item's geometry, else its bbox as a polygon."""
     geometry, bbox = item.get("geometry"), item.get("bbox")
     if isinstance(geometry, dict):
         return geometry
-    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+    corners = corners_of(bbox, where)
+    if corners is None:
         return None
-    west, south, east, north = (bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1])
+    west, south, east, north = corners
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {"type": "Polygon", "coordinates": [ring]}
+
+
+def corners_of(bbox: Any, where: str) -> tuple[float, float, float, float] | None:
+    """West, south, east and north of an item's bbox of 4 or 6 numbers; None when it has no such list."""
+    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+        return None
+    west, south, east, north = (number(bbox[i], f"{where}: bbox") for i in (0, 1, len(bbox) // 2, len(bbox) // 2 + 1))
+    return west, south, east, north
 
 
 def _crs(document: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:
@@ -289,11 +312,13 @@ def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
 
 
 def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
-    """`eo:cloud_cover` as a share of 1."""
+    """`eo:cloud_cover` as a share of 1; None also when it is negative, as Landsat says that it was not calculated."""
     percent = _optional(properties.get("eo:cloud_cover"), where)
-    if percent is not None and not 0 <= percent <= 100:
+    if percent is None or percent < 0:
+        return None
+    if not percent <= 100:
         raise DataError(f"{where}: eo:cloud_cover is {percent}", "it is no percentage", "correct the item")
-    return None if percent is None else percent / 100
+    return percent / 100
 
 
 def _gsd_m(asset: Mapping[str, Any], properties: Mapping[str, Any], where: str) -> float | None:

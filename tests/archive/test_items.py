@@ -237,6 +237,11 @@ def test_the_crs_comes_from_code_epsg_wkt_or_projjson() -> None:
     assert read(old).crs == "EPSG:32633"
 
 
+def test_a_negative_cloud_cover_says_that_it_is_not_known() -> None:
+    assert read(make_item(properties={"eo:cloud_cover": -1})).cloud_fraction is None
+    assert read(make_item(properties={"eo:cloud_cover": 0})).cloud_fraction == 0.0
+
+
 def test_conflicting_crs_are_noted(test_data: Path) -> None:
     scene = load_scene(str(test_data / "stac/pystac/projection__example-with-version-1.2.json"))
     assert any("conflicting" in note for note in scene.notes)
