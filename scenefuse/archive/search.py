@@ -105,10 +105,22 @@ def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene 
         if source.kind == "item":
             yield from _scenes(source.document, source.href, source, wanted)
         elif source.kind == "items":
-            for feature in source.document["features"]:
-                yield from _scenes(feature, source.href, source, wanted)
+            yield from _features(source.document, source.href, source, wanted)
         else:
             yield from _walk(source, wanted, fetcher)
+
+
+def _features(
+    document: Mapping[str, Any], href: str, source: ArchiveSource, wanted: _Wanted
+) -> Iterator[Scene | SkippedItem]:
+    """Scenes of the ItemCollection at href; one whose own address is not told or not allowed has that of the whole."""
+    for feature in document["features"]:
+        own = _self_href(feature)
+        try:
+            place = href if own is None else source.policy.check(own, href)
+        except DataError:
+            place = href
+        yield from _scenes(feature, place, source, wanted)
 
 
 def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[Scene | SkippedItem]:
@@ -139,8 +151,7 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
             if kind == "item":
                 yield from _scenes(linked, target, source, wanted)
             elif kind == "items":
-                for feature in linked["features"]:
-                    yield from _scenes(feature, target, source, wanted)
+                yield from _features(linked, target, source, wanted)
             else:
                 children.append((target, linked))
         pending += reversed(children)
@@ -163,7 +174,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
             ).items_as_dicts()
             for item in pages:
                 try:
-                    href = source.policy.check(_self_href(item, source.href), source.href)
+                    href = source.policy.check(_self_href(item) or source.href, source.href)
                 except DataError as error:
                     yield SkippedItem(href=redact(source.href), reason=f"{item.get('id')}: {error}")
                     continue
@@ -272,11 +283,11 @@ def _interval(wanted: _Wanted) -> str | None:
     return "/".join(ends)
 
 
-def _self_href(item: Any, base: str) -> str:
-    """The item's own address, against which its hrefs are resolved; the API's when it does not tell."""
+def _self_href(item: Any) -> str | None:
+    """The item's own address, against which its hrefs are resolved; None when it does not tell."""
     found = item.get("links") if isinstance(item, dict) else None
     links = found if isinstance(found, list) else []
-    return next((link["href"] for link in links if link_rel(link) == "self"), base)
+    return next((link["href"] for link in links if link_rel(link) == "self"), None)
 
 
 def _utc(time: datetime | None) -> datetime | None:

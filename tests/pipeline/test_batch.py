@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from scenefuse.archive.pairing import PairRule
+from scenefuse.config import RunConfig
+from scenefuse.errors import DataError
 from scenefuse.pipeline.batch import Bounds, find_in_archive, parse_time
+from scenefuse.pipeline.opening import open_aligned
 from tests.cli import scenes
 
 Pair = tuple[Path, Path]
+CONFIG = RunConfig(model="gsa", core_px=48, format=("zarr",), workers=1)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("pair")
     return scenes.write_hs(folder / "hs.tif"), scenes.write_ms(folder / "ms.tif")
+
+
+def collection_of(pair: Pair, folder: Path, *, self_links: bool) -> Path:
+    """An ItemCollection of the pair's items, with their files beside it."""
+    features = [json.loads(item.read_text()) for item in scenes.write_pair_items(folder, pair)]
+    for feature in features if self_links else ():
+        feature["links"] = [{"rel": "self", "href": f"./{feature['id']}.json"}]
+    path = folder / "all.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -44,3 +59,24 @@ def test_a_search_until_a_day_finds_the_scenes_of_that_day(pair: Pair, tmp_path:
         bounds = Bounds(until=parse_time("--until", until, day_ends=True))
         found, _ = find_in_archive([str(catalogue)], PairRule(), bounds=bounds)
         assert len(found.pairs) == pairs
+
+
+@pytest.mark.parametrize("self_links", [True, False])
+def test_a_pair_of_an_item_collection_is_opened(pair: Pair, tmp_path: Path, *, self_links: bool) -> None:
+    path = collection_of(pair, tmp_path, self_links=self_links)
+    found, _ = find_in_archive([str(path)], PairRule())
+    (made,) = found.pairs
+    opened = open_aligned(made.hs, made.ms, CONFIG)
+    assert opened.cube.grid.ratio == scenes.RATIO
+    expected = ["hs.json", "ms.json"] if self_links else ["all.json", "all.json"]
+    assert [made.hs.href, made.ms.href] == [str(tmp_path / name) for name in expected]
+    with pytest.raises(DataError, match="as HS and as MS"):
+        open_aligned(made.hs, made.hs, CONFIG)
+
+
+def test_an_item_of_a_collection_whose_self_link_is_refused_is_read_all_the_same(pair: Pair, tmp_path: Path) -> None:
+    path = collection_of(pair, tmp_path, self_links=True)
+    path.write_text(path.read_text().replace("./hs.json", "http://localhost/hs.json"))
+    found, skipped = find_in_archive([str(path)], PairRule())
+    assert skipped == ()
+    assert [made.hs.href for made in found.pairs] == [str(path)]
