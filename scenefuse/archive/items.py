@@ -72,6 +72,7 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
         id=str(document["id"]),
         assets=tuple(assets),
         href=href,
+        root=str(policy.roots[0]) if policy.roots else None,
         collection=_collection(document, where),
         acquired=_acquired(properties, where),
         footprint=_footprint(item, where),

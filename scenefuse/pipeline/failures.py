@@ -36,6 +36,10 @@ class PairFailure:
     """Where the HSI's item is; the query of a URL is dropped."""
     ms_href: str
     """Where the MSI's item is; the query of a URL is dropped."""
+    hs_root: str | None = None
+    """Folder of the source that the HSI was found in, whose files its item may name."""
+    ms_root: str | None = None
+    """Folder of the source that the MSI was found in, whose files its item may name."""
     kind: str = ""
     """Type of the failure: data, model, resource, transient, worker, time, work or bug."""
     cause: str = ""
@@ -82,6 +86,8 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
         ms_id=pair.ms.id,
         hs_href=_href(pair.hs.href),
         ms_href=_href(pair.ms.href),
+        hs_root=pair.hs.root,
+        ms_root=pair.ms.root,
         model=config.model,
         options={name: value for name, value in options.items() if name not in (*_OF_THE_MACHINE, "model")},
     )

@@ -58,11 +58,15 @@ class OpenedPair:
         return tuple(notes)
 
 
-def scene_of(source: str | Scene, config: RunConfig) -> Scene:
-    """The scene: a STAC item's path or URL, or a raster file."""
+def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
+    """The scene: a STAC item's path or URL, or a raster file.
+
+    root: the folder of the source that the item was found in, whose files it may name besides those beside it.
+    """
     if isinstance(source, Scene):
         return source
-    return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host))
+    roots = () if root is None else (Path(root),)
+    return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host, roots=roots))
 
 
 def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:

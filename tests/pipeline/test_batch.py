@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +13,14 @@ import pytest
 
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
+from scenefuse.engine.cluster import ClusterSpec
+from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.errors import DataError
-from scenefuse.pipeline.batch import Bounds, find_in_archive, parse_time
+from scenefuse.pipeline.batch import Bounds, batch, find_in_archive, parse_time
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.refill import refill
+from scenefuse.pipeline.replay import replay
 from tests.cli import scenes
 
 Pair = tuple[Path, Path]
@@ -23,6 +31,18 @@ CONFIG = RunConfig(model="gsa", core_px=48, format=("zarr",), workers=1)
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("pair")
     return scenes.write_hs(folder / "hs.tif"), scenes.write_ms(folder / "ms.tif")
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is done in this process: workers take seconds to start."""
+
+    @contextmanager
+    def here(_spec: ClusterSpec) -> Iterator[Lane]:
+        yield InProcessLane()
+
+    for room in ("batch", "refill"):
+        monkeypatch.setattr(f"scenefuse.pipeline.{room}.open_lane", here)
 
 
 def collection_of(pair: Pair, folder: Path, *, self_links: bool) -> Path:
@@ -80,3 +100,41 @@ def test_an_item_of_a_collection_whose_self_link_is_refused_is_read_all_the_same
     found, skipped = find_in_archive([str(path)], PairRule())
     assert skipped == ()
     assert [made.hs.href for made in found.pairs] == [str(path)]
+
+
+@pytest.fixture
+def side_by_side(pair: Pair, tmp_path: Path) -> Path:
+    """A catalogue whose items and data lie in two folders beside each other."""
+    folder = tmp_path / "archive"
+    (folder / "data").mkdir(parents=True)
+    items = []
+    for path, role in zip(pair, ("hsi", "msi"), strict=True):
+        shutil.copy(path, folder / "data" / path.name)
+        place = folder / "items" / f"{path.stem}.json"
+        items.append(scenes.write_item(place, href=f"../data/{path.name}", role=role))
+    return scenes.write_catalogue(folder, items)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_product_of_a_catalogue_finds_its_inputs_again(side_by_side: Path, tmp_path: Path) -> None:
+    (product,) = batch([str(side_by_side)], out=tmp_path / "out", config=CONFIG).products
+    assert replay(product.folder).ok
+    assert evaluate_product(product.folder).values
+    run = json.loads((product.folder / "run.json").read_bytes())
+    assert run.pop("roots") == {"hsi": str(side_by_side.parent), "msi": str(side_by_side.parent)}
+    (product.folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(DataError, match="outside the catalogue"):
+        replay(product.folder)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_failed_pair_of_a_catalogue_is_found_again_by_refill(side_by_side: Path, tmp_path: Path) -> None:
+    damaged = side_by_side.parent / "data" / "hs.tif"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-5000])
+    assert len(batch([str(side_by_side)], out=tmp_path / "out", config=CONFIG).failures) == 1
+    damaged.write_bytes(whole)
+    report = refill(tmp_path / "out", machine=CONFIG)
+    assert report.failures == ()
+    (product,) = report.products
+    assert replay(product.folder).ok
