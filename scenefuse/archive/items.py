@@ -28,7 +28,9 @@ NARROW_FWHM_NM = 20.0
 """Median FWHM up to which many bands without wavelengths are hyperspectral."""
 
 _REFLECTANCE_UNITS = {"none", "1", "reflectance", "unitless", ""}
-_NOT_STAC = (pystac.STACError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+_NOT_STAC = (
+    pystac.STACError, pystac.STACTypeError, KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError,
+)  # fmt: skip
 
 
 def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy) -> Scene:
@@ -38,13 +40,28 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
     sensor that platform, instruments or constellation name, and noted.
     """
     where = redact(href)
-    document, notes = _migrate(item, where)
+    try:
+        return _scene_of(item, href=href, policy=policy, where=where)
+    except _NOT_STAC as error:
+        raise DataError(
+            f"{where} is no valid STAC item ({type(error).__name__}: {error})",
+            "it cannot be read",
+            "validate it, for instance with stac-validator",
+        ) from error
+
+
+def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where: str) -> Scene:
+    """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
+    document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
     sensor = find_sensor(
         properties.get("platform"), *_texts(properties.get("instruments")), properties.get("constellation")
     )
     assets, more = _assets(document, href=href, policy=policy, where=where)
     notes += more
+    if _is_sentinel2(properties, sensor):
+        assets, more = _with_sentinel2_offset(assets, document)
+        notes += more
     if sensor is not None:
         assets, more = _complete(assets, sensor, document)
         notes += more
@@ -55,9 +72,10 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
         id=str(document["id"]),
         assets=tuple(assets),
         href=href,
-        collection=document.get("collection"),
+        root=str(policy.roots[0]) if policy.roots else None,
+        collection=_collection(document, where),
         acquired=_acquired(properties, where),
-        footprint=_footprint(item),
+        footprint=_footprint(item, where),
         crs=_crs(document, [asset.key for asset in assets], where),
         cloud_fraction=_cloud_fraction(properties, where),
         platform=properties.get("platform") or properties.get("constellation"),
@@ -92,20 +110,13 @@ def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None
     )
 
 
-def _migrate(item: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+def _migrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The item as STAC 1.1 (bands excepted, which keep their spelling), and what pystac warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
-                include_self_link=False, transform_hrefs=False
-            )
-        except _NOT_STAC as error:
-            raise DataError(
-                f"{where} is no valid STAC item ({type(error).__name__}: {error})",
-                "it cannot be read",
-                "validate it, for instance with stac-validator",
-            ) from error
+        document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
+            include_self_link=False, transform_hrefs=False
+        )
     return document, [str(warning.message) for warning in caught]
 
 
@@ -180,22 +191,12 @@ def _asset(
 
 def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
     """The assets with what the sensor's card knows and metadata does not say, and a note for each kind of it."""
-    properties = document["properties"]
-    ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
-    names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
+    texts = _product_texts(document)
     notes: list[str] = []
     if any(_with_card_band(band, sensor) != band for asset in assets for band in asset.bands):
         notes.append(f"wavelength, FWHM or GSD of bands are from the card of {sensor.name}")
         assets = [replace(a, bands=tuple(_with_card_band(band, sensor) for band in a.bands)) for a in assets]
-    if sensor.name.startswith("Sentinel-2"):
-        found = sentinel2_offset(properties, [*ids, *names])
-        stated = any(asset.offset is not None for asset in assets)
-        if found is not None and (not stated or found[0] == 0.0):
-            notes.append(f"reflectance offset {found[0]}: {found[1]}")
-            assets = [replace(asset, offset=(found[0],)) for asset in assets]
-        elif found is None and not stated:
-            notes.append("the processing baseline is unknown, so the reflectance offset is too")
-    if not sensor.describes(*ids, *names):
+    if not sensor.describes(*texts):
         if sensor.product_marks and any(asset.scale is None for asset in assets):
             notes.append(f"scale and offset are not taken from the card of {sensor.name}: no id says {sensor.product}")
         return assets, notes
@@ -204,6 +205,31 @@ def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> 
     if filled:
         notes.append(f"from the card of {sensor.name}, {sensor.product}: {', '.join(filled)}")
     return completed, notes
+
+
+def _is_sentinel2(properties: Mapping[str, Any], sensor: Sensor | None) -> bool:
+    """True when the card, the platform or the constellation says Sentinel-2: a new unit may have no card."""
+    names = (sensor.name if sensor else None, properties.get("platform"), properties.get("constellation"))
+    return any(str(name).lower().replace("-", "").startswith("sentinel2") for name in names)
+
+
+def _with_sentinel2_offset(assets: list[Asset], document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
+    """The assets with the offset that flag or processing baseline tell, and a note on it."""
+    found = sentinel2_offset(document["properties"], _product_texts(document))
+    stated = any(asset.offset is not None for asset in assets)
+    if found is not None and (not stated or found[0] == 0.0):
+        return [replace(asset, offset=(found[0],)) for asset in assets], [f"reflectance offset {found[0]}: {found[1]}"]
+    if found is None and not stated:
+        return assets, ["the processing baseline is unknown, so the reflectance offset is too"]
+    return assets, []
+
+
+def _product_texts(document: dict[str, Any]) -> list[str]:
+    """Ids, level and names that say of which product an item is."""
+    properties = document["properties"]
+    ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
+    names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
+    return [*ids, *names]
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
@@ -217,6 +243,13 @@ def _with_card_band(band: Band, sensor: Sensor) -> Band:
         fwhm_nm=band.fwhm_nm or card.fwhm_nm,
         gsd_m=band.gsd_m or card.gsd_m,
     )
+
+
+def _collection(document: Mapping[str, Any], where: str) -> str | None:
+    collection = document.get("collection")
+    if collection is not None and not isinstance(collection, str):
+        raise DataError(f"{where}: collection is {collection!r}", "it is no id", "correct the item")
+    return collection
 
 
 def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
@@ -236,16 +269,25 @@ def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
     return times[0] + (times[-1] - times[0]) / 2 if times else None
 
 
-def _footprint(item: Mapping[str, Any]) -> dict[str, Any] | None:
+def _footprint(item: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     """The item's geometry, else its bbox as a polygon."""
     geometry, bbox = item.get("geometry"), item.get("bbox")
     if isinstance(geometry, dict):
         return geometry
-    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+    corners = corners_of(bbox, where)
+    if corners is None:
         return None
-    west, south, east, north = (bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1])
+    west, south, east, north = corners
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {"type": "Polygon", "coordinates": [ring]}
+
+
+def corners_of(bbox: Any, where: str) -> tuple[float, float, float, float] | None:
+    """West, south, east and north of an item's bbox of 4 or 6 numbers; None when it has no such list."""
+    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+        return None
+    west, south, east, north = (number(bbox[i], f"{where}: bbox") for i in (0, 1, len(bbox) // 2, len(bbox) // 2 + 1))
+    return west, south, east, north
 
 
 def _crs(document: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:
@@ -271,11 +313,13 @@ def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
 
 
 def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
-    """`eo:cloud_cover` as a share of 1."""
+    """`eo:cloud_cover` as a share of 1; None also when it is negative, as Landsat says that it was not calculated."""
     percent = _optional(properties.get("eo:cloud_cover"), where)
-    if percent is not None and not 0 <= percent <= 100:
+    if percent is None or percent < 0:
+        return None
+    if not percent <= 100:
         raise DataError(f"{where}: eo:cloud_cover is {percent}", "it is no percentage", "correct the item")
-    return None if percent is None else percent / 100
+    return percent / 100
 
 
 def _gsd_m(asset: Mapping[str, Any], properties: Mapping[str, Any], where: str) -> float | None:

@@ -49,6 +49,8 @@ class Scene:
     """Assets that hold bands, in the order of the item."""
     href: str
     """Where the item (or the raster) is."""
+    root: str | None = None
+    """Folder of its source, whose files the item may name; None for a source on the network and a bare raster."""
     collection: str | None = None
     """STAC collection id."""
     acquired: datetime | None = None

@@ -15,7 +15,7 @@ from pystac_client.stac_api_io import StacApiIO
 from scenefuse.archive.access import redact
 from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
-from scenefuse.archive.items import scene_from_item
+from scenefuse.archive.items import corners_of, scene_from_item
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError
@@ -105,10 +105,22 @@ def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene 
         if source.kind == "item":
             yield from _scenes(source.document, source.href, source, wanted)
         elif source.kind == "items":
-            for feature in source.document["features"]:
-                yield from _scenes(feature, source.href, source, wanted)
+            yield from _features(source.document, source.href, source, wanted)
         else:
             yield from _walk(source, wanted, fetcher)
+
+
+def _features(
+    document: Mapping[str, Any], href: str, source: ArchiveSource, wanted: _Wanted
+) -> Iterator[Scene | SkippedItem]:
+    """Scenes of the ItemCollection at href; one whose own address is not told or not allowed has that of the whole."""
+    for feature in document["features"]:
+        own = _self_href(feature)
+        try:
+            place = href if own is None else source.policy.check(own, href)
+        except DataError:
+            place = href
+        yield from _scenes(feature, place, source, wanted)
 
 
 def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[Scene | SkippedItem]:
@@ -139,8 +151,7 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
             if kind == "item":
                 yield from _scenes(linked, target, source, wanted)
             elif kind == "items":
-                for feature in linked["features"]:
-                    yield from _scenes(feature, target, source, wanted)
+                yield from _features(linked, target, source, wanted)
             else:
                 children.append((target, linked))
         pending += reversed(children)
@@ -163,7 +174,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
             ).items_as_dicts()
             for item in pages:
                 try:
-                    href = source.policy.check(_self_href(item, source.href), source.href)
+                    href = source.policy.check(_self_href(item) or source.href, source.href)
                 except DataError as error:
                     yield SkippedItem(href=redact(source.href), reason=f"{item.get('id')}: {error}")
                     continue
@@ -211,10 +222,11 @@ def _scenes(item: Any, href: str, source: ArchiveSource, wanted: _Wanted) -> Ite
         return
     try:
         scene = scene_from_item(item, href=href, policy=source.policy)
+        chosen = _is_wanted(scene, item.get("bbox"), wanted)
     except DataError as error:
         yield SkippedItem(href=redact(href), reason=f"{item.get('id')}: {error}")
         return
-    if _is_wanted(scene, item.get("bbox"), wanted):
+    if chosen:
         yield scene
 
 
@@ -224,13 +236,13 @@ def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
         return False
     if wanted.until is not None and (scene.acquired is None or scene.acquired > wanted.until):
         return False
-    return wanted.bbox is None or _touches(scene.footprint, bbox, wanted.bbox)
+    return wanted.bbox is None or _touches(scene.footprint, corners_of(bbox, redact(scene.href)), wanted.bbox)
 
 
-def _touches(footprint: Mapping[str, Any] | None, bbox: Any, wanted: BBox) -> bool:
-    """True when the footprint's bounds and the wanted box meet, on a globe without an edge."""
-    if isinstance(bbox, list) and len(bbox) in (4, 6):
-        west, south, east, north = bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]
+def _touches(footprint: Mapping[str, Any] | None, corners: BBox | None, wanted: BBox) -> bool:
+    """True when the corners, else the footprint's bounds, and the wanted box meet, on a globe without an edge."""
+    if corners is not None:
+        west, south, east, north = corners
     elif footprint is not None:
         points = list(_points(footprint.get("coordinates")))
         if not points:
@@ -271,11 +283,15 @@ def _interval(wanted: _Wanted) -> str | None:
     return "/".join(ends)
 
 
-def _self_href(item: Any, base: str) -> str:
-    """The item's own address, against which its hrefs are resolved; the API's when it does not tell."""
-    links = item.get("links", []) if isinstance(item, dict) else []
-    return next((link["href"] for link in links if link_rel(link) == "self"), base)
+def _self_href(item: Any) -> str | None:
+    """The item's own address, against which its hrefs are resolved; None when it does not tell."""
+    found = item.get("links") if isinstance(item, dict) else None
+    links = found if isinstance(found, list) else []
+    return next((link["href"] for link in links if link_rel(link) == "self"), None)
 
 
 def _utc(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+    """The time in UTC, which it is in when it names no zone."""
+    if time is None:
+        return None
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -123,4 +123,4 @@ def pair_rule(options: dict[str, Any]) -> PairRule:
 def bounds_of(options: dict[str, Any]) -> Bounds:
     """The bounds of a search. Empties what it takes."""
     bbox, since, until = (options.pop(name) for name in ("bbox", "since", "until"))
-    return Bounds(bbox=bbox, since=parse_time("--since", since), until=parse_time("--until", until))
+    return Bounds(bbox=bbox, since=parse_time("--since", since), until=parse_time("--until", until, day_ends=True))

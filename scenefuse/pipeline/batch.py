@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Bounds:
     since: datetime | None = None
     """First time of acquisition."""
     until: datetime | None = None
-    """Last time of acquisition."""
+    """Last time of acquisition, inclusive."""
 
     def __post_init__(self) -> None:
         if self.bbox is not None:
@@ -156,12 +156,26 @@ def attempt_pair(
     return failure
 
 
-def parse_time(name: str, text: str | None) -> datetime | None:
-    """An ISO 8601 day or time, UTC when it names no zone; None stays None."""
+def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> datetime | None:
+    """An ISO 8601 day or time, UTC when it names no zone; None stays None.
+
+    A day is its first moment; with day_ends its last, so that what is bounded by it includes the day.
+    """
     if text is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{name} {text!r}", "it is no ISO 8601 day or time", "Write it like 2026-07-14") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    if day_ends and _is_day(text):
+        moment = datetime.combine(moment, time.max)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_day(text: str) -> bool:
+    """True when ISO 8601 text names a day and no time."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -36,6 +36,10 @@ class PairFailure:
     """Where the HSI's item is; the query of a URL is dropped."""
     ms_href: str
     """Where the MSI's item is; the query of a URL is dropped."""
+    hs_root: str | None = None
+    """Folder of the source that the HSI was found in, whose files its item may name."""
+    ms_root: str | None = None
+    """Folder of the source that the MSI was found in, whose files its item may name."""
     kind: str = ""
     """Type of the failure: data, model, resource, transient, worker, time, work or bug."""
     cause: str = ""
@@ -61,9 +65,9 @@ class PairFailure:
         )
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """What a later success or failure of the same work has in common with this one."""
-        return self.hs_href, self.ms_href, self.model
+        return self.hs_href, self.hs_id, self.ms_href, self.ms_id, self.model
 
     def config(self, machine: RunConfig) -> RunConfig:
         """The options of the run that failed, on the machine that `machine` describes."""
@@ -82,6 +86,8 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
         ms_id=pair.ms.id,
         hs_href=_href(pair.hs.href),
         ms_href=_href(pair.ms.href),
+        hs_root=pair.hs.root,
+        ms_root=pair.ms.root,
         model=config.model,
         options={name: value for name, value in options.items() if name not in (*_OF_THE_MACHINE, "model")},
     )
@@ -125,7 +131,7 @@ def _parsed(line: bytes, out: Place) -> PairFailure:
         ) from error
 
 
-def _rewrite(out: Place, keys: set[tuple[str, str, str]], failures: Iterable[PairFailure]) -> None:
+def _rewrite(out: Place, keys: set[tuple[str, ...]], failures: Iterable[PairFailure]) -> None:
     """The records without those of the keys, and with the failures at the end; no file when none is left."""
     added = [json.dumps(asdict(failure), sort_keys=True).encode() for failure in failures]
 
@@ -140,11 +146,11 @@ def _rewrite(out: Place, keys: set[tuple[str, str, str]], failures: Iterable[Pai
         place.discard(lambda data: not data)
 
 
-def _key(line: bytes) -> tuple[str, str, str] | None:
+def _key(line: bytes) -> tuple[str, ...] | None:
     """What the record is about; None for a line that is no record, which is kept."""
     try:
         record = json.loads(line)
-        return record["hs_href"], record["ms_href"], record.get("model", "")
+        return record["hs_href"], record["hs_id"], record["ms_href"], record["ms_id"], record.get("model", "")
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -303,6 +303,7 @@ def _run_record(
         finished=datetime.now(UTC),
         host=socket.gethostname(),
         hrefs={"hsi": redact(pair.hs.href), "msi": redact(pair.ms.href)},
+        roots={role: scene.root for role, scene in (("hsi", pair.hs), ("msi", pair.ms)) if scene.root is not None},
         facts={
             "plan": order.plan.facts(),
             "run": report.facts(),

@@ -58,11 +58,15 @@ class OpenedPair:
         return tuple(notes)
 
 
-def scene_of(source: str | Scene, config: RunConfig) -> Scene:
-    """The scene: a STAC item's path or URL, or a raster file."""
+def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
+    """The scene: a STAC item's path or URL, or a raster file.
+
+    root: the folder of the source that the item was found in, whose files it may name besides those beside it.
+    """
     if isinstance(source, Scene):
         return source
-    return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host))
+    roots = () if root is None else (Path(root),)
+    return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host, roots=roots))
 
 
 def require_config(config: RunConfig) -> None:
@@ -76,7 +80,7 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
     require_config(config)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
-    if pair.hs.href == pair.ms.href:
+    if _files(pair.hs) == _files(pair.ms):
         raise DataError(
             f"{redact(pair.hs.href)} is given as HS and as MS",
             "one image has nothing to add to itself",
@@ -100,6 +104,11 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
         ref = with_weights(ref, config.weights)
     handle = ModelHandle(ref=ref, load=load_model, device=choose_device(config.device))
     return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
+
+
+def _files(scene: Scene) -> tuple[str, ...]:
+    """What tells one image from another: items of one ItemCollection may share its href."""
+    return (scene.href, *(asset.href for asset in scene.assets))
 
 
 def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig | None = None) -> PairCube:

@@ -10,12 +10,14 @@ from typing import Any
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
+from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
 from scenefuse.errors import DataError
 from scenefuse.pipeline.batch import attempt_pair
 from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.pipeline.opening import scene_of
 from scenefuse.pipeline.planning import cluster_spec
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -65,7 +67,7 @@ def refill(
         some = list(members)
         with open_lane(cluster_spec(some[0][1])) as lane:
             for record, config in some:
-                again = partial(fuse, record.hs_href, record.ms_href, out=out, config=config, lane=lane)
+                again = partial(_fuse_again, record, out=out, config=config, lane=lane)
                 made = attempt_pair(again, record, out=out, observer=observer)
                 if isinstance(made, PairFailure):
                     failures.append(made)
@@ -73,6 +75,13 @@ def refill(
                     products.append(made)
                     forget_failure(out, record)
     return RefillReport(products=tuple(products), failures=tuple(failures))
+
+
+def _fuse_again(record: PairFailure, *, out: Place, config: RunConfig, lane: Lane, observer: Observer) -> FusedProduct:
+    """The product of the pair that the record is about."""
+    hs = scene_of(record.hs_href, config, root=record.hs_root)
+    ms = scene_of(record.ms_href, config, root=record.ms_root)
+    return fuse(hs, ms, out=out, config=config, observer=observer, lane=lane)
 
 
 def _device(order: tuple[PairFailure, RunConfig]) -> str:

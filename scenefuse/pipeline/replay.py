@@ -19,7 +19,7 @@ from scenefuse.errors import DataError, MismatchError, WorkError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.fuse import STATE, instruction_set, software_versions
-from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import input_files, method_of
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -171,9 +171,13 @@ def reopen(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -
     if not folder.is_folder():
         raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
     provenance = read_provenance(folder)
-    recorded = read_run(folder).hrefs
-    hs, ms = hrefs or (recorded["hsi"], recorded["msi"])
-    opened = open_aligned(hs, ms, _config_of(provenance, folder, config))
+    run = read_run(folder)
+    options = _config_of(provenance, folder, config)
+    if hrefs is None:
+        hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
+    else:
+        hs, ms = (scene_of(href, options) for href in hrefs)
+    opened = open_aligned(hs, ms, options)
     _require_same_inputs(opened, provenance, folder)
     return opened, provenance
 

@@ -174,6 +174,8 @@ class RunRecord:
     """Name of the coordinator's machine."""
     hrefs: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Where the inputs were found, by role: `hsi`, `msi`; for replay. Queries and credentials of URLs are dropped."""
+    roots: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Folders of the sources that the inputs were found in, by role, whose files their items may name."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Durations in seconds, sizes in bytes, drift, seams, workers: what JSON can hold."""
 

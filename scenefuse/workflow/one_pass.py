@@ -41,7 +41,7 @@ def run_pass(workflow: Workflow, *, observer: Observer | None = None) -> PassRep
         bounds=Bounds(
             bbox=source.box,
             since=parse_time("since", source.since),
-            until=parse_time("until", source.until),
+            until=parse_time("until", source.until, day_ends=True),
         ),
         observer=observer,
     )

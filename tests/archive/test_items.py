@@ -132,6 +132,23 @@ def test_the_sentinel2_offset_follows_flag_and_baseline(
     assert [band.fwhm_nm for band in asset.bands] == [30.0, 35.0]  # from the card
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"platform": "sentinel-2b"},
+        {"platform": "sentinel-2c"},
+        {"platform": "Sentinel-2D"},
+        {"constellation": "sentinel-2"},
+    ],
+)
+def test_an_offset_that_was_applied_is_not_applied_again_whichever_sentinel2_it_is(said: dict[str, Any]) -> None:
+    item = make_item(properties={**said, "s2:processing_baseline": "05.11", "earthsearch:boa_offset_applied": True})
+    item["assets"]["data"] |= {"raster:scale": 1e-4, "raster:offset": -0.1}
+    scene = read(item)
+    assert [asset.offset for asset in scene.assets] == [(0.0,)]
+    assert any("boa_offset_applied" in note for note in scene.notes)
+
+
 def test_duplicate_and_coarser_files_of_a_band_are_left_out() -> None:
     def asset(gsd: float, name: str, **more: Any) -> dict[str, Any]:
         band = {"name": name, "eo:center_wavelength": {"B02": 0.49, "B04": 0.665, "B8A": 0.865}[name]}
@@ -218,6 +235,11 @@ def test_the_crs_comes_from_code_epsg_wkt_or_projjson() -> None:
         properties={"proj:epsg": 32633},
     )
     assert read(old).crs == "EPSG:32633"
+
+
+def test_a_negative_cloud_cover_says_that_it_is_not_known() -> None:
+    assert read(make_item(properties={"eo:cloud_cover": -1})).cloud_fraction is None
+    assert read(make_item(properties={"eo:cloud_cover": 0})).cloud_fraction == 0.0
 
 
 def test_conflicting_crs_are_noted(test_data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,36 @@ def test_broken_items_do_not_stop_a_search(tmp_path: Path) -> None:
     assert "localhost" in result.skipped[2].reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"properties": {"platform": 8}}, "AttributeError"),
+        ({"properties": {"constellation": ["sentinel-2"]}}, "AttributeError"),
+        ({"bbox": ["13", "52", "14", "53"]}, "bbox is '13'"),
+        ({"assets": {"data": 5}}, "AttributeError"),
+        ({"collection": ["a"]}, "collection is ['a']"),
+        ({"type": 5}, "STACTypeError"),
+    ],
+)
+def test_an_item_with_a_value_of_the_wrong_type_is_skipped_with_the_reason(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    features = [make_item(id="odd", **changes), make_item(id="good")]
+    source = open_source(str(write(tmp_path / "all.json", {"type": "FeatureCollection", "features": features})))
+    result = collect(search(source, bbox=(13, 52, 14, 53)))
+    assert [scene.id for scene in result.scenes] == ["good"]
+    (skipped,) = result.skipped
+    assert skipped.reason.startswith("odd: ")
+    assert reason in skipped.reason
+
+
+def test_an_asset_whose_media_type_is_no_text_is_left_out(tmp_path: Path) -> None:
+    features = [make_item(id="odd", assets={"data": {"href": "./a.tif", "type": 5}}), make_item(id="good")]
+    source = open_source(str(write(tmp_path / "all.json", {"type": "FeatureCollection", "features": features})))
+    odd, good = collect(search(source)).scenes
+    assert (odd.assets, odd.role, good.role) == ((), None, "msi")
+
+
 def test_a_catalogue_that_links_to_itself_ends(tmp_path: Path) -> None:
     write(tmp_path / "a" / "catalog.json", catalogue(("child", "../catalog.json"), ("item", "one.json")))
     write(tmp_path / "a" / "one.json", make_item())
@@ -181,8 +211,15 @@ def test_a_stac_api_is_asked_for_place_and_time(stub: Stub) -> None:
     assert "/2024-07-01T00:00:00" in body["datetime"]
 
 
+def test_a_stac_api_is_asked_for_times_in_utc(stub: Stub) -> None:
+    source = open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))
+    summer = timezone(timedelta(hours=2))
+    collect(search(source, since=datetime(2024, 7, 14, tzinfo=summer), until=datetime(2024, 7, 15, tzinfo=summer)))
+    assert stub.requests[-1][3]["datetime"] == "2024-07-13T22:00:00.000000Z/2024-07-14T22:00:00.000000Z"
+
+
 def test_a_broken_item_of_an_api_is_skipped(stub: Stub) -> None:
-    stub.items = [*numbered(2), make_item(id="odd", properties={"eo:cloud_cover": -1})]
+    stub.items = [*numbered(2), make_item(id="odd", properties={"eo:cloud_cover": 101})]
     result = collect(search(open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))))
     assert [scene.id for scene in result.scenes] == ["a0", "a1"]
     assert "odd" in result.skipped[0].reason

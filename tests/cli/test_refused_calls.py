@@ -193,6 +193,12 @@ def test_a_wrong_configuration_is_wrong_usage(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bound_of_one_day_keeps_the_scenes_of_that_day(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    ended = scenefuse("pair", archive, "--since", "2024-06-04", "--until", "2024-06-04", "--json")
+    assert len(ended.document["pairs"]) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -29,6 +29,7 @@ def test_every_card_has_a_role_that_fits_its_bands() -> None:
         ("PRISMA", "PRISMA HYC"),
         ("sentinel-2a", "Sentinel-2A MSI"),
         ("Sentinel-2B", "Sentinel-2B MSI"),
+        ("sentinel-2c", "Sentinel-2C MSI"),
         ("landsat-8", "Landsat-8/9 OLI"),
         ("LANDSAT_9", "Landsat-8/9 OLI"),
         ("hyperion", "EO-1 Hyperion"),
