@@ -123,7 +123,7 @@ def read_header(path: Path) -> EnviHeader:
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines()[1:] if not line.lstrip().startswith(";")]
     keys: dict[str, str] = {}
-    for found in re.finditer(r"^\s*([^={}\n]+?)\s*=\s*(\{[^}]*\}|[^\n]*)", "\n".join(lines), re.MULTILINE):
+    for found in re.finditer(r"^\s*([^={}\n]+?)[ \t]*=(\s*\{[^}]*\}|[^\n]*)", "\n".join(lines), re.MULTILINE):
         value = found[2].strip()
         keys[found[1].lower()] = " ".join(value.strip("{}").split())
     return EnviHeader(path=path, keys=keys)

@@ -79,6 +79,12 @@ def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
         open_raster(str(path))
 
 
+@pytest.mark.parametrize("empty", ["sensor type =", "sensor type = ", "sensor type ={}"])
+def test_an_envi_key_without_a_value_does_not_take_the_next_one(tmp_path: Path, empty: str) -> None:
+    raster = open_raster(str(write_envi(tmp_path, texture(3, (20, 30)), extra=f"{empty}\nbbl =\n{{1, 0,\n 1}}")))
+    assert [band.bad for band in raster.bands] == [False, True, False]
+
+
 def test_a_damaged_size_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)))
     header = path.with_suffix(".hdr")
