@@ -67,8 +67,7 @@ def open_geotiff(path: Path) -> RasterFile:
         check_size(path, dataset.count, dataset.shape)
         _check_blocks(path, dataset)
         declared = any(scale != 1.0 for scale in dataset.scales) or any(offset != 0.0 for offset in dataset.offsets)
-        descriptions = [text or f"band {i + 1}" for i, text in enumerate(dataset.descriptions)]
-        names = unique_names([_WAVELENGTH_IN_NAME.sub("", text) for text in descriptions])
+        names = _names([_WAVELENGTH_IN_NAME.sub("", text or "") for text in dataset.descriptions])
         bands = tuple(
             FileBand(
                 name=names[i],
@@ -100,7 +99,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
     good = header.numbers("bbl", count)
     scales = header.scales()
     given = header.items("band names")
-    names = unique_names(list(given) if len(given) == count else [f"band {i + 1}" for i in range(count)])
+    names = _names(given if len(given) == count else [""] * count)
     unit = header.text("wavelength units")
     unread = header.text("wavelength") is not None and centres is None
     with _environment("ENVI"), _open(path, "ENVI") as dataset:
@@ -108,7 +107,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
             FileBand(
                 name=names[i],
                 wavelength_nm=centres[i] if centres else None,
-                fwhm_nm=widths[i] if widths and widths[i] > 0 else None,
+                fwhm_nm=widths[i] if widths else None,
                 bad=good is not None and good[i] == 0,
                 scale=scales[0][i] if scales else None,
                 offset=scales[1][i] if scales else None,
@@ -154,6 +153,11 @@ def _grid(path: Path, dataset: Any) -> RasterGrid:
         shape=dataset.shape,
         name=str(path),
     )
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """The bands' names, made unique; `band <number from 1>` where one is empty."""
+    return unique_names([name or f"band {i + 1}" for i, name in enumerate(given)])
 
 
 def _tagged(dataset: Any, band: int) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import rasterio
 import xarray as xr
 from numpy.typing import NDArray
 
+from scenefuse.cube.image import Choice, open_image
 from scenefuse.cube.location import open_raster, redacted
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import WriteTiff, texture
+from tests.cube.conftest import WriteTiff, bare_scene, texture
 
 PART = Window(y0=3, y1=12, x0=5, x1=9)
 
@@ -77,6 +78,35 @@ def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0}")
     with pytest.raises(DataError, match="'bbl' has 2 values for 3 bands"):
         open_raster(str(path))
+
+
+def test_an_envi_band_without_a_wavelength_or_a_name_is_a_band_that_has_none(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0, 1}\nband names = {red, , nir}")
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text().replace(", 0.5, ", ", 0, ") + "fwhm = {0.01, 0, 0.02}\n")
+    raster = open_raster(str(path))
+    assert [band.name for band in raster.bands] == ["red", "band 2", "nir"]
+    assert [band.wavelength_nm for band in raster.bands] == [400, None, pytest.approx(600)]
+    assert [band.fwhm_nm for band in raster.bands] == [10, None, 20]
+    image = open_image(bare_scene(path), "hsi", Choice(scale=1e-4))
+    assert [band.name for band in image.bands] == ["red", "nir"]
+    assert image.dropped == (("band 2", "flagged bad by its file"),)
+
+
+@pytest.mark.parametrize(
+    "extra", ["reflectance scale factor = 0", "reflectance scale factor = -1", "z plot titles = {reflectance [* 0]}"]
+)
+def test_an_envi_scale_factor_that_is_not_above_zero_is_refused(tmp_path: Path, extra: str) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra=extra)
+    with pytest.raises(DataError, match="stored values per unit reflectance"):
+        open_raster(str(path))
+
+
+def test_a_description_that_is_a_wavelength_only_is_no_name(write_tiff: WriteTiff) -> None:
+    path = write_tiff("a.tif", texture(2, (8, 8)))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ["(450.0 nm)", "red (650 nm)"]
+    assert [band.name for band in open_raster(str(path)).bands] == ["band 1", "red"]
 
 
 @pytest.mark.parametrize("empty", ["sensor type =", "sensor type = ", "sensor type ={}"])
