@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from affine import Affine
 from numpy.typing import NDArray
 
 from scenefuse.cube.image import Choice, open_image
+from scenefuse.cube.lazy import Transform
 from scenefuse.cube.location import open_raster, redacted
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
@@ -155,6 +157,61 @@ def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None
     assert [band.wavelength_nm for band in raster.bands] == pytest.approx([450, 550, 650])
     assert (raster.bands[0].scale, raster.bands[0].offset, raster.bands[0].nodata) == (1e-4, -0.1, -99.0)
     np.testing.assert_array_equal(raster.pixels.read([2, 0], PART), pixels[[2, 0], 3:12, 5:9])
+
+
+def placed(dtype: str = "float64") -> xr.Dataset:
+    """A dataset of 20 x 30 pixels as rioxarray places it: coordinates and GeoTransform."""
+    west, north, step = 390_000.1, 5_800_020.7, 30.0
+    transform = Affine(step, 0, west, 0, -step, north)
+    array = xr.DataArray(
+        texture(2, (20, 30)), dims=("band", "y", "x"), name="reflectance",
+        coords={
+            "y": np.linspace(north - step / 2, north - 19.5 * step, 20).astype(dtype),
+            "x": np.linspace(west + step / 2, west + 29.5 * step, 30).astype(dtype),
+        },
+    )  # fmt: skip
+    dataset: xr.Dataset = array.rio.write_crs("EPSG:32633").rio.write_transform(transform).to_dataset()
+    return dataset
+
+
+def transform_of(dataset: xr.Dataset, path: Path) -> Transform:
+    dataset.to_zarr(path, consolidated=False)
+    return open_raster(str(path)).grid.transform
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_cropped_zarr_lies_where_it_was_cropped(tmp_path: Path, dtype: str) -> None:
+    whole = placed(dtype)
+    assert transform_of(whole, tmp_path / "whole") == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+    crop = transform_of(whole.isel(y=slice(4, None), x=slice(7, 20)), tmp_path / "crop")
+    assert crop == (30.0, 0.0, 390_000.1 + 7 * 30, 0.0, -30.0, 5_800_020.7 - 4 * 30)
+    line = transform_of(whole.isel(y=[11]), tmp_path / "line")
+    assert line == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7 - 11 * 30)
+
+
+def test_a_thinned_or_flipped_zarr_lies_where_its_coordinates_are(tmp_path: Path) -> None:
+    thin = transform_of(placed().isel(y=slice(1, None, 2), x=slice(0, None, 3)), tmp_path / "thin")
+    assert thin == pytest.approx((90.0, 0.0, 390_000.1 - 30, 0.0, -60.0, 5_800_020.7 - 15), abs=1e-6)
+    flipped = transform_of(placed().isel(y=slice(None, None, -1)), tmp_path / "flipped")
+    assert flipped == pytest.approx((30.0, 0.0, 390_000.1, 0.0, 30.0, 5_800_020.7 - 600), abs=1e-6)
+
+
+def test_a_zarr_whose_coordinates_do_not_place_it_lies_where_its_geotransform_says(tmp_path: Path) -> None:
+    expected = (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+    assert transform_of(placed().drop_vars(("x", "y")), tmp_path / "without") == expected
+    assert transform_of(placed().assign_coords(x=np.arange(30), y=np.arange(20)), tmp_path / "numbers") == expected
+    assert transform_of(placed().assign_coords(x=np.arange(30) ** 2.0), tmp_path / "uneven") == expected
+    assert transform_of(placed().assign_coords(y=np.full(20, np.nan)), tmp_path / "nan") == expected
+    rotated = placed().rio.write_transform(Affine(24, 18, 39e4, 18, -24, 58e5))
+    assert transform_of(rotated, tmp_path / "rotated") == (24.0, 18.0, 39e4, 18.0, -24.0, 58e5)
+
+
+def test_a_zarr_that_cannot_be_placed_is_refused(tmp_path: Path) -> None:
+    bare = placed().drop_vars("spatial_ref").drop_encoding()
+    with pytest.raises(DataError, match="neither a GeoTransform nor coordinates"):
+        transform_of(bare.drop_vars(("x", "y")), tmp_path / "without")
+    with pytest.raises(DataError, match="x is not evenly spaced"):
+        transform_of(bare.assign_coords(x=np.arange(30) ** 2.0), tmp_path / "uneven")
 
 
 def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Path) -> None:
