@@ -138,6 +138,17 @@ def test_a_truncated_tiff_is_refused(write_tiff: WriteTiff, profile: dict[str, o
         open_raster(str(path))
 
 
+def test_a_tiff_whose_mask_is_truncated_is_refused(write_tiff: WriteTiff) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # type: ignore[no-untyped-call]
+        path = write_tiff("a.tif", texture(2, (64, 64)), tiled=True, blockxsize=32, blockysize=32)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_mask((texture(1, (64, 64), 1)[0] > 3000).astype(np.uint8) * 255)
+    open_raster(str(path))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="last block of its mask"):
+        open_raster(str(path))
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None:
     pixels = texture(3, (20, 30)).astype(np.int16)
