@@ -30,9 +30,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     plan, grid = order.plan, order.opened.cube.grid
     rows, columns = grid.fine_shape
     click.echo(f"{order.folder}")
-    click.echo(
-        f"  {len(order.spec.bands)} bands, {rows} x {columns} px of {grid.fine_transform[0]:g} m, ratio {grid.ratio}"
-    )
+    click.echo(f"  {len(order.spec.bands)} bands, {rows} x {columns} px of {grid.fine_gsd_m:g} m, ratio {grid.ratio}")
     for note in (*order.opened.notes(), *plan.notes):
         click.echo(f"  {note}")
     click.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,17 @@ class EnviHeader:
                 f"{self.path}: {key!r} holds {text!r}", "a number was expected", "correct the header"
             ) from error
 
+    def _factor(self, key: str, text: str) -> float:
+        """DN per unit reflectance."""
+        value = self._float(key, text)
+        if not 0 < value < math.inf:
+            raise DataError(
+                f"{self.path}: {key!r} gives {text} stored values per unit reflectance",
+                "reflectance cannot be told from the stored numbers",
+                "correct the header",
+            )
+        return value
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Bands, lines, samples."""
@@ -88,14 +100,17 @@ class EnviHeader:
         bands, lines, samples = (int(size or 0) for size in sizes)
         return bands, lines, samples
 
-    def wavelengths_nm(self, key: str) -> tuple[float, ...] | None:
-        """`wavelength` or `fwhm` in nanometres; None when absent, or when the header does not say the unit."""
+    def wavelengths_nm(self, key: str) -> tuple[float | None, ...] | None:
+        """`wavelength` or `fwhm` in nanometres; None when absent, or when the header does not say the unit.
+
+        None for a band whose number is not above 0: PRISMA has 0 for dead bands.
+        """
         bands = self.shape[0]
         unit = (self.text("wavelength units") or "").lower()
         values = self.numbers(key, bands)
         if values is None or unit not in NM_PER_UNIT:
             return None
-        return tuple(value * NM_PER_UNIT[unit] for value in values)
+        return tuple(value * NM_PER_UNIT[unit] if value > 0 else None for value in values)
 
     def scales(self) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
         """Scale and offset per band and where the header says them; None when it does not.
@@ -109,12 +124,13 @@ class EnviHeader:
             return gains, self.numbers("data offset values", bands) or (0.0,) * bands, "the header's data gain values"
         factor = self.text("reflectance scale factor")
         if factor is not None:
-            value = self._float("reflectance scale factor", factor)
-            return (1 / value,) * bands, (0.0,) * bands, f"the header's reflectance scale factor {factor}"
+            scale = 1 / self._factor("reflectance scale factor", factor)
+            return (scale,) * bands, (0.0,) * bands, f"the header's reflectance scale factor {factor}"
         for key in ("z plot titles", "description"):
             found = _SCALED.search(self.text(key) or "")
             if found:
-                return (1 / float(found[1]),) * bands, (0.0,) * bands, f"the header's {key}: {found[0]!r}"
+                scale = 1 / self._factor(key, found[1])
+                return (scale,) * bands, (0.0,) * bands, f"the header's {key}: {found[0]!r}"
         return None
 
 
@@ -123,7 +139,7 @@ def read_header(path: Path) -> EnviHeader:
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines()[1:] if not line.lstrip().startswith(";")]
     keys: dict[str, str] = {}
-    for found in re.finditer(r"^\s*([^={}\n]+?)\s*=\s*(\{[^}]*\}|[^\n]*)", "\n".join(lines), re.MULTILINE):
+    for found in re.finditer(r"^\s*([^={}\n]+?)[ \t]*=(\s*\{[^}]*\}|[^\n]*)", "\n".join(lines), re.MULTILINE):
         value = found[2].strip()
         keys[found[1].lower()] = " ".join(value.strip("{}").split())
     return EnviHeader(path=path, keys=keys)

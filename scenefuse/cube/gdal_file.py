@@ -6,14 +6,16 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
@@ -48,6 +50,14 @@ class GdalPixels:
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
+        return self._read(window, lambda dataset, part: dataset.read([band + 1 for band in bands], window=part))
+
+    def read_mask(self, window: Window) -> NDArray[Any]:
+        """(y, x) uint8 mask that lies beside the bands; 0 = no data."""
+        return self._read(window, lambda dataset, part: dataset.read_masks(1, window=part))
+
+    def _read(self, window: Window, read: Callable[[Any, rasterio.windows.Window], NDArray[Any]]) -> NDArray[Any]:
+        """What is read of a window by this thread's handle."""
         with _environment(self.driver):
             if getattr(self._handles, "pid", None) != os.getpid():  # a forked child must not share the parent's file
                 self._handles.dataset = _open(self.path, self.driver)
@@ -55,10 +65,25 @@ class GdalPixels:
             height, width = window.shape
             part = rasterio.windows.Window(window.x0, window.y0, width, height)
             try:
-                pixels: NDArray[Any] = self._handles.dataset.read([band + 1 for band in bands], window=part)
+                return read(self._handles.dataset, part)
             except RasterioError as error:
                 raise damaged(self.path, f"rows {window.y0} to {window.y1} cannot be read ({error})") from error
-        return pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GdalMask:
+    """An alpha band, or the mask that a TIFF keeps beside its bands."""
+
+    pixels: GdalPixels
+    """Reads its file."""
+    band: int | None
+    """The alpha band, counted from 0; None for the mask beside the bands."""
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """(y, x) True where all bands are data: mask or alpha is not 0."""
+        stored = self.pixels.read_mask(window) if self.band is None else self.pixels.read([self.band], window)[0]
+        data: NDArray[np.bool_] = stored != 0
+        return data
 
 
 def open_geotiff(path: Path) -> RasterFile:
@@ -67,8 +92,8 @@ def open_geotiff(path: Path) -> RasterFile:
         check_size(path, dataset.count, dataset.shape)
         _check_blocks(path, dataset)
         declared = any(scale != 1.0 for scale in dataset.scales) or any(offset != 0.0 for offset in dataset.offsets)
-        descriptions = [text or f"band {i + 1}" for i, text in enumerate(dataset.descriptions)]
-        names = unique_names([_WAVELENGTH_IN_NAME.sub("", text) for text in descriptions])
+        pixels = GdalPixels(path, "GTiff")
+        names = _names([_WAVELENGTH_IN_NAME.sub("", text or "") for text in dataset.descriptions])
         bands = tuple(
             FileBand(
                 name=names[i],
@@ -87,7 +112,8 @@ def open_geotiff(path: Path) -> RasterFile:
             dtype=dataset.dtypes[0],
             bands=bands,
             scale_source="the file's band scales and offsets" if declared else None,
-            pixels=GdalPixels(path, "GTiff"),
+            pixels=pixels,
+            mask=_mask(dataset, pixels),
         )
 
 
@@ -100,7 +126,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
     good = header.numbers("bbl", count)
     scales = header.scales()
     given = header.items("band names")
-    names = unique_names(list(given) if len(given) == count else [f"band {i + 1}" for i in range(count)])
+    names = _names(given if len(given) == count else [""] * count)
     unit = header.text("wavelength units")
     unread = header.text("wavelength") is not None and centres is None
     with _environment("ENVI"), _open(path, "ENVI") as dataset:
@@ -108,7 +134,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
             FileBand(
                 name=names[i],
                 wavelength_nm=centres[i] if centres else None,
-                fwhm_nm=widths[i] if widths and widths[i] > 0 else None,
+                fwhm_nm=widths[i] if widths else None,
                 bad=good is not None and good[i] == 0,
                 scale=scales[0][i] if scales else None,
                 offset=scales[1][i] if scales else None,
@@ -156,6 +182,26 @@ def _grid(path: Path, dataset: Any) -> RasterGrid:
     )
 
 
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """The bands' names, made unique; `band <number from 1>` where one is empty."""
+    return unique_names([name or f"band {i + 1}" for i, name in enumerate(given)])
+
+
+def _mask(dataset: Any, pixels: GdalPixels) -> GdalMask | None:
+    """The mask beside the bands, else the first alpha band; GDAL itself lets an alpha band mask 1 or 3 others only."""
+    if _has_mask(dataset):
+        return GdalMask(pixels=pixels, band=None)
+    if ColorInterp.alpha in dataset.colorinterp:
+        return GdalMask(pixels=pixels, band=dataset.colorinterp.index(ColorInterp.alpha))
+    return None
+
+
+def _has_mask(dataset: Any) -> bool:
+    """True when a mask lies beside the bands."""
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
 def _tagged(dataset: Any, band: int) -> dict[str, Any]:
     """wavelength_nm, fwhm_nm and bad of a band, from its tags: the plain ones, then GDAL's IMAGERY domain."""
     tags = {key.lower(): value for key, value in dataset.tags(band).items()}
@@ -183,7 +229,7 @@ def _positive(text: str | None) -> float | None:
 
 
 def _check_blocks(path: Path, dataset: Any) -> None:
-    """Refuse a TIFF that ends before the last block of one of its bands, and one whose last block is damaged."""
+    """Refuse a TIFF that ends before the last block of one of its bands, or whose last block or mask is damaged."""
     size = path.stat().st_size
     block_height, block_width = dataset.block_shapes[0]
     row, column = (dataset.height - 1) // block_height, (dataset.width - 1) // block_width
@@ -197,3 +243,8 @@ def _check_blocks(path: Path, dataset: Any) -> None:
         dataset.read(dataset.count, window=window)
     except RasterioError as error:
         raise damaged(path, f"the last block of band {dataset.count} cannot be read ({error})") from error
+    if _has_mask(dataset):
+        try:
+            dataset.read_masks(1, window=window)
+        except RasterioError as error:
+            raise damaged(path, f"the last block of its mask cannot be read ({error})") from error

@@ -76,7 +76,7 @@ class Image:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
         """(band, y, x) float32 reflectance of a native window of files that share one grid; NaN = no data.
 
-        One call per file, whatever the number of bands.
+        One call per file, whatever the number of bands, and one for its mask when it has one.
         """
         result: NDArray[np.float32] = np.empty((len(bands), *window.shape), np.float32)
         by_file: dict[int, list[int]] = {}
@@ -86,6 +86,9 @@ class Image:
             sources = [self.sources[bands[position]] for position in positions]
             stored = self.files[file].pixels.read([source.file_band for source in sources], window)
             reflectance = to_reflectance(stored, tuple(source.radiometry for source in sources))
+            mask = self.files[file].mask
+            if mask is not None:
+                reflectance[:, ~mask.read(window)] = np.nan
             if len(by_file) == 1:
                 return reflectance
             result[positions] = reflectance
@@ -142,7 +145,7 @@ def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Ima
         role=role,
         bands=tuple(band for band, _ in usable),
         sources=tuple(source for _, source in usable),
-        files=tuple(files),
+        files=tuple(_unmasked_if_used(file, i, usable) for i, file in enumerate(files)),
         inputs=tuple(inputs),
         dropped=dropped,
         radiometry=tuple(decisions),
@@ -211,6 +214,12 @@ def _select(
         else:
             dropped.append((band.name, reason))
     return usable, tuple(dropped)
+
+
+def _unmasked_if_used(file: RasterFile, number: int, usable: Sequence[tuple[Band, BandSource]]) -> RasterFile:
+    """The file, without its mask when that is a band which is selected by name: a measurement after all."""
+    used = {source.file_band for _, source in usable if source.file == number}
+    return replace(file, mask=None) if file.mask is not None and file.mask.band in used else file
 
 
 def _sorted(image: Image, scene_id: str) -> Image:

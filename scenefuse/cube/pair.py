@@ -201,7 +201,7 @@ def _image_facts(image: Image) -> dict[str, Any]:
             {
                 "format": file.format,
                 "scale_from": decision.source,
-                "nodata_from": decision.nodata_source,
+                "nodata_from": decision.nodata_source + ("" if file.mask is None else "; the file's mask"),
                 "wavelengths": file.wavelength_note or "as given",
             }
             for file, decision in zip(image.files, image.radiometry, strict=True)

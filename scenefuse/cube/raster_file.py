@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.errors import DataError
@@ -24,6 +25,19 @@ class Pixels(Protocol):
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype, of bands counted from 0, in the order asked for."""
+        ...
+
+
+class Mask(Protocol):
+    """A file's own word on which of its pixels are data, whatever their values. Picklable, like Pixels."""
+
+    @property
+    def band(self) -> int | None:
+        """The band that holds it, counted from 0; None when it lies beside the bands."""
+        ...
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """(y, x) True where all bands are data."""
         ...
 
 
@@ -71,6 +85,8 @@ class RasterFile:
     """Other files that were read: the ENVI header."""
     pixels: Pixels
     """Its pixels."""
+    mask: Mask | None = None
+    """Which of them are data; None when only their values say."""
 
     def __post_init__(self) -> None:
         check_size(self.path, len(self.bands), self.grid.shape)

@@ -20,6 +20,8 @@ from scenefuse.grid.window import Window
 
 PREFERRED = "reflectance"
 """Name of the array that is taken when a store has several of (band, y, x)."""
+SAME_PIXEL = 0.01
+"""Greatest distance of a coordinate from the centre of one of GeoTransform's pixels that counts as none, in pixels."""
 
 
 class ZarrPixels:
@@ -59,7 +61,7 @@ def open_zarr(path: Path) -> RasterFile:
     centres = _per_band(array, ("wavelength_nm", "wavelength"))
     widths = _per_band(array, ("fwhm_nm", "fwhm"))
     labels = _labels(array)
-    names = unique_names([labels[i] if labels else f"band {i + 1}" for i in range(count)])
+    names = unique_names([(labels[i] if labels else "") or f"band {i + 1}" for i in range(count)])
     bands = tuple(
         FileBand(
             name=names[i],
@@ -117,27 +119,52 @@ def _choose(path: Path, store: xr.Dataset) -> str:
 
 
 def _transform(path: Path, array: xr.DataArray) -> tuple[float, float, float, float, float, float]:
-    """The affine that the grid mapping gives (GDAL's GeoTransform), else the one that x and y are spaced by."""
+    """The affine that x and y, the pixels' centres, are spaced by, else the grid mapping's (GDAL's GeoTransform).
+
+    x and y go first because xarray crops them and leaves GeoTransform as it was. A rotated grid is GeoTransform's:
+    x and y cannot express it.
+    """
     mapping = array.coords.get(array.rio.grid_mapping)
     text = "" if mapping is None else str(mapping.attrs.get("GeoTransform", ""))
-    if text:
-        c, a, b, f, d, e = (float(part) for part in text.split())
-        return a, b, c, d, e, f
-    if not {"x", "y"} <= set(array.coords) or min(array.shape[1:]) < 2:
+    if not text:
+        (left, right), (top, down) = _axis(path, array, "x", None), _axis(path, array, "y", None)
+        return right, 0.0, left, 0.0, down, top
+    c, a, b, f, d, e = (float(part) for part in text.split())
+    if b == d == 0:
+        (c, a), (f, e) = _axis(path, array, "x", (c, a)), _axis(path, array, "y", (f, e))
+    return a, b, c, d, e, f
+
+
+def _axis(path: Path, array: xr.DataArray, name: str, stated: tuple[float, float] | None) -> tuple[float, float]:
+    """Outer edge of the first pixel and step to the next along x or y; stated: what GeoTransform says.
+
+    Centres that lie on stated's pixels, whichever of them, give stated moved by whole pixels: without their rounding.
+    """
+    stored = array.coords[name].values if name in array.coords else np.empty(0)
+    if stored.size < (2 if stated is None else 1) or stored.dtype.kind not in "iuf":
+        if stated is not None:
+            return stated
         raise DataError(
             f"{path} has neither a GeoTransform nor coordinates x and y",
             "it cannot be placed on the ground",
             "write it with rioxarray (rio.write_transform), or with coordinates x and y of the pixel centres",
         )
-    starts, steps = [], []
-    for name in ("x", "y"):
-        centres = np.asarray(array.coords[name].values, np.float64)
-        step = float((centres[-1] - centres[0]) / (len(centres) - 1))
-        if np.abs(np.diff(centres) - step).max() > 1e-3 * abs(step):
-            raise DataError(f"{path}: {name} is not evenly spaced", "it is not a raster", "resample it onto a grid")
-        starts.append(float(centres[0]) - step / 2)
-        steps.append(step)
-    return steps[0], 0.0, starts[0], 0.0, steps[1], starts[1]
+    centres = stored.astype(np.float64)
+    if stated is not None:
+        start, step = stated
+        moved = (centres - start) / step - 0.5 - np.arange(len(centres))
+        whole = float(np.rint(np.median(moved)))
+        rounding = float(np.spacing(np.abs(stored).max())) / abs(step)
+        if np.abs(moved - whole).max() <= max(SAME_PIXEL, rounding):
+            return start + whole * step, step
+    step = float((centres[-1] - centres[0]) / max(1, len(centres) - 1))
+    if step == 0 or not np.abs(np.diff(centres) - step).max() <= 1e-3 * abs(step):  # also NaN
+        if stated is not None:
+            return stated
+        raise DataError(f"{path}: {name} is not evenly spaced", "it is not a raster", "resample it onto a grid")
+    start = float(centres[0]) - step / 2
+    numbers_pixels = step == 1 and start in {-0.5, 0.0}
+    return stated if stated is not None and numbers_pixels else (start, step)
 
 
 def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None, ...] | None:

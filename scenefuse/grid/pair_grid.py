@@ -66,6 +66,11 @@ class PairGrid:
         return a * r, b * r, c, d * r, e * r, f
 
     @property
+    def fine_gsd_m(self) -> float:
+        """Side of a fine pixel in metres, whatever the unit of the CRS."""
+        return self.ms_gsd_m if self.case == "ms-grid" else self.hs_gsd_m / self.ratio
+
+    @property
     def native_ratio(self) -> float:
         """HSI GSD / MSI GSD before any resampling (Berlin: 8.33)."""
         return self.hs_gsd_m / self.ms_gsd_m

@@ -201,20 +201,19 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
         ms_kernel=AREA_CUBIC,
     )
     placed = AxisMap(origin=(start[0] + step[0] * ratio * rows[0], start[1] + step[1] * ratio * columns[0]), scale=step)
-    fine_gsd_m = grid.hs_gsd_m / ratio
     dropped = (hs.shape[0] - grid.coarse_shape[0], hs.shape[1] - grid.coarse_shape[1])
     notes = [
         f"The GSDs {grid.hs_gsd_m:.4g} m and {grid.ms_gsd_m:.4g} m do not nest (ratio {grid.native_ratio:.4g})",
         (
-            f"the HSI's grid is kept and the MSI is resampled once to {fine_gsd_m:.4g} m, {AREA_CUBIC}: "
-            f"{fine_gsd_m / grid.ms_gsd_m:.3g} times its own pixel"
+            f"the HSI's grid is kept and the MSI is resampled once to {grid.fine_gsd_m:.4g} m, {AREA_CUBIC}: "
+            f"{grid.fine_gsd_m / grid.ms_gsd_m:.3g} times its own pixel"
         ),
         *_dropped_notes(dropped),
     ]
     if any(shift_px):
         notes.append(
             f"the map coordinates follow the MSI: those of the HSI are corrected by {shift_px[0]:+.3f} rows, "
-            f"{shift_px[1]:+.3f} columns of {fine_gsd_m:.4g} m"
+            f"{shift_px[1]:+.3f} columns of {grid.fine_gsd_m:.4g} m"
         )
     return PairPlan(grid=grid, hs=Offset(y0=rows[0], x0=columns[0]), ms=placed, dropped_px=dropped, notes=tuple(notes))
 

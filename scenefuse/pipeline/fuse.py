@@ -317,12 +317,11 @@ def _run_record(
 
 def _product(order: Order, status: Status, item: Place) -> FusedProduct:
     grid = order.opened.cube.grid
-    pixel_m = abs(grid.fine_transform[0])
     return FusedProduct(
         status=status,
         location=item,
         shape=(len(order.opened.cube.hs_bands), *grid.fine_shape),
-        gsd_m=pixel_m,
+        gsd_m=grid.fine_gsd_m,
         seconds=0.0,
         checks=read_provenance(item.parent).checks,
         notes=(*order.opened.notes(), *order.plan.notes),

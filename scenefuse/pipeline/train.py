@@ -265,11 +265,10 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: boo
             shown = ResidentImage(shown, cube.grid.fine_shape).read
         return FullScene(name=name, source=source, truth=shown)
     grid = cube.grid
-    fine_gsd_m = grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio
     sigmas = []
     for scene, bands, pixel_m in (
         (pair.pair.hs, cube.hs_bands, grid.hs_gsd_m),
-        (pair.pair.ms, cube.ms_bands, fine_gsd_m),
+        (pair.pair.ms, cube.ms_bands, grid.fine_gsd_m),
     ):
         sensor = _sensor(scene)
         mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]

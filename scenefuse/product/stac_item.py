@@ -193,7 +193,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
     a, b, c, d, e, f = grid.fine_transform
     times = sorted(time for time in (pair.hs.acquired, pair.ms.acquired) if time is not None)
     properties: dict[str, Any] = {
-        "gsd": grid.ms_gsd_m if grid.case == "ms-grid" else grid.hs_gsd_m / grid.ratio,
+        "gsd": grid.fine_gsd_m,
         "created": pystac.utils.datetime_to_str(finished),
         "processing:lineage": f"{pair.hs.id} fused with {pair.ms.id} by {provenance.method.name}",
         "processing:software": dict(provenance.software),

@@ -124,6 +124,15 @@ def test_json_is_one_document_and_nothing_else(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_says_the_pixel_of_a_geographic_pair_in_metres(scenefuse: Command, tmp_path: Path) -> None:
+    place: dict[str, Any] = {"crs": "EPSG:4326", "corner": (13.5, 0.5)}
+    hs = scenes.write_hs(tmp_path / "hs.tif", gsd_m=3e-4, **place)
+    ms = scenes.write_ms(tmp_path / "ms.tif", gsd_m=1e-4, **place)
+    ended = scenefuse("plan", hs, ms, "--out", tmp_path / "out", "--workers", 1)
+    assert ended.code == 0, ended.stderr
+    assert "60 x 60 px of 11.09" in ended.stdout
+
+
 @pytest.fixture(scope="module")
 def archive(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue of an MSI and two HSIs that fit it, of which one's file is cut short."""

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from affine import Affine
 from numpy.typing import NDArray
 
+from scenefuse.cube.image import Choice, open_image
+from scenefuse.cube.lazy import Transform
 from scenefuse.cube.location import open_raster, redacted
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import WriteTiff, texture
+from tests.cube.conftest import WriteTiff, bare_scene, texture
 
 PART = Window(y0=3, y1=12, x0=5, x1=9)
 
@@ -79,6 +82,41 @@ def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
         open_raster(str(path))
 
 
+def test_an_envi_band_without_a_wavelength_or_a_name_is_a_band_that_has_none(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0, 1}\nband names = {red, , nir}")
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text().replace(", 0.5, ", ", 0, ") + "fwhm = {0.01, 0, 0.02}\n")
+    raster = open_raster(str(path))
+    assert [band.name for band in raster.bands] == ["red", "band 2", "nir"]
+    assert [band.wavelength_nm for band in raster.bands] == [400, None, pytest.approx(600)]
+    assert [band.fwhm_nm for band in raster.bands] == [10, None, 20]
+    image = open_image(bare_scene(path), "hsi", Choice(scale=1e-4))
+    assert [band.name for band in image.bands] == ["red", "nir"]
+    assert image.dropped == (("band 2", "flagged bad by its file"),)
+
+
+@pytest.mark.parametrize(
+    "extra", ["reflectance scale factor = 0", "reflectance scale factor = -1", "z plot titles = {reflectance [* 0]}"]
+)
+def test_an_envi_scale_factor_that_is_not_above_zero_is_refused(tmp_path: Path, extra: str) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra=extra)
+    with pytest.raises(DataError, match="stored values per unit reflectance"):
+        open_raster(str(path))
+
+
+def test_a_description_that_is_a_wavelength_only_is_no_name(write_tiff: WriteTiff) -> None:
+    path = write_tiff("a.tif", texture(2, (8, 8)))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ["(450.0 nm)", "red (650 nm)"]
+    assert [band.name for band in open_raster(str(path)).bands] == ["band 1", "red"]
+
+
+@pytest.mark.parametrize("empty", ["sensor type =", "sensor type = ", "sensor type ={}"])
+def test_an_envi_key_without_a_value_does_not_take_the_next_one(tmp_path: Path, empty: str) -> None:
+    raster = open_raster(str(write_envi(tmp_path, texture(3, (20, 30)), extra=f"{empty}\nbbl =\n{{1, 0,\n 1}}")))
+    assert [band.bad for band in raster.bands] == [False, True, False]
+
+
 def test_a_damaged_size_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)))
     header = path.with_suffix(".hdr")
@@ -97,6 +135,17 @@ def test_a_truncated_tiff_is_refused(write_tiff: WriteTiff, profile: dict[str, o
         target.write(source.read())
     path.write_bytes(copy.read_bytes()[:-3000])
     with pytest.raises(DataError, match="read as zeros"):
+        open_raster(str(path))
+
+
+def test_a_tiff_whose_mask_is_truncated_is_refused(write_tiff: WriteTiff) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # type: ignore[no-untyped-call]
+        path = write_tiff("a.tif", texture(2, (64, 64)), tiled=True, blockxsize=32, blockysize=32)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_mask((texture(1, (64, 64), 1)[0] > 3000).astype(np.uint8) * 255)
+    open_raster(str(path))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="last block of its mask"):
         open_raster(str(path))
 
 
@@ -119,6 +168,61 @@ def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None
     assert [band.wavelength_nm for band in raster.bands] == pytest.approx([450, 550, 650])
     assert (raster.bands[0].scale, raster.bands[0].offset, raster.bands[0].nodata) == (1e-4, -0.1, -99.0)
     np.testing.assert_array_equal(raster.pixels.read([2, 0], PART), pixels[[2, 0], 3:12, 5:9])
+
+
+def placed(dtype: str = "float64") -> xr.Dataset:
+    """A dataset of 20 x 30 pixels as rioxarray places it: coordinates and GeoTransform."""
+    west, north, step = 390_000.1, 5_800_020.7, 30.0
+    transform = Affine(step, 0, west, 0, -step, north)
+    array = xr.DataArray(
+        texture(2, (20, 30)), dims=("band", "y", "x"), name="reflectance",
+        coords={
+            "y": np.linspace(north - step / 2, north - 19.5 * step, 20).astype(dtype),
+            "x": np.linspace(west + step / 2, west + 29.5 * step, 30).astype(dtype),
+        },
+    )  # fmt: skip
+    dataset: xr.Dataset = array.rio.write_crs("EPSG:32633").rio.write_transform(transform).to_dataset()
+    return dataset
+
+
+def transform_of(dataset: xr.Dataset, path: Path) -> Transform:
+    dataset.to_zarr(path, consolidated=False)
+    return open_raster(str(path)).grid.transform
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_cropped_zarr_lies_where_it_was_cropped(tmp_path: Path, dtype: str) -> None:
+    whole = placed(dtype)
+    assert transform_of(whole, tmp_path / "whole") == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+    crop = transform_of(whole.isel(y=slice(4, None), x=slice(7, 20)), tmp_path / "crop")
+    assert crop == (30.0, 0.0, 390_000.1 + 7 * 30, 0.0, -30.0, 5_800_020.7 - 4 * 30)
+    line = transform_of(whole.isel(y=[11]), tmp_path / "line")
+    assert line == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7 - 11 * 30)
+
+
+def test_a_thinned_or_flipped_zarr_lies_where_its_coordinates_are(tmp_path: Path) -> None:
+    thin = transform_of(placed().isel(y=slice(1, None, 2), x=slice(0, None, 3)), tmp_path / "thin")
+    assert thin == pytest.approx((90.0, 0.0, 390_000.1 - 30, 0.0, -60.0, 5_800_020.7 - 15), abs=1e-6)
+    flipped = transform_of(placed().isel(y=slice(None, None, -1)), tmp_path / "flipped")
+    assert flipped == pytest.approx((30.0, 0.0, 390_000.1, 0.0, 30.0, 5_800_020.7 - 600), abs=1e-6)
+
+
+def test_a_zarr_whose_coordinates_do_not_place_it_lies_where_its_geotransform_says(tmp_path: Path) -> None:
+    expected = (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+    assert transform_of(placed().drop_vars(("x", "y")), tmp_path / "without") == expected
+    assert transform_of(placed().assign_coords(x=np.arange(30), y=np.arange(20)), tmp_path / "numbers") == expected
+    assert transform_of(placed().assign_coords(x=np.arange(30) ** 2.0), tmp_path / "uneven") == expected
+    assert transform_of(placed().assign_coords(y=np.full(20, np.nan)), tmp_path / "nan") == expected
+    rotated = placed().rio.write_transform(Affine(24, 18, 39e4, 18, -24, 58e5))
+    assert transform_of(rotated, tmp_path / "rotated") == (24.0, 18.0, 39e4, 18.0, -24.0, 58e5)
+
+
+def test_a_zarr_that_cannot_be_placed_is_refused(tmp_path: Path) -> None:
+    bare = placed().drop_vars("spatial_ref").drop_encoding()
+    with pytest.raises(DataError, match="neither a GeoTransform nor coordinates"):
+        transform_of(bare.drop_vars(("x", "y")), tmp_path / "without")
+    with pytest.raises(DataError, match="x is not evenly spaced"):
+        transform_of(bare.assign_coords(x=np.arange(30) ** 2.0), tmp_path / "uneven")
 
 
 def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
@@ -257,3 +260,86 @@ def test_registration_is_compensated_in_the_one_resampling(write_tiff: WriteTiff
     window = Window(y0=0, y1=90, x0=0, x1=90)
     np.testing.assert_array_equal(first.read_ms(window), second.read_ms(window))
     np.testing.assert_array_equal(first.read_hs(window.coarsen(3)), second.read_hs(window.coarsen(3)))
+
+
+HOLE = (slice(None), slice(8, 14), slice(20, 31))
+"""Fine pixels that a mask leaves out; their stored value is 0."""
+
+
+def holed(pixels: NDArray[np.int16], hole: tuple[slice, ...]) -> NDArray[np.uint8]:
+    """The mask of pixels whose hole is set to 0."""
+    pixels[hole] = 0
+    mask = np.full(pixels.shape[1:], 255, np.uint8)
+    mask[hole[1:]] = 0
+    return mask
+
+
+@pytest.fixture(params=["beside", "alpha", "alpha and nodata"])
+def masked_ms(write_tiff: WriteTiff, request: pytest.FixtureRequest) -> Path:
+    """An MSI of four bands with HOLE masked, and one wrongly 0 that is data."""
+    pixels = texture(4, (120, 120), 1)
+    mask = holed(pixels, HOLE)
+    pixels[:, 50, 50] = 0
+    profile = {"gsd": 10.0, "nodata": -9999 if "nodata" in request.param else None}
+    if request.param != "beside":
+        pixels = np.concatenate([pixels, mask[np.newaxis].astype(np.int16)])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # type: ignore[no-untyped-call]
+        path = write_tiff("ms.tif", pixels, tiled=True, blockxsize=16, blockysize=16, **profile)
+        with rasterio.open(path, "r+") as dataset:
+            if request.param == "beside":
+                dataset.write_mask(mask)
+            else:
+                dataset.colorinterp = [*[ColorInterp.undefined] * 4, ColorInterp.alpha]
+    assert {file.name for file in path.parent.iterdir()} == {"ms.tif"}
+    return path
+
+
+def test_pixels_that_a_files_own_mask_leaves_out_are_no_data(write_tiff: WriteTiff, masked_ms: Path) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    cube = open_pair(pair_of(hs, masked_ms))
+    assert len(cube.ms_bands) == 4
+    expected = np.zeros((4, 120, 120), np.bool_)
+    expected[HOLE] = True
+    _, fine = whole(cube)
+    np.testing.assert_array_equal(np.isnan(cube.read_ms(fine)), expected)
+    part = Window(y0=6, y1=18, x0=15, x1=33)
+    copy = pickle.loads(pickle.dumps(cube))  # noqa: S301
+    with ThreadPoolExecutor(4) as pool:
+        for read in pool.map(copy.read_ms, [part] * 16):
+            np.testing.assert_array_equal(np.isnan(read), expected[(slice(None), *part.slices)])
+    assert cube.facts()["ms"]["files"][0]["nodata_from"].endswith("; the file's mask")
+    assert "mask" not in cube.facts()["hs"]["files"][0]["nodata_from"]
+
+
+def test_a_mask_is_resampled_as_a_no_data_value_is(write_tiff: WriteTiff) -> None:
+    pixels = texture(4, (40, 40))
+    mask = holed(pixels, (slice(None), slice(10, 16), slice(10, 16)))
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    place = {"wavelengths_nm": NM, "origin": (4e5 + 4, 58e5 - 3)}
+    valued = open_pair(pair_of(write_tiff("valued.tif", pixels, nodata=0, **place), ms))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # type: ignore[no-untyped-call]
+        path = write_tiff("masked.tif", pixels, **place)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(mask)
+    masked = open_pair(pair_of(path, ms))
+    assert masked.grid.hs_resampled
+    coarse, _ = whole(masked)
+    assert np.isnan(masked.read_hs(coarse)).any()
+    np.testing.assert_array_equal(masked.read_hs(coarse), valued.read_hs(coarse))
+
+
+def test_an_alpha_band_that_is_selected_by_name_masks_nothing(write_tiff: WriteTiff) -> None:
+    pixels = texture(2, (120, 120), 1)
+    pixels[1, 30:40, 30:40] = 0
+    ms = write_tiff("ms.tif", pixels, gsd=10.0)
+    with rasterio.open(ms, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    chosen = open_pair(pair_of(hs, ms), options=PairOptions(ms_bands=("band 1", "band 2")))
+    assert not np.isnan(chosen.read_ms(whole(chosen)[1])).any()
+    other = open_pair(pair_of(hs, ms))
+    assert np.isnan(other.read_ms(whole(other)[1])).sum() == 100
+
+
+def test_a_file_without_a_mask_is_read_without_one(nested: PairCube) -> None:
+    assert [file.mask for file in (*nested.hs_image.files, *nested.ms_image.files)] == [None, None]

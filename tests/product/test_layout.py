@@ -12,6 +12,7 @@ import xarray
 from affine import Affine
 from pyproj import CRS
 
+from scenefuse.cube.location import open_raster
 from scenefuse.errors import DataError
 from scenefuse.product.layout import lay_out
 from tests.product.making import GRID, ITEM_ID, SPEC, large_spec, random_scene, write_scene
@@ -56,6 +57,7 @@ def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
         dataset = _open(store / level["asset"])
         assert list(dataset["reflectance"].shape[1:]) == level["spatial:shape"] == list(spec.level_shape(factor))
         assert list(dataset.rio.transform())[:6] == level["spatial:transform"]
+        assert open_raster(str(store / level["asset"])).grid.transform == spec.level_transform(factor)
         assert dataset.rio.crs.to_epsg() == 32633
     assert attributes["proj:code"] == "EPSG:32633"
 
