@@ -154,7 +154,8 @@ def main() -> None:
     records = score(arguments.out, trained.weights, quick=arguments.quick)
     print(table(records))  # noqa: T201 - a benchmark prints its table
     if arguments.json is not None:
-        facts = {"machine": machine(), "seconds": seconds, "training": trained.facts(), "records": records}
+        training = {**trained.facts(), "weights": trained.weights.name}
+        facts = {"machine": machine(), "seconds": seconds, "training": training, "records": records}
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
