@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from scenefuse.archive.known import shipped_folder
 from scenefuse.config import weights_folder
@@ -63,9 +64,10 @@ def shelved(folders: Sequence[Path] | None = None) -> tuple[Shelved, ...]:
 def find_by_name(text: str) -> Shelved | None:
     """The weights called `name@version`, or the newest called `name`; None when there are none."""
     name, _, version = text.partition("@")
-    places = [place for folder in shelves() for place in _places(folder) if place[0] == name]
-    newest = max((place for place in places if version in ("", str(place[1]))), key=lambda p: p[1], default=None)
-    return None if newest is None else _read(*newest)
+    places = [place for folder in shelves() for place in _places(folder) if place.name == name]
+    wanted = [place for place in places if version in ("", str(place.version))]
+    newest = max(wanted, key=lambda place: place.version, default=None)
+    return None if newest is None else newest.read()
 
 
 def find_by_digest(sha256: str) -> Shelved | None:
@@ -116,30 +118,38 @@ def resolve(text: str) -> Path:
 
 def place_for(name: str, folder: Path) -> tuple[Path, int]:
     """The folder of the next version of that name on a shelf, which is not there yet, and the version."""
-    version = max((version for there, version, _ in _places(folder) if there == name), default=0) + 1
+    version = max((place.version for place in _places(folder) if place.name == name), default=0) + 1
     return folder / name / str(version), version
 
 
 def _on(folder: Path) -> Iterator[Shelved]:
     """What is on one shelf and has a card."""
-    for place in sorted(_places(folder), key=lambda place: (place[0], -place[1])):
+    for place in sorted(_places(folder), key=lambda place: (place.name, -place.version)):
         try:
-            yield _read(*place)
+            yield place.read()
         except ModelError as error:
-            _log.warning("%s is left out: %s", place[2], error)
+            _log.warning("%s is left out: %s", place.path, error)
 
 
-def _places(folder: Path) -> list[tuple[str, int, Path]]:
-    """Name, version and file of all that lies on one shelf."""
+class _Place(NamedTuple):
+    """Where weights lie on a shelf, whether or not their card can be read."""
+
+    name: str
+    version: int
+    path: Path
+
+    def read(self) -> Shelved:
+        """The weights with their card."""
+        return Shelved(name=self.name, version=self.version, path=self.path, card=read_card(self.path))
+
+
+def _places(folder: Path) -> list[_Place]:
+    """All that lies on one shelf."""
     return [
-        (path.parent.parent.name, int(path.parent.name), path)
+        _Place(path.parent.parent.name, int(path.parent.name), path)
         for path in folder.glob(f"*/*/{WEIGHTS}")
         if path.parent.name.isdecimal() and not path.parent.parent.name.startswith(".")
     ]
-
-
-def _read(name: str, version: int, path: Path) -> Shelved:
-    return Shelved(name=name, version=version, path=path, card=read_card(path))
 
 
 def with_weights(ref: ModelRef, weights: str | None) -> ModelRef:
