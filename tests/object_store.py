@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 BUCKET = "products"
 SECRET = "secret-that-nobody-may-see"  # noqa: S105 - the test server takes any
@@ -32,13 +33,28 @@ def moto_server() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "tests.object_store", str(port)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=root) as process:
         try:
             _make_bucket(port, process)
             yield f"127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+def _serve(port: int) -> None:
+    """Run moto's server; writes one at a time, because moto looks at a condition and writes in two steps."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import run_simple
+
+    serve, writing = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with nullcontext() if environ["REQUEST_METHOD"] in {"GET", "HEAD"} else writing:
+            return serve(environ, start_response)  # type: ignore[no-any-return]
+
+    run_simple("127.0.0.1", port, answer, threaded=True)
 
 
 def _make_bucket(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -207,3 +223,7 @@ def environment(address: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "AWS_TIMEOUT": f"{TIMEOUT_S:g}s",
     }
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

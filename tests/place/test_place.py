@@ -7,6 +7,7 @@ import json
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,27 +127,32 @@ def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(tmp_path: Path)
 
 def test_of_many_who_update_at_once_nobody_is_lost(folder: Place) -> None:
     folder.make()
-    counter = folder / "counter"
+    names = folder / "names"
 
-    def count() -> None:
-        for _ in range(4):
-            assert counter.update(lambda old: str(int(old or b"0") + 1).encode())
+    def add(name: str) -> Callable[[bytes | None], bytes]:
+        return lambda old: " ".join(sorted({*(old or b"").decode().split(), name})).encode()
 
-    threads = [threading.Thread(target=count) for _ in range(4)]
+    def join(who: int) -> None:
+        for turn in range(4):
+            assert names.update(add(f"{who}-{turn}"))
+
+    threads = [threading.Thread(target=join, args=(who,)) for who in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert counter.read() == b"16"
-    assert not counter.update(lambda _: None)
-    assert not counter.update(lambda old: old)
+    everybody = names.read()
+    assert len(everybody.split()) == 16
+    assert not names.update(add("0-0"))
+    assert not names.update(lambda _: None)
+    assert not names.update(lambda old: old)
 
     def refuse(_: bytes | None) -> bytes:
         raise DataError("a", "b", "c")
 
     with pytest.raises(DataError):
-        counter.update(refuse)
-    assert counter.read() == b"16"
+        names.update(refuse)
+    assert names.read() == everybody
 
 
 def test_a_place_travels_to_another_process_without_keys(folder: Place) -> None:
