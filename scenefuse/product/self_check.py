@@ -103,7 +103,7 @@ class CheckingSink:
         level = open_level(self.store, 1)
         now = self._reflectance(integers)
         then = self._reflectance(np.asarray(level[(slice(None), *tile.core.slices)]))
-        near = at_seam(tile.core, self.spec.core_px)
+        near = at_seam(tile.core, self.spec.core_px, self.spec.grid.fine_shape)
         lost = np.isnan(then).any(axis=0) & ((flags & np.uint8(QualityFlag.NODATA)) == 0)
         lost |= (flags & np.uint8(QualityFlag.NOT_FINITE)) != 0
         self.found.append(

@@ -37,11 +37,14 @@ def seam_tiles(tiling: Tiling, *, reach_px: int, count: int) -> tuple[Tile, ...]
     return tuple(tiles)
 
 
-def at_seam(window: Window, core_px: int) -> NDArray[np.bool_]:
-    """True where a pixel of the window, (y, x), lies within SEAM_PX of a seam between cores of side core_px."""
+def at_seam(window: Window, core_px: int, fine_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """True where a pixel of the window, (y, x), lies within SEAM_PX of a seam between two cores of side core_px.
+
+    The edges of a scene of fine_shape are no seams.
+    """
     rows, columns = (
-        _near_multiple(np.arange(start, stop), core_px)
-        for start, stop in ((window.y0, window.y1), (window.x0, window.x1))
+        _near_seam(np.arange(start, stop), core_px, size)
+        for start, stop, size in zip((window.y0, window.x0), (window.y1, window.x1), fine_shape, strict=True)
     )
     near: NDArray[np.bool_] = rows[:, None] | columns[None, :]
     return near
@@ -53,8 +56,8 @@ def _crossings(tiling: Tiling, axis: int) -> list[int]:
     return [number * tiling.core_px for number in range(1, count)] or [size // 2 // lattice * lattice]
 
 
-def _near_multiple(index: NDArray[np.intp], core_px: int) -> NDArray[np.bool_]:
-    """True at most SEAM_PX before or after a positive multiple of core_px."""
+def _near_seam(index: NDArray[np.intp], core_px: int, size: int) -> NDArray[np.bool_]:
+    """True at most SEAM_PX before or after a multiple of core_px that is inside an axis of that size."""
     nearest = (index + SEAM_PX) // core_px * core_px
-    near: NDArray[np.bool_] = (nearest > 0) & (index - nearest < SEAM_PX)
+    near: NDArray[np.bool_] = (nearest > 0) & (nearest < size) & (index - nearest < SEAM_PX)
     return near

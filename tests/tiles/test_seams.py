@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scenefuse.grid.window import Window
@@ -21,6 +21,7 @@ def tilings(draw: st.DrawFn) -> Tiling:
 
 
 @given(tilings(), st.integers(0, 300), st.integers(1, 5))
+@example(Tiling(fine_shape=(1, 57), core_px=64, halo_px=0, lattice_px=1), 0, 1)
 def test_windows_lie_across_seams_on_the_lattice_and_are_no_larger_than_the_tilings(
     tiling: Tiling, reach_px: int, count: int
 ) -> None:
@@ -33,14 +34,16 @@ def test_windows_lie_across_seams_on_the_lattice_and_are_no_larger_than_the_tili
         assert tile.read.y0 % tiling.lattice_px == tile.read.x0 % tiling.lattice_px == 0
         assert tile.read.shape[0] % tiling.lattice_px == 0
         assert tile.read.shape[0] <= max(tiling.window_px, 2 * (tiling.halo_px + tiling.lattice_px))
-        assert at_seam(tile.core, tiling.core_px).any() == (len(tiling) > 1)
+        assert at_seam(tile.core, tiling.core_px, tiling.fine_shape).any() == (len(tiling) > 1)
 
 
 def test_pixels_at_a_seam_are_those_on_both_sides_of_it() -> None:
-    near = at_seam(Window(y0=50, y1=80, x0=0, x1=20), 64)
+    near = at_seam(Window(y0=50, y1=80, x0=0, x1=20), 64, (128, 20))
     rows = np.arange(50, 80)
     np.testing.assert_array_equal(near.all(axis=1), (rows >= 64 - SEAM_PX) & (rows < 64 + SEAM_PX))
     assert not near[:6].any(), "the scene's own edge is no seam"
+    assert not at_seam(Window(y0=100, y1=128, x0=0, x1=20), 64, (128, 20)).any(), "nor its last one, on the lattice"
+    assert not at_seam(Window(y0=40, y1=60, x0=0, x1=20), 64, (60, 20)).any(), "nor one that ends before it"
 
 
 def test_the_sample_has_the_first_and_the_last_crossing() -> None:
