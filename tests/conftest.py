@@ -13,8 +13,8 @@ from scenefuse.place import requests
 from scenefuse.place.store import StorePlace
 from tests.object_store import BUCKET, Proxy, environment, fault_proxy, moto_server
 
-KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "2"))
-"""Random kills of each test of resuming: 2 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""
+KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "1"))
+"""Random kills of the engine's test of resuming: 1 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""
 
 
 @pytest.fixture(scope="session")

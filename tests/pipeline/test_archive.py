@@ -12,6 +12,7 @@ import pytest
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.plan import DemoSize
+from scenefuse.engine.lanes import InProcessLane
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
 from scenefuse.pipeline.evaluate import evaluate_product
@@ -75,8 +76,8 @@ def test_the_weights_that_ship_beat_the_default_method_on_the_demos_ground(demo:
     truth = demo.catalog.parent / "truth" / "1-nested.tif"
     score: dict[str, dict[str, float]] = {}
     for model in ("aelf-t", "hysure-l2"):
-        config = RunConfig(model=model, format=("zarr",), workers=1)
-        product = fuse(pair.hs, pair.ms, out=tmp_path, config=config)
+        config = RunConfig(model=model, format=("zarr",))
+        product = fuse(pair.hs, pair.ms, out=tmp_path, config=config, lane=InProcessLane())
         score[model] = evaluate_product(product.folder, reference=str(truth)).values
     assert score["aelf-t"]["psnr_db"] > score["hysure-l2"]["psnr_db"] + 3
     assert score["aelf-t"]["sam_deg"] < score["hysure-l2"]["sam_deg"] - 0.3

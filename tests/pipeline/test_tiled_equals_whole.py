@@ -185,12 +185,10 @@ def fuse_all_methods(out: Path, name: str, lane: Lane) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])
-def test_any_number_of_workers_gives_the_same_bytes(one_process: Path, workers: int) -> None:
-    name = str(workers)
-    with open_lane(ClusterSpec(workers=workers, memory_limit_bytes=2 * 2**30)) as lane:
-        fuse_all_methods(one_process, name, lane)
-    alone, together = product_bytes(one_process / "0"), product_bytes(one_process / name)
+def test_three_workers_give_the_same_bytes_as_one_process(one_process: Path) -> None:
+    with open_lane(ClusterSpec(workers=3, memory_limit_bytes=2 * 2**30)) as lane:
+        fuse_all_methods(one_process, "3", lane)
+    alone, together = product_bytes(one_process / "0"), product_bytes(one_process / "3")
     assert len([path for path in alone if path.endswith("provenance.json")]) == len(CLASSICAL)
     assert len([path for path in alone if "/reflectance/c/" in path]) >= 4 * len(CLASSICAL)
     assert together == alone
