@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 import pytest
 
 from scenefuse import __version__
@@ -210,9 +211,11 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     deadline = time.monotonic() + 120
     while process.poll() is None and tiles_done(out) == 0 and time.monotonic() < deadline:
         time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
+    assert not psutil.wait_procs(family, timeout=10)[1], "its workers end with it"
     assert json.loads(stdout)["exit_code"] == 130
     assert "Interrupted: what is finished is kept. The same command resumes." in stderr
     assert "Traceback" not in stderr

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.window import Window
@@ -54,16 +53,6 @@ def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path, lane: Lane) -
     setting = setting_of((70, 90), 3)
     fused, quality = fused_scene(setting, tmp_path / "two", lane=lane, core_px=48)
     alone, alone_quality = fused_scene(setting, tmp_path / "one", core_px=96, workers=1)
-    np.testing.assert_array_equal(fused, alone)
-    np.testing.assert_array_equal(quality, alone_quality)
-
-
-@pytest.mark.slow
-def test_three_workers_give_the_same_bytes_as_one(tmp_path: Path) -> None:
-    setting = setting_of((100, 130), 3)
-    with open_lane(ClusterSpec(workers=3, memory_limit_bytes=2 * 2**30)) as some:
-        fused, quality = fused_scene(setting, tmp_path / "some", lane=some, core_px=48, workers=3)
-    alone, alone_quality = fused_scene(setting, tmp_path / "one", core_px=192)
     np.testing.assert_array_equal(fused, alone)
     np.testing.assert_array_equal(quality, alone_quality)
 

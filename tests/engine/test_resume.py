@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -90,18 +89,3 @@ def test_a_cluster_killed_at_random_and_resumed_gives_the_same_bytes(
     # Each of the two workers may lose the group it runs, and one whose word was still on its way.
     group_tiles = slow_job(tmp_path).plan.group_tiles
     assert len(sink.written()) <= 24 + 2 * 2 * group_tiles
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_run_cleanly_and_it_can_be_resumed(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    process = start(tmp_path, 2)
-    wait_for_writes(NpySink(folder=tmp_path), 3, process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
-    stderr = (tmp_path / "stderr").read_text()
-    assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive
-    finish(start(tmp_path, 2), tmp_path)
-    assert contents(tmp_path) == undisturbed

@@ -273,7 +273,7 @@ def test_local_tiles_differ_from_the_whole(case: Case) -> None:
 
 
 @pytest.mark.parametrize("image", ["hs", pytest.param("ms", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("ratio", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ratio", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_no_pixel_beyond_the_support_has_influence(case: Case, ratio: int, image: str) -> None:
     network = build(replace(case, hs_bands=6), ratio, **case.thinnest).double()
     freeze(network, patch_px=24)
