@@ -51,15 +51,18 @@ def patch_candidates(
 ) -> tuple[tuple[Window, ...], ...]:
     """For each stratum the coarse windows to try, in order; the same for the same scene.
 
-    Strata are an even grid of about sampling.patches; places within one come from a hash of its index.
+    Strata are an even grid of about sampling.patches, of fewer in a scene so small that patches would lie closer
+    than half their side and measure the same ground again; places within one come from a hash of its index.
     Origins and sides are multiples of lattice_px fine pixels, itself a multiple of ratio. A patch larger
     than the scene reaches outside, where the border rule holds.
     """
     step = lattice_px // ratio
     side = max(1, round(sampling.patch_px / lattice_px)) * step
     room_y, room_x = (max(1, (size - side) // step + 1) for size in coarse_shape)
-    count_y = min(room_y, sampling.patches, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
-    count_x = min(room_x, max(1, sampling.patches // count_y))
+    spacing = -(-side // step // 2)
+    most_y, most_x = (1 + -(-(room - 1) // spacing) for room in (room_y, room_x))
+    count_y = min(most_y, sampling.patches, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
+    count_x = min(most_x, max(1, sampling.patches // count_y))
     strata = [(rows, columns) for rows in _even(room_y, count_y) for columns in _even(room_x, count_x)]
     return tuple(
         tuple(dict.fromkeys(_place(number, attempt, stratum, side, step) for attempt in range(sampling.candidates)))

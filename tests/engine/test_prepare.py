@@ -152,6 +152,14 @@ def test_patches_lie_in_the_scene_on_the_lattice_one_stratum_each(
             assert window.x1 <= max(columns, width)
 
 
+@pytest.mark.parametrize(
+    ("shape", "patches"), [((32, 32), 1), ((30, 63), 3), ((63, 63), 9), ((63, 600), 64), ((1000, 1000), 64)]
+)
+def test_patches_of_a_small_scene_lie_half_their_side_apart(shape: tuple[int, int], patches: int) -> None:
+    """128 px become 120 on a lattice of 24: in 252 px, from 0 to 132 px, there is room for three at 60 px."""
+    assert len(patch_candidates(shape, Sampling(), ratio=4, lattice_px=24)) == patches
+
+
 def test_a_saved_state_comes_back_exactly(tmp_path: Path) -> None:
     state = SceneState(
         arrays={
