@@ -1,12 +1,14 @@
-"""JSON and bytes over HTTP: every redirect and address checked, retried by type, limited in size."""
+"""JSON and parts of files over HTTP: every redirect and address checked, retried by type, limited in size."""
 
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -22,6 +24,21 @@ _ATTEMPTS = 4
 _BACKOFF_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _PASSING = {408, 425, 429}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some bytes of a file."""
+
+    data: bytes
+    """As many as were asked for."""
+    total_bytes: int
+    """Size of the file."""
+    tag: str
+    """Its ETag, else the time of its last change as the server writes it, else nothing."""
 
 
 class Fetcher:
@@ -40,6 +57,10 @@ class Fetcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
         self._client.close()
 
     def get(
@@ -68,13 +89,30 @@ class Fetcher:
         max_bytes: int = MAX_JSON_BYTES,
     ) -> bytes:
         """The body of a reply with status 2xx; body is sent as JSON. Only safe to repeat requests belong here."""
+        return self._tried(
+            lambda: self._follow(
+                method, url, dict(headers or {}), body, lambda response, at: _read(response, at, max_bytes)
+            ),
+            url,
+        )
+
+    def get_range(self, url: str, first: int, end: int) -> Part:
+        """The bytes from first to before end of the file at url; DataError when the server gives no parts of it."""
+        asked = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
+        return self._tried(
+            lambda: self._follow("GET", url, asked, None, lambda response, at: _read_part(response, at, first, end)),
+            url,
+        )
+
+    def _tried(self, request: Callable[[], T], url: str) -> T:
+        """What the request returns, after at most _ATTEMPTS of it."""
         if not url.startswith(("http://", "https://")):
             raise _refused(url, "documents are read over https only")
         reason = ""
         for attempt in range(_ATTEMPTS):
             wait_s = _BACKOFF_S * 2**attempt * (1 + random.random() / 4)  # noqa: S311 - spreads load, guards nothing
             try:
-                return self._follow(method, url, dict(headers or {}), body, max_bytes)
+                return request()
             except _PassingError as passing:
                 reason = str(passing)
                 wait_s = min(passing.wait_s or wait_s, _LONGEST_WAIT_S)
@@ -86,15 +124,22 @@ class Fetcher:
             f"{redact(url)} failed {_ATTEMPTS} times ({reason})", "it could not be read", "try again later"
         )
 
-    def _follow(self, method: str, url: str, headers: dict[str, str], body: Any, max_bytes: int) -> bytes:
-        """The body after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Any,
+        receive: Callable[[httpx.Response, str], T],
+    ) -> T:
+        """What is received after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
         for _ in range(MAX_REDIRECTS + 1):
             self._policy.check(url, url)
             self._policy.check_host(url)
             with self._client.stream(method, url, headers=headers, json=body) as response:
                 self._check_peer(response, url)
                 if not response.has_redirect_location:
-                    return _read(response, url, max_bytes)
+                    return receive(response, url)
                 target = self._policy.check(response.headers["Location"], url)
                 if response.status_code == httpx.codes.SEE_OTHER:
                     method, body = "GET", None
@@ -125,6 +170,39 @@ class _PassingError(Exception):
 
 def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
     """The body of a reply, refused by status and by size."""
+    _check_status(response, url)
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _refused(url, f"it is larger than {max_bytes / 2**20:.0f} MiB")
+    return bytes(body)
+
+
+def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part:
+    """The part in a reply to a request for it."""
+    status = response.status_code
+    if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
+    _check_status(response, url)
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if status != httpx.codes.PARTIAL_CONTENT or found is None:
+        raise DataError(
+            f"{redact(url)} is served whole only (status {status} to a request for a part)",
+            "each window would fetch the whole file",
+            "copy it to this machine, or put it where ranges are served",
+        )
+    if (int(found[1]), int(found[2]) + 1) != (first, end):
+        raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
+    data = _read(response, url, end - first)
+    if len(data) != end - first:
+        raise _PassingError(status, None)
+    tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return Part(data=data, total_bytes=int(found[3]), tag=tag)
+
+
+def _check_status(response: httpx.Response, url: str) -> None:
+    """Nothing for a status 2xx; else what it means."""
     status = response.status_code
     if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         after = response.headers.get("Retry-After", "")
@@ -137,12 +215,6 @@ def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
         )
     if not response.is_success:
         raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
-            raise _refused(url, f"it is larger than {max_bytes / 2**20:.0f} MiB")
-    return bytes(body)
 
 
 def _refused(url: str, why: str) -> DataError:

@@ -1,4 +1,4 @@
-"""GeoTIFF and ENVI files through GDAL: one named driver, no side files, no directory scan."""
+"""GeoTIFF and ENVI files through GDAL: one named driver, no side files, no directory scan, no network of its own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
+from scenefuse.cube.remote_tiff import open_remote_tiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
@@ -36,24 +38,31 @@ _WAVELENGTH_IN_NAME = re.compile(r"\s*\(\s*[0-9.]+\s*(nanometers|micrometers|nm|
 class GdalPixels:
     """Reads windows of one GDAL file; each thread has its own handle, a pickled copy has none."""
 
-    def __init__(self, path: Path, driver: Driver) -> None:
+    def __init__(self, path: Path | RemoteFile, driver: Driver) -> None:
         self.path = path
         self.driver: Driver = driver
         self._handles = threading.local()
 
-    def __getstate__(self) -> tuple[Path, Driver]:
+    def __getstate__(self) -> tuple[Path | RemoteFile, Driver]:
         return self.path, self.driver
 
-    def __setstate__(self, state: tuple[Path, Driver]) -> None:
+    def __setstate__(self, state: tuple[Path | RemoteFile, Driver]) -> None:
         self.path, self.driver = state
         self._handles = threading.local()
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
-        return self._read(window, lambda dataset, part: dataset.read([band + 1 for band in bands], window=part))
+        if isinstance(self.path, RemoteFile):
+            open_remote_tiff(self.path).fetch(bands, window)
+        # GDAL's threads write over each other where one call asks for a band twice (3.10).
+        distinct = list(dict.fromkeys(bands))
+        stored = self._read(window, lambda dataset, part: dataset.read([band + 1 for band in distinct], window=part))
+        return stored if len(distinct) == len(bands) else stored[[distinct.index(band) for band in bands]]
 
     def read_mask(self, window: Window) -> NDArray[Any]:
         """(y, x) uint8 mask that lies beside the bands; 0 = no data."""
+        if isinstance(self.path, RemoteFile):
+            open_remote_tiff(self.path).fetch_mask(window)
         return self._read(window, lambda dataset, part: dataset.read_masks(1, window=part))
 
     def _read(self, window: Window, read: Callable[[Any, rasterio.windows.Window], NDArray[Any]]) -> NDArray[Any]:
@@ -86,7 +95,7 @@ class GdalMask:
         return data
 
 
-def open_geotiff(path: Path) -> RasterFile:
+def open_geotiff(path: Path | RemoteFile) -> RasterFile:
     """A GeoTIFF or COG; DataError when it ends before its last block."""
     with _environment("GTiff"), _open(path, "GTiff") as dataset:
         check_size(path, dataset.count, dataset.shape)
@@ -160,18 +169,19 @@ def _environment(driver: Driver) -> rasterio.Env:
     return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])  # type: ignore[no-untyped-call]
 
 
-def _open(path: Path, driver: Driver) -> Any:
+def _open(path: Path | RemoteFile, driver: Driver) -> Any:
     """The dataset; a missing georeference is the planner's to refuse, with the reason."""
     options = {"NUM_THREADS": str(min(4, os.cpu_count() or 1))} if driver == "GTiff" else {}
+    local = open_remote_tiff(path).mirror.path if isinstance(path, RemoteFile) else path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            return rasterio.open(path, driver=driver, **options)
+            return rasterio.open(local, driver=driver, **options)
         except RasterioError as error:
             raise damaged(path, f"cannot be opened as {driver} ({error})") from error
 
 
-def _grid(path: Path, dataset: Any) -> RasterGrid:
+def _grid(path: Path | RemoteFile, dataset: Any) -> RasterGrid:
     """The dataset's pixels on the ground."""
     a, b, c, d, e, f = (float(value) + 0.0 for value in tuple(dataset.transform)[:6])  # -0.0 becomes 0.0
     return RasterGrid(
@@ -228,9 +238,9 @@ def _positive(text: str | None) -> float | None:
     return value if value > 0 else None
 
 
-def _check_blocks(path: Path, dataset: Any) -> None:
+def _check_blocks(path: Path | RemoteFile, dataset: Any) -> None:
     """Refuse a TIFF that ends before the last block of one of its bands, or whose last block or mask is damaged."""
-    size = path.stat().st_size
+    size = path.size_bytes if isinstance(path, RemoteFile) else path.stat().st_size
     block_height, block_width = dataset.block_shapes[0]
     row, column = (dataset.height - 1) // block_height, (dataset.width - 1) // block_width
     for band in range(1, dataset.count + 1):
@@ -239,6 +249,10 @@ def _check_blocks(path: Path, dataset: Any) -> None:
         if start is not None and int(start) + int(length or 0) > size:
             raise damaged(path, f"ends at byte {size}, before the last block of band {band} at byte {start}")
     window = rasterio.windows.Window(column * block_width, row * block_height, 1, 1)
+    if isinstance(path, RemoteFile):
+        last = Window(y0=row * block_height, y1=dataset.height, x0=column * block_width, x1=dataset.width)
+        open_remote_tiff(path).fetch([dataset.count - 1], last)
+        open_remote_tiff(path).fetch_mask(last)
     try:
         dataset.read(dataset.count, window=window)
     except RasterioError as error:

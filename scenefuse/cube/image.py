@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import hypot
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.location import InputFile, input_files, open_raster
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
@@ -116,6 +117,8 @@ class Choice:
     """Names of the bands to use; empty for all."""
     drop: tuple[str, ...] = ()
     """Names of bands not to use."""
+    policy: AccessPolicy = field(default_factory=AccessPolicy)
+    """Which hosts and redirects are followed to files on the network."""
 
 
 def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Image:
@@ -128,7 +131,7 @@ def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Ima
     decisions: list[Decision] = []
     described: list[tuple[Band, BandSource, str | None]] = []
     for number, asset in enumerate(scene.assets):
-        raster = open_raster(asset.href)
+        raster = open_raster(asset.href, choice.policy)
         decision = decide_radiometry(asset, raster, given_scale=choice.scale, option=option)
         for i, (band, reason) in enumerate(_describe(asset, raster)):
             described.append((band, BandSource(file=number, file_band=i, radiometry=decision.bands[i]), reason))

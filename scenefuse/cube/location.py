@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from scenefuse.archive.access import AccessPolicy, is_url
+from scenefuse.archive.remote import RemoteFile, open_remote
 from scenefuse.archive.scene import Asset
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
 from scenefuse.cube.gdal_file import open_envi, open_geotiff
@@ -29,14 +31,19 @@ class InputFile:
     """Which side of the pair it belongs to."""
     size_bytes: int
     """Its size; of a store, the sum of its files."""
-    checksum_kind: Literal["file:checksum", "size+mtime"]
+    checksum_kind: Literal["file:checksum", "size+mtime", "size+etag"]
     """What the checksum is."""
     checksum: str
-    """The multihash that metadata gives, or `<bytes>+<nanoseconds since 1970>`."""
+    """The multihash that metadata gives, `<bytes>+<nanoseconds since 1970>` or `<bytes>+<the server's tag>`."""
 
 
-def open_raster(href: str) -> RasterFile:
-    """The raster at href, by the reader of the format that its content shows; DataError when it cannot be read."""
+def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
+    """The raster at href, by the reader of the format that its content shows; DataError when it cannot be read.
+
+    policy: which hosts and redirects are followed to a file on the network; None for the public ones over https.
+    """
+    if is_url(href):
+        return _open_remote(open_remote(href, policy or AccessPolicy()))
     path = local_path(href)
     if path.is_dir():
         if any((path / mark).is_file() for mark in ZARR_MARKS):
@@ -54,15 +61,21 @@ def open_raster(href: str) -> RasterFile:
     raise _unreadable(path, _KNOWN_OTHERS.get(magic, f"a file that begins with {magic!r}"))
 
 
+def _open_remote(file: RemoteFile) -> RasterFile:
+    """The GeoTIFF on the network: other formats are many files, or cannot be read by parts."""
+    magic = file.read((0, min(4, file.size_bytes))) if file.size_bytes else b""
+    if magic in TIFF_MAGICS:
+        return open_geotiff(file)
+    raise DataError(
+        f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
+        "over the network GeoTIFFs alone are read",
+        "copy it to this machine, or convert it with gdal_translate -of COG",
+    )
+
+
 def local_path(href: str) -> Path:
-    """The file that href names; DataError for anything that is not a file or folder on this machine."""
+    """The file or folder on this machine that href, a path or file:// URL, names; DataError when there is none."""
     parts = urlsplit(href)
-    if parts.scheme not in {"", "file"} and len(parts.scheme) > 1:
-        raise DataError(
-            f"{redacted(href)} is remote ({parts.scheme}://)",
-            "pixels are read from local files only",
-            "copy the file to this machine and give its path",
-        )
     path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(href)
     if not path.exists():
         raise DataError(f"{path} does not exist", "there is nothing to read", "check the path")
@@ -81,24 +94,28 @@ def input_files(asset: Asset, raster: RasterFile, role: Literal["hsi", "msi"]) -
     """The asset's file and the side files that were read with it."""
     files = []
     for path in (raster.path, *raster.sidecars):
-        size, mtime_ns = _size_and_mtime(path)
         stated = asset.checksum if path == raster.path else None
+        kind: Literal["size+mtime", "size+etag"] = "size+mtime"
+        if isinstance(path, RemoteFile):
+            kind, size, version = "size+etag", path.size_bytes, path.tag
+        else:
+            size, version = _size_and_mtime(path)
         files.append(
             InputFile(
                 href=redacted(asset.href) if path == raster.path else str(path),
                 role=role,
                 size_bytes=size,
-                checksum_kind="size+mtime" if stated is None else "file:checksum",
-                checksum=f"{size}+{mtime_ns}" if stated is None else stated,
+                checksum_kind=kind if stated is None else "file:checksum",
+                checksum=f"{size}+{version}" if stated is None else stated,
             )
         )
     return tuple(files)
 
 
-def _size_and_mtime(path: Path) -> tuple[int, int]:
+def _size_and_mtime(path: Path) -> tuple[int, str]:
     """Bytes, and nanoseconds since 1970 of the last change; of a folder, the sum and the latest of its files."""
     found = [file.stat() for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path.stat()]
-    return sum(stat.st_size for stat in found), max(stat.st_mtime_ns for stat in found)
+    return sum(stat.st_size for stat in found), str(max(stat.st_mtime_ns for stat in found))
 
 
 def _unreadable(path: Path, what: str) -> DataError:

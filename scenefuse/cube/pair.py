@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import ScenePair
 from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.cube.lazy import lazy_cube
@@ -38,6 +39,8 @@ class PairOptions:
     """Names of HSI bands not to use."""
     ms_drop_bands: tuple[str, ...] = ()
     """Names of MSI bands not to use."""
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts that may be reached although they are loopback or not https."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +150,17 @@ class PairCube:
 def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCube:
     """The pair as two aligned lazy cubes; every refusal comes here, before any work."""
     options = options or PairOptions()
-    hs = open_image(pair.hs, "hsi", Choice(scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands))
-    ms = open_image(pair.ms, "msi", Choice(scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands))
+    policy = AccessPolicy(allow_hosts=options.allow_hosts)
+    hs = open_image(
+        pair.hs,
+        "hsi",
+        Choice(scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands, policy=policy),
+    )
+    ms = open_image(
+        pair.ms,
+        "msi",
+        Choice(scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands, policy=policy),
+    )
     if len(hs.grids) > 1:
         raise DataError(
             f"The bands of {pair.hs.id} lie on {len(hs.grids)} different grids",

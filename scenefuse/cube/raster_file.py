@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.archive.remote import RemoteFile
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
@@ -67,7 +68,7 @@ class FileBand:
 class RasterFile:
     """One open raster: its grid, its bands, and how to read it."""
 
-    path: Path
+    path: Path | RemoteFile
     """The file (or the store's folder)."""
     format: str
     """`GeoTIFF`, `ENVI` or `Zarr`."""
@@ -92,7 +93,7 @@ class RasterFile:
         check_size(self.path, len(self.bands), self.grid.shape)
 
 
-def check_size(path: Path, bands: int, shape: tuple[int, int]) -> None:
+def check_size(path: Path | RemoteFile, bands: int, shape: tuple[int, int]) -> None:
     """Refuse a header whose numbers cannot be, before anything is allocated for them."""
     if not 1 <= bands <= MAX_BANDS or not 1 <= min(shape) <= max(shape) <= MAX_SIDE_PX:
         raise DataError(
@@ -107,7 +108,7 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if names.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(names))
 
 
-def damaged(path: Path, found: str) -> DataError:
+def damaged(path: Path | RemoteFile, found: str) -> DataError:
     """The refusal of a file whose header promises what its data do not hold."""
     return DataError(
         f"{path}: {found}", "the missing pixels would be read as zeros", "fetch the file again, or repair its header"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.cube.image import Choice, Image, open_image
@@ -194,7 +195,10 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
     sensor = _ms_sensor(arena.ms_sensor)
     for href in arena.images:
         scene = scene_of(href, arena.config)
-        image = open_image(scene, "hsi", Choice(scale=arena.config.hs_scale, drop=arena.config.drop_bands))
+        policy = AccessPolicy(allow_hosts=arena.config.allow_host)
+        image = open_image(
+            scene, "hsi", Choice(scale=arena.config.hs_scale, drop=arena.config.drop_bands, policy=policy)
+        )
         if len(image.grids) > 1:
             raise DataError(
                 f"{scene.id} has bands on {len(image.grids)} grids", "it is no one image", "Give one raster file"

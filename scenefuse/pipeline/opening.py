@@ -86,7 +86,12 @@ def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedP
             "one image has nothing to add to itself",
             "Give two images: one with the bands, one with the fine pixels",
         )
-    options = PairOptions(hs_scale=config.hs_scale, ms_scale=config.ms_scale, hs_drop_bands=config.drop_bands)
+    options = PairOptions(
+        hs_scale=config.hs_scale,
+        ms_scale=config.ms_scale,
+        hs_drop_bands=config.drop_bands,
+        allow_hosts=config.allow_host,
+    )
     cube = open_cubes(pair, options=options)
     shift = None
     if config.register:

@@ -74,22 +74,26 @@ class StorePlace:
 
     def read_range(self, start: int, length: int | None = None) -> bytes:
         """Length bytes from start, to the end when None; a negative start counts from the end."""
-        import obstore
-
         option: Any = {"suffix": -start} if start < 0 else {"offset": start}
         if start >= 0 and length is not None:
             option = (start, start + length)
-
-        def get() -> bytes:
-            result = obstore.get(self._store, self.key, options={"range": option})
-            first, end = result.range
-            data = bytes(result.bytes())
-            if len(data) != end - first:
-                raise CutShortError(f"{len(data)} of {end - first} bytes came")
-            return data
-
-        data = attempt(get, f"Reading {self}")
+        data = self._get_range({"range": option})
         return data if length is None else data[:length]
+
+    def stat(self) -> tuple[int, str] | None:
+        """Size in bytes and ETag of the object; None when there is none."""
+        head = self._head()
+        return None if head is None else (head["size"], head["e_tag"] or "")
+
+    def read_unchanged(self, first: int, end: int, tag: str) -> bytes | None:
+        """The bytes from first to before end; None when the object is not the one of that ETag any more."""
+        from obstore.exceptions import PreconditionError
+
+        condition = {"if_match": tag} if tag else {}
+        try:
+            return self._get_range({"range": (first, end), **condition})
+        except (PreconditionError, FileNotFoundError):
+            return None
 
     @property
     def asks_per_request(self) -> bool:
@@ -302,6 +306,20 @@ class StorePlace:
             lambda: obstore.put(self._store, self.key, data, mode=mode, use_multipart=False), f"Writing {self}"
         )
         return result["e_tag"]
+
+    def _get_range(self, options: Any) -> bytes:
+        """What the store gives for these options of a GET, all that it promised."""
+        import obstore
+
+        def get() -> bytes:
+            result = obstore.get(self._store, self.key, options=options)
+            first, end = result.range
+            data = bytes(result.bytes())
+            if len(data) != end - first:
+                raise CutShortError(f"{len(data)} of {end - first} bytes came")
+            return data
+
+        return attempt(get, f"Reading {self}")
 
     def _head(self) -> Any:
         import obstore

@@ -1,0 +1,100 @@
+"""Files on the network, read by ranges: over https under the access policy, from S3 with the environment's keys.
+
+A file is known by its size and its ETag (or the time of its last change). Every later answer must show the same: a
+scene that is put anew while it is read ends the work instead of being fused out of two.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.fetch import Fetcher
+from scenefuse.errors import DataError
+from scenefuse.place.store import StorePlace
+
+_READABLE_SCHEMES = ("https", "http", "s3")
+
+Span = tuple[int, int]
+"""First byte, and the one after the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """One file on the network, as it was when it was first looked at. Picklable."""
+
+    url: str
+    """Where it is, https:// or s3://, with the query that may sign it; never shown, str() redacts it."""
+    size_bytes: int
+    """Its size."""
+    tag: str
+    """Its ETag, or the time of its last change; empty where the server tells neither."""
+    policy: AccessPolicy
+    """Which hosts and redirects are followed."""
+
+    def __str__(self) -> str:
+        return redact(self.url)
+
+    @property
+    def name(self) -> str:
+        """Last part of its path."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    def read(self, span: Span) -> bytes:
+        """The bytes of the span, all of them.
+
+        DataError when the file is another one by now, TransientError when no attempt brings them.
+        """
+        place = _store_place(self.url)
+        if place is not None:
+            data = place.read_unchanged(*span, self.tag)
+            if data is None or len(data) != span[1] - span[0]:
+                raise self._changed()
+            return data
+        part = _fetcher(self.policy).get_range(self.url, *span)
+        if (part.total_bytes, part.tag) != (self.size_bytes, self.tag):
+            raise self._changed()
+        return part.data
+
+    def _changed(self) -> DataError:
+        return DataError(
+            f"{self} changed while it was read",
+            "its pixels would come from two different files",
+            "run again; what is finished belongs to the file as it was",
+        )
+
+
+def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
+    """The file at an https:// or s3:// URL as it is now; DataError when it cannot be read by ranges."""
+    scheme = urlsplit(url).scheme
+    if scheme not in _READABLE_SCHEMES:
+        raise DataError(
+            f"{redact(url)} lies on {scheme}://",
+            "pixels are read from files, https:// and s3://",
+            "give its https address, or copy it to this machine",
+        )
+    place = _store_place(url)
+    if place is None:
+        part = _fetcher(policy).get_range(policy.check(url, url), 0, 1)
+        return RemoteFile(url=url, size_bytes=part.total_bytes, tag=part.tag, policy=policy)
+    found = place.stat()
+    if found is None:
+        raise DataError(f"{redact(url)} does not exist", "there is nothing to read", "check bucket and key")
+    return RemoteFile(url=url, size_bytes=found[0], tag=found[1], policy=policy)
+
+
+def _store_place(url: str) -> StorePlace | None:
+    """The object of an s3:// URL; None for others."""
+    parts = urlsplit(url)
+    return StorePlace(bucket=parts.netloc, key=parts.path.strip("/")) if parts.scheme == "s3" else None
+
+
+@functools.cache
+def _fetcher(policy: AccessPolicy) -> Fetcher:
+    """One per process and policy: its connections are used again."""
+    fetcher = Fetcher(policy)
+    atexit.register(fetcher.close)
+    return fetcher

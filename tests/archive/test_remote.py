@@ -1,0 +1,134 @@
+"""Files on the network, by ranges: over HTTP from a web server, from S3 through a proxy that fails."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scenefuse.archive import fetch, remote
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.remote import RemoteFile, open_remote
+from scenefuse.errors import DataError, StorageError, TransientError
+from scenefuse.place.store import StorePlace
+from tests.object_store import Proxy
+from tests.range_server import WebFolder, web_folder
+
+DATA = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebFolder]:
+    (tmp_path / "a b.tif").write_bytes(DATA)
+    monkeypatch.setattr(fetch, "_BACKOFF_S", 0.001)
+    with web_folder(tmp_path) as running:
+        yield running
+
+
+def opened(web: WebFolder) -> RemoteFile:
+    return open_remote(web.url("a%20b.tif"), AccessPolicy(allow_hosts=(web.host,)))
+
+
+@pytest.fixture
+def stored(prefix: StorePlace) -> StorePlace:
+    place = prefix / "a.tif"
+    place.put(DATA)
+    return place
+
+
+def open_stored(place: StorePlace) -> RemoteFile:
+    return open_remote(str(place), AccessPolicy())
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_web_file_is_read_by_ranges(web: WebFolder, etags: bool) -> None:  # noqa: FBT001 - parametrised
+    web.etags = etags
+    file = pickle.loads(pickle.dumps(opened(web)))  # noqa: S301 - our own
+    assert (file.size_bytes, file.name) == (len(DATA), "a%20b.tif")
+    assert file.tag.startswith('"') == etags
+    assert file.read((5, 5000)) == DATA[5:5000]
+    assert file.read((99_000, 100_000)) == DATA[99_000:]
+    assert web.served_bytes == 1 + 4995 + 1000
+    assert "secret" not in str(file)
+
+
+def test_what_passes_is_tried_again(web: WebFolder) -> None:
+    file = opened(web)
+    web.faults += ["500", "short"]
+    assert file.read((0, 50_000)) == DATA[:50_000]
+    web.faults += ["short"] * 4
+    with pytest.raises(TransientError, match="failed 4 times"):
+        file.read((0, 50_000))
+
+
+def test_a_file_that_changes_is_not_read_on(web: WebFolder) -> None:
+    file = opened(web)
+    (web.folder / "a b.tif").write_bytes(DATA[::-1])
+    os.utime(web.folder / "a b.tif", (1, 1))
+    with pytest.raises(DataError, match="changed while it was read"):
+        file.read((0, 10))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("whole", "served whole only"),
+        ("403", "needs credentials"),
+        ("elsewhere", "http can be altered"),
+    ],
+)
+def test_what_a_web_server_refuses_is_said(web: WebFolder, fault: str, said: str) -> None:
+    web.faults.append(fault)  # type: ignore[arg-type] # one of the kinds
+    with pytest.raises(DataError, match=said) as caught:
+        opened(web)
+    assert "secret" not in str(caught.value)
+
+
+def test_loopback_is_refused_unless_it_is_allowed(web: WebFolder) -> None:
+    with pytest.raises(DataError, match="--allow-host"):
+        open_remote(web.url("a%20b.tif"), AccessPolicy())
+    assert web.ranges == []
+
+
+def test_a_part_beyond_the_end_is_refused(web: WebFolder) -> None:
+    with pytest.raises(DataError, match="ends before byte"):
+        opened(web).read((99_999, 100_001))
+    (web.folder / "empty.tif").write_bytes(b"")
+    with pytest.raises(DataError, match="ends before byte"):
+        open_remote(web.url("empty.tif"), AccessPolicy(allow_hosts=(web.host,)))
+
+
+def test_an_object_is_read_by_ranges_through_failures(stored: StorePlace, proxy: Proxy) -> None:
+    file = open_stored(stored)
+    assert file.size_bytes == len(DATA)
+    for kind in ("500", "503", "truncated", "reset", "timeout"):
+        proxy.fail(kind, method="GET")
+        assert file.read((7, 60_000)) == DATA[7:60_000]
+    proxy.fail("403", method="GET")
+    with pytest.raises(StorageError, match="not allowed"):
+        file.read((0, 10))
+
+
+def test_an_object_that_changes_is_not_read_on(stored: StorePlace) -> None:
+    file = open_stored(stored)
+    stored.put(DATA[::-1])
+    with pytest.raises(DataError, match="changed while it was read"):
+        file.read((0, 10))
+    stored.discard()
+    with pytest.raises(DataError, match="changed while it was read"):
+        file.read((0, 10))
+    with pytest.raises(DataError, match="does not exist"):
+        open_stored(stored)
+
+
+def test_other_stores_are_refused_with_the_reason() -> None:
+    with pytest.raises(DataError, match=r"lies on gs://.*https:// and s3://"):
+        open_remote("gs://bucket/a.tif", AccessPolicy())
+
+
+def test_one_client_serves_a_policy() -> None:
+    assert remote._fetcher(AccessPolicy()) is remote._fetcher(AccessPolicy())

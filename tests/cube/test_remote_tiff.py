@@ -1,0 +1,152 @@
+"""TIFFs of every build over HTTP: the pixels that rasterio reads from the file itself, from a part of its bytes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.windows
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.shutil import copy as rio_copy
+
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.remote import RemoteFile
+from scenefuse.cube.location import open_raster
+from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
+from scenefuse.cube.raster_file import RasterFile
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from tests.range_server import WebFolder, web_folder
+
+BANDS, ROWS, COLUMNS = 7, 300, 410
+TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+BUILDS: dict[str, dict[str, Any]] = {
+    "strips": {"blockysize": 3},
+    "one strip": {"blockysize": ROWS},
+    "strips by band": {"blockysize": 16, "interleave": "band", "compress": "deflate"},
+    "tiles": TILED,
+    "tiles by band": {**TILED, "interleave": "band", "compress": "zstd", "predictor": 2},
+    "big": {**TILED, "interleave": "band", "bigtiff": "yes", "compress": "lzw"},
+    "big endian": {**TILED, "endianness": "big", "compress": "deflate"},
+    "big of big endian": {**TILED, "endianness": "big", "bigtiff": "yes", "interleave": "band"},
+    "sparse": {**TILED, "sparse_ok": True, "interleave": "band"},
+    "masked": {**TILED, "interleave": "band", "compress": "deflate"},
+    "cog": {},
+}
+
+
+def write(path: Path, build: str) -> None:
+    chance = np.random.default_rng(5)
+    pixels = chance.integers(0, 3000, (BANDS, ROWS, COLUMNS), np.int16)
+    if build == "sparse":
+        pixels[:, 64:128, 64:256] = 0
+    profile = {"driver": "GTiff", "count": BANDS, "height": ROWS, "width": COLUMNS, "dtype": "int16", "nodata": 0}
+    profile |= {"crs": "EPSG:32633", "transform": Affine(30, 0, 0, 0, -30, 0)}
+    plain = path.with_suffix(".plain.tif") if build == "cog" else path
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),  # type: ignore[no-untyped-call]
+        rasterio.open(plain, "w", **profile, **BUILDS[build]) as dataset,
+    ):
+        dataset.write(pixels)
+        if build == "masked":
+            dataset.write_mask(chance.integers(0, 2, (ROWS, COLUMNS), np.uint8) * 255)
+    if build == "cog":
+        rio_copy(plain, path, driver="COG", compress="zstd", blocksize=128)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebFolder]:
+    folder = tmp_path_factory.mktemp("web")
+    for build in BUILDS:
+        write(folder / f"{build}.tif", build)
+    with web_folder(folder) as running:
+        yield running
+
+
+def opened(web: WebFolder, name: str) -> RasterFile:
+    return open_raster(web.url(name.replace(" ", "%20")), AccessPolicy(allow_hosts=(web.host,)))
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.tuples(st.integers(0, ROWS - 1), st.integers(1, 90), st.integers(0, COLUMNS - 1), st.integers(1, 90)),
+    bands=st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=BANDS),
+)
+def test_windows_are_those_of_the_file(
+    web: WebFolder, build: str, data: tuple[int, int, int, int], bands: list[int]
+) -> None:
+    y, height, x, width = data
+    window = Window(y0=y, y1=min(ROWS, y + height), x0=x, x1=min(COLUMNS, x + width))
+    raster = opened(web, f"{build}.tif")
+    with rasterio.open(web.folder / f"{build}.tif") as dataset:
+        part = rasterio.windows.Window(window.x0, window.y0, window.shape[1], window.shape[0])
+        expected = np.stack([dataset.read(band + 1, window=part) for band in bands])
+        np.testing.assert_array_equal(raster.pixels.read(bands, window), expected)
+        if build == "masked":
+            assert raster.mask is not None
+            np.testing.assert_array_equal(raster.mask.read(window), dataset.read_masks(1, window=part) != 0)
+
+
+@pytest.mark.parametrize("build", ["tiles by band", "cog"])
+def test_a_window_fetches_its_part_and_the_next_reading_nothing(web: WebFolder, build: str, tmp_path: Path) -> None:
+    name = f"{tmp_path.name}.tif"
+    (web.folder / name).write_bytes((web.folder / f"{build}.tif").read_bytes())
+    web.ranges.clear()
+    raster = pickle.loads(pickle.dumps(opened(web, name)))  # noqa: S301 - our own
+    window = Window(y0=10, y1=60, x0=10, x1=60)
+    first = raster.pixels.read([0, 3], window)
+    size = (web.folder / name).stat().st_size
+    assert web.served_bytes < size / 2
+    before = web.served_bytes
+    np.testing.assert_array_equal(raster.pixels.read([0, 3], window), first)
+    assert web.served_bytes == before
+    assert all(name == served for served, _, _ in web.ranges)
+
+
+def test_a_file_cut_short_is_refused(web: WebFolder) -> None:
+    (web.folder / "cut.tif").write_bytes((web.folder / "cog.tif").read_bytes()[:-5000])
+    with pytest.raises(DataError, match="read as zeros"):
+        opened(web, "cut.tif")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89HDF1234", "HDF5"),
+        (b"II*\x00\xff\xff\xff\xff", "places of its pixels are not known"),
+        (b"ENVI", "begins with"),
+    ],
+)
+def test_what_is_no_tiff_is_refused_with_the_cure(web: WebFolder, content: bytes, said: str) -> None:
+    (web.folder / "odd.tif").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        opened(web, "odd.tif")
+
+
+def test_a_mirror_fetches_whole_blocks_once_and_bridges_small_gaps(web: WebFolder) -> None:
+    size = 40 * BLOCK_BYTES + 100
+    content = np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes()
+    (web.folder / "blocks.bin").write_bytes(content)
+    stat = (web.folder / "blocks.bin").stat()
+    file = RemoteFile(
+        url=web.url("blocks.bin"),
+        size_bytes=size,
+        tag=f'"{stat.st_mtime_ns:x}-{size:x}"',
+        policy=AccessPolicy(allow_hosts=(web.host,)),
+    )
+    web.ranges.clear()
+    mirror = Mirror(file)
+    mirror.fetch([(10, 20), (2 * BLOCK_BYTES, 2 * BLOCK_BYTES + 1), (20 * BLOCK_BYTES, 20 * BLOCK_BYTES + 1)])
+    blocks = sorted((first // BLOCK_BYTES, end / BLOCK_BYTES) for _, first, end in web.ranges)
+    assert blocks == [(0, 3), (20, 21)]
+    assert mirror.read(size - 50, size) == content[-50:]
+    assert mirror.read(0, 3 * BLOCK_BYTES) == content[: 3 * BLOCK_BYTES]
+    assert len(web.ranges) == 3
