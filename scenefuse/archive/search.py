@@ -13,15 +13,13 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from scenefuse.archive.access import redact
+from scenefuse.archive.bounds import BBox
 from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import corners_of, scene_from_item
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError
-
-BBox = tuple[float, float, float, float]
-"""West, south, east, north in degrees; west > east crosses the antimeridian."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

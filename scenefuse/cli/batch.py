@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,10 @@ from scenefuse.cli.options import (
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
-from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.batch import BatchReport
 
 
 @click.command(name="batch")
@@ -37,6 +39,8 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
     different ones; pixels are read from local or mounted files. A pair that fails does not stop the others (exit code
     3, records in OUT/failures.jsonl).
     """
+    from scenefuse.pipeline.batch import batch
+
     bounds, rule = bounds_of(options), pair_rule(options)
     config = run_config(options)
     with ProgressBar() as progress:

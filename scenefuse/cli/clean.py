@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from scenefuse.cli.options import PLACE
 from scenefuse.cli.output import emit_json, json_option, print_table
-from scenefuse.pipeline.clean import Unfinished, find_unfinished, remove_unfinished
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.clean import Unfinished
 
 
 @click.command(name="clean")
@@ -23,6 +26,8 @@ def command(out: Place, *, yes: bool, failed: bool, as_json: bool) -> None:
     OUT is a folder or s3://bucket/prefix. Finished products, those that a run works on now, and other files are never
     touched. What is removed can be made again, from its first tile.
     """
+    from scenefuse.pipeline.clean import find_unfinished, remove_unfinished
+
     found = find_unfinished(out)
     chosen = [entry for entry in found if entry.standing == "abandoned" or (failed and entry.standing == "failed")]
     removed = remove_unfinished(chosen) if yes else ()

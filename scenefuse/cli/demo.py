@@ -11,9 +11,8 @@ from scenefuse.cli.evaluate import score_record, show_scores
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import DEMO_MODEL, RunConfig
-from scenefuse.demo.plan import DemoSize
+from scenefuse.demo.size import DemoSize
 from scenefuse.errors import WorkError
-from scenefuse.pipeline.demonstrate import demonstrate
 
 ASK_ABOVE_BYTES = 10 * 10**9
 """Archives larger than this are not made without asking."""
@@ -33,11 +32,13 @@ def command(out: Path, size: str, seed: int, model: str, workers: int | None, *,
     An EnMAP-like and a Sentinel-2-like collection with three pairs that can be fused, and scenes that cannot: under
     cloud, elsewhere, too far apart in time. small, medium, large: 252, 1026, 4098 fine pixels a side.
     """
+    from scenefuse.demo.plan import estimated_bytes
+    from scenefuse.pipeline.demonstrate import demonstrate
+
     chosen = DemoSize[size.upper()]
-    if chosen.estimated_bytes > ASK_ABOVE_BYTES and not yes:
-        click.confirm(
-            f"{size} takes about {chosen.estimated_bytes / 1e9:.0f} GB of disk at {out}. Go on?", abort=True, err=True
-        )
+    needed = estimated_bytes(chosen)
+    if needed > ASK_ABOVE_BYTES and not yes:
+        click.confirm(f"{size} takes about {needed / 1e9:.0f} GB of disk at {out}. Go on?", abort=True, err=True)
     with ProgressBar() as progress:
         shown = demonstrate(
             out,

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.engine.checkup import check_machine
 from scenefuse.engine.finding import Finding
 
 MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
@@ -22,6 +21,8 @@ def command(out: Path, scheduler: str | None, *, as_json: bool) -> int:
 
     Exits with 4 when something is missing that a fusion needs; warnings do not count.
     """
+    from scenefuse.engine.checkup import check_machine
+
     findings = check_machine(out, scheduler=scheduler)
     if as_json:
         emit_json({"findings": [_record(finding) for finding in findings]})

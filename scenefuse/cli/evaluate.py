@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,12 @@ from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
-from scenefuse.models.registry import weightless_names
-from scenefuse.pipeline.batch import find_in_archive
-from scenefuse.pipeline.evaluate import Arena, contest_document, evaluate_methods, evaluate_product
-from scenefuse.quality.contest import Entry, Protocol, Result, enter
-from scenefuse.quality.product_scores import Scores
-from scenefuse.quality.table import Standing, spread, standings
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.evaluate import Arena
+    from scenefuse.quality.contest import Entry, Protocol, Result
+    from scenefuse.quality.product_scores import Scores
+    from scenefuse.quality.table import Standing
 
 CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "seeds", "folds", "out")
 """Options that only a comparison of methods has."""
@@ -76,6 +76,9 @@ def command(
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
                                     pairs made of one HSI, the truth, with noise
     """  # noqa: D301 # click reads the backspace: lines kept as they are
+    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods, evaluate_product
+    from scenefuse.quality.table import standings
+
     if not models and methods is None:
         _refuse_contest_options(catalogs, options)
         if not inputs:
@@ -122,6 +125,8 @@ def show_scores(title: str, scores: Sequence[Scores]) -> None:
 
 def show_standings(title: str, table: Sequence[Standing]) -> None:
     """Print a row per level of noise and method: mean, and spread where there are several results."""
+    from scenefuse.quality.table import spread
+
     names = list(table[0].mean)
     noisy = any(math.isfinite(entry.snr_db) for entry in table)
     several = any(entry.count > 1 for entry in table)
@@ -154,6 +159,9 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
 
 def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
     """The methods of --methods, then those of --model."""
+    from scenefuse.models.registry import weightless_names
+    from scenefuse.quality.contest import enter
+
     listed = [] if methods is None else [name.strip() for name in methods.split(",")]
     names = list(weightless_names()) if methods == "all" else listed
     given: list[tuple[str, str | None]] = [(name, None) for name in names]
@@ -169,6 +177,8 @@ def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
 
 def _protocol(options: dict[str, Any], convention: str) -> Protocol:
     """The protocol: defaults, then the options that were given."""
+    from scenefuse.quality.contest import Protocol
+
     given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "seeds", "folds")}
     values = {name: value for name, value in given.items() if value not in (None, ())}
     return Protocol(**values, convention=convention)
@@ -176,6 +186,9 @@ def _protocol(options: dict[str, Any], convention: str) -> Protocol:
 
 def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]) -> Arena:
     """The scenes that are named on the command line, or the pairs of the catalogues."""
+    from scenefuse.archive.pair_search import find_in_archive
+    from scenefuse.pipeline.evaluate import Arena
+
     bounds, rule = bounds_of(options), pair_rule(options)
     config = RunConfig(
         hs_scale=options["hs_scale"],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
-from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.fuse import FusedProduct
 
 WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, nothing to do"}
 
@@ -28,6 +30,8 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     files. The product, with all bands of
     HS on the grid of MS, lands in OUT/<item id>/. The same call again finds it, or resumes what was interrupted.
     """
+    from scenefuse.pipeline.fuse import fuse
+
     with ProgressBar() as progress:
         product = fuse(hs, ms, out=out, config=run_config(options), observer=progress)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,11 +10,12 @@ from scenefuse.cli.output import emit_json, json_option, print_table
 from scenefuse.config import DEFAULT_MODEL
 from scenefuse.errors import UsageError
 from scenefuse.grid.pair_grid import RATIOS
-from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import describe_model, model_names, needs_weights
-from scenefuse.models.shelf import Shelved, shelved
 from scenefuse.sensors.sensor import find_sensor
+
+if TYPE_CHECKING:
+    from scenefuse.models.base import ModelCard
+    from scenefuse.models.shelf import Shelved
 
 EXAMPLE = ("EnMAP", "Sentinel-2A")
 """HSI and MSI whose bands the figures are for."""
@@ -34,6 +35,9 @@ def command(ratio: int, *, as_json: bool) -> None:
     """
     if ratio not in RATIOS:
         raise UsageError(f"ratio {ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
+    from scenefuse.models.registry import describe_model, model_names
+    from scenefuse.models.shelf import shelved
+
     hs, ms = (find_sensor(name) for name in EXAMPLE)
     if hs is None or ms is None:
         raise LookupError(f"no sensor card for {EXAMPLE}")
@@ -71,6 +75,8 @@ def _weights_record(entry: Shelved) -> dict[str, Any]:
 
 
 def _record(card: ModelCard) -> dict[str, Any]:
+    from scenefuse.models.registry import needs_weights
+
     return {
         "name": card.name,
         "title": card.title,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from scenefuse.archive.pairing import PairRule
+from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.config import RunConfig, parse, read_toml
-from scenefuse.pipeline.batch import Bounds, parse_time
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.archive.pairing import PairRule
 
 
 class PlaceType(click.ParamType[Place]):
@@ -115,6 +117,8 @@ def run_config(options: dict[str, Any]) -> RunConfig:
 
 def pair_rule(options: dict[str, Any]) -> PairRule:
     """The rule: defaults, then the options that were given. Empties what it takes."""
+    from scenefuse.archive.pairing import PairRule
+
     names = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
     given = {name: options.pop(name) for name in names}
     return PairRule(**{name: value for name, value in given.items() if value is not None})

@@ -10,7 +10,6 @@ import click
 from scenefuse.archive.access import redact
 from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.pipeline.batch import find_in_archive, unpaired_record
 
 
 @click.command(name="pair")
@@ -24,6 +23,8 @@ def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: b
 
     HSI and MSI may live in different SOURCEs. Every scene that is in no pair is listed with the reason.
     """
+    from scenefuse.archive.pair_search import find_in_archive, unpaired_record
+
     bounds, rule = bounds_of(options), pair_rule(options)
     pairing, skipped = find_in_archive(sources, rule, bounds=bounds, allow_hosts=allow_host)
     if as_json:

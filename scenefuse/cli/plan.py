@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.pipeline.planning import Order, plan_fusion
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.planning import Order
 
 
 @click.command(name="plan")
@@ -23,6 +25,8 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
 
     Refuses what `fuse` would refuse, with the same exit code.
     """
+    from scenefuse.pipeline.planning import plan_fusion
+
     order = plan_fusion(hs, ms, out=out, config=run_config(options))
     if as_json:
         emit_json(_record(order))

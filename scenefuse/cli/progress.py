@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from scenefuse.engine.protocols import Event
+if TYPE_CHECKING:
+    from scenefuse.engine.protocols import Event
 
 
 class ProgressBar:

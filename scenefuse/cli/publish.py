@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.publish.static import catalogue_folder, publish_static
 
 
 @click.command(name="publish")
@@ -21,6 +20,8 @@ def command(products: tuple[Path, ...], destination: str, asset_root: str | None
 
     Checksums are verified first: a product that does not match is not published (exit code 5).
     """
+    from scenefuse.publish.static import catalogue_folder, publish_static
+
     entries = publish_static(products, catalogue_folder(destination), asset_root=asset_root)
     if as_json:
         emit_json({"published": [asdict(entry) for entry in entries]})

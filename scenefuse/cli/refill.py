@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from scenefuse.cli.fuse import show_product
@@ -10,8 +12,10 @@ from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
 from scenefuse.errors import WorkError
-from scenefuse.pipeline.refill import RefillReport, refill
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.refill import RefillReport
 
 
 @click.command(name="refill")
@@ -35,6 +39,8 @@ def command(
     OUT is a folder or s3://bucket/prefix. The pairs, the method and its options are those of the run that failed;
     finished tiles are kept. What succeeds leaves the list; what fails again stays on it (exit code 3).
     """
+    from scenefuse.pipeline.refill import refill
+
     machine = RunConfig(workers=workers, scheduler=scheduler, memory_limit=memory_limit, allow_host=allow_host)
     with ProgressBar() as progress:
         report = refill(out, machine=machine, observer=progress)

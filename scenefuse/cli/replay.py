@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from scenefuse.cli.options import PLACE
@@ -9,8 +11,10 @@ from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
 from scenefuse.errors import MismatchError, UsageError
-from scenefuse.pipeline.replay import ReplayReport, replay
 from scenefuse.place.place import Place
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.replay import ReplayReport
 
 
 @click.command(name="replay")
@@ -40,6 +44,8 @@ def command(
     With the versions and the processor that made it every integer must be the same; else at most one step
     (1e-4 reflectance) apart. Exits with 5 when it is not.
     """
+    from scenefuse.pipeline.replay import replay
+
     if (hs is None) != (ms is None):
         raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
     config = RunConfig(weights=weights, workers=workers, scheduler=scheduler, allow_host=allow_host)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scenefuse.archive.access import AccessPolicy, redact
-from scenefuse.archive.scene import Scene
-from scenefuse.archive.search import collect, search
-from scenefuse.archive.source import open_source
 from scenefuse.cli.options import bounds_of, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
+
+if TYPE_CHECKING:
+    from scenefuse.archive.scene import Scene
 
 
 @click.command(name="search")
@@ -35,6 +35,9 @@ def command(
 
     Names of known archives stand in catalogs/ (`earth-search`, ...).
     """
+    from scenefuse.archive.search import collect, search
+    from scenefuse.archive.source import open_source
+
     bounds = bounds_of(options)
     found = collect(
         entry

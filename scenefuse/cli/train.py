@@ -5,20 +5,19 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.archive.scene import Scene
 from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
-from scenefuse.models.architectures import ARCHITECTURES
-from scenefuse.pipeline.batch import find_in_archive
-from scenefuse.pipeline.train import TrainConfig, Trained, train
-from scenefuse.training.ranks import Ranks
-from scenefuse.training.recipe import TABLES, Recipe
+from scenefuse.training.recipe import RECIPES, TABLES, Recipe
+
+if TYPE_CHECKING:
+    from scenefuse.archive.scene import Scene
+    from scenefuse.pipeline.train import Trained
 
 RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precision", "score_every", "block_px")
 """Fields of Recipe that have an option of their own."""
@@ -26,7 +25,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 
 @click.command(name="train")
 @click.argument("scenes", nargs=-1, metavar="[HS MS]...")
-@click.option("--model", type=click.Choice(list(ARCHITECTURES)), required=True, help="Network.")
+@click.option("--model", type=click.Choice(list(RECIPES)), required=True, help="Network.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
 @click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all learnt from; repeatable.")
 @pair_options
@@ -75,6 +74,9 @@ def command(
     With several GPUs: torchrun --nproc-per-node 4 -m scenefuse train ... --accumulate 4. The passes of each step are
     shared out, and what is learnt is what one process would learn.
     """
+    from scenefuse.pipeline.train import TrainConfig, train
+    from scenefuse.training.ranks import Ranks
+
     pairs = _pairs(scenes, catalogs, options)
     inputs = RunConfig(
         hs_scale=options["hs_scale"],
@@ -126,6 +128,8 @@ def _pairs(
     scenes: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]
 ) -> list[tuple[str | Scene, str | Scene]]:
     """The pairs named on the command line, or those of the catalogues. Empties what it takes of the options."""
+    from scenefuse.archive.pair_search import find_in_archive
+
     bounds, rule = bounds_of(options), pair_rule(options)
     if bool(scenes) == bool(catalogs) or len(scenes) % 2:
         raise UsageError(

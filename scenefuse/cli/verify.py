@@ -8,10 +8,8 @@ import click
 
 from scenefuse.cli.options import PLACE
 from scenefuse.cli.output import emit_json, json_option
-from scenefuse.engine.state_file import load_state
 from scenefuse.errors import MismatchError
 from scenefuse.place.place import Place
-from scenefuse.product.verify import verify
 
 
 @click.command(name="verify")
@@ -24,6 +22,8 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
 
     Exits with 5 when something does not match.
     """
+    from scenefuse.product.verify import verify
+
     reports = [verify(product, state_sha256=_state_sha256) for product in products]
     if as_json:
         emit_json({"products": [{**asdict(report), "ok": report.ok} for report in reports]})
@@ -39,4 +39,6 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
 
 
 def _state_sha256(path: Place) -> str:
+    from scenefuse.engine.state_file import load_state
+
     return load_state(path).sha256

@@ -10,8 +10,6 @@ from scenefuse.cli.batch import show_batch
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
-from scenefuse.workflow.one_pass import run_pass
-from scenefuse.workflow.specification import read_workflow
 
 
 @click.group(name="workflow")
@@ -27,6 +25,9 @@ def run(file: Path, *, as_json: bool) -> int:
 
     Exits with 0 when all that was due is done, 3 when some pairs failed (the rest is done and published).
     """
+    from scenefuse.workflow.one_pass import run_pass
+    from scenefuse.workflow.specification import read_workflow
+
     workflow = read_workflow(file)
     with ProgressBar() as progress:
         report = run_pass(workflow, observer=progress)

@@ -13,7 +13,6 @@ from scenefuse.archive.scene import Asset
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
 from scenefuse.cube.gdal_file import open_envi, open_geotiff
 from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.zarr_file import open_zarr
 from scenefuse.errors import DataError
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -47,6 +46,8 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
     path = local_path(href)
     if path.is_dir():
         if any((path / mark).is_file() for mark in ZARR_MARKS):
+            from scenefuse.cube.zarr_file import open_zarr  # imports xarray and pandas
+
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
     with path.open("rb") as file:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import ScenePair
 from scenefuse.cube.image import Choice, Image, open_image
-from scenefuse.cube.lazy import lazy_cube
 from scenefuse.cube.location import InputFile
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
@@ -21,6 +19,9 @@ from scenefuse.grid.planning import PairPlan, placement_of, plan_pair_grid
 from scenefuse.grid.warp import warp_axes, warp_points
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,8 @@ class PairCube:
     @property
     def hs(self) -> xr.DataArray:
         """The HSI on the coarse grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        from scenefuse.cube.lazy import lazy_cube
+
         return lazy_cube(
             self.read_hs, self.hs_bands, self.grid.coarse_shape, self.grid.coarse_transform, self.grid.crs_wkt
         )
@@ -112,6 +115,8 @@ class PairCube:
     @property
     def ms(self) -> xr.DataArray:
         """The MSI on the fine grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        from scenefuse.cube.lazy import lazy_cube
+
         return lazy_cube(self.read_ms, self.ms_bands, self.grid.fine_shape, self.grid.fine_transform, self.grid.crs_wkt)
 
     def registered(self, shift_px: tuple[float, float]) -> PairCube:

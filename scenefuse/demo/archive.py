@@ -24,7 +24,8 @@ import rasterio
 from scenefuse.demo.catalogue import asset_paths, item_path, write_catalogue
 from scenefuse.demo.cog import file_checksum, publish_bands, publish_cube
 from scenefuse.demo.exposure import TILE_PX, Exposure, open_raster
-from scenefuse.demo.plan import DemoScene, DemoSite, DemoSize, instruments, plan_sites
+from scenefuse.demo.plan import DemoScene, DemoSite, estimated_bytes, instruments, plan_sites
+from scenefuse.demo.size import DemoSize
 from scenefuse.errors import DataError, ResourceError
 from scenefuse.grid.window import Window
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth
@@ -103,11 +104,11 @@ def _refuse_unready(folder: Path, size: DemoSize) -> None:
             "name another folder, or empty this one",
         )
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < size.estimated_bytes:
+    free, needed = shutil.disk_usage(existing).free, estimated_bytes(size)
+    if free < needed:
         raise ResourceError(
             f"{free / 1e9:.1f} GB free at {existing}",
-            f"the {size.name.lower()} demo archive may need {size.estimated_bytes / 1e9:.1f} GB",
+            f"the {size.name.lower()} demo archive may need {needed / 1e9:.1f} GB",
             "name a folder on a larger disk, or a smaller size",
         )
 

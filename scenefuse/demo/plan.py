@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Literal
 
+from scenefuse.demo.size import DemoSize
 from scenefuse.grid.window import Window
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth, sentinel2_like
 from scenefuse.simulate.landscape import Landscape
@@ -23,29 +23,6 @@ _SEARCH_PX = 600
 """How much larger than its scenes the ground is in which a site is chosen, fine pixels."""
 _APART_PX = 600
 """Fine pixels between the grounds of two sites: more than any scene is moved against its pair."""
-
-
-class DemoSize(Enum):
-    """How large the archive is, by the side of its fine scenes in pixels (multiples of 6)."""
-
-    SMALL = 252
-    MEDIUM = 1026
-    LARGE = 4098
-
-    @property
-    def fine_px(self) -> int:
-        """Rows, and columns, of a fine scene of the three fusable pairs."""
-        return self.value
-
-    @property
-    def estimated_bytes(self) -> int:
-        """Disk that writing it needs at most, in bytes: all arrays uncompressed, and the largest scene once more."""
-        pixels = self.fine_px**2
-        truth = 2 * len(enmap_truth().bands) * pixels
-        coarse = 2 * len(enmap_like().bands) * pixels // enmap_like().ratio ** 2
-        fine = 2 * sum(len(part.bands) * pixels // part.ratio**2 for part in sentinel2_like())
-        overviews = 4 / 3
-        return int(3 * truth + 4 * (coarse + fine) * overviews + 2.5 * coarse * overviews)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +92,16 @@ class DemoSite:
 def instruments(scene: DemoScene) -> tuple[Instrument, ...]:
     """The instruments that make a scene's files, one for each pixel size."""
     return (enmap_like(),) if scene.role == "hsi" else sentinel2_like()
+
+
+def estimated_bytes(size: DemoSize) -> int:
+    """Disk that the archive needs at most, in bytes: all arrays uncompressed, and the largest scene once more."""
+    pixels = size.fine_px**2
+    truth = 2 * len(enmap_truth().bands) * pixels
+    coarse = 2 * len(enmap_like().bands) * pixels // enmap_like().ratio ** 2
+    fine = 2 * sum(len(part.bands) * pixels // part.ratio**2 for part in sentinel2_like())
+    overviews = 4 / 3
+    return int(3 * truth + 4 * (coarse + fine) * overviews + 2.5 * coarse * overviews)
 
 
 def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:

@@ -10,12 +10,11 @@ from typing import Any, Literal
 from scenefuse.engine.lease import Lease, live_owner
 from scenefuse.errors import DataError
 from scenefuse.pipeline.failures import PairFailure, read_failures
-from scenefuse.pipeline.fuse import LEASE, LEDGER
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.layout import belongs
 from scenefuse.product.output import require_output
-from scenefuse.product.spec import STORE
+from scenefuse.product.spec import LEASE, LEDGER, STORE
 
 Standing = Literal["abandoned", "failed", "running"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
-from scenefuse.demo.plan import DemoSize
+from scenefuse.demo.size import DemoSize
 from scenefuse.engine.protocols import Observer
 from scenefuse.errors import UsageError
 from scenefuse.pipeline.batch import BatchReport, batch

@@ -12,9 +12,7 @@ from typing import Any
 
 from scenefuse.archive.scene import ScenePair
 from scenefuse.config import RunConfig, parse
-from scenefuse.engine.attempts import GivenUpError, kind_of
 from scenefuse.engine.protocols import Event, Observer
-from scenefuse.engine.run import IncompleteRunError
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.place.place import Place
 from scenefuse.product.identity import public_href
@@ -157,6 +155,9 @@ def _key(line: bytes) -> tuple[str, ...] | None:
 
 def _type_of(error: BaseException) -> tuple[str, bool]:
     """Type of a failure and whether it may pass by itself: that of the cause, where work was stopped by one."""
+    from scenefuse.engine.attempts import GivenUpError, kind_of  # records are read without them
+    from scenefuse.engine.run import IncompleteRunError
+
     if isinstance(error, IncompleteRunError) and error.report is not None:
         failures = error.report.failures
         return failures[0].kind, all(failure.retryable for failure in failures)

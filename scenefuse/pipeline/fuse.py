@@ -55,16 +55,13 @@ from scenefuse.product.own_weights import keep_weights
 from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
+from scenefuse.product.spec import LEASE, LEDGER
 from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
 
 STATE = "state.safetensors"
 """Name of the frozen scene state in the product's folder."""
-LEDGER = "ledger.jsonl"
-"""Name of the list of finished tiles in the product's folder."""
-LEASE = ".lease"
-"""Name of the lease on the product's folder."""
 LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
 """Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
 

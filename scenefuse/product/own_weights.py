@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenefuse.models.weights import read_card
 from scenefuse.place.place import Place
 
 WEIGHTS = "weights.safetensors"
@@ -24,6 +23,8 @@ def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
 
     What lies on a store is copied into the cache, a folder.
     """
+    from scenefuse.models.weights import read_card  # needs torch, the names above do not
+
     if not (folder / WEIGHTS).is_file():
         return None
     place = cache / sha256

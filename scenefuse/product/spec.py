@@ -12,6 +12,10 @@ from scenefuse.sensors.band import Band
 
 STORE = "fused.zarr"
 """Name of the store in the product's folder."""
+LEDGER = "ledger.jsonl"
+"""Name of the list of finished tiles in the product's folder."""
+LEASE = ".lease"
+"""Name of the lease on the product's folder."""
 
 _BAND_CHUNK = 16
 _CHUNK_PX = 128

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from scenefuse.quality.trial import Image, Trial
 from scenefuse.sensors.band import Band
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RGB_NM = (660.0, 560.0, 480.0)
 """Wavelengths of red, green and blue."""
@@ -89,6 +91,8 @@ class Gallery:
 
     def _images(self) -> Figure:
         """A row for the truth and for each method: colours, error, angle; scales are the same in all rows."""
+        from matplotlib.figure import Figure
+
         truth, methods = self.exhibits[0], self.exhibits[1:]
         low, high = np.nanpercentile(truth.rgb, (2, 98), axis=(0, 1))
         errors = [image for entry in methods for image in [entry.error] if image is not None]
@@ -114,6 +118,8 @@ class Gallery:
 
     def _spectra(self) -> Figure:
         """A panel for each point: truth in black, a line for each method."""
+        from matplotlib.figure import Figure
+
         waves = [index if band.wavelength_nm is None else band.wavelength_nm for index, band in enumerate(self.bands)]
         figure = Figure(figsize=(9, 6), layout="constrained")
         panels = figure.subplots(2, 2, squeeze=False).ravel()
@@ -152,5 +158,7 @@ def _thin(image: Image) -> Image:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=110)

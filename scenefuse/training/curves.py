@@ -7,9 +7,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 Row = dict[str, float]
 
 
@@ -24,6 +21,9 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
     """Nothing; path (.png) shows the loss and its terms on a logarithmic axis, and the score on held-out blocks."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 5), layout="constrained")
     losses, scores = figure.subplots(2, 1, sharex=True)
     steps = [row["step"] for row in rows]

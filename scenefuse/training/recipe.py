@@ -7,7 +7,9 @@ from math import cos, inf, pi
 from typing import Literal
 
 from scenefuse.errors import UsageError
-from scenefuse.training.scenes import Protocols
+
+Protocols = Literal["wald", "truth", "scene"]
+"""How a pair is learnt from; training.scenes says what each makes of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

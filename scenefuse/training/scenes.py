@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from scenefuse.grid.window import Window
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_over_own_px
+from scenefuse.training.recipe import Protocols
 
 Image = NDArray[np.float32]
 Read = Callable[[Window], Image]
-Protocols = Literal["wald", "truth", "scene"]
 
 
 class PairSource(Protocol):

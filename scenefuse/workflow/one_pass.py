@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.engine.protocols import Observer
-from scenefuse.pipeline.batch import BatchReport, Bounds, batch, parse_time
+from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.publish.destination import Published
 from scenefuse.publish.static import publish_static
 from scenefuse.workflow.specification import Workflow

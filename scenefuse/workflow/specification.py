@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scenefuse.archive.bounds import BBox
 from scenefuse.archive.known import known_archives
 from scenefuse.archive.pairing import PairRule
-from scenefuse.archive.search import BBox
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.publish.static import catalogue_folder

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule, find_pairs
 from scenefuse.archive.scene import Role, Scene
 from scenefuse.engine.attempts import Patience, work_off
@@ -39,7 +40,6 @@ from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.run import FusionJob, _work, fuse_scene, proven_tiles
 from scenefuse.models.state import SceneState
-from scenefuse.pipeline.batch import find_in_archive
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION, item_of, write_tiny_archive
 from tests.bench.batch_call import BatchCall
 from tests.bench.machine import machine

@@ -28,8 +28,8 @@ from scenefuse.training.batches import draw_step
 from scenefuse.training.fit import Course, fit, score
 from scenefuse.training.hold_out import HoldOut
 from scenefuse.training.losses import LOSSES, backward
-from scenefuse.training.recipe import CPU_RECIPES, Recipe
-from scenefuse.training.scenes import Example, Protocols
+from scenefuse.training.recipe import CPU_RECIPES, Protocols, Recipe
+from scenefuse.training.scenes import Example
 from scenefuse.training.score import Ground, score_truth
 
 MOST_SCORINGS = 10

@@ -18,7 +18,7 @@ from scipy.io import loadmat
 from scenefuse.config import RunConfig
 from scenefuse.cube.truth import open_truth
 from scenefuse.demo.archive import DemoPair, write_demo_archive
-from scenefuse.demo.plan import DemoSize
+from scenefuse.demo.size import DemoSize
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.pipeline.opening import open_aligned

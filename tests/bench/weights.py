@@ -23,7 +23,7 @@ import torch
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
-from scenefuse.demo.plan import DemoSize
+from scenefuse.demo.size import DemoSize
 from scenefuse.models.registry import weightless_names
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.evaluate import evaluate_product

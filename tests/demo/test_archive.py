@@ -19,7 +19,8 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import Polygon, box, shape
 
 from scenefuse.demo.archive import DemoArchive, _write_site, write_demo_archive
-from scenefuse.demo.plan import DemoSize, plan_sites
+from scenefuse.demo.plan import estimated_bytes, plan_sites
+from scenefuse.demo.size import DemoSize
 from scenefuse.errors import DataError, ResourceError
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.sensors.response import response_matrix
@@ -259,8 +260,8 @@ def test_a_folder_in_use_and_a_small_disk_are_refused_before_work(
 
 def test_estimated_bytes_bound_what_is_written(archive: DemoArchive) -> None:
     written = sum(path.stat().st_size for path in archive.catalog.parent.rglob("*") if path.is_file())
-    assert written < DemoSize.SMALL.estimated_bytes < 4 * written
-    assert DemoSize.LARGE.estimated_bytes > 20e9
+    assert written < estimated_bytes(DemoSize.SMALL) < 4 * written
+    assert estimated_bytes(DemoSize.LARGE) > 20e9
 
 
 @pytest.mark.parametrize("size", DemoSize)
@@ -281,7 +282,7 @@ def test_memory_stays_below_its_bound_at_medium_size(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from scenefuse.demo.archive import write_demo_archive\n"
-        "from scenefuse.demo.plan import DemoSize\n"
+        "from scenefuse.demo.size import DemoSize\n"
         "write_demo_archive(Path(sys.argv[1]), size=DemoSize.MEDIUM)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )

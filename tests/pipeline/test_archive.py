@@ -11,7 +11,7 @@ import pytest
 
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
-from scenefuse.demo.plan import DemoSize
+from scenefuse.demo.size import DemoSize
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate

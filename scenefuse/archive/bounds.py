@@ -1,0 +1,64 @@
+"""Bounds: where and when scenes are looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+
+from scenefuse.errors import UsageError
+
+BBox = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west > east crosses the antimeridian."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Where and when scenes are looked for; None is everywhere and always."""
+
+    bbox: BBox | None = None
+    """West, south, east, north in degrees."""
+    since: datetime | None = None
+    """First time of acquisition."""
+    until: datetime | None = None
+    """Last time of acquisition, inclusive."""
+
+    def __post_init__(self) -> None:
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+                raise UsageError(
+                    f"bbox {west:g} {south:g} {east:g} {north:g}",
+                    "it is no box on the globe, and no scene would be found",
+                    "Give west, south, east, north in degrees, south first of the two latitudes",
+                )
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise UsageError(
+                f"since {self.since.isoformat()} is after until {self.until.isoformat()}",
+                "no scene would be found",
+                "Exchange the two",
+            )
+
+
+def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> datetime | None:
+    """An ISO 8601 day or time, UTC when it names no zone; None stays None.
+
+    A day is its first moment; with day_ends its last, so that what is bounded by it includes the day.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{name} {text!r}", "it is no ISO 8601 day or time", "Write it like 2026-07-14") from error
+    if day_ends and _is_day(text):
+        moment = datetime.combine(moment, time.max)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_day(text: str) -> bool:
+    """True when ISO 8601 text names a day and no time."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
