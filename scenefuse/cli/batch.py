@@ -36,8 +36,8 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
     """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
 
     A SOURCE is a static catalogue, a STAC API, an item collection, or a known archive; HSI and MSI may live in
-    different ones; pixels are read from local or mounted files. A pair that fails does not stop the others (exit code
-    3, records in OUT/failures.jsonl).
+    different ones. Pixels are read from files, and of COGs and GeoTIFFs on https:// and s3:// by ranges. A pair that
+    fails does not stop the others (exit code 3, records in OUT/failures.jsonl).
     """
     from scenefuse.pipeline.batch import batch
 

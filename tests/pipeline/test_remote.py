@@ -1,0 +1,111 @@
+"""Scenes on a web server and on an object store: the pixels of the same scenes on a disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+from scenefuse.archive import fetch
+from scenefuse.archive.pairing import PairRule
+from scenefuse.config import RunConfig
+from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.errors import DataError, MismatchError
+from scenefuse.pipeline.batch import batch
+from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.replay import replay
+from scenefuse.place.store import StorePlace
+from tests.bench.archives import HS_COLLECTION, MS_COLLECTION, write_tiny_archive
+from tests.pipeline.making import PairFiles, write_pair
+from tests.range_server import WebFolder, web_folder
+
+CONFIG = RunConfig(model="gsa", core_px=48, format=("zarr",), register=False)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> PairFiles:
+    return write_pair(tmp_path_factory.mktemp("pair"), ratio=4, coarse_shape=(40, 35), holes="swath")
+
+
+@pytest.fixture
+def web(pair: PairFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebFolder]:
+    monkeypatch.setattr(fetch, "_BACKOFF_S", 0.001)
+    with web_folder(pair.hs.parent) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def expected(pair: PairFiles, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+    return pixels(fuse(*pair.both, out=tmp_path_factory.mktemp("local"), config=CONFIG, lane=InProcessLane()).folder)
+
+
+def pixels(folder: Path) -> NDArray[np.int16]:
+    return np.asarray(zarr.open_group(folder / "fused.zarr", mode="r")["reflectance"])
+
+
+def test_a_pair_on_the_web_is_fused_and_replayed(web: WebFolder, tmp_path: Path, expected: NDArray[np.int16]) -> None:
+    config = replace(CONFIG, allow_host=(web.host,))
+    web.faults += ["500", "short"]
+    made = fuse(web.url("hs.tif"), web.url("ms.tif"), out=tmp_path, config=config, lane=InProcessLane())
+    np.testing.assert_array_equal(pixels(made.folder), expected)
+    provenance = (made.folder / "provenance.json").read_text()
+    assert "secret" not in provenance + made.item.read_text() + (made.folder / "run.json").read_text()
+    assert provenance.count('"size+etag:') == 2
+    again = fuse(web.url("hs.tif"), web.url("ms.tif"), out=tmp_path, config=config, lane=InProcessLane())
+    assert again.status == "found"
+    hrefs = web.url("hs.tif"), web.url("ms.tif")
+    assert replay(made.folder, every_tile=True, hrefs=hrefs, config=RunConfig(allow_host=(web.host,))).ok
+
+
+@pytest.mark.slow
+def test_workers_read_the_web_themselves(web: WebFolder, tmp_path: Path, expected: NDArray[np.int16]) -> None:
+    config = replace(CONFIG, allow_host=(web.host,))
+    with open_lane(ClusterSpec(workers=2, memory_limit_bytes=2 * 2**30)) as lane:
+        made = fuse(web.url("hs.tif"), web.url("ms.tif"), out=tmp_path, config=config, lane=lane)
+    np.testing.assert_array_equal(pixels(made.folder), expected)
+
+
+def test_a_pair_on_a_store_is_fused(
+    prefix: StorePlace, pair: PairFiles, tmp_path: Path, expected: NDArray[np.int16]
+) -> None:
+    for path in pair.both:
+        (prefix / Path(path).name).put(Path(path).read_bytes())
+    made = fuse(f"{prefix}/hs.tif", f"{prefix}/ms.tif", out=tmp_path, config=CONFIG, lane=InProcessLane())
+    np.testing.assert_array_equal(pixels(made.folder), expected)
+    (prefix / "hs.tif").put(pair.ms.read_bytes())
+    with pytest.raises(DataError):
+        fuse(f"{prefix}/hs.tif", f"{prefix}/ms.tif", out=tmp_path, config=CONFIG, lane=InProcessLane())
+
+
+def test_a_catalogue_on_the_web_is_fused_with_its_scenes(tmp_path: Path) -> None:
+    catalogue = write_tiny_archive(tmp_path / "archive", 1)
+    rule = PairRule(hs_collection=HS_COLLECTION, ms_collection=MS_COLLECTION)
+    config = replace(CONFIG, workers=1)
+    local = batch([str(catalogue)], out=tmp_path / "local", rule=rule, config=config)
+    with web_folder(catalogue.parent) as web:
+        there = replace(config, allow_host=(web.host,))
+        report = batch([f"http://{web.host}/{catalogue.name}"], out=tmp_path / "web", rule=rule, config=there)
+    assert [product.status for product in report.products] == ["done"]
+    np.testing.assert_array_equal(pixels(report.products[0].folder), pixels(local.products[0].folder))
+    links = json.loads(report.products[0].item.read_text())["links"]
+    assert sum(link["href"].startswith(f"http://{web.host}/") for link in links if link["rel"] == "derived_from") == 2
+
+
+def test_a_scene_that_changes_on_the_web_is_another_one(web: WebFolder, pair: PairFiles, tmp_path: Path) -> None:
+    config = replace(CONFIG, allow_host=(web.host,))
+    for path in pair.both:
+        (tmp_path / Path(path).name).write_bytes(Path(path).read_bytes())
+    web.folder = tmp_path
+    made = fuse(web.url("hs.tif"), web.url("ms.tif"), out=tmp_path / "out", config=config, lane=InProcessLane())
+    content = (tmp_path / "hs.tif").read_bytes()
+    (tmp_path / "hs.tif").write_bytes(content)  # the same bytes, put anew: nothing but the server's word tells
+    hrefs = web.url("hs.tif"), web.url("ms.tif")
+    with pytest.raises(MismatchError, match=r"inputs hsi hs\.tif differ"):
+        replay(made.folder, hrefs=hrefs, config=RunConfig(allow_host=(web.host,)))
