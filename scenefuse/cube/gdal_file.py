@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
-from scenefuse.cube.remote_tiff import open_remote_tiff
+from scenefuse.cube.remote_tiff import RemoteTiff, open_remote_tiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
@@ -52,25 +52,34 @@ class GdalPixels:
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
-        if isinstance(self.path, RemoteFile):
-            open_remote_tiff(self.path).fetch(bands, window)
+        remote = _remote(self.path)
+        if remote is not None:
+            remote.fetch(bands, window)
         # GDAL's threads write over each other where one call asks for a band twice (3.10).
         distinct = list(dict.fromkeys(bands))
-        stored = self._read(window, lambda dataset, part: dataset.read([band + 1 for band in distinct], window=part))
+        indexes = [band + 1 for band in distinct]
+        stored = self._read(window, lambda dataset, part: dataset.read(indexes, window=part), remote)
         return stored if len(distinct) == len(bands) else stored[[distinct.index(band) for band in bands]]
 
     def read_mask(self, window: Window) -> NDArray[Any]:
         """(y, x) uint8 mask that lies beside the bands; 0 = no data."""
-        if isinstance(self.path, RemoteFile):
-            open_remote_tiff(self.path).fetch_mask(window)
-        return self._read(window, lambda dataset, part: dataset.read_masks(1, window=part))
+        remote = _remote(self.path)
+        if remote is not None:
+            remote.fetch_mask(window)
+        return self._read(window, lambda dataset, part: dataset.read_masks(1, window=part), remote)
 
-    def _read(self, window: Window, read: Callable[[Any, rasterio.windows.Window], NDArray[Any]]) -> NDArray[Any]:
-        """What is read of a window by this thread's handle."""
+    def _read(
+        self,
+        window: Window,
+        read: Callable[[Any, rasterio.windows.Window], NDArray[Any]],
+        remote: RemoteTiff | None,
+    ) -> NDArray[Any]:
+        """What is read of a window by this thread's handle; remote: what it was fetched into."""
         with _environment(self.driver):
-            if getattr(self._handles, "pid", None) != os.getpid():  # a forked child must not share the parent's file
-                self._handles.dataset = _open(self.path, self.driver)
-                self._handles.pid = os.getpid()
+            opened = os.getpid(), remote  # a forked child must not share the parent's file
+            if getattr(self._handles, "opened", None) != opened:
+                self._handles.dataset = _open(self.path, self.driver, remote)
+                self._handles.opened = opened
             height, width = window.shape
             part = rasterio.windows.Window(window.x0, window.y0, width, height)
             try:
@@ -97,9 +106,10 @@ class GdalMask:
 
 def open_geotiff(path: Path | RemoteFile) -> RasterFile:
     """A GeoTIFF or COG; DataError when it ends before its last block."""
-    with _environment("GTiff"), _open(path, "GTiff") as dataset:
+    remote = _remote(path)
+    with _environment("GTiff"), _open(path, "GTiff", remote) as dataset:
         check_size(path, dataset.count, dataset.shape)
-        _check_blocks(path, dataset)
+        _check_blocks(path, dataset, remote)
         declared = any(scale != 1.0 for scale in dataset.scales) or any(offset != 0.0 for offset in dataset.offsets)
         pixels = GdalPixels(path, "GTiff")
         names = _names([_WAVELENGTH_IN_NAME.sub("", text or "") for text in dataset.descriptions])
@@ -169,10 +179,15 @@ def _environment(driver: Driver) -> rasterio.Env:
     return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])  # type: ignore[no-untyped-call]
 
 
-def _open(path: Path | RemoteFile, driver: Driver) -> Any:
+def _remote(path: Path | RemoteFile) -> RemoteTiff | None:
+    """What a file on the network is read through; None for one of this machine."""
+    return open_remote_tiff(path) if isinstance(path, RemoteFile) else None
+
+
+def _open(path: Path | RemoteFile, driver: Driver, remote: RemoteTiff | None = None) -> Any:
     """The dataset; a missing georeference is the planner's to refuse, with the reason."""
     options = {"NUM_THREADS": str(min(4, os.cpu_count() or 1))} if driver == "GTiff" else {}
-    local = open_remote_tiff(path).mirror.path if isinstance(path, RemoteFile) else path
+    local = path if remote is None else remote.mirror.path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
@@ -238,7 +253,7 @@ def _positive(text: str | None) -> float | None:
     return value if value > 0 else None
 
 
-def _check_blocks(path: Path | RemoteFile, dataset: Any) -> None:
+def _check_blocks(path: Path | RemoteFile, dataset: Any, remote: RemoteTiff | None) -> None:
     """Refuse a TIFF that ends before the last block of one of its bands, or whose last block or mask is damaged."""
     size = path.size_bytes if isinstance(path, RemoteFile) else path.stat().st_size
     block_height, block_width = dataset.block_shapes[0]
@@ -249,10 +264,10 @@ def _check_blocks(path: Path | RemoteFile, dataset: Any) -> None:
         if start is not None and int(start) + int(length or 0) > size:
             raise damaged(path, f"ends at byte {size}, before the last block of band {band} at byte {start}")
     window = rasterio.windows.Window(column * block_width, row * block_height, 1, 1)
-    if isinstance(path, RemoteFile):
+    if remote is not None:
         last = Window(y0=row * block_height, y1=dataset.height, x0=column * block_width, x1=dataset.width)
-        open_remote_tiff(path).fetch([dataset.count - 1], last)
-        open_remote_tiff(path).fetch_mask(last)
+        remote.fetch([dataset.count - 1], last)
+        remote.fetch_mask(last)
     try:
         dataset.read(dataset.count, window=window)
     except RasterioError as error:

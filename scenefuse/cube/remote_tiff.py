@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,11 +15,14 @@ from scenefuse.grid.window import Window
 _HEAD_BYTES = 64 * 1024
 """Of a COG, most often all directories."""
 
-_known: dict[RemoteFile, RemoteTiff] = {}
+_MOST_KNOWN = 64
+"""Files that a process remembers; the pairs of a batch are more."""
+
+_known: OrderedDict[RemoteFile, RemoteTiff] = OrderedDict()
 _opening = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RemoteTiff:
     """A remote file and where its pixels lie in it."""
 
@@ -38,10 +42,16 @@ class RemoteTiff:
 
 
 def open_remote_tiff(file: RemoteFile) -> RemoteTiff:
-    """The file with its directories fetched; one per process, whoever asks."""
+    """The file with its directories fetched; the same for all of a process who ask, as long as it is remembered.
+
+    What is fetched into one is not in another: read from the mirror that was fetched into.
+    """
     with _opening:
         if file not in _known:
             mirror = Mirror(file)
             mirror.fetch([(0, _HEAD_BYTES)])
             _known[file] = RemoteTiff(mirror=mirror, layout=read_layout(mirror.read, str(file)))
+        _known.move_to_end(file)
+        while len(_known) > _MOST_KNOWN:
+            _known.popitem(last=False)
         return _known[file]

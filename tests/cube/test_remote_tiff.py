@@ -18,6 +18,7 @@ from rasterio.shutil import copy as rio_copy
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile
+from scenefuse.cube import remote_tiff
 from scenefuse.cube.location import open_raster
 from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
 from scenefuse.cube.raster_file import RasterFile
@@ -109,6 +110,18 @@ def test_a_window_fetches_its_part_and_the_next_reading_nothing(web: WebFolder, 
     np.testing.assert_array_equal(raster.pixels.read([0, 3], window), first)
     assert web.served_bytes == before
     assert all(name == served for served, _, _ in web.ranges)
+
+
+def test_a_reader_whose_file_was_forgotten_fetches_anew(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_tiff, "_MOST_KNOWN", 1)
+    window, further = Window(y0=0, y1=40, x0=0, x1=40), Window(y0=200, y1=260, x0=300, x1=400)
+    first = opened(web, "tiles.tif")
+    first.pixels.read([0], window)
+    opened(web, "strips.tif").pixels.read([0], window)
+    with rasterio.open(web.folder / "tiles.tif") as dataset:
+        part = rasterio.windows.Window(300, 200, 100, 60)
+        np.testing.assert_array_equal(first.pixels.read([1], further)[0], dataset.read(2, window=part))
+    assert len(remote_tiff._known) == 1
 
 
 def test_a_file_cut_short_is_refused(web: WebFolder) -> None:
