@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
 from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.quality_flag import QualityFlag
@@ -44,6 +48,30 @@ def test_a_shard_decodes_as_one_that_zarr_wrote_itself(tmp_path: Path) -> None:
     array[...] = encode_reflectance(fused, quality, SPEC)[0]
     for key in ("reflectance/c/0/0/0", "reflectance/c/0/1/0"):
         assert (tmp_path / "ours/fused.zarr" / key).read_bytes() == (tmp_path / "theirs/fused.zarr" / key).read_bytes()
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 4, 4), (3, 5, 1), (13, 4, 3), (1, 6, 7)])
+@pytest.mark.parametrize("shuffle", ["noshuffle", "shuffle", "bitshuffle"])
+def test_a_shard_of_any_number_of_chunks_is_the_one_of_zarr(counts: tuple[int, int, int], shuffle: str) -> None:
+    chunk = 3, 16, 8
+    shard = tuple(count * side for count, side in zip(counts, chunk, strict=True))
+    store = MemoryStore()
+    array = zarr.create_array(
+        store,
+        shape=shard,
+        shards=shard,
+        chunks=chunk,
+        dtype="int16",
+        fill_value=-32768,
+        compressors=[BloscCodec(typesize=2, cname="zstd", clevel=1, shuffle=shuffle)],  # type: ignore[arg-type] # a name
+        config={"write_empty_chunks": True},
+    )
+    pixels = np.random.default_rng(len(shuffle)).integers(-99, 99, shard, np.int16)
+    pixels[:3, :16, :8] = -32768
+    array[...] = pixels
+    stored = sync(store.get("c/0/0/0", default_buffer_prototype()))
+    assert stored is not None
+    assert encode_shard(pixels, shard, array) == stored.to_bytes()
 
 
 def test_writing_again_gives_the_same_bytes_also_from_another_thread(tmp_path: Path) -> None:
