@@ -38,11 +38,6 @@ class RemoteFile:
     def __str__(self) -> str:
         return redact(self.url)
 
-    @property
-    def name(self) -> str:
-        """Last part of its path."""
-        return urlsplit(self.url).path.rpartition("/")[2]
-
     def read(self, span: Span) -> bytes:
         """The bytes of the span, all of them.
 

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scenefuse.archive.remote import Span
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-
-Span = tuple[int, int]
-"""First byte, and the one after the last."""
 
 _TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "c", 8: "h", 9: "i", 10: "2i", 11: "f", 12: "d"}
 _TYPES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}

@@ -48,7 +48,7 @@ def open_stored(place: StorePlace) -> RemoteFile:
 def test_a_web_file_is_read_by_ranges(web: WebFolder, etags: bool) -> None:  # noqa: FBT001 - parametrised
     web.etags = etags
     file = pickle.loads(pickle.dumps(opened(web)))  # noqa: S301 - our own
-    assert (file.size_bytes, file.name) == (len(DATA), "a%20b.tif")
+    assert file.size_bytes == len(DATA)
     assert file.tag.startswith('"') == etags
     assert file.read((5, 5000)) == DATA[5:5000]
     assert file.read((99_000, 100_000)) == DATA[99_000:]
