@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from scenefuse.archive.access import AccessPolicy, redact
@@ -26,7 +26,7 @@ Span = tuple[int, int]
 class RemoteFile:
     """One file on the network, as it was when it was first looked at. Picklable."""
 
-    url: str
+    url: str = field(repr=False)
     """Where it is, https:// or s3://, with the query that may sign it; never shown, str() redacts it."""
     size_bytes: int
     """Its size."""
