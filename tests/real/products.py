@@ -85,7 +85,7 @@ def fuse_by_command(hs: Path, ms: Path, out: Path, *options: str) -> Product:
     return read_product(Path(answer["item"]).parent, tuple(answer["notes"]))
 
 
-def fuse_here(hs: Path, ms: Path, out: Path, **options: Any) -> Product:
+def fuse_here(hs: str | Path, ms: str | Path, out: Path, **options: Any) -> Product:
     """The product of the same pipeline in this process: quicker, and its store alone."""
     made = fuse(hs, ms, out=out, config=RunConfig(format=("zarr",), **options), lane=InProcessLane())
     return read_product(made.folder, made.notes)

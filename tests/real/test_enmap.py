@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.response import response_matrix
 from scenefuse.sensors.sensor import find_sensor
+from tests.range_server import web_folder
 from tests.real.products import Image, Product, band_entry, fuse_here, needed, write_item
 
 TILES = ("160_64", "160_96", "160_128", "160_160")
@@ -121,6 +123,17 @@ def test_the_product_is_on_the_msi_s_grid_with_the_tile_untouched(fused: tuple[T
     assert (grid["case"], grid["ratio"], grid["hs_kernel"], grid["ms_kernel"]) == ("ms-grid", 3, "none", "none")
     assert product.transform.almost_equals(tile.transform @ Affine.scale(1 / 3), 1e-6)
     assert np.isfinite(product.reflectance).all()
+
+
+def test_from_a_web_server_the_pair_gives_the_same_pixels(fused: tuple[Tile, Product], tmp_path: Path) -> None:
+    tile, product = fused
+    folder = product.folder.parents[1]
+    shutil.copyfile(tile.path, folder / "hsi.tif")
+    with web_folder(folder) as web:
+        item = f"http://{web.host}/msi.json"
+        made = fuse_here(web.url("hsi.tif"), item, tmp_path, model="hysure-l2", allow_host=(web.host,))
+    assert {name for name, _, _ in web.ranges} == {"hsi.tif", *(f"{band}.tif" for band in MSI_BANDS)}
+    np.testing.assert_array_equal(made.integers, product.integers)
 
 
 def test_degraded_again_the_product_is_the_tile(fused: tuple[Tile, Product]) -> None:
