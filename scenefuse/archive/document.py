@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from scenefuse.archive.access import is_url, redact
 from scenefuse.archive.fetch import MAX_JSON_BYTES, Fetcher
+from scenefuse.archive.remote import read_object
 from scenefuse.errors import DataError
 
 DocumentKind = Literal["item", "items", "catalog", "api"]
@@ -16,7 +17,10 @@ DocumentKind = Literal["item", "items", "catalog", "api"]
 
 def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:
     """The JSON object at an absolute path or URL; DataError names the place when it cannot be read or is no object."""
-    raw = fetcher.get(href) if is_url(href) else _read_file(Path(href))
+    if href.startswith("s3://"):
+        raw = read_object(href, most_bytes=MAX_JSON_BYTES)
+    else:
+        raw = fetcher.get(href) if is_url(href) else _read_file(Path(href))
     try:
         document = json.loads(raw)
     except json.JSONDecodeError as error:

@@ -81,6 +81,18 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
     return RemoteFile(url=url, size_bytes=found[0], tag=found[1], policy=policy)
 
 
+def read_object(url: str, *, most_bytes: int) -> bytes:
+    """The whole object at an s3:// URL; DataError when there is none, or one larger than most_bytes."""
+    file = open_remote(url, AccessPolicy())
+    if file.size_bytes > most_bytes:
+        raise DataError(
+            f"{file} has {file.size_bytes / 2**20:.0f} MiB",
+            f"documents of more than {most_bytes / 2**20:.0f} MiB are not read",
+            "give the address of the document itself",
+        )
+    return file.read((0, file.size_bytes)) if file.size_bytes else b""
+
+
 def _store_place(url: str) -> StorePlace | None:
     """The object of an s3:// URL; None for others."""
     parts = urlsplit(url)

@@ -12,7 +12,7 @@ import pytest
 
 from scenefuse.archive import fetch, remote
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.remote import RemoteFile, open_remote
+from scenefuse.archive.remote import RemoteFile, open_remote, read_object
 from scenefuse.errors import DataError, StorageError, TransientError
 from scenefuse.place.store import StorePlace
 from tests.object_store import Proxy
@@ -123,6 +123,14 @@ def test_an_object_that_changes_is_not_read_on(stored: StorePlace) -> None:
         file.read((0, 10))
     with pytest.raises(DataError, match="does not exist"):
         open_stored(stored)
+
+
+def test_a_document_on_a_store_is_read_whole_and_refused_when_it_is_too_large(stored: StorePlace) -> None:
+    assert read_object(str(stored), most_bytes=len(DATA)) == DATA
+    with pytest.raises(DataError, match="documents of more than"):
+        read_object(str(stored), most_bytes=len(DATA) - 1)
+    stored.put(b"")
+    assert read_object(str(stored), most_bytes=10) == b""
 
 
 def test_other_stores_are_refused_with_the_reason() -> None:

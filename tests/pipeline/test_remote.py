@@ -19,7 +19,7 @@ from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.pipeline.batch import batch
-from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.replay import replay
 from scenefuse.place.store import StorePlace
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION, write_tiny_archive
@@ -84,18 +84,47 @@ def test_a_pair_on_a_store_is_fused(
         fuse(f"{prefix}/hs.tif", f"{prefix}/ms.tif", out=tmp_path, config=CONFIG, lane=InProcessLane())
 
 
-def test_a_catalogue_on_the_web_is_fused_with_its_scenes(tmp_path: Path) -> None:
-    catalogue = write_tiny_archive(tmp_path / "archive", 1)
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static catalogue of one pair."""
+    return write_tiny_archive(tmp_path_factory.mktemp("archive"), 1)
+
+
+@pytest.fixture(scope="module")
+def of_archive(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+    """What its pair gives from the disk."""
+    hs, ms = (archive.parent / "00000" / name for name in ("hs.json", "ms.json"))
+    return pixels(fuse(hs, ms, out=tmp_path_factory.mktemp("local"), config=CONFIG, lane=InProcessLane()).folder)
+
+
+def batch_of(catalogue: str, out: Path, config: RunConfig) -> FusedProduct:
     rule = PairRule(hs_collection=HS_COLLECTION, ms_collection=MS_COLLECTION)
-    config = replace(CONFIG, workers=1)
-    local = batch([str(catalogue)], out=tmp_path / "local", rule=rule, config=config)
-    with web_folder(catalogue.parent) as web:
-        there = replace(config, allow_host=(web.host,))
-        report = batch([f"http://{web.host}/{catalogue.name}"], out=tmp_path / "web", rule=rule, config=there)
+    report = batch([catalogue], out=out, rule=rule, config=replace(config, workers=1))
     assert [product.status for product in report.products] == ["done"]
-    np.testing.assert_array_equal(pixels(report.products[0].folder), pixels(local.products[0].folder))
-    links = json.loads(report.products[0].item.read_text())["links"]
+    return report.products[0]
+
+
+@pytest.mark.slow
+def test_a_catalogue_on_the_web_is_fused_with_its_scenes(
+    archive: Path, of_archive: NDArray[np.int16], tmp_path: Path
+) -> None:
+    with web_folder(archive.parent) as web:
+        made = batch_of(f"http://{web.host}/{archive.name}", tmp_path, replace(CONFIG, allow_host=(web.host,)))
+    np.testing.assert_array_equal(pixels(made.folder), of_archive)
+    links = json.loads(made.item.read_text())["links"]
     assert sum(link["href"].startswith(f"http://{web.host}/") for link in links if link["rel"] == "derived_from") == 2
+
+
+@pytest.mark.slow
+def test_a_catalogue_on_a_store_is_fused_with_its_scenes(
+    archive: Path, of_archive: NDArray[np.int16], prefix: StorePlace, tmp_path: Path
+) -> None:
+    for path in archive.parent.rglob("*.*"):
+        (prefix / path.relative_to(archive.parent).as_posix()).put(path.read_bytes())
+    made = batch_of(f"{prefix}/{archive.name}", tmp_path, CONFIG)
+    np.testing.assert_array_equal(pixels(made.folder), of_archive)
+    with pytest.raises(DataError, match="does not exist"):
+        batch_of(f"{prefix}/nothing.json", tmp_path, CONFIG)
 
 
 def test_a_scene_that_changes_on_the_web_is_another_one(web: WebFolder, pair: PairFiles, tmp_path: Path) -> None:
