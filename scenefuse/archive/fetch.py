@@ -107,7 +107,7 @@ class Fetcher:
     def _tried(self, request: Callable[[], T], url: str) -> T:
         """What the request returns, after at most _ATTEMPTS of it."""
         if not url.startswith(("http://", "https://")):
-            raise _refused(url, "documents are read over https only")
+            raise _refused(url, "documents are read over https and s3 only")
         reason = ""
         for attempt in range(_ATTEMPTS):
             wait_s = _BACKOFF_S * 2**attempt * (1 + random.random() / 4)  # noqa: S311 - spreads load, guards nothing

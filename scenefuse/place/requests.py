@@ -29,6 +29,8 @@ TIMEOUT_S = 120
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_METADATA_HOST = "169.254.169.254"
+"""Asked for keys on a cloud's machine where the environment has none."""
 _PASSING_CODES = {"RequestTimeout", "SlowDown"}
 _PASSING_STATUS = {408, 409, 425, 429}
 
@@ -84,6 +86,12 @@ def _refusal(error: Exception, what: str) -> StorageError | None:
     kept = "what is finished is kept, and no reader sees the rest"
     found = _STATUS.search(str(error))
     status = int(found[1]) if found else None
+    if _METADATA_HOST in str(error):
+        return StorageError(
+            f"{what} needs keys, and there are none",
+            kept,
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or for a public bucket AWS_SKIP_SIGNATURE=true",
+        )
     if status in {401, 403}:
         return StorageError(
             f"{what} is not allowed ({_said(error)})",

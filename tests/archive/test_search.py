@@ -300,5 +300,5 @@ def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) 
     empty.mkdir()
     with pytest.raises(DataError, match="no catalogue"):
         open_source(str(empty))
-    with pytest.raises(DataError, match="https only"):
-        open_source("s3://bucket/catalog.json")
+    with pytest.raises(DataError, match="https and s3 only"):
+        open_source("gs://bucket/catalog.json")

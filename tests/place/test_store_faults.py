@@ -120,3 +120,20 @@ def test_updates_of_many_whose_answers_are_lost_now_and_then_are_all_made(proxy:
     for thread in threads:
         thread.join()
     assert (prefix / "list").read().decode().split() == [f"{name}{number}" for name in "abc" for number in range(3)]
+
+
+def test_where_there_are_no_keys_the_cure_says_which_are_wanted() -> None:
+    """Where the environment has none, the client asks a cloud's metadata service, and tells of that alone."""
+    from obstore.exceptions import GenericError
+
+    calls: list[int] = []
+
+    def request() -> None:
+        calls.append(1)
+        raise GenericError(
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2ms - ..."
+        )
+
+    with pytest.raises(StorageError, match=r"needs keys.*AWS_SKIP_SIGNATURE=true"):
+        requests.attempt(request, "Reading s3://bucket/a.tif")
+    assert len(calls) == 1
