@@ -50,7 +50,7 @@ def open_remote_tiff(file: RemoteFile) -> RemoteTiff:
         if file not in _known:
             mirror = Mirror(file)
             mirror.fetch([(0, _HEAD_BYTES)])
-            _known[file] = RemoteTiff(mirror=mirror, layout=read_layout(mirror.read, str(file)))
+            _known[file] = RemoteTiff(mirror=mirror, layout=read_layout(mirror.read, file.size_bytes, str(file)))
         _known.move_to_end(file)
         while len(_known) > _MOST_KNOWN:
             _known.popitem(last=False)

@@ -24,6 +24,7 @@ _REDUCED, _MASK = 1, 4
 """Bits of the kind of subfile."""
 _SEPARATE_PLANES = 2
 _MOST_DIRECTORIES = 64
+_MOST_FIELD_BYTES = 256 * 2**20
 _LEAD_BYTES = 16
 """GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
 
@@ -66,15 +67,20 @@ class TiffLayout:
     """The mask beside them."""
 
 
-def read_layout(read: Callable[[int, int], bytes], name: str) -> TiffLayout:
+def read_layout(read: Callable[[int, int], bytes], size_bytes: int, name: str) -> TiffLayout:
     """The layout of the TIFF of which read gives the bytes from first to before end; every byte that says it is read.
 
-    name: the file's, for messages. DataError when it is no TIFF that can be followed.
+    size_bytes: the file's; name: its, for messages. DataError when it is no TIFF that can be followed.
     """
+
+    def read_within(first: int, end: int) -> bytes:
+        if end > size_bytes or end - first > _MOST_FIELD_BYTES:
+            raise ValueError(f"a field of bytes {first} to {end} in a file of {size_bytes}")
+        return read(first, end)
+
     try:
-        directories = list(_directories(read))
-        return _layout(directories)
-    except (struct.error, KeyError, IndexError, ValueError) as error:
+        return _layout(list(_directories(read_within)))
+    except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name} is damaged or of an unusual kind ({type(error).__name__}: {error})",
             "the places of its pixels are not known",
@@ -96,7 +102,7 @@ def _blocks(directory: Mapping[int, Sequence[int]]) -> Blocks:
         block_shape = min(rows, directory.get(_ROWS_PER_STRIP, (rows,))[0]), columns
     separate = directory.get(_PLANES, (1,))[0] == _SEPARATE_PLANES
     planes = directory.get(_SAMPLES, (1,))[0] if separate else 1
-    offsets, sizes = (next(directory[tag] for tag in tags if tag in directory) for tags in (_OFFSETS, _COUNTS))
+    offsets, sizes = (directory[tags[0] if tags[0] in directory else tags[1]] for tags in (_OFFSETS, _COUNTS))
     expected = planes * -(-rows // block_shape[0]) * -(-columns // block_shape[1])
     if not len(offsets) == len(sizes) == expected:
         raise ValueError(f"{len(offsets)} offsets and {len(sizes)} sizes of {expected} blocks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scenefuse.cube import remote_tiff
 from scenefuse.cube.location import open_raster
 from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
 from scenefuse.cube.raster_file import RasterFile
+from scenefuse.cube.tiff_layout import read_layout
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 from tests.range_server import WebFolder, web_folder
@@ -142,6 +144,19 @@ def test_what_is_no_tiff_is_refused_with_the_cure(web: WebFolder, content: bytes
     (web.folder / "odd.tif").write_bytes(content)
     with pytest.raises(DataError, match=said):
         opened(web, "odd.tif")
+
+
+@pytest.mark.parametrize("build", ["cog", "big of big endian", "strips by band"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6))
+def test_a_damaged_directory_is_a_refusal_or_a_layout(web: WebFolder, build: str, flips: list[tuple[int, int]]) -> None:
+    content = bytearray((web.folder / f"{build}.tif").read_bytes())
+    head = 0 if build == "cog" else max(0, len(content) - 3001)  # plain files have their directories at the end
+    for place, value in flips:
+        content[place if place < 16 else head + place] = value
+    with suppress(DataError):
+        layout = read_layout(lambda first, end: bytes(content[first:end]), len(content), "a.tif")
+        list(layout.image.spans(Window(y0=0, y1=9, x0=0, x1=9), [0]))
 
 
 def test_a_mirror_fetches_whole_blocks_once_and_bridges_small_gaps(web: WebFolder) -> None:
