@@ -96,12 +96,17 @@ class LocalPlace:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A hidden folder in this one; `sweep` removes what a crash leaves of it."""
+        """A hidden folder in this one; `sweep` removes what a crash leaves of it. TransientError when it goes away."""
         with (
             explained(self.path),
             TemporaryDirectory(dir=self.path, prefix=".scratch-", suffix=PART, ignore_cleanup_errors=True) as folder,
         ):
-            yield Path(folder)
+            try:
+                yield Path(folder)
+            except FileNotFoundError as error:
+                if Path(folder).is_dir():
+                    raise
+                raise went_away(Path(folder)) from error
 
     @property
     def shares_scratch(self) -> bool:
@@ -274,6 +279,15 @@ def explained(path: Path) -> Iterator[None]:
         if typed is None:
             raise
         raise typed from error
+
+
+def went_away(folder: Path) -> TransientError:
+    """The error of a folder of working files that is not there any more: unmounted, moved, or removed by others."""
+    return TransientError(
+        f"{folder} went away while it was worked in",
+        "what is finished is kept, and no reader sees the rest",
+        "Put the folder back and run the same command again, or scenefuse refill OUT",
+    )
 
 
 def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:

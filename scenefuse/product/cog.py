@@ -25,7 +25,7 @@ from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from scenefuse.errors import WorkError
-from scenefuse.place.local import explained
+from scenefuse.place.local import explained, went_away
 from scenefuse.place.place import Place
 from scenefuse.product.shards import open_level
 from scenefuse.product.spec import STORE, LevelCore, ProductSpec
@@ -69,8 +69,11 @@ def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_i
             tiles = list(_tiles(dataset))
         data = file.getbuffer()
         path = parts_in / f"{core.factor}-{core.iy}-{core.ix}"
-        with explained(path), path.open("wb") as part:
-            part.writelines(data[offset : offset + size] for offset, size in tiles)
+        try:
+            with explained(path), path.open("wb") as part:
+                part.writelines(data[offset : offset + size] for offset, size in tiles)
+        except FileNotFoundError as error:
+            raise went_away(parts_in) from error
     return CogPart(core=core, path=path, tile_bytes=tuple(size for _, size in tiles), crc32=tuple(checksums))
 
 

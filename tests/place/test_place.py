@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from scenefuse.engine.group import TileReceipts
 from scenefuse.engine.lease import Lease, LeaseHeldError, LeaseLostError, live_owner
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.protocols import ShardReceipt
-from scenefuse.errors import DataError, StorageError, UsageError
+from scenefuse.errors import DataError, StorageError, TransientError, UsageError
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -114,6 +115,19 @@ def test_a_scratch_folder_goes_with_all_that_is_in_it(folder: Place) -> None:
         interrupted()
     assert not seen[0].exists()
     assert folder.files() == []
+
+
+def test_a_scratch_folder_that_goes_away_is_a_failure_that_passes(tmp_path: Path) -> None:
+    def work(*, goes: bool) -> None:
+        with place_at(tmp_path).scratch() as scratch:
+            if goes:
+                shutil.rmtree(scratch)
+            (scratch / "absent").read_bytes()
+
+    with pytest.raises(TransientError, match="went away"):
+        work(goes=True)
+    with pytest.raises(FileNotFoundError):
+        work(goes=False)
 
 
 def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from rasterio.enums import ColorInterp, Resampling
 from rio_cogeo.cogeo import cog_validate
 
 from scenefuse.engine.lanes import Call, InProcessLane
-from scenefuse.errors import WorkError
+from scenefuse.errors import TransientError, WorkError
 from scenefuse.place.store import StorePlace
+from scenefuse.product.cog import write_part
 from scenefuse.product.commit import finish_data
 from scenefuse.product.levels import make_overviews, write_cog
 from scenefuse.product.shards import open_level
@@ -143,6 +144,12 @@ def test_a_part_with_other_pixels_is_noticed_and_nothing_is_kept(product: Path, 
         write_cog(product, SPEC, parts)
     assert [file.name for file in product.glob("*.tif*")] == ["quality.tif"]
     assert not list(product.glob(".*.part"))
+
+
+def test_a_folder_of_parts_that_went_away_passes_and_is_told(product: Path, tmp_path: Path) -> None:
+    """As where the disk of a product is away for a while: not a bug, and tried again."""
+    with pytest.raises(TransientError, match=r"went away while it was worked in.*Put the folder back"):
+        write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path / "away")
 
 
 def test_the_quality_cog_holds_the_flags(committed: Path) -> None:
