@@ -12,6 +12,7 @@ import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
+from scenefuse.errors import TransientError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 
@@ -46,10 +47,20 @@ class PlaceStore(Store):
         return str(self._place)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The file's bytes, or a range of them; None when there is no such file."""
+        """The file's bytes, or a range of them; None when there is no such document.
+
+        A shard is always there, also one without any data: zarr would take an absent one for no data, and where the
+        folder is away for a moment overviews and the COG would be made of it.
+        """
         try:
             data = await asyncio.to_thread(self._read, key, byte_range)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if "c" in key.split("/"):
+                raise TransientError(
+                    f"{self._place / key} is not there",
+                    "its pixels would be read as no data",
+                    "Put the product's folder back and run again; scenefuse verify says what a product lacks",
+                ) from error
             return None
         return prototype.buffer.from_bytes(data)
 

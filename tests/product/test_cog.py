@@ -16,6 +16,7 @@ from scenefuse.place.store import StorePlace
 from scenefuse.product.cog import write_part
 from scenefuse.product.commit import finish_data
 from scenefuse.product.levels import make_overviews, write_cog
+from scenefuse.product.overviews import build_overview
 from scenefuse.product.shards import open_level
 from tests.object_store import Proxy
 from tests.product.making import GRID, SPEC, large_spec, random_scene, write_scene
@@ -150,6 +151,19 @@ def test_a_folder_of_parts_that_went_away_passes_and_is_told(product: Path, tmp_
     """As where the disk of a product is away for a while: not a bug, and tried again."""
     with pytest.raises(TransientError, match=r"went away while it was worked in.*Put the folder back"):
         write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path / "away")
+
+
+def test_a_shard_that_is_not_there_is_no_data_to_nobody(product: Path, tmp_path: Path) -> None:
+    """Where the folder is away while a core is coded, the COG would be made of nothing, and read back as such."""
+    shard = product / "fused.zarr/reflectance/c/0/0/0"
+    shard.rename(tmp_path / "away")
+    core = next(SPEC.level_cores(1))
+    with pytest.raises(TransientError, match="would be read as no data"):
+        write_part(product, SPEC, core, tmp_path)
+    with pytest.raises(TransientError, match="would be read as no data"):
+        build_overview(product, SPEC, next(SPEC.level_cores(2)))
+    (tmp_path / "away").rename(shard)
+    assert write_part(product, SPEC, core, tmp_path).core == core
 
 
 def test_the_quality_cog_holds_the_flags(committed: Path) -> None:
