@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from scenefuse.archive import fetch
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.fuse import FusedProduct, fuse
@@ -104,7 +105,18 @@ def batch_of(catalogue: str, out: Path, config: RunConfig) -> FusedProduct:
     return report.products[0]
 
 
-@pytest.mark.slow
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches work in this process."""
+
+    @contextmanager
+    def here(_spec: ClusterSpec) -> Iterator[Lane]:
+        yield InProcessLane()
+
+    monkeypatch.setattr("scenefuse.pipeline.batch.open_lane", here)
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_a_catalogue_on_the_web_is_fused_with_its_scenes(
     archive: Path, of_archive: NDArray[np.int16], tmp_path: Path
 ) -> None:
@@ -115,7 +127,7 @@ def test_a_catalogue_on_the_web_is_fused_with_its_scenes(
     assert sum(link["href"].startswith(f"http://{web.host}/") for link in links if link["rel"] == "derived_from") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("no_workers")
 def test_a_catalogue_on_a_store_is_fused_with_its_scenes(
     archive: Path, of_archive: NDArray[np.int16], prefix: StorePlace, tmp_path: Path
 ) -> None:
