@@ -19,7 +19,9 @@ from scenefuse.archive.remote import RemoteFile, Span
 from scenefuse.place.local import explained
 
 BLOCK_BYTES = 16 * 1024
-"""What is fetched at least: a multiple of what a C library reads ahead, which must never meet a hole."""
+"""What is fetched at least: a multiple of a C library's buffer, which begins at such a multiple after a seek."""
+_READ_AHEAD_BYTES = 8 * 1024
+"""A C library's buffer, which is filled past what was asked for: a hole in it would be read again, later, as zeros."""
 _BRIDGE_BLOCKS = 4
 """Blocks from one that is wanted to the next, at most, for both to come by one request."""
 _RUN_BLOCKS = 256
@@ -78,7 +80,9 @@ class Mirror:
             {
                 block
                 for first, end in spans
-                for block in range(first // BLOCK_BYTES, min(len(self._there), -(-end // BLOCK_BYTES)))
+                for block in range(
+                    first // BLOCK_BYTES, min(len(self._there), -(-(end + _READ_AHEAD_BYTES) // BLOCK_BYTES))
+                )
                 if not self._there[block]
             }
         )
