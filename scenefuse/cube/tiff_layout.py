@@ -1,29 +1,32 @@
-"""Where in a TIFF its directories and its blocks lie, so that they can be fetched before GDAL asks for them.
-
-TIFF 6.0 section 2, and BigTIFF as in libtiff's bigtiffdesign: the same with 64-bit counts and offsets.
-"""
+"""Where in a TIFF its blocks lie, so that they can be fetched before GDAL asks for them."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scenefuse.archive.remote import Span
+from scenefuse.cube.tiff_directory import (
+    LENGTH,
+    REDUCED_IMAGE,
+    SUBFILE,
+    TILE_BYTE_COUNTS,
+    TILE_OFFSETS,
+    TRANSPARENCY_MASK,
+    WIDTH,
+    Directory,
+    ReadBytes,
+    read_directories,
+    read_form,
+)
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 
-_TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "c", 8: "h", 9: "i", 10: "2i", 11: "f", 12: "d"}
-_TYPES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
-_SUBFILE, _WIDTH, _LENGTH, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _SUB_DIRECTORIES = 254, 256, 257, 277, 278, 284, 330
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-_OFFSETS, _COUNTS = (324, 273), (325, 279)
+_SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 277, 278, 284, 322, 323
+_OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)
 """Of tiles, else of strips."""
-_REDUCED, _MASK = 1, 4
-"""Bits of the kind of subfile."""
 _SEPARATE_PLANES = 2
-_MOST_DIRECTORIES = 64
 _MOST_FIELD_BYTES = 256 * 2**20
 _LEAD_BYTES = 16
 """GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
@@ -67,7 +70,7 @@ class TiffLayout:
     """The mask beside them."""
 
 
-def read_layout(read: Callable[[int, int], bytes], size_bytes: int, name: str) -> TiffLayout:
+def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:
     """The layout of the TIFF of which read gives the bytes from first to before end; every byte that says it is read.
 
     size_bytes: the file's; name: its, for messages. DataError when it is no TIFF that can be followed.
@@ -79,7 +82,8 @@ def read_layout(read: Callable[[int, int], bytes], size_bytes: int, name: str) -
         return read(first, end)
 
     try:
-        return _layout(list(_directories(read_within)))
+        form = read_form(read_within)
+        return _layout([_fields(directory, form.order) for directory in read_directories(read_within, form)])
     except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name} is damaged or of an unusual kind ({type(error).__name__}: {error})",
@@ -88,14 +92,21 @@ def read_layout(read: Callable[[int, int], bytes], size_bytes: int, name: str) -
         ) from error
 
 
+def _fields(directory: Directory, order: str) -> dict[int, Sequence[int]]:
+    """The whole numbers of a directory by their tags."""
+    values = {entry.tag: entry.whole_numbers(order) for entry in directory}
+    return {tag: numbers for tag, numbers in values.items() if numbers is not None}
+
+
 def _layout(directories: Sequence[Mapping[int, Sequence[int]]]) -> TiffLayout:
-    kinds = [directory.get(_SUBFILE, (0,))[0] for directory in directories]
-    masks = [d for kind, d in zip(kinds, directories, strict=True) if kind & _MASK and not kind & _REDUCED]
+    kinds = [directory.get(SUBFILE, (0,))[0] for directory in directories]
+    of_image = [kind & TRANSPARENCY_MASK and not kind & REDUCED_IMAGE for kind in kinds]
+    masks = [directory for directory, is_mask in zip(directories, of_image, strict=True) if is_mask]
     return TiffLayout(image=_blocks(directories[0]), mask=_blocks(masks[0]) if masks else None)
 
 
 def _blocks(directory: Mapping[int, Sequence[int]]) -> Blocks:
-    rows, columns = directory[_LENGTH][0], directory[_WIDTH][0]
+    rows, columns = directory[LENGTH][0], directory[WIDTH][0]
     if _TILE_WIDTH in directory:
         block_shape = directory[_TILE_LENGTH][0], directory[_TILE_WIDTH][0]
     else:
@@ -107,63 +118,3 @@ def _blocks(directory: Mapping[int, Sequence[int]]) -> Blocks:
     if not len(offsets) == len(sizes) == expected:
         raise ValueError(f"{len(offsets)} offsets and {len(sizes)} sizes of {expected} blocks")
     return Blocks(shape=(rows, columns), block_shape=block_shape, planes=planes, offsets=offsets, sizes=sizes)
-
-
-def _directories(read: Callable[[int, int], bytes]) -> Iterator[dict[int, Sequence[int]]]:
-    """The whole-numbered fields of each directory of the file's chain and of their sub-directories."""
-    order = {b"II": "<", b"MM": ">"}[read(0, 2)]
-    big = struct.unpack(f"{order}H", read(2, 4))[0] == 43
-    form = _Form(order=order, big=big)
-    waiting = [form.offset(read, 8 if big else 4)]
-    seen: set[int] = set()
-    while waiting:
-        place = waiting.pop(0)
-        if not place or place in seen:
-            continue
-        seen.add(place)
-        if len(seen) > _MOST_DIRECTORIES:
-            raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
-        fields, after = form.directory(read, place)
-        waiting += [*fields.get(_SUB_DIRECTORIES, ()), after]
-        yield fields
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """How numbers stand in a file."""
-
-    order: str
-    """Of bytes, for struct."""
-    big: bool
-    """BigTIFF."""
-
-    @property
-    def word(self) -> int:
-        """Bytes of an offset."""
-        return 8 if self.big else 4
-
-    def offset(self, read: Callable[[int, int], bytes], place: int) -> int:
-        """The offset that stands there."""
-        (found,) = self._numbers("Q" if self.big else "I", read(place, place + self.word))
-        return int(found)
-
-    def directory(self, read: Callable[[int, int], bytes], place: int) -> tuple[dict[int, Sequence[int]], int]:
-        """The whole-numbered fields of the directory there, and where the next one is (0: nowhere)."""
-        head, entry = (8, 20) if self.big else (2, 12)
-        (count,) = self._numbers("Q" if self.big else "H", read(place, place + head))
-        first = place + head
-        table = read(first, first + count * entry)
-        fields: dict[int, Sequence[int]] = {}
-        for start in range(0, count * entry, entry):
-            tag, kind = self._numbers("2H", table[start : start + 4])
-            (number,) = self._numbers("Q" if self.big else "I", table[start + 4 : start + 4 + self.word])
-            inline = table[start + 4 + self.word : start + entry]
-            size = number * struct.calcsize("=" + _TYPES[kind])
-            where = 0 if size <= self.word else self._numbers("Q" if self.big else "I", inline)[0]
-            data = read(where, where + size) if where else inline[:size]
-            if _TYPES[kind] in "BHIQ":
-                fields[tag] = self._numbers(f"{number}{_TYPES[kind]}", data)
-        return fields, self.offset(read, first + count * entry)
-
-    def _numbers(self, kinds: str, data: bytes) -> tuple[Any, ...]:
-        return struct.unpack(self.order + kinds, data)

@@ -29,7 +29,7 @@ from scenefuse.place.local import explained, went_away
 from scenefuse.place.place import Place
 from scenefuse.product.shards import open_level
 from scenefuse.product.spec import STORE, LevelCore, ProductSpec
-from scenefuse.product.tiff import cog_header, overview_directory, read_directory
+from scenefuse.product.tiff import cog_header, overview_directory, read_image
 
 COG = "fused.tif"
 """Name of the file in the product's folder."""
@@ -80,7 +80,7 @@ def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_i
 def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
     """Nothing; target is the COG of these parts, which must be those of every core of every level."""
     by_core = {part.core: part for part in parts}
-    image = read_directory(_empty_image(spec))
+    image = read_image(_empty_image(spec))
     directories = [image, *(overview_directory(image, *spec.level_shape(factor)) for factor in spec.overview_factors)]
     levels = [list(_runs(spec, factor, by_core)) for factor in (1, *spec.overview_factors)]
     sizes = [[size for run in level for size in run.tile_bytes] for level in levels]

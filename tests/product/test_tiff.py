@@ -13,7 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 from scenefuse.product import tiff
 from scenefuse.product.commit import finish_data
 from scenefuse.product.shards import open_level
-from scenefuse.product.tiff import read_directory
+from scenefuse.product.tiff import read_image
 from tests.product.making import large_spec, random_scene, write_scene
 
 
@@ -47,10 +47,22 @@ def test_tiles_beyond_4_gib_have_64_bit_offsets() -> None:
         assert offset.to_bytes(8, "little") in header
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "classic.tif"
+@pytest.mark.parametrize("build", [{"bigtiff": "yes"}, {"bigtiff": "no"}, {"endianness": "big"}])
+def test_fields_are_copied_from_little_endian_files_of_both_forms(tmp_path: Path, build: dict[str, str]) -> None:
+    path = tmp_path / "image.tif"
     profile = {"driver": "GTiff", "height": 16, "width": 16, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
-    with rasterio.open(path, "w", transform=Affine(10, 0, 5, 0, -10, 5), **profile) as dataset:
+    with rasterio.open(path, "w", transform=Affine(10, 0, 5, 0, -10, 5), **profile, **build) as dataset:
         dataset.write(np.ones((1, 16, 16), np.uint8))
-    with pytest.raises(ValueError, match="no little-endian BigTIFF"):
-        read_directory(path.read_bytes())
+    if build == {"endianness": "big"}:
+        with pytest.raises(ValueError, match="big-endian"):
+            read_image(path.read_bytes())
+        return
+    fields = {entry.tag: entry for entry in read_image(path.read_bytes())}
+    assert fields[256].whole_numbers("<") == fields[257].whole_numbers("<") == (16,)
+    assert np.frombuffer(fields[33922].data).tolist() == [0, 0, 0, 5, 5, 0]
+    assert {324, 325}.isdisjoint(fields)
+
+
+def test_a_file_that_is_no_tiff_is_told() -> None:
+    with pytest.raises(ValueError, match="no TIFF"):
+        read_image(b"\x89PNG\r\n\x1a\n")

@@ -1,0 +1,139 @@
+"""The directories of a TIFF as they stand in the file: what fields an image has, and their values byte for byte.
+
+TIFF 6.0 section 2, and BigTIFF as in libtiff's bigtiffdesign: the same with 64-bit counts and offsets. What the
+fields mean is for those who ask: `tiff_layout` finds an image's blocks by them, the product's COG copies them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+SUBFILE, WIDTH, LENGTH, SUB_DIRECTORIES = 254, 256, 257, 330
+"""Tags: what kind of image a directory describes, columns, rows, and further directories."""
+TILE_OFFSETS, TILE_BYTE_COUNTS = 324, 325
+REDUCED_IMAGE, TRANSPARENCY_MASK = 1, 4
+"""Bits of the kind of image."""
+LONG, LONG8 = 4, 16
+"""Types of values: 32 and 64 bits."""
+
+_VALUES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "c", 8: "h", 9: "i", 10: "2i", 11: "f", 12: "d"}
+_VALUES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
+"""One value of each type, for struct."""
+_ORDERS = {b"II": "<", b"MM": ">"}
+_VERSIONS = {42: False, 43: True}
+_MOST_DIRECTORIES = 64
+
+ReadBytes = Callable[[int, int], bytes]
+"""The bytes of a file from first to before end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How counts and offsets are written in a file."""
+
+    order: str
+    """Of bytes, for struct: < or >."""
+    big: bool
+    """BigTIFF."""
+
+    @property
+    def count(self) -> str:
+        """Entries of a directory, for struct."""
+        return self.order + ("Q" if self.big else "H")
+
+    @property
+    def entry(self) -> str:
+        """Tag, type and count of an entry, for struct; its value or offset follows."""
+        return self.order + ("HHQ" if self.big else "HHI")
+
+    @property
+    def offset(self) -> str:
+        """An offset, for struct."""
+        return self.order + ("Q" if self.big else "I")
+
+    @property
+    def offset_type(self) -> int:
+        """TIFF type of an offset."""
+        return LONG8 if self.big else LONG
+
+    @property
+    def width(self) -> int:
+        """Bytes of an offset, and of the largest value that stands in its entry."""
+        return struct.calcsize(self.offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One field of a directory."""
+
+    tag: int
+    """What it says."""
+    type: int
+    """Of its values."""
+    count: int
+    """Values."""
+    data: bytes
+    """The values, in the file's order of bytes."""
+
+    def whole_numbers(self, order: str) -> tuple[int, ...] | None:
+        """The values, of a file in that order of bytes; None where they are not whole numbers of 0 or more."""
+        kind = _VALUES[self.type]
+        return struct.unpack(f"{order}{self.count}{kind}", self.data) if kind in "BHIQ" else None
+
+
+Directory = tuple[Entry, ...]
+"""The fields of one image, by ascending tag."""
+
+
+def read_form(read: ReadBytes) -> Form:
+    """How a file is written, by its first bytes; ValueError when it is no TIFF."""
+    order = _ORDERS.get(head := read(0, 2))
+    if order is None:
+        raise ValueError(f"a file that begins with {head!r} is no TIFF")
+    (version,) = struct.unpack(f"{order}H", read(2, 4))
+    if version not in _VERSIONS:
+        raise ValueError(f"version {version}, where a TIFF has 42 or 43")
+    return Form(order=order, big=_VERSIONS[version])
+
+
+def read_directories(read: ReadBytes, form: Form) -> Iterator[Directory]:
+    """The directories of the file's chain and of their sub-directories, the first image's first.
+
+    Of a damaged file ValueError, LookupError or struct.error; what read raises passes.
+    """
+    (first,) = struct.unpack(form.offset, read(form.width, 2 * form.width))
+    waiting: list[int] = [first]
+    seen: set[int] = set()
+    while waiting:
+        place = waiting.pop(0)
+        if not place or place in seen:
+            continue
+        seen.add(place)
+        if len(seen) > _MOST_DIRECTORIES:
+            raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
+        directory, following = _read_directory(read, form, place)
+        for entry in directory:
+            if entry.tag == SUB_DIRECTORIES:
+                waiting += entry.whole_numbers(form.order) or ()
+        waiting.append(following)
+        yield directory
+
+
+def _read_directory(read: ReadBytes, form: Form, place: int) -> tuple[Directory, int]:
+    """The directory there, and where the next one is (0: nowhere)."""
+    first = place + struct.calcsize(form.count)
+    (count,) = struct.unpack(form.count, read(place, first))
+    head = struct.calcsize(form.entry)
+    end = first + count * (head + form.width)
+    table = read(first, end)
+    entries = []
+    for start in range(0, len(table), head + form.width):
+        tag, kind, values = struct.unpack_from(form.entry, table, start)
+        inline = table[start + head : start + head + form.width]
+        size = values * struct.calcsize("=" + _VALUES[kind])
+        at = struct.unpack(form.offset, inline)[0] if size > form.width else 0
+        entries.append(Entry(tag=tag, type=kind, count=values, data=read(at, at + size) if at else inline[:size]))
+    (following,) = struct.unpack(form.offset, read(end, end + form.width))
+    return tuple(entries), following
