@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
+import distributed.utils
 import torch
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
@@ -52,12 +55,15 @@ _DASK_CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    "distributed.worker.multiprocessing-method": "spawn",
     # A death goes back to the engine at once, which counts attempts itself.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": True,
     "distributed.comm.timeouts.connect": "30s",
 }
+
+
+_forked_from: frozenset[str] | None = None
+"""Names in the environment that this process's fork server began with; None before it begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +148,12 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         with _silent_client(), client:
             yield client
         return
+    starting = {
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.worker.multiprocessing-method": "forkserver" if _may_fork(spec) else "spawn",
+    }
     with (
-        dask.config.set({**_DASK_CONFIG, "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
+        dask.config.set({**_DASK_CONFIG, **starting}),
         _embedded_cluster(spec) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -179,6 +189,25 @@ def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
         ) from error
 
 
+def _may_fork(spec: ClusterSpec) -> bool:
+    """True when workers are forked by a server that has imported, once for all, what this process has.
+
+    A worker that starts from nothing takes seconds of CPU time to import torch and its like, and its own copy of
+    their memory. The server is started with the first cluster and ends with this process. It must never have touched
+    a GPU, and it keeps variables that its environment had: those that are gone since would come back.
+    """
+    global _forked_from  # noqa: PLW0603 - the server, too, is one per process
+    if spec.device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
+        return False
+    if _forked_from is None:
+        distributed.utils._forkserver_preload_set = True  # noqa: SLF001 - Dask's list has pandas, which takes 0.6 s
+        ours = [name for name in sys.modules if name.startswith(f"{__name__.partition('.')[0]}.")]
+        ours = [name for name in ours if not name.endswith("__main__")]
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed.nanny", *ours])
+        _forked_from = frozenset(os.environ)
+    return _forked_from <= os.environ.keys()
+
+
 def _start_cluster(spec: ClusterSpec) -> SpecCluster:
     with warnings.catch_warnings():
         # Another run may take the dashboard's port between the look and the bind: another port is no news.
@@ -194,7 +223,7 @@ def _start_cluster(spec: ClusterSpec) -> SpecCluster:
 
 
 def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
-    environment = dict(WORKER_ENVIRONMENT)
+    environment = {**os.environ, **WORKER_ENVIRONMENT}
     if spec.device == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)

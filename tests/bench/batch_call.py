@@ -15,6 +15,7 @@ from typing import Any, Literal
 import psutil
 
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION
+from tests.processes import workers_of
 
 Phase = Literal["starting", "preparing", "fusing", "finishing", "between"]
 
@@ -84,10 +85,7 @@ class BatchCall:
 
     def workers(self) -> list[psutil.Process]:
         """Worker processes of this moment."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children(recursive=True)
-            return [child for child in children if _is_worker(child)]
-        return []
+        return workers_of(self.process.pid)
 
     def left_behind(self) -> list[str]:
         """Processes of the call's session that outlived it by LEAVING_S; they are killed.
@@ -144,10 +142,3 @@ class BatchCall:
                         self._versions.setdefault(path.relative_to(self.out), set()).add(
                             (known.st_ino, known.st_mtime_ns)
                         )
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False

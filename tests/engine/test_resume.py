@@ -14,6 +14,7 @@ from tests.conftest import KILL_ROUNDS
 from tests.engine.fakes import NpySink
 from tests.engine.run_scene import slow_job
 from tests.engine.scenes import run_job
+from tests.processes import workers_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,8 +43,7 @@ def kill_somewhere(sink: NpySink, workers: int, chance: random.Random, *, one_wo
     time.sleep(chance.uniform(0, 0.1))
     family = psutil.Process(process.pid).children(recursive=True)
     if one_worker:
-        victims = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
-        chance.choice(victims).kill()
+        chance.choice(workers_of(process.pid)).kill()
         finish(process, sink.folder)
         return
     process.kill()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.engine.cluster import ClusterSpec, open_client, open_lane
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import RecordingObserver, TeeObserver
 from scenefuse.engine.run import IncompleteRunError
@@ -141,8 +142,11 @@ def test_both_workers_take_part(tmp_path: Path, lane: Lane) -> None:
 
 
 def test_a_cluster_leaves_no_process_and_no_thread_behind() -> None:
+    spec = ClusterSpec(workers=1, memory_limit_bytes=2**30)
+    with open_lane(spec):
+        pass  # the server that workers are forked from stays
     children, threads = set(psutil.Process().children(recursive=True)), set(threading.enumerate())
-    with pytest.raises(KeyError), open_lane(ClusterSpec(workers=1, memory_limit_bytes=2**30)):
+    with pytest.raises(KeyError), open_lane(spec):
         raise KeyError
     assert set(psutil.Process().children(recursive=True)) <= children
     deadline = time.monotonic() + 5
@@ -156,6 +160,24 @@ def test_a_second_cluster_beside_the_first_takes_another_dashboard_port_in_silen
     assert lane.width
     with open_lane(ClusterSpec(workers=1, memory_limit_bytes=2**30)) as second:
         assert second.width == 1
+
+
+def environment_of_a_worker(spec: ClusterSpec) -> dict[str, str]:
+    client: Any
+    with open_client(spec) as client:
+        (seen,) = client.run(lambda: dict(os.environ)).values()
+    return dict(seen)
+
+
+def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one process may be forked from the same server, whose environment is older."""
+    spec = ClusterSpec(workers=1, memory_limit_bytes=2**30)
+    with open_client(spec):
+        pass
+    monkeypatch.setenv("KEY_OF_A_STORE", "new")
+    assert environment_of_a_worker(spec)["KEY_OF_A_STORE"] == "new"
+    monkeypatch.delenv("HOME")
+    assert "HOME" not in environment_of_a_worker(spec)
 
 
 def test_no_workers_means_this_process() -> None:

@@ -24,6 +24,7 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.pipeline.fuse import fuse
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
+from tests.processes import workers_of
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "2"))
@@ -91,10 +92,7 @@ class Run:
             time.sleep(0.002)
 
     def worker_processes(self) -> list[psutil.Process]:
-        if self.process.poll() is not None:
-            return []
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return workers_of(self.process.pid) if self.process.poll() is None else []
 
     def kill_everything(self) -> None:
         members = [psutil.Process(self.process.pid), *self.worker_processes()] if self.process.poll() is None else []
