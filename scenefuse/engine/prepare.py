@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,9 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.protocols import Event, Observer, Source
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
-from scenefuse.engine.sampling import Sampling, block_runs, patch_candidates
+from scenefuse.engine.sampling import Places, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
 from scenefuse.errors import DataError, WorkError
-from scenefuse.grid.window import Window
 from scenefuse.models.base import SceneWindow, Stage
 from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import lattice_px
@@ -43,12 +42,12 @@ class Preparation:
     model: ModelHandle | None = None
     """The method, whose own stages are taken from it in each worker and never sent."""
     sampling: Sampling = field(default_factory=Sampling)
-    """Patches of the stages that measure a sample."""
+    """Which parts of the scene they measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureTask:
-    """Measure one run of blocks, or one stratum's patch, for a stage. Picklable."""
+    """Measure one part of the scene for a stage. Picklable."""
 
     source: Source
     """Where pixels come from."""
@@ -60,10 +59,10 @@ class MeasureTask:
     """Place of the stage in the model's stages."""
     state_sha256: str
     """Digest of the state that earlier stages left, which the lane has shared."""
-    windows: tuple[Window, ...]
-    """Coarse windows: the blocks of a run, or the places to try in a stratum."""
-    least_valid: float
-    """Share of data that a patch of the sample must have."""
+    places: Places = ()
+    """Where the part may lie: the first with enough data is measured, of a stage over blocks block by block."""
+    least_valid: float = 0.0
+    """Share of data that is enough, 0 to 1."""
 
 
 def prepare(
@@ -98,9 +97,20 @@ def prepare(
         parts = 0
         if stage.where != "nowhere":
             with lane.sharing(state) as digest:
-                works = _works(list(_tasks(source, preparation, stage, index, digest)), stage)
-                ended = work_off(works, lane, patience=patience, observer=observer)
-                total, parts = _total(works, stage, ended)
+                task = MeasureTask(
+                    source=source,
+                    stage=stage if index is None else None,
+                    model=preparation.model if index is not None else None,
+                    index=index or 0,
+                    state_sha256=digest,
+                )
+                for sample in _samples(source, preparation, stage):
+                    tasks = [replace(task, places=places, least_valid=sample.least_valid) for places in sample.parts]
+                    works = _works(tasks, stage)
+                    measured = _measured(works, stage, work_off(works, lane, patience=patience, observer=observer))
+                    if len(measured) >= sample.least_found * len(works):
+                        break
+                total, parts = _sum(measured, stage), len(measured)
         state = stage.conclude(total, state)
         seconds = time.monotonic() - began
         if known is not None:
@@ -122,30 +132,37 @@ def measure(task: MeasureTask) -> list[Measurement]:
     return [_reduce(found, stage)] if found else []
 
 
-def _tasks(
-    source: Source, preparation: Preparation, stage: Stage, index: int | None, digest: str
-) -> Iterator[MeasureTask]:
-    ratio, model, sampling = source.grid.ratio, preparation.model, preparation.sampling
-    if stage.where == "blocks":
-        groups = block_runs(source.grid.coarse_shape)
-    else:
-        strides = resident_model(model).card.lattice_px if model is not None else 1
-        lattice = lattice_px(model_lattice_px=strides, ratio=ratio)
-        groups = patch_candidates(source.grid.coarse_shape, sampling, ratio=ratio, lattice_px=lattice)
-    for windows in groups:
-        yield MeasureTask(
-            source=source,
-            stage=stage if index is None else None,
-            model=model if index is not None else None,
-            index=index or 0,
-            state_sha256=digest,
-            windows=windows,
-            least_valid=sampling.least_valid,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """Parts of a scene that are measured together."""
+
+    parts: tuple[Places, ...]
+    """Where each may lie."""
+    least_valid: float = 0.0
+    """Share of data that a part must have."""
+    least_found: float = 0.0
+    """Share of the parts that must have that, or the next sample is taken."""
+
+
+def _samples(source: Source, preparation: Preparation, stage: Stage) -> Iterator[_Sample]:
+    """What a stage measures; the next where that is too little."""
+    shape, sampling = source.grid.coarse_shape, preparation.sampling
+    if stage.where == "sample":
+        ratio, model = source.grid.ratio, preparation.model
+        lattice = lattice_px(
+            model_lattice_px=resident_model(model).card.lattice_px if model is not None else 1, ratio=ratio
         )
+        patches = patch_candidates(shape, sampling, ratio=ratio, lattice_px=lattice)
+        yield _Sample(parts=patches, least_valid=sampling.least_valid)
+        return
+    squares = block_squares(shape, sampling)
+    if squares is not None:
+        yield _Sample(parts=squares, least_valid=sampling.least_valid, least_found=sampling.least_found)
+    yield _Sample(parts=tuple((run,) for run in block_runs(shape)))
 
 
 def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
-    salt = hashlib.sha256(repr((stage.name, [task.windows for task in tasks])).encode()).hexdigest()[:16]
+    salt = hashlib.sha256(repr((stage.name, [task.places for task in tasks])).encode()).hexdigest()[:16]
     return [
         Work(
             name=f"measure-{salt}-{task.state_sha256[:16]}-{number}",
@@ -157,10 +174,13 @@ def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
     ]
 
 
-def _total(
+def _measured(
     works: Sequence[Work], stage: Stage, ended: Iterator[tuple[Work, list[Measurement] | Failure]]
-) -> tuple[Measurement, int]:
-    """The sum of all measurements and how many parts of the scene it has."""
+) -> list[Measurement]:
+    """Measurements of the parts that have enough data, in the order of the parts, whichever ended first.
+
+    Float64 sums depend on their order.
+    """
     results: dict[str, list[Measurement]] = {}
     for work, result in ended:
         if isinstance(result, Failure) and result.kind == "data":
@@ -176,30 +196,30 @@ def _total(
                 "Run again" if result.retryable else "See the cause; a bug if it does not explain itself",
             )
         results[work.name] = result
-    # In the order of the parts, whichever ended first: float64 sums depend on their order.
-    found = [part for work in works for part in results[work.name]]
+    return [part for work in works for part in results[work.name]]
+
+
+def _sum(found: Sequence[Measurement], stage: Stage) -> Measurement:
     if not found:
         raise DataError(
             f"Stage {stage.name} found no patch of which enough is data",
             "the model's scene statistics cannot be measured",
             "Use a pair with more common data, or a method without patch statistics",
         )
-    return _reduce(found, stage), len(found)
+    return _reduce(found, stage)
 
 
 def _windows(task: MeasureTask, stage: Stage, state: SceneState) -> Iterator[SceneWindow]:
-    if stage.where == "sample":
-        for place in task.windows:
-            window = read_scene_window(task.source, place, margin=stage.margin, state=state)
-            if valid_fraction(window) >= task.least_valid:
-                yield window
-                return
+    for place in task.places:
+        window = read_scene_window(task.source, place, margin=stage.margin, state=state)
+        if task.least_valid and valid_fraction(window) < task.least_valid:
+            continue
+        if stage.where == "sample":
+            yield window
+            return
+        for block in cut_blocks(place):
+            yield cut_scene_window(window, *block.within(place))
         return
-    first, last = task.windows[0], task.windows[-1]
-    run = Window(y0=first.y0, y1=first.y1, x0=first.x0, x1=last.x1)
-    window = read_scene_window(task.source, run, margin=stage.margin, state=state)
-    for block in task.windows:
-        yield cut_scene_window(window, *block.within(run))
 
 
 def _reduce(found: Sequence[Measurement], stage: Stage) -> Measurement:

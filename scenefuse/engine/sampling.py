@@ -1,4 +1,4 @@
-"""Which parts of a scene a stage measures: all its blocks, or a stratified sample of patches.
+"""Which parts of a scene a stage measures: all its blocks, or a stratified sample of blocks or of patches.
 
 Pure geometry of the coarse grid. It depends on the scene alone, never on tiles or workers, and so does
 every sum over it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scenefuse.grid.window import Window
@@ -18,38 +19,68 @@ BLOCK_PX = 64
 RUN_BLOCKS = 8
 """Blocks in a row that are read at once and summed in one task: part of the order of summation."""
 
+SQUARE_PX = 2 * BLOCK_PX
+"""Side of what is read at once of a sample of blocks: single blocks would each touch four tiles of most files."""
+
+Places = tuple[Window, ...]
+"""Coarse windows to try, in order, until one has enough data."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a stage that measures a sample takes its patches."""
+    """How stages take their samples."""
 
     patches: int = 64
-    """Strata, and so patches at most."""
+    """Strata of a stage that measures patches, and so patches at most."""
     patch_px: int = 128
     """Side of a patch in fine pixels, rounded to the lattice: near what networks are trained on."""
+    blocks: int = 64
+    """Blocks that a stage over blocks measures, about, of a scene that has more: 262,144 coarse pixels."""
     candidates: int = 4
     """Places tried in each stratum until one has enough data."""
     least_valid: float = 0.5
-    """Share of a patch's pixels that must be data, 0 to 1."""
+    """Share of a place's pixels that must be data, 0 to 1."""
+    least_found: float = 0.5
+    """Share of a sample's strata that must have such a place; else all blocks of the scene are measured."""
 
 
-def block_runs(coarse_shape: tuple[int, int]) -> tuple[tuple[Window, ...], ...]:
-    """Blocks of the scene, row by row, in runs of at most RUN_BLOCKS neighbours; they cover it exactly once."""
+def block_runs(coarse_shape: tuple[int, int]) -> tuple[Window, ...]:
+    """Runs of at most RUN_BLOCKS neighbouring blocks, row by row; they cover the scene exactly once."""
     rows, columns = coarse_shape
     return tuple(
-        tuple(
-            Window(y0=y, y1=min(y + BLOCK_PX, rows), x0=x, x1=min(x + BLOCK_PX, columns))
-            for x in range(start, min(start + RUN_BLOCKS * BLOCK_PX, columns), BLOCK_PX)
-        )
+        Window(y0=y, y1=min(y + BLOCK_PX, rows), x0=x, x1=min(x + RUN_BLOCKS * BLOCK_PX, columns))
         for y in range(0, rows, BLOCK_PX)
-        for start in range(0, columns, RUN_BLOCKS * BLOCK_PX)
+        for x in range(0, columns, RUN_BLOCKS * BLOCK_PX)
     )
+
+
+def block_squares(coarse_shape: tuple[int, int], sampling: Sampling) -> tuple[Places, ...] | None:
+    """For each stratum of a large scene the squares of four blocks to try; None of one that is measured whole.
+
+    Strata are an even grid of as many as hold about sampling.blocks blocks. No square reaches outside the scene.
+    """
+    rows, columns = coarse_shape
+    wanted_px = sampling.blocks * BLOCK_PX**2
+    if rows * columns <= wanted_px:
+        return None
+    sides = min(SQUARE_PX, rows), min(SQUARE_PX, columns)
+    room_y, room_x = rows - sides[0] + 1, columns - sides[1] + 1
+    count = max(1, wanted_px // (sides[0] * sides[1]))
+    count_y = min(room_y, count, max(1, round(math.sqrt(count * room_y / room_x))))
+    return _strata((room_y, room_x), (count_y, min(room_x, max(1, count // count_y))), sides, 1, sampling.candidates)
+
+
+def cut_blocks(window: Window) -> Iterator[Window]:
+    """The blocks of a window that is read at once, row by row."""
+    for y in range(window.y0, window.y1, BLOCK_PX):
+        for x in range(window.x0, window.x1, BLOCK_PX):
+            yield Window(y0=y, y1=min(y + BLOCK_PX, window.y1), x0=x, x1=min(x + BLOCK_PX, window.x1))
 
 
 def patch_candidates(
     coarse_shape: tuple[int, int], sampling: Sampling, *, ratio: int, lattice_px: int
-) -> tuple[tuple[Window, ...], ...]:
-    """For each stratum the coarse windows to try, in order; the same for the same scene.
+) -> tuple[Places, ...]:
+    """For each stratum the patches to try; the same for the same scene.
 
     Strata are an even grid of about sampling.patches, of fewer in a scene so small that patches would lie closer
     than half their side and measure the same ground again; places within one come from a hash of its index.
@@ -63,9 +94,16 @@ def patch_candidates(
     most_y, most_x = (1 + -(-(room - 1) // spacing) for room in (room_y, room_x))
     count_y = min(most_y, sampling.patches, max(1, round(math.sqrt(sampling.patches * room_y / room_x))))
     count_x = min(most_x, max(1, sampling.patches // count_y))
-    strata = [(rows, columns) for rows in _even(room_y, count_y) for columns in _even(room_x, count_x)]
+    return _strata((room_y, room_x), (count_y, count_x), (side, side), step, sampling.candidates)
+
+
+def _strata(
+    room: tuple[int, int], counts: tuple[int, int], sides: tuple[int, int], step: int, candidates: int
+) -> tuple[Places, ...]:
+    """Places in each of so many strata, rows by columns, of a room of origins counted in steps."""
+    strata = [(rows, columns) for rows in _even(room[0], counts[0]) for columns in _even(room[1], counts[1])]
     return tuple(
-        tuple(dict.fromkeys(_place(number, attempt, stratum, side, step) for attempt in range(sampling.candidates)))
+        tuple(dict.fromkeys(_place(number, attempt, stratum, sides, step) for attempt in range(candidates)))
         for number, stratum in enumerate(strata)
     )
 
@@ -75,10 +113,10 @@ def _even(size: int, count: int) -> list[range]:
     return [range(i * size // count, (i + 1) * size // count) for i in range(count)]
 
 
-def _place(number: int, attempt: int, stratum: tuple[range, range], side: int, step: int) -> Window:
+def _place(number: int, attempt: int, stratum: tuple[range, range], sides: tuple[int, int], step: int) -> Window:
     digest = hashlib.sha256(f"patch {number} {attempt}".encode()).digest()
     y0, x0 = (
         places[int.from_bytes(digest[8 * axis : 8 * axis + 8]) % len(places)] * step
         for axis, places in enumerate(stratum)
     )
-    return Window(y0=y0, y1=y0 + side, x0=x0, x1=x0 + side)
+    return Window(y0=y0, y1=y0 + sides[0], x0=x0, x1=x0 + sides[1])

@@ -95,7 +95,7 @@ class Stage(Protocol):
 
     @property
     def where(self) -> Literal["blocks", "sample", "nowhere"]:
-        """`blocks`: every fixed block of the scene; `sample`: the stratified sample of patches only.
+        """`blocks`: fixed blocks of the scene, of a large one a stratified sample; `sample`: a sample of patches.
 
         `nowhere`: it concludes from the state alone, and no pixel is read for it.
         """

@@ -59,7 +59,7 @@ class MomentStage:
     of_details: bool = False
     """Moments of what one more blur takes away (coarse_details), not of the images themselves."""
     where: Literal["blocks", "sample"] = "blocks"
-    """Every block of the scene."""
+    """Blocks of the scene."""
     reduce: Literal["sum", "concat"] = "sum"
     """Sums of blocks add up."""
 

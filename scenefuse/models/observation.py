@@ -106,7 +106,7 @@ class ResponseStage:
 
     @property
     def where(self) -> Literal["blocks", "sample", "nowhere"]:
-        """Every block of the scene; nowhere when every response is nominal."""
+        """Blocks of the scene; nowhere when every response is nominal."""
         return "nowhere" if all(self.is_nominal) else "blocks"
 
     @property
@@ -164,7 +164,7 @@ class PointSpreadStage:
     name: str = "observation/point-spread"
     """Name in logs."""
     where: Literal["blocks", "sample"] = "blocks"
-    """Every block of the scene."""
+    """Blocks of the scene."""
     reduce: Literal["sum", "concat"] = "sum"
     """Sums of blocks add up."""
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle
-from scenefuse.engine.sampling import Sampling, block_runs, patch_candidates
+from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, WorkError
 from scenefuse.grid.window import Window
@@ -118,6 +117,27 @@ def test_patches_mostly_without_data_are_left_out_and_a_sample_of_none_is_refuse
         prepare(empty.source, Preparation(model=model, sampling=sampling))
 
 
+def test_of_a_large_scene_some_blocks_are_measured_unless_few_have_data() -> None:
+    def measured(holes: tuple[Window, ...], blocks: int) -> tuple[int, SceneState]:
+        source = AnalyticSource(coarse_shape=(500, 600), ratio=2, hs_holes=holes)
+        observer = RecordingObserver()
+        preparation = Preparation(stages=(CoordinateStage(),), sampling=Sampling(blocks=blocks))
+        state = prepare(source, preparation, observer=observer)
+        return int(str(observer.facts("stage")[0]["parts"])), state
+
+    right, most = (Window(y0=0, y1=500, x0=250, x1=600),), (Window(y0=0, y1=500, x0=100, x1=600),)
+    parts, sampled = measured((), 16)
+    every, whole = measured((), 999)
+    assert (parts, every) == (4, 16)
+    assert len(sampled.arrays["test/blocks"]) == 16
+    assert len(whole.arrays["test/blocks"]) == 80
+    np.testing.assert_allclose(sampled.arrays["hs_mean"], whole.arrays["hs_mean"], rtol=0.2)
+    assert measured(right, 16)[0] == 2
+    parts, fallen_back = measured(most, 16)
+    assert parts == 16
+    assert fallen_back.sha256 == measured(most, 999)[1].sha256
+
+
 def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
     with pytest.raises(WorkError, match="no such luck"):
         prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2), Preparation(stages=(BrokenStage(),)))
@@ -127,10 +147,33 @@ def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
 def test_blocks_cover_the_scene_exactly_once(rows: int, columns: int) -> None:
     count = np.zeros((rows, columns), dtype=np.uint8)
     for run in block_runs((rows, columns)):
-        assert all(a.x1 == b.x0 and (a.y0, a.y1) == (b.y0, b.y1) for a, b in pairwise(run))
-        for block in run:
+        for block in cut_blocks(run):
+            assert block.y0 % BLOCK_PX == block.x0 % BLOCK_PX == 0
+            assert max(block.shape) <= BLOCK_PX
             count[block.slices] += 1
     assert (count == 1).all()
+
+
+@given(st.integers(1, 6000), st.integers(1, 6000), st.integers(1, 200))
+def test_the_squares_of_a_large_scene_lie_in_it_and_are_about_as_many_blocks_as_asked_for(
+    rows: int, columns: int, blocks: int
+) -> None:
+    squares = block_squares((rows, columns), Sampling(blocks=blocks))
+    if squares is None:
+        assert rows * columns <= blocks * BLOCK_PX**2
+        return
+    assert all(0 <= s.y0 < s.y1 <= rows and 0 <= s.x0 < s.x1 <= columns for places in squares for s in places)
+    area = sum(places[0].shape[0] * places[0].shape[1] for places in squares)
+    assert area <= max(blocks * BLOCK_PX**2, 4 * BLOCK_PX**2)
+    assert len(squares) == 1 or area > blocks * BLOCK_PX**2 / 4
+
+
+def test_the_squares_of_a_large_scene_are_spread_over_it() -> None:
+    squares = block_squares((4096, 4096), Sampling())
+    assert squares is not None
+    centres = {((s.y0 + s.y1) // 2048, (s.x0 + s.x1) // 2048) for s, *_ in squares}
+    assert len(squares) == 16
+    assert centres == {(y, x) for y in range(4) for x in range(4)}
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 100), st.sampled_from([(2, 2), (3, 24), (6, 12)]))
