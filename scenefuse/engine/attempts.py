@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from distributed import KilledWorker
+from torch import AcceleratorError
 
+from scenefuse.engine.group import is_out_of_memory
 from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, StorageError, WorkError
@@ -95,12 +97,12 @@ def kind_of(error: BaseException) -> Kind:
     """The type of a failure."""
     if isinstance(error, SceneFuseError):
         return "transient" if error.retryable else error.kind  # type: ignore[return-value]
-    if isinstance(error, KilledWorker):
+    if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _STORAGE):
+        return "resource"
+    if isinstance(error, KilledWorker | AcceleratorError):
         return "worker"
     if isinstance(error, TimeLimitError):
         return "time"
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _STORAGE):
-        return "resource"
     if isinstance(error, (ConnectionError, TimeoutError, CancelledError)):
         return "transient"
     return "bug"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import socket
 import sys
@@ -200,6 +201,8 @@ def _may_fork(spec: ClusterSpec) -> bool:
     if spec.device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
         return False
     if _forked_from is None:
+        if multiprocessing.forkserver._forkserver._forkserver_pid is not None:  # type: ignore[attr-defined] # noqa: SLF001
+            return False  # somebody's own, which began without WORKER_ENVIRONMENT: its BLAS has a thread per core
         distributed.utils._forkserver_preload_set = True  # noqa: SLF001 - Dask's list has pandas, which takes 0.6 s
         ours = [name for name in sys.modules if name.startswith(f"{__name__.partition('.')[0]}.")]
         ours = [name for name in ours if not name.endswith("__main__")]

@@ -29,6 +29,8 @@ from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tile
 
 _batch_limits: dict[tuple[str, int], int] = {}
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""What torch says of memory without a type of its own: on a CPU, and of what the driver, cuBLAS or cuDNN asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ def _fuse_cores(
             members = batched(zip(tiles, windows, strict=True), limit)
             return [core for some in members for core in _fuse_batch(task, model, some, state)]
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if limit == 1:
                 side = tiles[0].read.shape[0]
@@ -153,9 +155,11 @@ def _fuse_cores(
             torch.cuda.empty_cache()
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """True of torch's error on a GPU, and of that on a CPU, which has no type of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """True of Python's and torch's errors of a device or a host whose memory is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _fuse_batch(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ from uuid import uuid4
 from distributed import Client, Future, WorkerPlugin, get_worker
 from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm.core import CommClosedError
+from torch import AcceleratorError
 
+from scenefuse.engine.group import is_out_of_memory
 from scenefuse.engine.resident import drop_state, keep_state
 from scenefuse.errors import ResourceError, WorkError
 from scenefuse.models.state import SceneState
@@ -31,6 +34,9 @@ _WIDTH_FRESH_S = 0.2
 _REGISTER_AGAIN = 5
 """Workers that may die one after the other while they are told of a scene state."""
 _REGISTER_PAUSE_S = 0.5
+
+_device_lost = threading.Event()
+"""Set in a process whose device failed: CUDA gives no way back but a new process."""
 
 
 class SchedulerLostError(WorkError):
@@ -164,6 +170,8 @@ class DaskLane:
     ) -> None:
         """A lane on the client's workers: those with the resources, if any are asked for."""
         self._client = client
+        scheduler: Any = client.scheduler  # None before the client has connected, and after it lost the scheduler
+        self._address = scheduler.address
         self._on_this_machine = on_this_machine
         self._resources = resources or {}
         self._no_workers_limit_s = no_workers_limit_s
@@ -187,7 +195,8 @@ class DaskLane:
     @property
     def dashboard(self) -> str | None:
         """Dask's dashboard, `http://127.0.0.1:8787/status`."""
-        return str(self._client.dashboard_link) or None
+        with self._reaching():
+            return str(self._client.dashboard_link) or None
 
     @property
     def on_this_machine(self) -> bool:
@@ -317,15 +326,16 @@ class DaskLane:
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         """A block that talks to the scheduler."""
+        if self._client.status != "running":  # a client without a scheduler fails in as many ways as it has methods
+            raise self._lost(ConnectionError("the connection was lost"))
         try:
             yield
         except (OSError, ClosedClientError) as error:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> SchedulerLostError:
-        scheduler: Any = self._client.scheduler  # None before the client has connected, and a lane's has
         return SchedulerLostError(
-            f"The Dask scheduler at {scheduler.address} went away ({error})",
+            f"The Dask scheduler at {self._address} went away ({error})",
             "the run stopped; no reader sees its product",
             "Start a scheduler again and repeat the command: what is finished is kept",
         )
@@ -381,6 +391,13 @@ def _kill_worker(dask_worker: Any) -> bool:
 
 
 def _announced(topic: str, call: Call) -> Any:
+    if _device_lost.is_set():
+        os.kill(os.getpid(), signal.SIGKILL)  # not announced, so that the call is not blamed; the nanny starts another
     worker = get_worker()
     worker.log_event(topic, (call.key, worker.address))
-    return call.function(call.argument)
+    try:
+        return call.function(call.argument)
+    except AcceleratorError as error:
+        if not is_out_of_memory(error):
+            _device_lost.set()
+        raise

@@ -19,6 +19,10 @@ _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Instructions of processors of x86 and of ARM (the last) that multiply bfloat16."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+# torch looks at it once, at a process's first matrix product on a GPU, a training's for example: set only where
+# inference begins, it would be too late there, and deterministic algorithms refuse every product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
     """`cuda` or `cpu`; auto is cuda where this machine has one."""
@@ -86,14 +90,15 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cuda() -> Iterator[None]:
-    # Read by cuBLAS when its handle is made; without it deterministic algorithms are refused.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
+    products = torch.get_float32_matmul_precision()  # `high`, which notebooks like to set, is TF32: 10 bits
     torch.use_deterministic_algorithms(mode=True)
+    torch.set_float32_matmul_precision("highest")
     cudnn.benchmark = cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(mode=before[0])
+        torch.set_float32_matmul_precision(products)
         cudnn.benchmark, cudnn.allow_tf32 = before[1:]

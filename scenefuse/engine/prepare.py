@@ -26,7 +26,7 @@ from scenefuse.engine.resident import ModelHandle, resident_model, resident_stat
 from scenefuse.engine.sampling import Places, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
 from scenefuse.errors import DataError, WorkError
-from scenefuse.models.base import SceneWindow, Stage
+from scenefuse.models.base import FusionModel, SceneWindow, Stage
 from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import lattice_px
 
@@ -85,7 +85,7 @@ def prepare(
     state = SceneState(facts={"ratio": source.grid.ratio})
     plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *preparation.stages)]
     if preparation.model is not None:
-        plan += [(stage, index) for index, stage in enumerate(resident_model(preparation.model).stages())]
+        plan += [(stage, index) for index, stage in enumerate(_planned(preparation.model).stages())]
     names, shared = [stage.name for stage, _ in plan], 1 + len(preparation.stages)
     done = 0
     if known is not None and (found := known.latest(names, shared)) is not None:
@@ -132,6 +132,11 @@ def measure(task: MeasureTask) -> list[Measurement]:
     return [_reduce(found, stage)] if found else []
 
 
+def _planned(model: ModelHandle) -> FusionModel:
+    """The model as who hands out tasks needs it: on the CPU, for the GPU's memory belongs to the workers."""
+    return resident_model(replace(model, device="cpu"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sample:
     """Parts of a scene that are measured together."""
@@ -149,9 +154,7 @@ def _samples(source: Source, preparation: Preparation, stage: Stage) -> Iterator
     shape, sampling = source.grid.coarse_shape, preparation.sampling
     if stage.where == "sample":
         ratio, model = source.grid.ratio, preparation.model
-        lattice = lattice_px(
-            model_lattice_px=resident_model(model).card.lattice_px if model is not None else 1, ratio=ratio
-        )
+        lattice = lattice_px(model_lattice_px=_planned(model).card.lattice_px if model is not None else 1, ratio=ratio)
         patches = patch_candidates(shape, sampling, ratio=ratio, lattice_px=lattice)
         yield _Sample(parts=patches, least_valid=sampling.least_valid)
         return

@@ -14,6 +14,7 @@ from scenefuse.archive.pairing import Pairing, PairRule
 from scenefuse.archive.search import SkippedItem
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
+from scenefuse.engine.lanes import SchedulerLostError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.pipeline.failures import PairFailure, record_failure, work_of
@@ -87,11 +88,16 @@ def batch(
 def attempt_pair(
     call: Callable[..., FusedProduct], work: PairFailure, *, out: Place, observer: Observer
 ) -> FusedProduct | PairFailure:
-    """The product that the call makes; or, whatever stops it, the record of the failure, which is kept in out."""
+    """The product that the call makes; or, whatever stops it, the record of the failure, which is kept in out.
+
+    A scheduler that went away is no failure of this pair alone, and is raised: every later one would end like it.
+    """
     try:
         return call(observer=observer)
     except Exception as error:  # noqa: BLE001 - a bug in one pair must not stop the archive; it is recorded
-        failure = work.because(error)
+        failure, lost = work.because(error), error if isinstance(error, SchedulerLostError) else None
     record_failure(out, failure, observer)
     observer.notify(Event(kind="warning", facts={"message": f"{failure.hs_id} with {failure.ms_id}: {failure.cause}"}))
+    if lost is not None:
+        raise lost
     return failure

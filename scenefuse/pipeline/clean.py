@@ -70,7 +70,7 @@ def remove_unfinished(found: Sequence[Unfinished]) -> tuple[Unfinished, ...]:
     for entry in found:
         with Lease(entry.folder / LEASE):
             if _is_unfinished(entry.folder):
-                entry.folder.clear()
+                entry.folder.clear(last=LEASE)
                 removed.append(entry)
     return tuple(removed)
 

@@ -163,7 +163,7 @@ def _type_of(error: BaseException) -> tuple[str, bool]:
         return failures[0].kind, all(failure.retryable for failure in failures)
     if isinstance(error, GivenUpError) and error.failure is not None:
         return error.failure.kind, error.failure.retryable
-    if isinstance(error, WorkError) and error.__cause__ is not None:
+    if isinstance(error, WorkError) and error.__cause__ is not None and not error.retryable:
         return _type_of(error.__cause__)
     if isinstance(error, SceneFuseError):
         return error.kind, error.retryable

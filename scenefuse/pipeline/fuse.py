@@ -190,7 +190,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             order.folder,
             order.spec,
             pair=order.opened.pair,
-            provenance=replace(_provenance(order, state), checks=checks.facts()),
+            provenance=replace(_provenance(order, state, report), checks=checks.facts()),
             run=_run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
@@ -222,7 +222,7 @@ def _claimed(folder: Place) -> Iterator[Lease]:
             except SceneFuseError as error:
                 began = (folder / LEDGER).exists()
                 if made and error.exit_code == DataError.exit_code and not began:
-                    folder.clear()
+                    folder.clear(last=LEASE)
                 raise
     except SceneFuseError as error:
         if began and error.exit_code == DataError.exit_code:
@@ -253,8 +253,13 @@ def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
     return state
 
 
-def _provenance(order: Order, state: SceneState) -> Provenance:
+def _provenance(order: Order, state: SceneState, report: RunReport) -> Provenance:
+    """Where the product comes from; of one that was finished before and only gets more files, what made its tiles."""
     plan, opened = order.plan, order.opened
+    software, processor = software_versions(), instruction_set(plan.device)
+    if report.skipped == report.tiles and (order.folder / "provenance.json").is_file():
+        before = read_provenance(order.folder)
+        software, processor = dict(before.software), before.plan.instruction_set
     return Provenance(
         item_id=order.folder.name,
         identity=order.identity,
@@ -268,10 +273,10 @@ def _provenance(order: Order, state: SceneState) -> Provenance:
             precision=plan.precision,
             device=plan.device,
             batch=plan.batch,
-            instruction_set=instruction_set(plan.device),
+            instruction_set=processor,
         ),
         numerics=NUMERICS,
-        software=software_versions(),
+        software=software,
         options=number_options(order.config, opened),
         grid=opened.facts(),
         state_sha256=state.sha256,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +12,12 @@ from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.group import GroupTask, fuse_group
+from scenefuse.engine.loop import batched
 from scenefuse.engine.observers import NullObserver
-from scenefuse.engine.precision import Precision
+from scenefuse.engine.precision import Precision, choose_device
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, MismatchError, WorkError
+from scenefuse.errors import DataError, MismatchError, ResourceError, WorkError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.fuse import STATE, instruction_set, software_versions
@@ -26,14 +28,14 @@ from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.identity import NUMERICS, product_identity
 from scenefuse.product.own_weights import find_weights
-from scenefuse.product.provenance import Provenance, read_provenance, read_run
+from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
 from scenefuse.product.spec import STORE, ProductSpec
 from scenefuse.tiles.tiling import Tile, Tiling
 
 SAMPLE_TILES = 4
 """Tiles of a sample, spread evenly over the scene."""
 GROUP_TILES = 2
-"""Tiles of one task."""
+"""Tiles of one task, where a batch has no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ def replay(
         device=opened.model.device,
     )
     with open_lane(lanes) as lane, lane.sharing(state) as digest:
-        groups = [chosen[start : start + GROUP_TILES] for start in range(0, len(chosen), GROUP_TILES)]
+        groups = _groups(tiling, chosen, plan.batch)
         sink = ComparingSink(store=folder / STORE, spec=spec)
         task = GroupTask(
             tiles=chosen,
@@ -152,7 +154,7 @@ def replay(
             )
             for number, group in enumerate(groups)
         ]
-        observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": len(chosen)}))
+        observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": sum(map(len, groups))}))
         cores: list[CoreComparison] = []
         for _, result in work_off(works, lane, patience=Patience(), observer=observer):
             if isinstance(result, Failure):
@@ -162,7 +164,7 @@ def replay(
         product=folder.name,
         tiles=len(tiling),
         cores=tuple(sorted(cores, key=lambda core: (core.iy, core.ix))),
-        changed=tuple(_changes(provenance)),
+        changed=tuple(_changes(provenance, read_run(folder))),
     )
 
 
@@ -204,6 +206,14 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
         weights = str(path)
     options = {"model": provenance.method.name, **provenance.options, "weights": weights}
     recorded = parse(RunConfig, options, where="the product's provenance")
+    try:
+        choose_device(recorded.device)
+    except ResourceError as error:
+        raise ResourceError(
+            f"{folder.name} was made on a GPU, and torch sees none here",
+            "another kind of device rounds otherwise, so that a difference would prove nothing",
+            "Replay it where there is one; scenefuse verify checks the product anywhere",
+        ) from error
     return replace(recorded, allow_host=config.allow_host)
 
 
@@ -231,12 +241,22 @@ def _sample(tiles: Sequence[Tile]) -> tuple[Tile, ...]:
     return tuple(tiles[place] for place in places)
 
 
+def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Tile, ...]]:
+    """Tasks of the chosen tiles and of those that were computed in one batch with them.
+
+    A GPU's libraries choose algorithms by the size of a batch, so that the same tile alone may differ in the last bit.
+    """
+    wanted = set(chosen)
+    batches = [tiles for tiles in tiling.groups(batch) if not wanted.isdisjoint(tiles)]
+    return [tuple(chain.from_iterable(some)) for some in batched(batches, max(1, GROUP_TILES // batch))]
+
+
 def _few(tiles: int) -> int | None:
     """No workers for what one process does sooner than workers start; None for as many as there are cores."""
     return 0 if tiles <= SAMPLE_TILES else None
 
 
-def _changes(provenance: Provenance) -> list[str]:
+def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
     """What is not as it was when the product was made."""
     now = software_versions()
     changes = [
@@ -247,6 +267,9 @@ def _changes(provenance: Provenance) -> list[str]:
     processor = instruction_set(provenance.plan.device)
     if processor != provenance.plan.instruction_set:
         changes.append(f"{provenance.plan.instruction_set} then, {processor} now")
+    planned, least = provenance.plan.batch, run.facts.get("run", {}).get("batch", provenance.plan.batch)
+    if least < planned:
+        changes.append(f"batches of {planned} windows planned, of {least} where memory ran out")
     if provenance.numerics != NUMERICS:
         changes.append(f"numerics {provenance.numerics} then, {NUMERICS} now")
     return changes

@@ -153,7 +153,7 @@ class LocalPlace:
 
     def files(self) -> list[str]:
         """Relative paths of all files below, unfinished ones too, sorted; empty when there is no such folder."""
-        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir())
+        return sorted(path.relative_to(self.path).as_posix() for path in self._below())
 
     def make(self) -> tuple[LocalPlace, ...]:
         """The folders that had to be made so that this one is there: itself, its parent and so on."""
@@ -167,9 +167,16 @@ class LocalPlace:
         with suppress(OSError):  # somebody has put something there
             self.path.rmdir()
 
-    def clear(self) -> None:
-        """Remove the folder with all that is in it."""
+    def clear(self, last: str | None = None) -> None:
+        """Remove the folder with all that is in it; what begins with `last` at the end."""
         with explained(self.path), suppress(FileNotFoundError):
+            for path in list(self.path.iterdir()) if last is not None else ():
+                if last is not None and path.name.startswith(last):
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             shutil.rmtree(self.path)
 
     def sweep(self) -> None:
@@ -184,9 +191,9 @@ class LocalPlace:
     def stored_bytes(self) -> int:
         """Size of all files below together, unfinished ones too."""
         size = 0
-        for path in self.path.rglob("*"):
+        for path in self._below():
             with suppress(FileNotFoundError):  # a run that works here has renamed it
-                size += 0 if path.is_dir() else path.lstat().st_size
+                size += path.lstat().st_size
         return size
 
     def free_bytes(self) -> int:
@@ -213,6 +220,17 @@ class LocalPlace:
     def link_to(self, path: Path) -> str:
         """The relative path from this folder."""
         return Path(os.path.relpath(path, self.path)).as_posix()
+
+    def _below(self) -> Iterator[Path]:
+        """All files below, none of them a folder. A run that works here may remove its folder of working files."""
+
+        def told(error: OSError) -> None:
+            gone = isinstance(error, FileNotFoundError)
+            if not gone or not (error.filename == str(self.path) or PART in Path(error.filename).name):
+                raise error
+
+        for folder, _, names in os.walk(str(self.path), onerror=told):
+            yield from (Path(folder, name) for name in names)
 
     def _existing(self) -> Path:
         """The path, or the nearest folder above it that is there."""

@@ -140,8 +140,11 @@ class Place(Protocol):
         """Remove the folder if it is empty."""
         ...
 
-    def clear(self) -> None:
-        """Remove the folder with all that is in it."""
+    def clear(self, last: str | None = None) -> None:
+        """Remove the folder with all that is in it; what begins with `last` at the end: the lease on it, for example.
+
+        Without its lease a folder is free, and others would begin to work in one that is being removed.
+        """
         ...
 
     def sweep(self) -> None:

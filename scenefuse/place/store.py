@@ -229,11 +229,13 @@ class StorePlace:
     def unmake(self) -> None:
         """Nothing: a prefix without objects is not there."""
 
-    def clear(self) -> None:
-        """Remove all objects below."""
+    def clear(self, last: str | None = None) -> None:
+        """Remove all objects below; those that begin with `last` at the end."""
         import obstore
 
         paths = [entry["path"] for entry in self._entries()]
+        if last is not None:  # a listing is sorted, and a name with a dot comes first
+            paths.sort(key=lambda path: self._relative(path).startswith(last))
         for start in range(0, len(paths), _DELETED_AT_ONCE):
             some = paths[start : start + _DELETED_AT_ONCE]
             attempt(lambda some=some: obstore.delete(self._store, some), f"Removing {self}")  # type: ignore[misc] # bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scenefuse.place.durable import write_durably
 from scenefuse.place.place import Place
 
 WEIGHTS = "weights.safetensors"
@@ -30,9 +31,6 @@ def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
     place = cache / sha256
     path = place / WEIGHTS
     if not path.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        (place / WEIGHTS_CARD).write_bytes((folder / WEIGHTS_CARD).read())
-        part = place / f".{WEIGHTS}.part"
-        part.write_bytes((folder / WEIGHTS).read())
-        part.rename(path)
+        write_durably(place / WEIGHTS_CARD, (folder / WEIGHTS_CARD).read())
+        write_durably(path, (folder / WEIGHTS).read())
     return path if read_card(path).sha256 == sha256 else None

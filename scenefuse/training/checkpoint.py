@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from scenefuse.errors import UsageError
 from scenefuse.models.weights import pack_tensors, put_weights, unique_tensors, unpack_tensors
+from scenefuse.place.durable import write_durably
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def save_checkpoint(
     progress: Progress,
     identity: Mapping[str, Any],
 ) -> None:
-    """Write the file whole: after a kill it is the old one or the new one.
+    """Write the file whole: after a kill, or beside another process that writes it too, it is an old one or a new one.
 
     parts: the network and its averages by name. identity: what the numbers depend on, JSON values.
     """
@@ -51,13 +51,7 @@ def save_checkpoint(
         tensors |= {f"{part}/{name}": tensor for name, tensor in unique_tensors(module).items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in state.items()}
-    blob = pack_tensors(tensors, {"identity": dict(identity), "progress": asdict(progress)})
-    part_file = path.with_name(f".{path.name}.part")
-    with part_file.open("wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-    part_file.replace(path)
+    write_durably(path, pack_tensors(tensors, {"identity": dict(identity), "progress": asdict(progress)}))
 
 
 def load_checkpoint(

@@ -109,7 +109,12 @@ def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
             )
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAITING_LIMIT)
+    failed = True
     try:
         yield ranks
+        failed = False
     finally:
-        torch.distributed.destroy_process_group()
+        # NCCL's group ends for all ranks together: one that failed would wait here for others that wait for its part,
+        # and its error would never be told. Its death ends them, by torchrun (pytorch/torchtitan#1342).
+        if not failed or device == "cpu":
+            torch.distributed.destroy_process_group()

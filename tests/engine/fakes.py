@@ -25,6 +25,9 @@ from scenefuse.models.state import SceneState
 from scenefuse.sensors.band import Band
 from scenefuse.tiles.tiling import Tile
 
+_DEVICE_LOST = "SCENEFUSE_TEST_DEVICE_LOST"
+"""Set in the environment of a process whose device failed: nothing works in it any more."""
+
 
 def grid_of(coarse_shape: tuple[int, int], ratio: int) -> PairGrid:
     return PairGrid(
@@ -93,11 +96,13 @@ class NpySink:
     folder: Path
     delay_s: float = 0.0
     fail_at: tuple[int, int] | None = None
-    failure: Literal["data", "transient", "kill", "disk", "hang"] = "data"
+    failure: Literal["data", "transient", "kill", "disk", "hang", "device"] = "data"
     times: int = 10**9
 
     def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
         time.sleep(self.delay_s)
+        if os.environ.get(_DEVICE_LOST):
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         if (tile.iy, tile.ix) == self.fail_at and self._log("failures") <= self.times:
             self._fail()
         self._log("writes", f"{tile.iy} {tile.ix}\n")
@@ -154,6 +159,9 @@ class NpySink:
                 raise OSError(28, "No space left on device")
             case "hang":
                 time.sleep(600)
+            case "device":
+                os.environ[_DEVICE_LOST] = "1"
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 
 class SumStage:
@@ -228,7 +236,7 @@ class FakeModel:
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         if hs.shape[0] > int(self.options.get("largest_batch", 99)):
-            raise torch.OutOfMemoryError("fake")
+            raise RuntimeError(said) if (said := self.options.get("says")) else torch.OutOfMemoryError("fake")
         time.sleep(float(self.options.get("delay_s", 0.0)) * hs.shape[0])
         margin = UPSAMPLE_MARGIN
         up = hs[:, :, margin:-margin, margin:-margin].repeat_interleave(self.card.ratio, 2)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 from distributed import Client, LocalCluster
 
-from scenefuse.engine.lanes import Call, DaskLane
+from scenefuse.engine.lanes import Call, DaskLane, SchedulerLostError
 from scenefuse.errors import ResourceError
+from scenefuse.models.state import SceneState
 
 pytestmark = pytest.mark.slow
 
@@ -71,4 +72,16 @@ def test_a_limit_that_passes_while_the_worker_is_gone_waits_for_another(client: 
     outcome = lane.settle(10)
     assert outcome is not None
     assert outcome.result == 4
+    lane.close()
+
+
+def test_a_lane_whose_scheduler_is_gone_says_so_whatever_it_is_asked(client: Client) -> None:
+    lane = DaskLane(client)
+    client.close()
+    with pytest.raises(SchedulerLostError, match="scheduler at tcp://127"), lane.sharing(SceneState()):
+        pass
+    with pytest.raises(SchedulerLostError):
+        lane.submit(Call(key="a", function=double, argument=2, time_limit_s=60))
+    with pytest.raises(SchedulerLostError):
+        str(lane.dashboard)
     lane.close()

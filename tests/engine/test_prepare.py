@@ -78,6 +78,12 @@ def test_the_state_is_the_same_on_two_workers_and_in_this_process(lane: Lane) ->
     assert names == ["scene/fill", "test/margins", "fake/sums", "fake/patches"]
 
 
+def test_who_hands_out_tasks_takes_no_memory_of_a_gpu() -> None:
+    setting = Setting(source=AnalyticSource(coarse_shape=(9, 9), ratio=2))
+    model = ModelHandle(ref=setting.ref, load=load_fake, device="cuda")  # which a fake refuses to be sent to
+    assert "hs_mean" in prepare(setting.source, Preparation(model=model)).arrays
+
+
 def test_blocks_carry_their_margin_from_the_scene_and_from_its_mirror_outside() -> None:
     source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
     blocks = prepare(source, Preparation(stages=(CoordinateStage(),))).arrays["test/blocks"]

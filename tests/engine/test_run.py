@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from scenefuse.engine.attempts import kind_of
 from scenefuse.engine.cluster import ClusterSpec, open_client, open_lane
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import RecordingObserver, TeeObserver
@@ -75,8 +79,11 @@ def test_a_full_disk_is_a_resource_failure_and_not_tried_again(tmp_path: Path) -
     assert failure.value.report.failures[0].kind == "resource"
 
 
-def test_device_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path: Path) -> None:
-    tight = SETTING.with_options(largest_batch=1)
+@pytest.mark.parametrize(
+    "says", [None, "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"]
+)
+def test_device_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path: Path, says: str | None) -> None:
+    tight = SETTING.with_options(largest_batch=1, says=says)
     report = run_job(job_of(tight, NpySink(folder=tmp_path), batch=4, **SIZE), tmp_path)
     assert report.batch == 1
     roomy = tmp_path / "roomy"
@@ -99,6 +106,21 @@ def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path,
     report = run_job(job, tmp_path, lane=killable_lane, observer=observer)
     assert len(report.finished) == 24
     assert [facts["type"] for facts in observer.facts("retry")] == ["worker"]
+
+
+def test_a_worker_whose_device_failed_is_replaced_and_spoils_no_other_group(
+    tmp_path: Path, killable_lane: Lane
+) -> None:
+    observer = RecordingObserver()
+    sink = NpySink(folder=tmp_path, fail_at=(0, 1), failure="device", times=1)
+    report = run_job(job_of(SETTING, sink, **SIZE), tmp_path, lane=killable_lane, observer=observer)
+    assert len(report.finished) == 24
+    retries = [(facts["type"], facts["cause"]) for facts in observer.facts("retry")]
+    assert retries == [("worker", "AcceleratorError: CUDA error: an illegal memory access was encountered")]
+
+
+def test_memory_that_runs_out_while_a_model_is_loaded_is_no_bug() -> None:
+    assert kind_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")) == "resource"
 
 
 @pytest.mark.slow
@@ -178,6 +200,27 @@ def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPa
     assert environment_of_a_worker(spec)["KEY_OF_A_STORE"] == "new"
     monkeypatch.delenv("HOME")
     assert "HOME" not in environment_of_a_worker(spec)
+
+
+def test_workers_have_one_thread_where_the_caller_forked_processes_before() -> None:
+    """A fork server of the caller's, as Python 3.14 starts one for any pool, began in another environment."""
+    code = """if True:
+        import multiprocessing, os
+        from pathlib import Path
+
+        from scenefuse.engine.cluster import ClusterSpec, open_client
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
+            process.start()
+            process.join()
+            with open_client(ClusterSpec(workers=1, memory_limit_bytes=2**30)) as client:
+                (began,) = client.run(Path("/proc/self/environ").read_bytes).values()
+            print(b"OPENBLAS_NUM_THREADS=1" in began)
+    """
+    bare = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_no_workers_means_this_process() -> None:

@@ -14,13 +14,17 @@ from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec
-from scenefuse.engine.lanes import InProcessLane, Lane
+from scenefuse.engine.lanes import InProcessLane, Lane, SchedulerLostError
+from scenefuse.engine.observers import NullObserver
 from scenefuse.errors import DataError
-from scenefuse.pipeline.batch import batch
+from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
+from scenefuse.pipeline.failures import PairFailure, read_failures
+from scenefuse.pipeline.fuse import FusedProduct
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.refill import refill
 from scenefuse.pipeline.replay import replay
+from scenefuse.place.location import place_at
 from tests.cli import scenes
 
 Pair = tuple[Path, Path]
@@ -112,3 +116,15 @@ def test_a_failed_pair_of_a_catalogue_is_found_again_by_refill(side_by_side: Pat
     assert report.failures == ()
     (product,) = report.products
     assert replay(product.folder).ok
+
+
+def test_a_scheduler_that_is_gone_ends_the_batch_and_the_pair_can_be_tried_again(tmp_path: Path) -> None:
+    work = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
+
+    def lost(**_: object) -> FusedProduct:
+        raise SchedulerLostError("scheduler", "gone", "start one") from OSError("closed")
+
+    with pytest.raises(SchedulerLostError):
+        attempt_pair(lost, work, out=place_at(tmp_path), observer=NullObserver())
+    (record,) = read_failures(place_at(tmp_path))
+    assert (record.kind, record.retryable) == ("work", True)

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 import zarr
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
-from scenefuse.engine import known_states
+from scenefuse.engine import budget, group, known_states
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
@@ -263,6 +265,18 @@ def checked(folder: Path) -> VerifyReport:
     return verify(folder, state_sha256=lambda path: load_state(path).sha256)
 
 
+def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tiles(
+    pair: PairFiles, product: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_provenance(product)
+    monkeypatch.setattr("scenefuse.pipeline.fuse.software_versions", lambda: {"scenefuse": "9", "torch": "9"})
+    monkeypatch.setattr("scenefuse.pipeline.fuse.instruction_set", lambda _: "AVX9")
+    config = replace(CONFIG, format=("zarr", "cog"))
+    assert fuse(*pair.both, out=product.parent, config=config, lane=InProcessLane()).status == "resumed"
+    after = read_provenance(product)
+    assert (after.software, after.plan) == (before.software, before.plan)
+
+
 def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: FusedProduct) -> None:
     assert checked(made.folder).mismatches == ()
     replayed = replay(made.folder, every_tile=True)
@@ -270,6 +284,35 @@ def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: Fused
     assert replayed.changed == ()
     assert len(replayed.cores) == replayed.tiles == 4
     assert (replayed.differing_fraction, replayed.most_steps) == (0.0, 0)
+
+
+@pytest.fixture
+def batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose plan has batches, and whose results depend on their size as a GPU's do."""
+    alone = group._fuse_batch
+
+    def together(*arguments: Any) -> list[NDArray[np.float32]]:
+        return [core + np.float32(1e-4 * len(arguments[2])) for core in alone(*arguments)]
+
+    monkeypatch.setattr(group, "_fuse_batch", together)
+    monkeypatch.setattr(budget, "_default_batch", lambda *_: 3)
+
+
+@pytest.mark.usefixtures("batches_of_3")
+def test_replay_computes_tiles_in_the_batches_of_the_run(pair: PairFiles, tmp_path: Path) -> None:
+    product = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane()).folder
+    replayed = replay(product, every_tile=True)
+    assert replayed.changed == ()
+    assert replayed.differing_fraction == 0
+
+
+@pytest.mark.usefixtures("batches_of_3")
+def test_replay_knows_that_memory_ran_out_in_the_run(pair: PairFiles, tmp_path: Path) -> None:
+    product = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane()).folder
+    document = json.loads((product / "run.json").read_bytes())
+    document["facts"]["run"]["batch"] = 1
+    (product / "run.json").write_text(json.dumps(document))
+    assert replay(product).changed == ("batches of 3 windows planned, of 1 where memory ran out",)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +364,15 @@ def test_replay_refuses_an_input_that_has_changed(product: Path, pair: PairFiles
     change_one_pixel(hs)
     with pytest.raises(MismatchError, match=r"hsi hs\.tif"):
         replay(product, hrefs=(str(hs), str(ms)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device is here")
+def test_replay_of_a_product_of_a_gpu_is_refused_without_one_with_a_cure_that_helps(product: Path) -> None:
+    provenance = read_provenance(product)
+    write_provenance(product, replace(provenance, options={**provenance.options, "device": "cuda"}))
+    with pytest.raises(ResourceError, match="made on a GPU") as refusal:
+        replay(product)
+    assert "--device" not in refusal.value.cure
 
 
 def test_replay_refuses_a_state_of_another_scene(product: Path, made: FusedProduct) -> None:

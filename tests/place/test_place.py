@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,13 @@ def test_what_was_put_is_read_measured_and_believed_only_as_it_is(folder: Place)
     assert not (folder / "a/c").holds(len(data), digest, tag)
 
 
+def test_a_folder_is_removed_with_what_shall_go_last(folder: Place) -> None:
+    for name in ("a/b", ".lease", ".lease.lock", "z"):
+        (folder / name).put(b"1")
+    folder.clear(last=".lease")
+    assert not folder.exists()
+
+
 def test_an_absent_file_is_not_found(folder: Place) -> None:
     for absent in (folder, folder / "none"):
         assert not absent.exists()
@@ -81,6 +90,25 @@ def test_files_and_names_are_those_below(folder: Place) -> None:
     assert (folder / "z").is_file()
     (folder / "z").discard(lambda data: data == b"12")
     assert not (folder / "z").exists()
+
+
+def test_a_folder_of_working_files_may_go_while_its_parent_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/b", ".scratch-1.part/c"):
+        (LocalPlace(path=tmp_path) / name).put(b"12")
+    listed, scratch = os.scandir, tmp_path / ".scratch-1.part"
+
+    def scandir(path: Any) -> Any:
+        if Path(path) == scratch:
+            (scratch / "c").unlink(missing_ok=True)
+            scratch.rmdir()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert LocalPlace(path=tmp_path).files() == ["a/b"]
+    scratch.mkdir()
+    assert LocalPlace(path=tmp_path).stored_bytes() == 2
 
 
 def test_writing_to_a_path_puts_all_of_it_or_nothing(folder: Place) -> None:

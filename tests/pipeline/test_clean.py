@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scenefuse.pipeline.clean import find_unfinished, remove_unfinished
+
+
+def test_nobody_can_begin_to_work_in_a_folder_that_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hs_ms_gsa_01234567"
+    for key in ("ledger.jsonl", "fused.zarr/b", "fused.zarr/c/0"):
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(b"1")
+    leased = []
+    unlink = os.unlink
+
+    def watched(path: Any, **options: Any) -> None:
+        if not os.fspath(path).endswith((".lease", ".lease.lock")):
+            leased.append((folder / ".lease").is_file() and (folder / ".lease.lock").is_file())
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", watched)
+    assert len(remove_unfinished(find_unfinished(tmp_path))) == 1
+    assert not folder.exists()
+    assert len(leased) >= 3
+    assert all(leased)
