@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
 
 from scenefuse.errors import DataError, TransientError
 
@@ -55,18 +55,19 @@ class AccessPolicy:
         return self._checked_url(href, base)
 
     def check_host(self, url: str) -> None:
-        """Raise DataError when the URL's host resolves to an address that is not public; TransientError if to none.
+        """Raise DataError when the URL's host resolves to an address that is not public, or when there is no such name.
 
-        Behind a proxy names are resolved by the proxy, so that only check's rules hold.
+        TransientError when nobody could say.
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if self._is_allowed(url) or _goes_through_proxy(parts.scheme, host):
+        if self._is_allowed(url):
             return
         try:
             found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise TransientError(
+            unknown = isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME
+            raise (DataError if unknown else TransientError)(
                 f"{host} has no address ({error})", f"{redact(url)} cannot be read", "check the name and the network"
             ) from error
         for *_, address in found:
@@ -145,6 +146,14 @@ def is_url(href: str) -> bool:
 def trusted_path(href: str) -> Path:
     """The absolute path of a path or file:// URL that the operator gave."""
     return Path(unquote(urlsplit(href).path) if _scheme(href) == "file" else href).expanduser().absolute()
+
+
+def check_links(folder: str, root: str) -> None:
+    """Raise DataError when a folder that a document names, a store of many files, has a link to outside of root."""
+    for here, folders, files in os.walk(folder):
+        for path in (Path(here, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(Path(root).resolve()):
+                raise _refused(str(path.readlink()), str(path), "it lies outside the catalogue's folder")
 
 
 def redact(href: str) -> str:
@@ -230,8 +239,3 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         if inner is not None and not _is_public(inner):
             return False
     return address.is_global and not address.is_multicast
-
-
-def _goes_through_proxy(scheme: str, host: str) -> bool:
-    """True when the environment sends the host's requests to a proxy."""
-    return scheme in getproxies() and not proxy_bypass(host)

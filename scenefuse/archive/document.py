@@ -25,7 +25,7 @@ def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:
         document = json.loads(raw)
     except json.JSONDecodeError as error:
         raise _unreadable(href, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # bytes that are no text, a number of thousands of digits
         raise _unreadable(href, str(error)) from error
     if not isinstance(document, dict):
         raise _unreadable(href, f"it holds a JSON {type(document).__name__}, not an object")
@@ -62,16 +62,21 @@ def link_rel(link: Any) -> str | None:
     return None
 
 
-def _read_file(path: Path) -> bytes:
+def read_start(path: Path, most_bytes: int) -> bytes:
+    """The first bytes of a file, all of it when it has no more; DataError when it cannot be read."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_JSON_BYTES + 1)
+            return file.read(most_bytes)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist", "there is nothing to read", "check the path") from error
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}", "it cannot be read", "check the path and its permissions"
         ) from error
+
+
+def _read_file(path: Path) -> bytes:
+    raw = read_start(path, MAX_JSON_BYTES + 1)
     if len(raw) > MAX_JSON_BYTES:
         raise _unreadable(str(path), f"it is larger than {MAX_JSON_BYTES / 2**20:.0f} MiB")
     return raw

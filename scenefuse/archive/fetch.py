@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx
 
@@ -116,8 +116,22 @@ class Fetcher:
             except _PassingError as passing:
                 reason = str(passing)
                 wait_s = min(passing.wait_s or wait_s, _LONGEST_WAIT_S)
+            except (httpx.InvalidURL, httpx.DecodingError) as error:
+                raise DataError(
+                    f"{redact(url)}: {error}",
+                    "the address or the reply's Content-Encoding is not what it says",
+                    "correct the address, or the server's headers",
+                ) from error
+            except TransientError as error:
+                reason = error.value
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
+                if _is_mistrust(error):
+                    raise DataError(
+                        f"{redact(url)} has a certificate that is not trusted ({error})",
+                        "what it sends may be from somebody else",
+                        "if its authority is yours, name its file in the environment: SSL_CERT_FILE",
+                    ) from error
             if attempt < _ATTEMPTS - 1:
                 self._sleep(wait_s)
         raise TransientError(
@@ -135,9 +149,11 @@ class Fetcher:
         """What is received after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
         for _ in range(MAX_REDIRECTS + 1):
             self._policy.check(url, url)
-            self._policy.check_host(url)
-            with self._client.stream(method, url, headers=headers, json=body) as response:
-                self._check_peer(response, url)
+            judged = {}
+            if not self._is_proxied(url):
+                self._policy.check_host(url)
+                judged = {"trace": self._judge_of(url)}
+            with self._client.stream(method, url, headers=headers, json=body, extensions=judged) as response:
                 if not response.has_redirect_location:
                     return receive(response, url)
                 target = self._policy.check(response.headers["Location"], url)
@@ -152,12 +168,24 @@ class Fetcher:
             url = target
         raise _refused(url, f"it redirects more than {MAX_REDIRECTS} times")
 
-    def _check_peer(self, response: httpx.Response, url: str) -> None:
-        """Judge the address that was connected to: a name may resolve to another one than a moment ago."""
-        stream = response.extensions.get("network_stream")
-        peer = stream.get_extra_info("server_addr") if stream is not None else None
-        if peer and urlsplit(url).scheme not in getproxies():
-            self._policy.check_address(str(peer[0]), url)
+    def _is_proxied(self, url: str) -> bool:
+        """True when a proxy of the environment gets the URL's requests: it resolves the name, by its own rules."""
+        chosen = self._client._transport_for_url(httpx.URL(url))  # noqa: SLF001 - a guess at its rules would be a hole
+        return chosen is not self._client._transport  # noqa: SLF001 - the one without a proxy
+
+    def _judge_of(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
+        """Judges the address that was connected to, before anything is sent: a name may resolve anew meanwhile."""
+
+        def judge(event: str, facts: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                stream = facts["return_value"]
+                try:
+                    self._policy.check_address(str(stream.get_extra_info("server_addr")[0]), url)
+                except DataError:
+                    stream.close()  # nobody else has it yet
+                    raise
+
+        return judge
 
 
 class _PassingError(Exception):
@@ -166,6 +194,13 @@ class _PassingError(Exception):
     def __init__(self, status: int, wait_s: float | None) -> None:
         super().__init__(f"status {status}")
         self.wait_s = wait_s
+
+
+def _is_mistrust(error: BaseException | None) -> bool:
+    """True when the server's certificate is behind the error: it will be the same later."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
@@ -185,6 +220,13 @@ def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
     _check_status(response, url)
+    coding = response.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        raise DataError(
+            f"{redact(url)} is served with Content-Encoding: {coding}",
+            "its parts are parts of the packed bytes, not of the file",
+            "store it without that header, or copy it to this machine",
+        )
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if status != httpx.codes.PARTIAL_CONTENT or found is None:
         raise DataError(

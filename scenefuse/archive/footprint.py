@@ -47,7 +47,7 @@ def _polygons(footprint: Mapping[str, Any], scene_id: str) -> list[list[NDArray[
     try:
         parts = [coordinates] if kind == "Polygon" else coordinates
         rings = [[np.array([point[:2] for point in ring], dtype=np.float64) for ring in part] for part in parts]
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise _refused(scene_id, f"has a footprint that is no GeoJSON ({error})") from error
     for ring in (ring for part in rings for ring in part):
         if ring.ndim != 2 or len(ring) < 4 or not np.isfinite(ring).all() or np.abs(ring[:, 1]).max() > 90:

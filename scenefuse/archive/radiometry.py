@@ -40,7 +40,10 @@ def stated_values(rows: Sequence[Mapping[str, Any]], key: str, where: str) -> tu
 def number(value: Any, where: str) -> float:
     """A JSON number, or one of STAC's texts `nan`, `inf`, `-inf`; DataError for anything else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise DataError(f"{where} has {len(str(value))} digits", "it is too large", "correct the item") from error
     if value in ("nan", "inf", "-inf"):
         return float(value)
     raise DataError(f"{where} is {value!r}", "it is not a number", "correct the item")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.archive.fetch import Fetcher
-from scenefuse.errors import DataError
+from scenefuse.errors import DataError, StorageError
 from scenefuse.place.store import StorePlace
 
 _READABLE_SCHEMES = ("https", "http", "s3")
@@ -75,7 +75,10 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
     if place is None:
         part = _fetcher(policy).get_range(policy.check(url, url), 0, 1)
         return RemoteFile(url=url, size_bytes=part.total_bytes, tag=part.tag, policy=policy)
-    found = place.stat()
+    try:
+        found = place.stat()
+    except StorageError as error:  # of a file to be read: a fault of this one, not of where products are put
+        raise DataError(error.value, "it cannot be read", error.cure) from error
     if found is None:
         raise DataError(f"{redact(url)} does not exist", "there is nothing to read", "check bucket and key")
     return RemoteFile(url=url, size_bytes=found[0], tag=found[1], policy=policy)

@@ -17,6 +17,7 @@ from scenefuse.archive.bounds import BBox
 from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import corners_of, scene_from_item
+from scenefuse.archive.radiometry import number
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError
@@ -161,6 +162,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
         try:
             client = Client.from_dict(source.document, href=source.href, preserve_dict=True)
             client._stac_io = _CheckedIO(fetcher)  # noqa: SLF001 - what Client.open(stac_io=) does, without a second read
+            client.add_conforms_to("ITEM_SEARCH")  # a landing page says it by its link too, older ones by that alone
             posts = any(link.extra_fields.get("method") == "POST" for link in client.get_links("search"))
             pages = client.search(
                 method="POST" if posts else "GET",
@@ -234,15 +236,15 @@ def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
         return False
     if wanted.until is not None and (scene.acquired is None or scene.acquired > wanted.until):
         return False
-    return wanted.bbox is None or _touches(scene.footprint, corners_of(bbox, redact(scene.href)), wanted.bbox)
+    return wanted.bbox is None or _touches(scene, corners_of(bbox, redact(scene.href)), wanted.bbox)
 
 
-def _touches(footprint: Mapping[str, Any] | None, corners: BBox | None, wanted: BBox) -> bool:
+def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
     """True when the corners, else the footprint's bounds, and the wanted box meet, on a globe without an edge."""
     if corners is not None:
         west, south, east, north = corners
-    elif footprint is not None:
-        points = list(_points(footprint.get("coordinates")))
+    elif scene.footprint is not None:
+        points = list(_points(scene.footprint.get("coordinates"), f"{redact(scene.href)}: geometry"))
         if not points:
             return False
         west, east = min(x for x, _ in points), max(x for x, _ in points)
@@ -263,14 +265,14 @@ def _spans(west: float, east: float) -> list[tuple[float, float]]:
     return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
-def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
+def _points(coordinates: Any, where: str) -> Iterator[tuple[float, float]]:
     """All points of nested GeoJSON coordinates."""
     if isinstance(coordinates, list):
         if len(coordinates) >= 2 and all(isinstance(value, (int, float)) for value in coordinates[:2]):
-            yield float(coordinates[0]), float(coordinates[1])
+            yield number(coordinates[0], where), number(coordinates[1], where)
         else:
             for part in coordinates:
-                yield from _points(part)
+                yield from _points(part, where)
 
 
 def _interval(wanted: _Wanted) -> str | None:

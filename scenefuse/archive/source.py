@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy, is_url, redact, trusted_path
-from scenefuse.archive.document import DocumentKind, document_kind, read_document
+from scenefuse.archive.document import DocumentKind, document_kind, read_document, read_start
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import scene_from_item
 from scenefuse.archive.known import known_archives
@@ -109,8 +109,7 @@ def _looks_like_json(path: Path) -> bool:
     """True for a JSON suffix, or when the first character that is no blank opens an object."""
     if path.suffix.lower() in _JSON_SUFFIXES:
         return True
-    with path.open("rb") as file:
-        return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+    return read_start(path, 256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
 
 
 def _is_raster_url(href: str) -> bool:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import hypot
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, check_links, is_url
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.location import InputFile, input_files, open_raster
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
@@ -131,6 +132,8 @@ def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Ima
     decisions: list[Decision] = []
     described: list[tuple[Band, BandSource, str | None]] = []
     for number, asset in enumerate(scene.assets):
+        if scene.is_stac and not is_url(asset.href):
+            check_links(asset.href, scene.root or str(Path(scene.href).parent))
         raster = open_raster(asset.href, choice.policy)
         decision = decide_radiometry(asset, raster, given_scale=choice.scale, option=option)
         for i, (band, reason) in enumerate(_describe(asset, raster)):

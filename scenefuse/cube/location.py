@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from scenefuse.archive.access import AccessPolicy, is_url
+from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
 from scenefuse.archive.scene import Asset
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
@@ -50,8 +51,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
 
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = read_start(path, 4)
     if magic in TIFF_MAGICS:
         return open_geotiff(path)
     if magic == HEADER_MAGIC:

@@ -1,7 +1,7 @@
 """A file on the network as a local one: sparse, without a name, filled with what is about to be read.
 
 GDAL reads it like any file, so that every reading takes one path, and GDAL's own clients for networks, which follow
-any redirect, stay out. What was fetched stays until the process ends: statistics and overlapping windows fetch
+any redirect, stay out. What was fetched stays as long as the mirror: statistics and overlapping windows fetch
 nothing again.
 """
 
@@ -34,6 +34,8 @@ class Mirror:
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
+        self.held_bytes = 0
+        """What was fetched, and takes room among the temporary files."""
         with explained(Path(tempfile.gettempdir())):
             self._local, path = tempfile.mkstemp(prefix="scenefuse-")
             os.unlink(path)  # noqa: PTH108 - a kill leaves nothing
@@ -59,10 +61,12 @@ class Mirror:
             if len(runs) < 2:
                 for run in runs:
                     self._fill(run)
-                return
-            with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="scenefuse-ranges") as threads:
-                for _ in threads.map(self._fill, runs):
-                    pass
+            else:
+                with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="scenefuse-ranges") as threads:
+                    for _ in threads.map(self._fill, runs):
+                        pass
+            if runs:
+                self.held_bytes = self._there.count(1) * BLOCK_BYTES
 
     def _fill(self, run: Span) -> None:
         """Fetch whole blocks."""

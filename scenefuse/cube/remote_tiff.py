@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.mirror import Mirror
@@ -15,14 +16,17 @@ from scenefuse.grid.window import Window
 _HEAD_BYTES = 64 * 1024
 """Of a COG, most often all directories."""
 
-_MOST_KNOWN = 64
-"""Files that a process remembers; the pairs of a batch are more."""
+_MOST_KNOWN = 256
+"""Files that a process remembers although nobody reads from them: a scene may have one for each of its bands."""
+_MOST_HELD_BYTES = 8 * 2**30
+"""Of those on the disk of temporary files, unless one has more: the pairs of a batch would fill it."""
 
+_in_use: WeakValueDictionary[RemoteFile, RemoteTiff] = WeakValueDictionary()
 _known: OrderedDict[RemoteFile, RemoteTiff] = OrderedDict()
 _opening = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class RemoteTiff:
     """A remote file and where its pixels lie in it."""
 
@@ -42,16 +46,24 @@ class RemoteTiff:
 
 
 def open_remote_tiff(file: RemoteFile) -> RemoteTiff:
-    """The file with its directories fetched; the same for all of a process who ask, as long as it is remembered.
+    """The file with its directories fetched; the same for all of a process who ask, as long as one has it.
 
     What is fetched into one is not in another: read from the mirror that was fetched into.
     """
     with _opening:
-        if file not in _known:
+        found = _in_use.get(file)
+        if found is None:
             mirror = Mirror(file)
             mirror.fetch([(0, _HEAD_BYTES)])
-            _known[file] = RemoteTiff(mirror=mirror, layout=read_layout(mirror.read, file.size_bytes, str(file)))
+            found = RemoteTiff(mirror=mirror, layout=read_layout(mirror.read, file.size_bytes, str(file)))
+            _in_use[file] = found
+        _known[file] = found
         _known.move_to_end(file)
-        while len(_known) > _MOST_KNOWN:
+        while len(_known) > 1 and (len(_known) > _MOST_KNOWN or _held_bytes() > _MOST_HELD_BYTES):
             _known.popitem(last=False)
-        return _known[file]
+        return found
+
+
+def _held_bytes() -> int:
+    """What the files that are remembered take on the disk."""
+    return sum(tiff.mirror.held_bytes for tiff in _known.values())

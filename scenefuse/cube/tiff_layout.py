@@ -23,10 +23,11 @@ from scenefuse.cube.tiff_directory import (
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 
-_SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 277, 278, 284, 322, 323
+_COMPRESSION, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 259, 277, 278, 284, 322, 323
 _OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)
 """Of tiles, else of strips."""
 _SEPARATE_PLANES = 2
+_UNCOMPRESSED = 1
 _MOST_FIELD_BYTES = 256 * 2**20
 _LEAD_BYTES = 16
 """GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
@@ -83,7 +84,8 @@ def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:
 
     try:
         form = read_form(read_within)
-        return _layout([_fields(directory, form.order) for directory in read_directories(read_within, form)])
+        directories = [_fields(directory, form.order) for directory in read_directories(read_within, form)]
+        return _layout(directories, size_bytes)
     except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name} is damaged or of an unusual kind ({type(error).__name__}: {error})",
@@ -98,14 +100,15 @@ def _fields(directory: Directory, order: str) -> dict[int, Sequence[int]]:
     return {tag: numbers for tag, numbers in values.items() if numbers is not None}
 
 
-def _layout(directories: Sequence[Mapping[int, Sequence[int]]]) -> TiffLayout:
+def _layout(directories: Sequence[Mapping[int, Sequence[int]]], size_bytes: int) -> TiffLayout:
     kinds = [directory.get(SUBFILE, (0,))[0] for directory in directories]
     of_image = [kind & TRANSPARENCY_MASK and not kind & REDUCED_IMAGE for kind in kinds]
     masks = [directory for directory, is_mask in zip(directories, of_image, strict=True) if is_mask]
-    return TiffLayout(image=_blocks(directories[0]), mask=_blocks(masks[0]) if masks else None)
+    image = _blocks(directories[0], size_bytes)
+    return TiffLayout(image=image, mask=_blocks(masks[0], size_bytes) if masks else None)
 
 
-def _blocks(directory: Mapping[int, Sequence[int]]) -> Blocks:
+def _blocks(directory: Mapping[int, Sequence[int]], size_bytes: int) -> Blocks:
     rows, columns = directory[LENGTH][0], directory[WIDTH][0]
     if _TILE_WIDTH in directory:
         block_shape = directory[_TILE_LENGTH][0], directory[_TILE_WIDTH][0]
@@ -117,4 +120,8 @@ def _blocks(directory: Mapping[int, Sequence[int]]) -> Blocks:
     expected = planes * -(-rows // block_shape[0]) * -(-columns // block_shape[1])
     if not len(offsets) == len(sizes) == expected:
         raise ValueError(f"{len(offsets)} offsets and {len(sizes)} sizes of {expected} blocks")
+    compressed = directory.get(_COMPRESSION, (_UNCOMPRESSED,))[0] != _UNCOMPRESSED
+    if expected == 1 and _TILE_WIDTH not in directory and not (compressed and sizes[0]):
+        # Some writers say 0 or too little of their only strip. libtiff knows better, and reads what the rows need.
+        sizes = (max(0, size_bytes - offsets[0]),)
     return Blocks(shape=(rows, columns), block_shape=block_shape, planes=planes, offsets=offsets, sizes=sizes)

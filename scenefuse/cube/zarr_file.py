@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import numpy as np
 import rioxarray  # noqa: F401 - registers the accessor .rio, which knows where a CRS is kept
 import xarray as xr
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError
+from zarr.codecs import BloscCodec
 
 from scenefuse.cube.envi_header import NM_PER_UNIT
-from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, unique_names
+from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
@@ -22,6 +27,8 @@ PREFERRED = "reflectance"
 """Name of the array that is taken when a store has several of (band, y, x)."""
 SAME_PIXEL = 0.01
 """Greatest distance of a coordinate from the centre of one of GeoTransform's pixels that counts as none, in pixels."""
+_UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
+"""What the codecs raise over bytes that are not theirs."""
 
 
 class ZarrPixels:
@@ -44,7 +51,10 @@ class ZarrPixels:
         if not hasattr(self._handles, "array"):
             self._handles.array = _open(self.path)[self.array].variable
         rows, columns = window.slices
-        pixels: NDArray[Any] = self._handles.array[list(bands), rows, columns].values
+        try:
+            pixels: NDArray[Any] = self._handles.array[list(bands), rows, columns].values
+        except _UNDECODABLE as error:
+            raise damaged(self.path, f"rows {window.y0} to {window.y1} cannot be read ({error})") from error
         return pixels
 
 
@@ -52,9 +62,22 @@ def open_zarr(path: Path) -> RasterFile:
     """A Zarr store's (band, y, x) array: `reflectance`, or the only one there is."""
     store = _open(path)
     name = _choose(path, store)
-    array = store[name]
+    try:
+        return _described(path, store[name], name)
+    except (TypeError, ValueError, CRSError) as error:
+        raise DataError(
+            f"{path}: an attribute or a coordinate of {name!r} is not what it is meant to be ({error})",
+            "scale, bands or place of the image are not known",
+            "write them as xarray and rioxarray do: numbers as numbers, GeoTransform as six numbers, blanks between",
+        ) from error
+
+
+def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
+    """The array of that name as its attributes and coordinates describe it."""
     count, height, width = array.shape
     check_size(path, count, (height, width))
+    if _is_blosc(array):
+        _check_frames(path, path / name)
     attributes = {**array.encoding, **array.attrs}
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
     nodata = attributes.get("_FillValue", attributes.get("missing_value"))
@@ -91,6 +114,7 @@ def open_zarr(path: Path) -> RasterFile:
 
 def _open(path: Path) -> xr.Dataset:
     """The store without decoding of values: radiometry is ours."""
+    _refuse_pickles(path)
     try:
         store: xr.Dataset = xr.open_zarr(
             path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all"
@@ -102,6 +126,44 @@ def _open(path: Path) -> xr.Dataset:
             "give the group that holds the (band, y, x) array",
         ) from error
     return store
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse a store of version 2 with an array that is pickled: to open it is to run what its writer wants.
+
+    xarray reads coordinates as it opens a store, and old releases of numcodecs unpickle whatever there is.
+    """
+    for metadata in sorted(path.glob("*/.zarray")):
+        try:
+            described = json.loads(metadata.read_bytes())
+            codecs = [*(described.get("filters") or ()), described.get("compressor")]
+        except (ValueError, TypeError, AttributeError):
+            continue  # zarr says what is wrong with it
+        if any(isinstance(codec, dict) and codec.get("id") == "pickle" for codec in codecs):
+            raise DataError(
+                f"{path}: the array {metadata.parent.name!r} is pickled",
+                "to read it would be to run a program that the file brings along",
+                "write it anew with a codec of numbers or texts",
+            )
+
+
+def _is_blosc(array: xr.DataArray) -> bool:
+    """True when each file of the array is one frame of Blosc."""
+    last = (array.encoding.get("compressors") or (None,))[-1]
+    is_blosc = isinstance(last, BloscCodec) or getattr(last, "codec_id", None) == "blosc"  # of version 3, of 2
+    return is_blosc and not array.encoding.get("shards")
+
+
+def _check_frames(path: Path, folder: Path) -> None:
+    """Refuse an array with a chunk that was cut short: Blosc does not look, and the rest would be zeros or worse."""
+    for chunk in folder.rglob("*"):
+        if chunk.name.startswith(".") or chunk.name == "zarr.json" or not chunk.is_file():
+            continue
+        with chunk.open("rb") as file:
+            head = file.read(16)
+        promised, held = int.from_bytes(head[12:], "little"), chunk.stat().st_size
+        if len(head) < 16 or held < promised:
+            raise damaged(path, f"{chunk.relative_to(path)} ends at byte {held} of {promised}")
 
 
 def _choose(path: Path, store: xr.Dataset) -> str:

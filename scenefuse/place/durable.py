@@ -15,11 +15,16 @@ PART = ".part"
 """Suffix of files that are being written; what a crash leaves behind carries it."""
 
 _BLOCK_BYTES = 1 << 22
+_NAME_LIMIT = 255
+"""Bytes of a file's name; an item's id may take 200 of them, a machine's name 64."""
 
 
 def part_path(path: Path) -> Path:
     """A sibling of path to write to, of this machine, process and thread alone."""
-    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}-{threading.get_native_id()}{PART}")
+    name = f".{path.name}.{os.uname().nodename}-{os.getpid()}-{threading.get_native_id()}"
+    if len(os.fsencode(name + PART)) > _NAME_LIMIT:
+        name = f".{hashlib.sha256(os.fsencode(name)).hexdigest()}"
+    return path.with_name(name + PART)
 
 
 def sync_folder(folder: Path) -> None:

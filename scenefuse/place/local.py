@@ -153,7 +153,9 @@ class LocalPlace:
 
     def files(self) -> list[str]:
         """Relative paths of all files below, unfinished ones too, sorted; empty when there is no such folder."""
-        return sorted(path.relative_to(self.path).as_posix() for path in self._below())
+        return sorted(
+            (folder / name).relative_to(self.path).as_posix() for folder, _, names in self._below() for name in names
+        )
 
     def make(self) -> tuple[LocalPlace, ...]:
         """The folders that had to be made so that this one is there: itself, its parent and so on."""
@@ -182,7 +184,9 @@ class LocalPlace:
     def sweep(self) -> None:
         """Remove what crashed writers left unfinished below."""
         with explained(self.path):
-            for path in list(self.path.rglob(f".*{PART}")):
+            below = [folder / name for folder, folders, names in self._below() for name in (*folders, *names)]
+            unfinished = [path for path in below if path.name.startswith(".") and path.name.endswith(PART)]
+            for path in unfinished:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -191,9 +195,10 @@ class LocalPlace:
     def stored_bytes(self) -> int:
         """Size of all files below together, unfinished ones too."""
         size = 0
-        for path in self._below():
-            with suppress(FileNotFoundError):  # a run that works here has renamed it
-                size += path.lstat().st_size
+        for folder, _, names in self._below():
+            for name in names:
+                with suppress(FileNotFoundError):  # a run that works here has renamed it
+                    size += (folder / name).lstat().st_size
         return size
 
     def free_bytes(self) -> int:
@@ -221,16 +226,15 @@ class LocalPlace:
         """The relative path from this folder."""
         return Path(os.path.relpath(path, self.path)).as_posix()
 
-    def _below(self) -> Iterator[Path]:
-        """All files below, none of them a folder. A run that works here may remove its folder of working files."""
+    def _below(self) -> Iterator[tuple[Path, list[str], list[str]]]:
+        """Each folder here with its folders and its files; one that a run removes meanwhile is no error."""
 
         def told(error: OSError) -> None:
-            gone = isinstance(error, FileNotFoundError)
-            if not gone or not (error.filename == str(self.path) or PART in Path(error.filename).name):
+            if not isinstance(error, FileNotFoundError):
                 raise error
 
-        for folder, _, names in os.walk(str(self.path), onerror=told):
-            yield from (Path(folder, name) for name in names)
+        for folder, folders, names in os.walk(self.path, onerror=told):
+            yield Path(folder), folders, names
 
     def _existing(self) -> Path:
         """The path, or the nearest folder above it that is there."""

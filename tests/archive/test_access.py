@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenefuse.archive.access import AccessPolicy, item_id_of, redact, safe_name
+from scenefuse.archive.access import AccessPolicy, check_links, item_id_of, redact, safe_name
 from scenefuse.errors import DataError, TransientError
 
 WEB = "https://archive.example.org/items/a.json"
@@ -108,6 +108,17 @@ def test_a_symlink_out_of_the_catalogue_is_refused(tmp_path: Path) -> None:
     assert AccessPolicy(roots=(tmp_path,)).check("link.tif", str(catalogue / "item.json")) == str(outside.resolve())
 
 
+def test_a_store_with_a_link_out_of_the_catalogue_is_refused(tmp_path: Path) -> None:
+    store = tmp_path / "catalogue" / "a.zarr" / "reflectance"
+    store.mkdir(parents=True)
+    (tmp_path / "outside").touch()
+    (store / "0.0.0").symlink_to("0.0.1")
+    check_links(str(store.parent), str(tmp_path / "catalogue"))
+    (store / "0.0.1").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="outside the catalogue"):
+        check_links(str(store.parent), str(tmp_path / "catalogue"))
+
+
 def test_a_root_allows_items_in_subfolders_to_refer_upwards(tmp_path: Path) -> None:
     base = str(tmp_path / "items" / "a" / "a.json")
     assert AccessPolicy(roots=(tmp_path,)).check("../../data/a.tif", base) == str(tmp_path.resolve() / "data" / "a.tif")
@@ -138,8 +149,6 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch: pytes
             raise socket.gaierror("unknown name")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
 
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     AccessPolicy().check_host("https://fine.example.org/a.tif")
     with pytest.raises(DataError, match=r"10\.1\.2\.3"):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
+import ssl
 from collections.abc import Iterator
+from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -110,3 +115,105 @@ def test_a_body_over_the_limit_is_refused(stub: Stub, fetcher: Fetcher) -> None:
     assert len(fetcher.get(f"{stub.url}/a", max_bytes=5000)) == 5000
     with pytest.raises(DataError, match="larger"):
         fetcher.get(f"{stub.url}/a", max_bytes=4999)
+
+
+def test_a_reply_that_is_not_packed_as_it_says_is_refused(stub: Stub, fetcher: Fetcher) -> None:
+    stub.replies["/a"] = [(200, {"Content-Encoding": "gzip"}, b"{}")]
+    with pytest.raises(DataError, match="Content-Encoding"):
+        fetcher.get(f"{stub.url}/a")
+
+
+def test_parts_of_a_packed_file_are_refused_at_once(stub: Stub, fetcher: Fetcher) -> None:
+    packed = gzip.compress(b"pixels" * 100)
+    headers = {"Content-Encoding": "gzip", "Content-Range": f"bytes 0-0/{len(packed)}"}
+    stub.replies["/a.tif"] = [(206, headers, packed[:1])]
+    with pytest.raises(DataError, match="Content-Encoding: gzip"):
+        fetcher.get_range(f"{stub.url}/a.tif", 0, 1)
+    assert len(stub.requests) == 1
+
+
+def test_what_is_no_url_for_the_client_is_refused(stub: Stub, fetcher: Fetcher) -> None:
+    with pytest.raises(DataError, match="too long"):
+        fetcher.get(f"{stub.url}/{'a' * 70_000}")
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """Names resolve to these addresses, one after the other, the last one for ever; no proxy is set."""
+    found = list(answers)
+
+    def resolve(_host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        address = found.pop(0) if len(found) > 1 else found[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_nothing_is_sent_to_a_name_that_resolves_anew(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "93.184.215.14", "127.0.0.1")
+    monkeypatch.setattr(AccessPolicy, "check", lambda _policy, href, _base: href)  # http needs no certificate
+    with Fetcher(AccessPolicy()) as fetcher, pytest.raises(DataError, match=r"leads to 127\.0\.0\.1"):
+        fetcher.get(f"http://inside.example.org:{urlsplit(stub.url).port}/a")
+    assert stub.requests == []
+
+
+def test_what_goes_around_the_proxy_is_judged(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "127.0.0.1")
+    there = f"inside.example.org:{urlsplit(stub.url).port}"
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", there)
+    with Fetcher(AccessPolicy()) as fetcher, pytest.raises(DataError, match=r"leads to 127\.0\.0\.1"):
+        fetcher.get(f"https://{there}/a")
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "all_proxy"])
+def test_a_proxy_resolves_names_by_its_own_rules(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, waits: list[float], name: str
+) -> None:
+    resolve(monkeypatch, "127.0.0.1")
+    monkeypatch.setenv(name, stub.url)
+    with Fetcher(AccessPolicy(), sleep=waits.append) as fetcher, pytest.raises(TransientError, match="ProxyError"):
+        fetcher.get("https://data.example.org/a")  # the stub does not know CONNECT
+
+
+def test_a_certificate_that_is_not_trusted_is_refused_at_once(
+    stub: Stub, fetcher: Fetcher, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistrust(*_: object, **__: object) -> NoReturn:
+        raise ssl.SSLCertVerificationError("self-signed certificate")
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", mistrust)
+    with pytest.raises(DataError, match="SSL_CERT_FILE"):
+        fetcher.get(f"https://{stub.host}/a")
+    assert waits == []
+
+
+def test_a_name_that_nobody_could_resolve_is_asked_for_again(
+    stub: Stub, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")] * 2
+
+    def resolve(_host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if failures:
+            raise failures.pop()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(AccessPolicy, "check", lambda _policy, href, _base: href)
+    monkeypatch.setattr(AccessPolicy, "check_address", lambda *_: None)
+    stub.replies["/a"] = [(200, {}, b"there")]
+    with Fetcher(AccessPolicy(), sleep=waits.append) as fetcher:
+        assert fetcher.get(f"http://data.example.org:{urlsplit(stub.url).port}/a") == b"there"
+    assert len(waits) == 2
+
+
+def test_a_name_that_is_not_there_is_refused_at_once(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with Fetcher(AccessPolicy(), sleep=waits.append) as fetcher, pytest.raises(DataError, match="has no address"):
+        fetcher.get("https://gone.example.org/a")
+    assert waits == []

@@ -232,3 +232,9 @@ def test_ten_thousand_scenes_are_paired_in_seconds() -> None:
     assert (
         len(pairing.unpaired) + len({p.hs.id for p in pairing.pairs}) + len({p.ms.id for p in pairing.pairs}) == 10000
     )
+
+
+def test_a_footprint_with_a_number_beyond_all_floats_is_refused() -> None:
+    ring = [[0, 0], [1, 0], [10**400, 1], [0, 0]]
+    with pytest.raises(DataError, match="no GeoJSON"):
+        equal_area_footprint({"type": "Polygon", "coordinates": [ring]}, "odd")

@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_an_object_is_read_by_ranges_through_failures(stored: StorePlace, proxy:
     proxy.fail("403", method="GET")
     with pytest.raises(StorageError, match="not allowed"):
         file.read((0, 10))
+
+
+def test_an_object_that_is_forbidden_is_refused_as_a_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_place: StorePlace) -> NoReturn:
+        raise StorageError("Reading s3://bucket/a.json is not allowed", "what is finished is kept", "Check the keys")
+
+    monkeypatch.setattr(StorePlace, "stat", forbid)
+    with pytest.raises(DataError, match=r"not allowed: it cannot be read\. Check the keys"):
+        read_object("s3://bucket/a.json", most_bytes=10)
 
 
 def test_an_object_that_changes_is_not_read_on(stored: StorePlace) -> None:

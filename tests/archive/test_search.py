@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pystac
 import pytest
@@ -15,6 +16,7 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.search import SkippedItem, collect, search
 from scenefuse.archive.source import load_scene, open_source
+from scenefuse.cube.location import open_raster
 from scenefuse.errors import DataError
 from tests.archive.server import Stub, serve
 from tests.archive.test_items import make_item
@@ -93,6 +95,7 @@ def test_an_invalid_catalogue_is_refused(test_data: Path) -> None:
         ('{"type": "Catalog", "stac_version": "1.0.0"}', "without a list of links"),
         ('{"type": "Feature", "id": "a"}', "without stac_version"),
         ("[" * 100000, "maximum recursion|line 1"),
+        ('{"id": ' + "9" * 5000 + "}", "4300 digits"),
         ("\udcff".encode("utf-8", "surrogateescape").decode("latin1"), "line 1"),
     ],
 )
@@ -123,6 +126,8 @@ def test_broken_items_do_not_stop_a_search(tmp_path: Path) -> None:
         ({"assets": {"data": 5}}, "AttributeError"),
         ({"collection": ["a"]}, "collection is ['a']"),
         ({"type": 5}, "STACTypeError"),
+        ({"bbox": [13, 10**400, 14, 53]}, "bbox has 401 digits"),
+        ({"bbox": None, "geometry": {"type": "Point", "coordinates": [10**400, 52]}}, "geometry has 401 digits"),
     ],
 )
 def test_an_item_with_a_value_of_the_wrong_type_is_skipped_with_the_reason(
@@ -192,6 +197,14 @@ def test_a_stac_api_is_searched_page_by_page(stub: Stub, posts: bool) -> None:  
     assert ids(search(source, limit=6)) == ["a0", "a1", "a2", "a3", "a4", "b0"]
     methods = {method for method, path, *_ in stub.requests if path.startswith("/search")}
     assert methods == {"POST" if posts else "GET"}
+
+
+def test_a_stac_api_that_names_its_search_by_the_link_alone_is_searched(stub: Stub) -> None:
+    stub.items = numbered(3)
+    landing = stub.api("GET", "/", None) | {"conformsTo": ["https://api.stacspec.org/v1.0.0/core"]}
+    stub.replies["/"] = [(200, {}, json.dumps(landing).encode())]
+    source = open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))
+    assert ids(search(source)) == ["a0", "a1", "a2"]
 
 
 def test_a_stac_api_is_asked_for_place_and_time(stub: Stub) -> None:
@@ -287,6 +300,19 @@ def test_a_raster_is_a_scene_of_which_only_the_file_can_tell(tmp_path: Path) -> 
 def test_an_item_is_told_from_a_raster_by_its_content(tmp_path: Path) -> None:
     path = write(tmp_path / "item_without_suffix", make_item())
     assert load_scene(str(path)).is_stac
+
+
+def test_a_scene_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tif"
+    path.touch()
+
+    def forbid(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbid)  # root may read anything
+    for read in (load_scene, open_raster):
+        with pytest.raises(DataError, match="Permission denied: it cannot be read"):
+            read(str(path))
 
 
 def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+import zarr
 from affine import Affine
 from numpy.typing import NDArray
 
@@ -215,6 +219,78 @@ def test_a_zarr_whose_coordinates_do_not_place_it_lies_where_its_geotransform_sa
     assert transform_of(placed().assign_coords(y=np.full(20, np.nan)), tmp_path / "nan") == expected
     rotated = placed().rio.write_transform(Affine(24, 18, 39e4, 18, -24, 58e5))
     assert transform_of(rotated, tmp_path / "rotated") == (24.0, 18.0, 39e4, 18.0, -24.0, 58e5)
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor"])
+def test_a_zarr_that_would_be_unpickled_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True)  # as before numcodecs 0.16.6
+    dataset = placed()
+    dataset.to_zarr(tmp_path / "a", zarr_format=2, consolidated=False)
+    pickled, texts = {"id": "pickle", "protocol": 4}, {"id": "vlen-utf8"}
+    codecs: dict[str, object] = {"filters": [texts, pickled], "compressor": None}
+    if place == "compressor":
+        codecs = {"filters": [texts], "compressor": pickled}
+    band = tmp_path / "a" / "band"
+    band.mkdir()
+    kind = {"zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "|O", "fill_value": "", "order": "C"}
+    (band / ".zarray").write_text(json.dumps(kind | codecs))
+    (band / ".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["band"]}')
+    (band / "0").write_bytes(b"cos\nmkdir\n(V" + str(tmp_path / "ran").encode() + b"\ntR.")
+    with pytest.raises(DataError, match="'band' is pickled"):
+        open_raster(str(tmp_path / "a"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("version", "codec"), [(2, "blosc"), (3, "blosc"), (3, "zstd"), (3, "gzip")])
+def test_a_zarr_with_a_chunk_cut_short_is_refused(tmp_path: Path, version: int, codec: str) -> None:
+    compressor: object = zarr.codecs.GzipCodec() if codec == "gzip" else zarr.codecs.ZstdCodec()
+    if codec == "blosc":
+        compressor = zarr.codecs.BloscCodec() if version == 3 else numcodecs.registry.get_codec({"id": "blosc"})
+    array = xr.DataArray(texture(3, (40, 40)), dims=("band", "y", "x"), name="image")
+    dataset = array.rio.write_crs("EPSG:32633").rio.write_transform(Affine(30, 0, 4e5, 0, -30, 58e5)).to_dataset()
+    dataset["image"].encoding |= {"chunks": (3, 20, 20), "compressors": (compressor,)}
+    dataset.to_zarr(tmp_path / "a", zarr_format=version, consolidated=False)
+    whole = Window(y0=0, y1=40, x0=0, x1=40)
+    np.testing.assert_array_equal(open_raster(str(tmp_path / "a")).pixels.read(range(3), whole), array.values)
+    chunk = tmp_path / "a" / "image" / ("0.1.0" if version == 2 else "c/0/1/0")
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"read as zeros"):
+        open_raster(str(tmp_path / "a")).pixels.read(range(3), whole)
+
+
+@pytest.mark.parametrize(
+    ("array", "key", "value"),
+    [
+        ("reflectance", "scale_factor", [1e-4, 1e-4]),
+        ("reflectance", "add_offset", "none"),
+        ("spatial_ref", "GeoTransform", "390000, 30, 0, 5800000, 0, -30"),
+        ("spatial_ref", "crs_wkt", "nonsense"),
+    ],
+)
+def test_a_zarr_with_an_attribute_of_the_wrong_kind_is_refused(
+    tmp_path: Path, array: str, key: str, value: object
+) -> None:
+    dataset = placed()
+    dataset[array].attrs = {**dataset[array].attrs, key: value}
+    if key == "crs_wkt":
+        dataset[array].attrs = {key: value}
+    dataset.to_zarr(tmp_path / "a", consolidated=False)
+    with pytest.raises(DataError, match="not what it is meant to be"):
+        open_raster(str(tmp_path / "a"))
+
+
+def test_a_zarr_of_an_item_is_not_read_through_a_link_out_of_the_catalogue(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue"
+    placed().to_zarr(catalogue / "a.zarr", zarr_format=2, consolidated=False)
+    chunk = catalogue / "a.zarr" / "reflectance" / "0.0.0"
+    chunk.rename(tmp_path / "secret")
+    chunk.symlink_to(tmp_path / "secret")
+    scene = bare_scene(catalogue / "a.zarr", scale=(1.0,))
+    open_image(scene, "msi", Choice())
+    with pytest.raises(DataError, match="outside the catalogue"):
+        open_image(replace(scene, is_stac=True, root=str(catalogue)), "msi", Choice())
 
 
 def test_a_zarr_that_cannot_be_placed_is_refused(tmp_path: Path) -> None:

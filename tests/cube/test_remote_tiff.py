@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -140,6 +142,29 @@ def test_a_reader_whose_file_was_forgotten_fetches_anew(web: WebFolder, monkeypa
     assert len(remote_tiff._known) == 1
 
 
+def test_files_that_are_read_from_are_not_forgotten_however_many(
+    web: WebFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_tiff, "_MOST_KNOWN", 1)
+    window = Window(y0=0, y1=40, x0=0, x1=40)
+    rasters = [opened(web, f"{build}.tif") for build in ("tiles", "strips", "big")]
+    for raster in rasters:
+        raster.pixels.read([0], window)
+    web.ranges.clear()
+    for raster in rasters:
+        raster.pixels.read([0], window)
+    assert web.ranges == []
+
+
+def test_files_that_nobody_reads_from_give_their_room_back(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_tiff, "_MOST_HELD_BYTES", 1)
+    for build in ("tiles", "strips", "big"):
+        opened(web, f"{build}.tif").pixels.read([0], Window(y0=0, y1=ROWS, x0=0, x1=COLUMNS))
+    gc.collect()
+    assert len(remote_tiff._known) == 1
+    assert len(remote_tiff._in_use) == 1
+
+
 def test_a_file_cut_short_is_refused(web: WebFolder) -> None:
     (web.folder / "cut.tif").write_bytes((web.folder / "cog.tif").read_bytes()[:-5000])
     with pytest.raises(DataError, match="read as zeros"):
@@ -158,6 +183,24 @@ def test_what_is_no_tiff_is_refused_with_the_cure(web: WebFolder, content: bytes
     (web.folder / "odd.tif").write_bytes(content)
     with pytest.raises(DataError, match=said):
         opened(web, "odd.tif")
+
+
+@pytest.mark.parametrize("said", [0, 1000])
+def test_an_only_strip_is_read_whole_whatever_the_file_says_of_its_size(
+    web: WebFolder, tmp_path: Path, said: int
+) -> None:
+    name = f"{tmp_path.name}.tif"
+    write(web.folder / name, "one strip")
+    content = bytearray((web.folder / name).read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    entries = [first + 2 + 12 * i for i in range(struct.unpack_from("<H", content, first)[0])]
+    (place,) = (entry for entry in entries if struct.unpack_from("<H", content, entry) == (279,))
+    struct.pack_into("<I", content, place + 8, said)
+    (web.folder / name).write_bytes(content)
+    with rasterio.open(web.folder / name) as dataset:
+        expected = dataset.read()
+    whole = Window(y0=0, y1=ROWS, x0=0, x1=COLUMNS)
+    np.testing.assert_array_equal(opened(web, name).pixels.read(range(BANDS), whole), expected)
 
 
 @pytest.mark.parametrize("build", ["cog", "big of big endian", "strips by band"])

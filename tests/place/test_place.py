@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,9 +93,7 @@ def test_files_and_names_are_those_below(folder: Place) -> None:
     assert not (folder / "z").exists()
 
 
-def test_a_folder_of_working_files_may_go_while_its_parent_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_may_go_while_its_parent_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a/b", ".scratch-1.part/c"):
         (LocalPlace(path=tmp_path) / name).put(b"12")
     listed, scratch = os.scandir, tmp_path / ".scratch-1.part"
@@ -106,9 +105,23 @@ def test_a_folder_of_working_files_may_go_while_its_parent_is_listed(
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert LocalPlace(path=tmp_path).files() == ["a/b"]
-    scratch.mkdir()
-    assert LocalPlace(path=tmp_path).stored_bytes() == 2
+    for look, seen in ((LocalPlace.files, ["a/b"]), (LocalPlace.stored_bytes, 2), (LocalPlace.sweep, None)):
+        scratch.mkdir(exist_ok=True)
+        assert look(LocalPlace(path=tmp_path)) == seen
+
+
+def test_a_folder_that_may_not_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (LocalPlace(path=tmp_path) / "a/b").put(b"12")
+    listed = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        LocalPlace(path=tmp_path).files()
 
 
 def test_writing_to_a_path_puts_all_of_it_or_nothing(folder: Place) -> None:
@@ -165,6 +178,13 @@ def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(tmp_path: Path)
     place_at(tmp_path).sweep()
     assert place_at(tmp_path).files() == [".lease", "a.part", "fused.zarr/c/0"]
     assert not (tmp_path / ".scratch-1.part").exists()
+
+
+def test_a_long_name_is_put_from_a_machine_with_a_long_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="worker-" * 9))
+    place = LocalPlace(path=tmp_path / ("x" * 200 + ".json"))
+    place.put(b"{}")
+    assert place.read() == b"{}"
 
 
 def test_of_many_who_update_at_once_nobody_is_lost(folder: Place) -> None:

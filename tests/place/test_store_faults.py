@@ -11,7 +11,7 @@ import pytest
 
 from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.errors import StorageError, TransientError
-from scenefuse.place import requests
+from scenefuse.place import requests, store
 from scenefuse.place.store import StorePlace
 from tests.object_store import KEY_ID, SECRET, FaultKind, Proxy
 
@@ -50,6 +50,17 @@ def test_what_passes_is_tried_again(proxy: Proxy, prefix: StorePlace, action: st
 @pytest.mark.parametrize("action", ["put", "read", "update"])
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(proxy: Proxy, prefix: StorePlace, action: str) -> None:
     assert _meet(proxy, prefix / "a", action, "timeout", 1) == ACTIONS[action][2]
+
+
+def test_a_large_object_is_measured_by_requests_that_each_have_their_time(
+    proxy: Proxy, prefix: StorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_BLOCK_BYTES", 4000)
+    place = prefix / "a"
+    place.put(DATA)
+    proxy.requests.clear()
+    assert place.measure() == (len(DATA), hashlib.sha256(DATA).hexdigest())
+    assert len(proxy.requests) == 1 + 3
 
 
 @pytest.mark.parametrize("kind", ["truncated", "slow"])
