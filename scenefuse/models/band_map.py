@@ -45,6 +45,14 @@ def add_mapped(total: Tensor, matrix: Tensor, pixels: Tensor) -> None:
         total += _steady_product(matrix, pixels)
 
 
+def map_into(mapped: Tensor, matrix: Tensor, pixels: Tensor) -> None:
+    """Write matrix (c, b) @ pixels (b, y*x) into the contiguous (c, y*x) mapped."""
+    if len(matrix) >= STEADY_ROWS and pixels.shape[1] >= STEADY_PIXELS:
+        torch.mm(matrix, pixels, out=mapped)
+    else:
+        mapped.copy_(_steady_product(matrix, pixels))
+
+
 def _steady_product(matrix: Tensor, pixels: Tensor) -> Tensor:
     """The product matrix (c, b) @ pixels (b, y*x), made large enough with zeros to be rounded alike in every window."""
     count, rows = pixels.shape[1], len(matrix)

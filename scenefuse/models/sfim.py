@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from scenefuse.models.band_map import add_mapped
+from scenefuse.models.band_map import map_into
 from scenefuse.models.base import ModelCard, Stage
 from scenefuse.models.method import Cost, card_of, frozen, given_options, injection_cost, reach_of_degrading
 from scenefuse.models.moments import Array, Moments, MomentStage, ridge_regression
@@ -49,19 +50,25 @@ class Sfim:
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """up(hs) * P / up(degrade(P)), (n, hs band, y, x)."""
         ratio = self.card.ratio
-        synthesis = frozen(state, "sfim/synthesis", like=hs)  # (hs, ms)
-        offsets = frozen(state, "sfim/offsets", like=hs)  # (hs,)
-        floors = frozen(state, "sfim/floors", like=hs)  # (hs,)
-        low = upsample(degrade_window(ms, ratio, float(state.facts["psf_sigma_px"])), ratio)  # (n, ms, y, x)
+        offsets = frozen(state, "sfim/offsets", like=hs)[:, None]
+        synthesis = torch.hstack([frozen(state, "sfim/synthesis", like=hs), offsets])  # (hs, ms + 1)
+        floors = frozen(state, "sfim/floors", like=hs)[:, None]
+        fine = _with_ones(ms)
+        blurred = _with_ones(upsample(degrade_window(ms, ratio, float(state.facts["psf_sigma_px"])), ratio))
         fused = hs.new_empty((len(hs), hs.shape[1], *ms.shape[-2:]))
-        for image, coarse, fine, blurred in zip(fused, hs, ms.flatten(2), low.flatten(2), strict=True):
+        for image, coarse, *sources in zip(fused, hs, fine, blurred, strict=True):
             for bands in band_groups(image):
                 upsample_into(image[bands], coarse[bands], ratio)
-                for source, modulate in ((fine, torch.Tensor.mul_), (blurred, torch.Tensor.div_)):
-                    synthetic = offsets[bands, None].repeat(1, source.shape[1])  # (group, y*x)
-                    add_mapped(synthetic, synthesis[bands], source)
-                    modulate(image[bands].view_as(synthetic), synthetic.clamp_(min=floors[bands, None]))
+                synthetic = torch.empty_like(image[bands].flatten(1))  # (group, y*x)
+                for source, modulate in zip(sources, (torch.Tensor.mul_, torch.Tensor.div_), strict=True):
+                    map_into(synthetic, synthesis[bands], source)
+                    modulate(image[bands].view_as(synthetic), synthetic.clamp_(min=floors[bands]))
         return fused
+
+
+def _with_ones(image: Tensor) -> Tensor:
+    """(n, b + 1, y*x): a band of ones besides, by which an offset is one more column of a map."""
+    return pad(image.flatten(2), (0, 0, 0, 1), value=1.0)
 
 
 def build(ref: ModelRef) -> Sfim:
@@ -72,7 +79,7 @@ def build(ref: ModelRef) -> Sfim:
         title="Intensity modulation by synthesised images, hypersharpened",
         source="Liu 2000, doi 10.1080/014311600750037499; Selva et al. 2015, doi 10.1109/JSTARS.2015.2440092",
         reach=reach_of_degrading(ref.ratio),
-        cost=Cost(multiply_adds=cost.multiply_adds, values=cost.values + ms_bands + GPU_GROUP_BANDS),
+        cost=Cost(multiply_adds=cost.multiply_adds, values=cost.values + 2 * (ms_bands + 1) + GPU_GROUP_BANDS),
         options=given_options(ref, {}),
     )
     return Sfim(card=card)
