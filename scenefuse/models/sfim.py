@@ -56,11 +56,11 @@ class Sfim:
         fine = _with_ones(ms)
         blurred = _with_ones(upsample(degrade_window(ms, ratio, float(state.facts["psf_sigma_px"])), ratio))
         fused = hs.new_empty((len(hs), hs.shape[1], *ms.shape[-2:]))
-        for image, coarse, *sources in zip(fused, hs, fine, blurred, strict=True):
+        for image, coarse, sharp, soft in zip(fused, hs, fine, blurred, strict=True):
             for bands in band_groups(image):
                 upsample_into(image[bands], coarse[bands], ratio)
                 synthetic = torch.empty_like(image[bands].flatten(1))  # (group, y*x)
-                for source, modulate in zip(sources, (torch.Tensor.mul_, torch.Tensor.div_), strict=True):
+                for source, modulate in ((sharp, torch.Tensor.mul_), (soft, torch.Tensor.div_)):
                     map_into(synthetic, synthesis[bands], source)
                     modulate(image[bands].view_as(synthetic), synthetic.clamp_(min=floors[bands]))
         return fused
