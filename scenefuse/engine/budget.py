@@ -235,6 +235,8 @@ def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanReques
     working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
     batch = request.batch or _default_batch(working_bytes, request)
     on_device = working_bytes * batch
+    if request.device == "cuda":  # beside a batch the windows of the next, and the cores of the one before
+        on_device += (window_bytes + result_bytes) * batch
     held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (1 + QUEUE_WINDOWS + batch) * result_bytes
     host = _PROCESS_BYTES + held + core_px * stored_bytes * 2 + (0 if request.device == "cuda" else on_device)
     tiles = len(tiling)

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable
 from scenefuse.engine.protocols import ShardReceipt, Sink, Source
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
-from scenefuse.engine.windows import ModelWindow, read_model_window
+from scenefuse.engine.transfers import Transfers, transfers_of
+from scenefuse.engine.windows import read_model_window
 from scenefuse.errors import ResourceError
 from scenefuse.models.base import FusionModel
 from scenefuse.models.state import SceneState
@@ -85,26 +86,45 @@ class GroupReport:
     """Process on that machine."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """A tile's window on its way to the device."""
+
+    tile: Tile
+    hs: Tensor
+    ms: Tensor
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Core:
+    """A tile's core on its way back."""
+
+    fused: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
 def fuse_group(task: GroupTask) -> GroupReport:
     """Fuse and store the tiles of a group; the same task gives the same bytes, wherever and whenever it runs."""
     model = resident_model(task.model)
     state = resident_state(task.state_sha256)
     fine_shape = task.source.grid.fine_shape
+    transfers = transfers_of(task.model.device)
 
-    def read(tile: Tile) -> ModelWindow:
-        return read_model_window(task.source, tile.read, state)
+    def read(tile: Tile) -> _Window:
+        window = read_model_window(task.source, tile.read, state)
+        return _Window(tile=tile, hs=transfers.stage(window.hs), ms=transfers.stage(window.ms), valid=window.valid)
 
-    def fuse(members: Sequence[tuple[Tile, ModelWindow]]) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        tiles = [tile for tile, _ in members]
-        windows = [window for _, window in members]
-        return list(zip(_fuse_cores(task, model, tiles, windows, state), (w.valid for w in windows), strict=True))
+    def fuse(windows: Sequence[_Window]) -> list[Callable[[], _Core]]:
+        cores = _fuse_cores(task, model, windows, state, transfers)
+        transfers.keep_pace()
+        return [partial(_received, core, window) for core, window in zip(cores, windows, strict=True)]
 
-    def write(tile: Tile, result: tuple[NDArray[np.float32], NDArray[np.bool_]]) -> TileReceipts:
-        fused, valid = result
-        quality = mask_core(fused, valid, tile, fine_shape=fine_shape, near_px=model.card.effective_px)
-        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.write(tile, fused, quality))
+    def write(tile: Tile, core: _Core) -> TileReceipts:
+        quality = mask_core(core.fused, core.valid, tile, fine_shape=fine_shape, near_px=model.card.effective_px)
+        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.write(tile, core.fused, quality))
 
-    steps = Steps(read=lambda tile: (tile, read(tile)), fuse=fuse, write=write)
+    steps = Steps(read=read, fuse=fuse, receive=lambda core: core(), write=write)
     with repeatable(task.model.device, task.precision):
         written, seconds = run_loop(task.tiles, steps, batch=task.batch)
     return GroupReport(
@@ -129,25 +149,31 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def _received(core: Callable[[], NDArray[np.float32]], window: _Window) -> _Core:
+    return _Core(fused=core(), valid=window.valid)
+
+
 def _fuse_cores(
-    task: GroupTask, model: FusionModel, tiles: Sequence[Tile], windows: Sequence[ModelWindow], state: SceneState
-) -> list[NDArray[np.float32]]:
-    """Fused cores, each (band, y, x), views of their windows on a CPU; halves the batch as often as the device asks."""
+    task: GroupTask, model: FusionModel, windows: Sequence[_Window], state: SceneState, transfers: Transfers
+) -> list[Callable[[], NDArray[np.float32]]]:
+    """What gives each fused core, (band, y, x); halves the batch as often as the device asks."""
     key = _limit_key(task)
-    limit = min(_batch_limits.get(key, len(tiles)), len(tiles))
+    limit = min(_batch_limits.get(key, len(windows)), len(windows))
     while True:
         try:
-            members = batched(zip(tiles, windows, strict=True), limit)
-            return [core for some in members for core in _fuse_batch(task, model, some, state)]
+            return [
+                core for some in batched(windows, limit) for core in _fuse_batch(task, model, some, state, transfers)
+            ]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             if limit == 1:
-                side = tiles[0].read.shape[0]
+                tile = windows[0].tile
+                side = tile.read.shape[0]
                 raise ResourceError(
                     f"A window of {side} x {side} px does not fit the memory of {task.model.device}",
                     "no smaller batch is left to try",
-                    f"Use --core-px {max(tiles[0].core.shape) // 2} or smaller",
+                    f"Use --core-px {max(tile.core.shape) // 2} or smaller",
                 ) from None
         limit //= 2
         _batch_limits[key] = limit
@@ -163,26 +189,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fuse_batch(
-    task: GroupTask, model: FusionModel, members: Sequence[tuple[Tile, ModelWindow]], state: SceneState
-) -> list[NDArray[np.float32]]:
+    task: GroupTask, model: FusionModel, windows: Sequence[_Window], state: SceneState, transfers: Transfers
+) -> list[Callable[[], NDArray[np.float32]]]:
     layout = torch.contiguous_format if task.precision == "fp32" else torch.channels_last
-    to_device = partial(_stacked, device=task.model.device, layout=layout)
-    hs = to_device([window.hs for _, window in members])
-    ms = to_device([window.ms for _, window in members])
+    hs = transfers.upload([window.hs for window in windows], layout)
+    ms = transfers.upload([window.ms for window in windows], layout)
     fused = model.fuse(hs, ms, state)
-    return [_core_of(fused[i], tile) for i, (tile, _) in enumerate(members)]
-
-
-def _stacked(arrays: Sequence[NDArray[np.float32]], *, device: str, layout: torch.memory_format) -> Tensor:
-    first = torch.from_numpy(arrays[0])
-    batch = first[None] if len(arrays) == 1 else torch.stack([torch.from_numpy(array) for array in arrays])
-    return batch.to(device).contiguous(memory_format=layout)
-
-
-def _core_of(fused: Tensor, tile: Tile) -> NDArray[np.float32]:
-    rows, columns = tile.core.within(tile.read)
-    core: NDArray[np.float32] = fused[:, rows, columns].to(device="cpu", dtype=torch.float32).numpy()
-    return core
+    places = [window.tile.core.within(window.tile.read) for window in windows]
+    return [transfers.download(fused[i][:, *place]) for i, place in enumerate(places)]
 
 
 def _limit_key(task: GroupTask) -> tuple[str, int]:

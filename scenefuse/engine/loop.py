@@ -20,6 +20,7 @@ from scenefuse.engine.channel import Channel, ChannelClosedError
 Job = TypeVar("Job")
 Read = TypeVar("Read")
 Fused = TypeVar("Fused")
+Core = TypeVar("Core")
 Written = TypeVar("Written")
 T = TypeVar("T")
 
@@ -44,19 +45,21 @@ class LoopSeconds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steps(Generic[Job, Read, Fused, Written]):
-    """The three steps of the loop; each is called from one thread only."""
+class Steps(Generic[Job, Read, Fused, Core, Written]):
+    """The steps of the loop; each is called from one thread only."""
 
     read: Callable[[Job], Read]
     """Pixels of one window."""
     fuse: Callable[[Sequence[Read]], Sequence[Fused]]
-    """Results of a batch of windows, in its order."""
-    write: Callable[[Job, Fused], Written]
+    """Results of a batch of windows, in its order; a device may still be at work on them."""
+    receive: Callable[[Fused], Core]
+    """One result as soon as it is there, in the writer's thread."""
+    write: Callable[[Job, Core], Written]
     """What came of storing one result."""
 
 
 def run_loop(
-    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], *, batch: int
+    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Written], *, batch: int
 ) -> tuple[list[Written], LoopSeconds]:
     """What came of writing each job, in the order of jobs, and where the time went."""
     loop = _Loop(jobs, steps, batch)
@@ -79,10 +82,10 @@ def run_loop(
     return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, wait), drain=drain)
 
 
-class _Loop(Generic[Job, Read, Fused, Written]):
+class _Loop(Generic[Job, Read, Fused, Core, Written]):
     """The three threads' bodies, the channels between them, and the first error of them all."""
 
-    def __init__(self, jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Written], batch: int) -> None:
+    def __init__(self, jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Written], batch: int) -> None:
         self.written: list[Written] = []
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self.error: BaseException | None = None
@@ -122,8 +125,9 @@ class _Loop(Generic[Job, Read, Fused, Written]):
 
     def write_all(self) -> None:
         for job, fused in self._cores:
+            core = self._steps.receive(fused)
             with self._timed("write"):
-                self.written.append(self._steps.write(job, fused))
+                self.written.append(self._steps.write(job, core))
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

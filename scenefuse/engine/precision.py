@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -91,14 +91,17 @@ def _one_thread() -> Iterator[None]:
 @contextmanager
 def _deterministic_cuda() -> Iterator[None]:
     cudnn = torch.backends.cudnn
+    new_tensors: Any = torch.utils.deterministic
+    filled = new_tensors.fill_uninitialized_memory  # which nobody reads here, and which costs a pass
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
     products = torch.get_float32_matmul_precision()  # `high`, which notebooks like to set, is TF32: 10 bits
     torch.use_deterministic_algorithms(mode=True)
     torch.set_float32_matmul_precision("highest")
-    cudnn.benchmark = cudnn.allow_tf32 = False
+    new_tensors.fill_uninitialized_memory = cudnn.benchmark = cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(mode=before[0])
         torch.set_float32_matmul_precision(products)
+        new_tensors.fill_uninitialized_memory = filled
         cudnn.benchmark, cudnn.allow_tf32 = before[1:]

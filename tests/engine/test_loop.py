@@ -14,8 +14,9 @@ def doubled(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
 
-def steps(**changes: object) -> Steps[int, int, int, int]:
-    return Steps(**{"read": lambda n: n + 1, "fuse": doubled, "write": lambda job, fused: fused - job, **changes})  # type: ignore[arg-type]
+def steps(**changes: object) -> Steps[int, int, int, int, int]:
+    plain = {"read": lambda n: n + 1, "fuse": doubled, "receive": int, "write": lambda job, core: core - job}
+    return Steps(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 99])
@@ -25,7 +26,7 @@ def test_results_come_in_the_order_of_the_jobs(batch: int) -> None:
     assert min(seconds.read, seconds.compute, seconds.write, seconds.wait) >= 0
 
 
-@pytest.mark.parametrize("broken", ["read", "fuse", "write"])
+@pytest.mark.parametrize("broken", ["read", "fuse", "receive", "write"])
 @pytest.mark.parametrize("at", [0, 4, 11])
 def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int) -> None:
     calls = 0

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -291,8 +293,12 @@ def batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device whose plan has batches, and whose results depend on their size as a GPU's do."""
     alone = group._fuse_batch
 
-    def together(*arguments: Any) -> list[NDArray[np.float32]]:
-        return [core + np.float32(1e-4 * len(arguments[2])) for core in alone(*arguments)]
+    def shifted(core: Callable[[], NDArray[np.float32]], shift: float) -> NDArray[np.float32]:
+        moved: NDArray[np.float32] = core() + np.float32(shift)
+        return moved
+
+    def together(*arguments: Any) -> list[Callable[[], NDArray[np.float32]]]:
+        return [partial(shifted, core, 1e-4 * len(arguments[2])) for core in alone(*arguments)]
 
     monkeypatch.setattr(group, "_fuse_batch", together)
     monkeypatch.setattr(budget, "_default_batch", lambda *_: 3)
