@@ -47,14 +47,16 @@ def encode_reflectance(
     integers = np.empty(fused.shape, np.int16)
     not_finite, clipped = np.zeros_like(absent), np.zeros_like(absent)
     buffer = np.empty((_ROWS, absent.shape[1]))
-    for first in range(0, absent.shape[0], _ROWS):
-        rows = slice(first, min(first + _ROWS, absent.shape[0]))
-        steps = buffer[: rows.stop - first]
-        any_absent = bool(absent[rows].any())
-        for band, values in enumerate(fused[:, rows]):
-            np.divide(values, spec.scale, out=steps, dtype=np.float64)
+    parts = [slice(first, min(first + _ROWS, len(absent))) for first in range(0, len(absent), _ROWS)]
+    holes = [bool(absent[rows].any()) for rows in parts]
+    for values, encoded in zip(fused, integers, strict=True):
+        ends = np.rint(np.array([values.min(), values.max()], np.float64) / spec.scale)
+        plain = bool((np.abs(ends) <= _STEPS).all())  # false of NaN, too
+        for rows, any_absent in zip(parts, holes, strict=True):
+            steps = buffer[: rows.stop - rows.start]
+            np.divide(values[rows], spec.scale, out=steps, dtype=np.float64)
             np.rint(steps, out=steps)
-            if not (steps.min() >= -_STEPS and steps.max() <= _STEPS):  # true of NaN, too
+            if not plain:
                 void = ~np.isfinite(steps)
                 not_finite[rows] |= void
                 clipped[rows] |= (np.abs(steps) > _STEPS) & ~void
@@ -62,7 +64,7 @@ def encode_reflectance(
                 steps[void] = spec.nodata
             if any_absent:
                 steps[absent[rows]] = spec.nodata
-            integers[band, rows] = steps
+            encoded[rows] = steps
     flags = quality.copy()
     flags[not_finite & ~absent] |= np.uint8(QualityFlag.NOT_FINITE)
     flags[clipped & ~absent] |= np.uint8(QualityFlag.CLIPPED)
