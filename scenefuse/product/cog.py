@@ -27,7 +27,7 @@ from rasterio.windows import Window as RasterWindow
 from scenefuse.errors import WorkError
 from scenefuse.place.local import explained, went_away
 from scenefuse.place.place import Place
-from scenefuse.product.shards import open_level
+from scenefuse.product.shards import StoredCore
 from scenefuse.product.spec import STORE, LevelCore, ProductSpec
 from scenefuse.product.tiff import cog_header, overview_directory, read_image
 
@@ -54,7 +54,7 @@ class CogPart:
 def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_in: Path) -> CogPart:
     """The part of one core, coded from its shard and now in a file of the folder parts_in."""
     window = spec.core_window(core)
-    level = open_level(folder / STORE, core.factor)
+    stored = StoredCore(folder / STORE, spec, core)
     checksums: list[int] = []
     with rasterio.Env(**_GDAL), MemoryFile(ext=".tif") as file:  # type: ignore[no-untyped-call]
         a, b, c, d, e, f = spec.level_transform(core.factor)
@@ -62,7 +62,7 @@ def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_i
         rows, columns = window.shape
         with file.open(height=rows, width=columns, bigtiff="if_safer", **profile) as dataset:
             for bands in spec.band_groups():
-                pixels = np.ascontiguousarray(level[bands.start : bands.stop, *window.slices])
+                pixels = np.ascontiguousarray(stored.read(bands))
                 dataset.write(pixels, indexes=[index + 1 for index in bands])
                 checksums += map(zlib.crc32, pixels)
         with file.open() as dataset:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.grid.window import Window
 from scenefuse.place.place import Place
-from scenefuse.product.shards import encode_shard, open_level, put_shard, shard_key
+from scenefuse.product.shards import StoredCore, encode_core, put_shard, shard_key
 from scenefuse.product.spec import STORE, LevelCore, ProductSpec
 
 
@@ -47,19 +46,18 @@ def _sums(values: NDArray[Any], dtype: type[np.integer] = np.int32) -> NDArray[A
 def build_overview(folder: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
     """Nothing; the shard of a core of an overview is stored, made from up to four shards of the level below.
 
-    It and some bands of one shard below are in memory. Done again, it writes the same bytes.
+    It, and of one shard below its bytes and some bands, are in memory. Done again, it writes the same bytes.
     """
     store = folder / STORE
-    below = open_level(store, core.factor // 2)
+    below, side = core.factor // 2, spec.core_px
     window = spec.core_window(core)
-    fine = window.refine(2).clip(spec.level_shape(core.factor // 2))
+    fine = window.refine(2).clip(spec.level_shape(below))
     pixels = np.empty((len(spec.bands), *window.shape), np.int16)
-    for y0 in range(fine.y0, fine.y1, spec.core_px):
-        for x0 in range(fine.x0, fine.x1, spec.core_px):
-            quarter = Window(y0=y0, y1=y0 + spec.core_px, x0=x0, x1=x0 + spec.core_px).clip((fine.y1, fine.x1))
-            y, x = (y0 - fine.y0) // 2, (x0 - fine.x0) // 2
+    for iy in range(fine.y0 // side, -(-fine.y1 // side)):
+        for ix in range(fine.x0 // side, -(-fine.x1 // side)):
+            quarter = StoredCore(store, spec, LevelCore(factor=below, iy=iy, ix=ix))
+            y, x = (iy * side - fine.y0) // 2, (ix * side - fine.x0) // 2
             for bands in spec.band_groups():
-                small = halve(np.asarray(below[bands.start : bands.stop, *quarter.slices]), spec.nodata)
+                small = halve(quarter.read(bands), spec.nodata)
                 pixels[bands.start : bands.stop, y : y + small.shape[1], x : x + small.shape[2]] = small
-    data = encode_shard(pixels, spec.shard_shape, open_level(store, core.factor))
-    put_shard(store, shard_key("reflectance", core.iy, core.ix, factor=core.factor), data)
+    put_shard(store, shard_key("reflectance", core.iy, core.ix, factor=core.factor), encode_core(pixels, spec))

@@ -24,6 +24,22 @@ def open_store(store: Path | Place) -> zarr.Group:
     return zarr.open_group(PlaceStore(place_at(store)), mode="r", zarr_format=3, use_consolidated=False)
 
 
+def read_shard(store: Place, key: str) -> bytes:
+    """All of a shard; TransientError when it is not there."""
+    try:
+        return (store / key).read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise _missing(store, key) from error
+
+
+def _missing(store: Place, key: str) -> TransientError:
+    return TransientError(
+        f"{store / key} is not there",
+        "its pixels would be read as no data",
+        "Put the product's folder back and run again; scenefuse verify says what a product lacks",
+    )
+
+
 class PlaceStore(Store):
     """The files below a place by their keys; shards are written by put_shard alone."""
 
@@ -56,11 +72,7 @@ class PlaceStore(Store):
             data = await asyncio.to_thread(self._read, key, byte_range)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             if "c" in key.split("/"):
-                raise TransientError(
-                    f"{self._place / key} is not there",
-                    "its pixels would be read as no data",
-                    "Put the product's folder back and run again; scenefuse verify says what a product lacks",
-                ) from error
+                raise _missing(self._place, key) from error
             return None
         return prototype.buffer.from_bytes(data)
 

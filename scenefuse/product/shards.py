@@ -1,4 +1,4 @@
-"""Finished cores become shards: encoded in memory to the bytes that zarr would write, hashed, put whole."""
+"""Finished cores become shards: encoded in memory to the bytes that zarr would write, hashed, put whole, read whole."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.layout import layout_in_memory, level_path
-from scenefuse.product.place_store import open_store
-from scenefuse.product.spec import ProductSpec
+from scenefuse.product.place_store import open_store, read_shard
+from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.tiles.tiling import Tile
 
 _threads_own = threading.local()
@@ -77,11 +77,26 @@ def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[
     Every chunk is stored, also one of fill. zarr's region write into the product would first read the old shard,
     would delete one that is all fill, and would not sync.
     """
+    return _codec(shard, like).encode(_whole(pixels, shard, cast("Any", like.metadata).fill_value))
+
+
+def decode_shard(data: bytes, bands: range, shard: tuple[int, ...], like: zarr.Array[Any]) -> NDArray[Any]:
+    """Pixels of neighbouring bands, the first of three axes, from the bytes of a shard."""
+    return _codec(shard, like).decode(data, bands)
+
+
+def _codec(shard: tuple[int, ...], like: zarr.Array[Any]) -> _ShardCodec:
+    """The codec of such shards, one for each thread."""
     kind = (shard, like.chunks, str(like.dtype), repr(like.compressors))
-    encoders: dict[Any, _Encoder] = _threads_own.__dict__.setdefault("encoders", {})
-    if kind not in encoders:
-        encoders[kind] = _Encoder(shard, like)
-    return encoders[kind].encode(_whole(pixels, shard, cast("Any", like.metadata).fill_value))
+    codecs: dict[Any, _ShardCodec] = _threads_own.__dict__.setdefault("codecs", {})
+    if kind not in codecs:
+        codecs[kind] = _ShardCodec(shard, like)
+    return codecs[kind]
+
+
+def encode_core(integers: NDArray[np.int16], spec: ProductSpec) -> bytes:
+    """The shard of a core's reflectance, of any level."""
+    return encode_shard(integers, spec.shard_shape, _empty_arrays(spec)["reflectance"])
 
 
 def encode_quality(flags: NDArray[np.uint8], shard: tuple[int, ...], like: zarr.Array[Any]) -> bytes:
@@ -96,8 +111,25 @@ def encode_quality(flags: NDArray[np.uint8], shard: tuple[int, ...], like: zarr.
     return known[key]
 
 
-class _Encoder:
-    """Turns arrays of one shape into shards: the sharding codec of Zarr v3 (version 1.0), index at the end.
+class StoredCore:
+    """The reflectance of one core of a level as it is stored: its bytes read once, its bands decoded as asked for."""
+
+    def __init__(self, store: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
+        """TransientError when its shard is not there."""
+        self._shape = spec.core_window(core).shape
+        self._spec = spec
+        self._data = read_shard(place_at(store), shard_key("reflectance", core.iy, core.ix, factor=core.factor))
+
+    def read(self, bands: range) -> NDArray[np.int16]:
+        """Integers (band, y, x) of neighbouring bands."""
+        rows, columns = self._shape
+        spec = self._spec
+        whole = decode_shard(self._data, bands, spec.shard_shape, _empty_arrays(spec)["reflectance"])
+        return whole[:, :rows, :columns]
+
+
+class _ShardCodec:
+    """Turns arrays of one shape into shards and back: the sharding codec of Zarr v3 (version 1.0), index at the end.
 
     zarr's own hands every chunk through an event loop to a thread and copies it three times, which took a third of a
     shard's time. Chunks are coded by the library that zarr codes with, and stand in zarr's order: the bytes are zarr's.
@@ -124,6 +156,26 @@ class _Encoder:
             parts.append(data)
             offset += len(data)
         return b"".join([*parts, self._checksum.encode(index)])
+
+    def decode(self, data: bytes, bands: range) -> NDArray[Any]:
+        """Pixels of neighbouring bands, the first of three axes, from the bytes of a shard."""
+        size = 16 * len(self._places) + 4
+        index = np.frombuffer(self._checksum.decode(data[-size:]), "<u8").reshape(*self._counts, 2)
+        stored = memoryview(data)
+        depth, *sides = self._chunk
+        pixels = np.empty(
+            (len(bands), *(side * count for side, count in zip(sides, self._counts[1:], strict=True))), self._dtype
+        )
+        for layer in range(bands.start // depth, -(-bands.stop // depth)):
+            inside = slice(max(bands.start, layer * depth), min(bands.stop, (layer + 1) * depth))
+            for place in np.ndindex(*self._counts[1:]):
+                offset, length = map(int, index[layer, *place])
+                chunk = np.frombuffer(self._compressor.decode(stored[offset : offset + length]), self._dtype)
+                window = tuple(slice(i * side, (i + 1) * side) for i, side in zip(place, sides, strict=True))
+                target = slice(inside.start - bands.start, inside.stop - bands.start)
+                source = slice(inside.start - layer * depth, inside.stop - layer * depth)
+                pixels[target, *window] = chunk.reshape(self._chunk)[source]
+        return pixels
 
     def _morton(self, place: tuple[int, ...]) -> int:
         """The place's number in zarr's order: the bits of its coordinates in turn, the first one's lowest."""
@@ -195,10 +247,9 @@ class ZarrSink:
         """
         self._check(tile, fused, quality)
         integers, flags = encode_reflectance(fused, quality, self.spec)
-        like = _empty_arrays(self.spec)
         shards = {
-            "reflectance": encode_shard(integers, self.spec.shard_shape, like["reflectance"]),
-            "quality": encode_quality(flags, self.spec.shard_shape[1:], like["quality"]),
+            "reflectance": encode_core(integers, self.spec),
+            "quality": encode_quality(flags, self.spec.shard_shape[1:], _empty_arrays(self.spec)["quality"]),
         }
         return tuple(put_shard(self.store, shard_key(name, tile.iy, tile.ix), data) for name, data in shards.items())
 

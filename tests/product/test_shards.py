@@ -17,7 +17,14 @@ from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import StorageError
 from scenefuse.product.layout import lay_out
-from scenefuse.product.shards import ZarrSink, encode_quality, encode_reflectance, encode_shard, shard_keys
+from scenefuse.product.shards import (
+    ZarrSink,
+    decode_shard,
+    encode_quality,
+    encode_reflectance,
+    encode_shard,
+    shard_keys,
+)
 from scenefuse.tiles.tiling import Tiling
 from tests.product.making import SPEC, random_scene, write_scene
 
@@ -72,6 +79,9 @@ def test_a_shard_of_any_number_of_chunks_is_the_one_of_zarr(counts: tuple[int, i
     stored = sync(store.get("c/0/0/0", default_buffer_prototype()))
     assert stored is not None
     assert encode_shard(pixels, shard, array) == stored.to_bytes()
+    for bands in (range(shard[0]), range(1, shard[0] - 1), range(shard[0] - 1, shard[0])):
+        decoded = decode_shard(stored.to_bytes(), bands, shard, array)
+        np.testing.assert_array_equal(decoded, pixels[bands.start : bands.stop])
 
 
 def test_writing_again_gives_the_same_bytes_also_from_another_thread(tmp_path: Path) -> None:
