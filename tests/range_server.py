@@ -29,7 +29,9 @@ class WebFolder:
     ranges: list[tuple[str, int, int]] = field(default_factory=list)
     """Name, first byte and the one after the last of each range that was served."""
     etags: bool = True
-    """Whether it says ETags; the time of the last change it always says."""
+    """Whether it says ETags."""
+    times: bool = True
+    """Whether it says the time of the last change."""
 
     def url(self, name: str) -> str:
         """Address of a file."""
@@ -87,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, path: Path, fault: FaultKind | None) -> None:
         data, stat = path.read_bytes(), path.stat()
-        headers = {"Last-Modified": self.date_time_string(int(stat.st_mtime))}
+        headers = {"Last-Modified": self.date_time_string(int(stat.st_mtime))} if self.server.web.times else {}
         if self.server.web.etags:
             headers["ETag"] = f'"{stat.st_mtime_ns:x}-{len(data):x}"'
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))

@@ -31,7 +31,7 @@ class RemoteFile:
     size_bytes: int
     """Its size."""
     tag: str
-    """Its ETag, or the time of its last change; empty where the server tells neither."""
+    """Its ETag, or the time of its last change."""
     policy: AccessPolicy
     """Which hosts and redirects are followed."""
 
@@ -74,6 +74,12 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
     place = _store_place(url)
     if place is None:
         part = _fetcher(policy).get_range(policy.check(url, url), 0, 1)
+        if not part.tag:
+            raise DataError(
+                f"{redact(url)} comes with neither ETag nor Last-Modified",
+                "were it put anew, pixels of two files could be fused as one, and no product told from an older one",
+                "copy it to this machine, or have the server say one of the two",
+            )
         return RemoteFile(url=url, size_bytes=part.total_bytes, tag=part.tag, policy=policy)
     try:
         found = place.stat()

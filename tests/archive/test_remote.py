@@ -74,6 +74,12 @@ def test_a_file_that_changes_is_not_read_on(web: WebFolder) -> None:
         file.read((0, 10))
 
 
+def test_a_file_that_could_change_unseen_is_refused(web: WebFolder) -> None:
+    web.etags = web.times = False
+    with pytest.raises(DataError, match="neither ETag nor Last-Modified"):
+        opened(web)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
