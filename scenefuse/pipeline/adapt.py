@@ -9,6 +9,8 @@ from math import lcm
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scenefuse.config import RunConfig, weights_folder
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.prepare import Preparation, prepare
@@ -64,6 +66,8 @@ def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
     path = folder / "weights.safetensors"
     if not path.is_file():
         _learn(opened, recipe, facts, folder)
+        if opened.model.device == "cuda":
+            torch.cuda.empty_cache()  # a worker is about to want this device
     adapted = replace(ref, weights=str(path), weights_sha256=None)
     return opened.with_model(adapted)
 

@@ -87,13 +87,13 @@ class BatchCall:
         """Worker processes of this moment."""
         return workers_of(self.process.pid)
 
-    def left_behind(self) -> list[str]:
-        """Processes of the call's session that outlived it by LEAVING_S; they are killed.
-
-        One that a fault has stopped goes on first: nobody was left to wake it up or to end it.
-        """
+    def wake(self) -> None:
+        """Let processes go on that a fault has stopped: when the call has ended nobody else wakes or ends them."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGCONT)
+
+    def left_behind(self) -> list[str]:
+        """Processes of the call's session that outlived it by LEAVING_S; they are killed."""
         deadline = time.monotonic() + LEAVING_S
         while (left := self._session()) and time.monotonic() < deadline:
             time.sleep(0.05)

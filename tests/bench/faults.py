@@ -124,6 +124,7 @@ class Trial:
             self._find(call, f"the call did not end within {CALL_LIMIT_S:.0f} s after {last}")
         elif code not in EXIT_CODES and not excused:
             self._find(call, f"exit code {code} after {last}")
+        call.wake()
         if last != "kill the coordinator":  # whose workers, which end by themselves, are to meet the next call
             for process in call.left_behind():
                 self._find(call, f"a process was left behind after {last}: {process}")
