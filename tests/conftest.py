@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from scenefuse.place import requests
 from scenefuse.place.store import StorePlace
 from tests.object_store import BUCKET, Proxy, environment, fault_proxy, moto_server
+
+settings.register_profile("shared machine", deadline=None)  # its speed says nothing of the code
+settings.load_profile("shared machine")
 
 KILL_ROUNDS = int(os.environ.get("SCENEFUSE_KILLS", "1"))
 """Random kills of the engine's test of resuming: 1 in CI; SCENEFUSE_KILLS=20 for a longer run by hand."""

@@ -86,7 +86,10 @@ class LocalPlace:
     def put(self, data: bytes) -> None:
         """Make data the file's content, its folder too."""
         with explained(self.path):
-            write_durably(self.path, data)
+            try:
+                write_durably(self.path, data)
+            except FileNotFoundError as error:  # of a folder that was made, or found, a moment ago
+                raise went_away(self.path.parent) from error
 
     @contextmanager
     def writing(self) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from threading import Lock
 import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.errors import GroupNotFoundError
 
 from scenefuse.errors import TransientError
 from scenefuse.place.location import place_at
@@ -20,8 +21,12 @@ _KEPT_FILES = 4
 
 
 def open_store(store: Path | Place) -> zarr.Group:
-    """The root group of a product's store, to read."""
-    return zarr.open_group(PlaceStore(place_at(store)), mode="r", zarr_format=3, use_consolidated=False)
+    """The root group of a product's store, to read; TransientError when it is not there."""
+    place = place_at(store)
+    try:
+        return zarr.open_group(PlaceStore(place), mode="r", zarr_format=3, use_consolidated=False)
+    except GroupNotFoundError as error:
+        raise _missing(place, "zarr.json") from error
 
 
 def read_shard(store: Place, key: str) -> bytes:
@@ -35,7 +40,7 @@ def read_shard(store: Place, key: str) -> bytes:
 def _missing(store: Place, key: str) -> TransientError:
     return TransientError(
         f"{store / key} is not there",
-        "its pixels would be read as no data",
+        "the product cannot be read, or its pixels would be no data",
         "Put the product's folder back and run again; scenefuse verify says what a product lacks",
     )
 

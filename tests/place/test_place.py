@@ -110,6 +110,18 @@ def test_a_folder_may_go_while_its_parent_is_listed(tmp_path: Path, monkeypatch:
         assert look(LocalPlace(path=tmp_path)) == seen
 
 
+def test_a_folder_that_goes_away_while_a_file_is_put_is_a_failure_that_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmounted(path: Path, _data: bytes) -> int:
+        path.parent.rmdir()
+        return len(path.open("wb").name)
+
+    monkeypatch.setattr(Path, "write_bytes", unmounted)
+    with pytest.raises(TransientError, match="went away"):
+        LocalPlace(path=tmp_path / "a" / "b").put(b"12")
+
+
 def test_a_folder_that_may_not_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (LocalPlace(path=tmp_path) / "a/b").put(b"12")
     listed = os.scandir

@@ -3,11 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import zarr
 from numpy.typing import NDArray
 
+from scenefuse.engine.attempts import GivenUpError
+from scenefuse.errors import TransientError
 from scenefuse.product.levels import make_overviews
 from scenefuse.product.overviews import halve
+from scenefuse.product.shards import open_level
 from tests.product.making import large_spec, random_scene, write_scene
 
 
@@ -52,3 +56,12 @@ def test_building_overviews_again_writes_the_same_bytes(tmp_path: Path) -> None:
     make_overviews(tmp_path, spec)
     assert first == {path: path.read_bytes() for path in store.glob("overviews/*/reflectance/c/**/*") if path.is_file()}
     assert len(first) == 3 * 2 + 2 * 1
+
+
+def test_a_store_that_is_away_is_a_failure_that_passes(tmp_path: Path) -> None:
+    spec = large_spec()
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    (tmp_path / "fused.zarr").rename(tmp_path / "away")
+    for read in (lambda: open_level(tmp_path / "fused.zarr", 1), lambda: make_overviews(tmp_path, spec)):
+        with pytest.raises((TransientError, GivenUpError), match="is not there"):
+            read()
