@@ -85,7 +85,8 @@ def plot(records: list[Record], target: Path) -> None:
     sizes: dict[str, set[float]] = {}
     for record in shown:
         sizes.setdefault(record["model"], set()).add(record["mpx"])
-    models = [model for model in sizes if len(sizes[model]) > 1] or list(sizes)
+    contested = {record["model"] for record in shown if record["lane"] == "memory"}  # others have no rival and no error
+    models = [model for model in sizes if len(sizes[model]) > 1 and model in contested] or list(sizes)
     figure = Figure(figsize=(15, 4 * len(models)), layout="constrained")
     axes = figure.subplots(len(models), 3, squeeze=False)
     for row, model in zip(axes, models, strict=True):
