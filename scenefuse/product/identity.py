@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from scenefuse.errors import DataError
 
-NUMERICS = 2
+NUMERICS = 3
 """Raised when a release changes results."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")

