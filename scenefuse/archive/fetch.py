@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -239,7 +240,7 @@ def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part
     data = _read(response, url, end - first)
     if len(data) != end - first:
         raise _PassingError(status, None)
-    tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    tag = response.headers.get("ETag", "").removeprefix("W/") or response.headers.get("Last-Modified") or ""
     return Part(data=data, total_bytes=int(found[3]), tag=tag)
 
 
@@ -247,8 +248,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
     """Nothing for a status 2xx; else what it means."""
     status = response.status_code
     if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        after = response.headers.get("Retry-After", "")
-        raise _PassingError(status, float(after) if after.isdigit() else None)
+        raise _PassingError(status, _asked_wait_s(response))
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise DataError(
             f"{redact(url)} answered {status}",
@@ -257,6 +257,18 @@ def _check_status(response: httpx.Response, url: str) -> None:
         )
     if not response.is_success:
         raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")
+
+
+def _asked_wait_s(response: httpx.Response) -> float | None:
+    """Seconds of the reply's Retry-After, a number or a date counted from the reply's own; None without."""
+    after = response.headers.get("Retry-After", "")
+    if after.isdigit():
+        return float(after)
+    try:
+        then, now = (parsedate_to_datetime(text) for text in (after, response.headers.get("Date", "")))
+        return max(0.0, (then - now).total_seconds())
+    except (ValueError, TypeError):  # no date; one with a zone and one without
+        return None
 
 
 def _refused(url: str, why: str) -> DataError:

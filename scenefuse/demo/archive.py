@@ -78,7 +78,7 @@ def write_demo_archive(
         for site in sites:
             if progress is not None:
                 progress(site.name)
-            _write_site(folder, site, seed)
+            write_site(folder, site, seed)
         index = _write_truth_index(folder, sites, size, seed)
         catalog = write_catalogue(folder, tuple(scene for site in sites for scene in site.scenes))
     pairs = tuple(
@@ -86,7 +86,7 @@ def write_demo_archive(
             name=site.name,
             hs_item=item_path(folder, site.hs),
             ms_item=item_path(folder, site.ms),
-            truth=_truth_path(folder, site),
+            truth=truth_path(folder, site),
             shift_px=site.hs.shift_px,
         )
         for site in sites
@@ -113,15 +113,15 @@ def _refuse_unready(folder: Path, size: DemoSize) -> None:
         )
 
 
-def _write_site(root: Path, site: DemoSite, seed: int) -> None:
-    """Write all rasters of a site: simulate block by block, then publish each as COG."""
+def write_site(root: Path, site: DemoSite, seed: int) -> None:
+    """Write all rasters of a site, and its truth, below root: simulate block by block, then publish each as COG."""
     jobs: list[tuple[DemoScene, Instrument, Path, bool]] = []
     for scene in site.scenes:
         for part, paths in zip(instruments(scene), asset_paths(root, scene), strict=True):
             paths[0].parent.mkdir(parents=True, exist_ok=True)
             jobs.append((scene, part, paths[0].with_suffix(".stage.tif"), False))
     if site.has_truth and site.ms is not None:
-        jobs.append((site.ms, enmap_truth(), _truth_path(root, site), True))
+        jobs.append((site.ms, enmap_truth(), truth_path(root, site), True))
     with ExitStack() as files:
         exposures = [
             Exposure(
@@ -174,8 +174,8 @@ def _common(first: Window, second: Window) -> Window | None:
     return Window(y0=y0, y1=y1, x0=x0, x1=x1) if y0 < y1 and x0 < x1 else None
 
 
-def _truth_path(root: Path, site: DemoSite) -> Path:
-    """Where a site's truth is."""
+def truth_path(root: Path, site: DemoSite) -> Path:
+    """Where a site's truth is, a GeoTIFF below root."""
     return root / "truth" / f"{site.name}.tif"
 
 
@@ -185,7 +185,7 @@ def _write_truth_index(root: Path, sites: tuple[DemoSite, ...], size: DemoSize, 
     for site in sites:
         if not site.has_truth or site.hs is None or site.ms is None:
             continue
-        path = _truth_path(root, site)
+        path = truth_path(root, site)
         entries.append(
             {
                 "name": site.name,

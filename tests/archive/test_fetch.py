@@ -6,6 +6,8 @@ import gzip
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -45,6 +47,14 @@ def test_busy_servers_are_asked_again_with_growing_waits(stub: Stub, fetcher: Fe
     assert fetcher.get(f"{stub.url}/a") == b"fine"
     assert 0.5 <= waits[0] < 0.7
     assert waits[1] == 7.0
+
+
+def test_a_busy_server_may_name_a_date(stub: Stub, fetcher: Fetcher, waits: list[float]) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)
+    stub.replies["/a"] = [(503, {"Retry-After": later}, b""), (503, {"Retry-After": "soon"}, b""), (200, {}, b"fine")]
+    assert fetcher.get(f"{stub.url}/a") == b"fine"
+    assert 7 <= waits[0] <= 9
+    assert 1.0 <= waits[1] < 1.3
 
 
 def test_a_server_that_stays_busy_is_a_transient_error(stub: Stub, fetcher: Fetcher, waits: list[float]) -> None:

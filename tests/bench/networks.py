@@ -10,7 +10,7 @@ the first pair of seed 1 and all are tested on the whole first pair of seed 0. M
 tested scene itself, without any truth. Trained weights fuse the way of a product.
 
 The file of records is written after each: a call that is broken off, made again, goes on with what is missing, and a
-call with another budget adds to it.
+call with another budget, or on another machine, adds to it; each record names its processor.
 """
 
 from __future__ import annotations
@@ -131,9 +131,11 @@ def record_of(lesson: Lesson, name: str, fusion: Fusion, taken: Taken | None) ->
     for window in lesson.windows():
         sums = sums.merge(score_part(fusion.fused, lesson.tested.truth, window, ratio=lesson.tested.ratio))
     training = {} if taken is None else {key: value for key, value in asdict(taken).items() if key != "weights"}
+    here = machine()
     return {
         "scene": lesson.name,
         "method": name,
+        "processor": f"{here['processor']}, {here['instruction_set']}",
         "cpu_minutes": 0,
         "bands": len(lesson.tested.hs_bands),
         "ratio": lesson.tested.ratio,

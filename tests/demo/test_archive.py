@@ -18,7 +18,7 @@ from rasterio.warp import transform_geom
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import Polygon, box, shape
 
-from scenefuse.demo.archive import DemoArchive, _write_site, write_demo_archive
+from scenefuse.demo.archive import DemoArchive, write_demo_archive, write_site
 from scenefuse.demo.plan import estimated_bytes, plan_sites
 from scenefuse.demo.size import DemoSize
 from scenefuse.errors import DataError, ResourceError
@@ -227,7 +227,7 @@ def test_same_seed_gives_the_same_pixels_and_another_seed_does_not(tmp_path: Pat
     site = plan_sites(DemoSize.SMALL, 0)[3]
     digests = []
     for name, seed, ground in (("a", 0, 0), ("b", 0, 0), ("noise", 1, 0), ("ground", 0, 1)):
-        _write_site(tmp_path / name, replace(site, landscape=Landscape(seed=ground)), seed)
+        write_site(tmp_path / name, replace(site, landscape=Landscape(seed=ground)), seed)
         digests.append(_digests(tmp_path / name))
     first, again, *others = digests
     assert len(first) == 11
