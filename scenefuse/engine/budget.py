@@ -22,8 +22,11 @@ TARGET_CORE_PX = 512
 LEAST_WINDOW_PX = 64
 """Smaller windows take other paths through the convolution library: 16-px ones differ by 6e-7."""
 
-GROUP_TILES = 8
-"""Tiles of a group, where every worker gets at least one group."""
+GROUP_TILES: dict[Device, int] = {"cpu": 8, "cuda": 64}
+"""Tiles of a group, where every worker gets at least one group: a GPU waits for the writers at each group's end."""
+
+MOST_WRITERS = 16
+"""Threads that encode the cores of one GPU, at most."""
 
 _GROUP_SECONDS = 60.0
 _PROCESS_BYTES = 640 * 2**20
@@ -45,6 +48,8 @@ class PlanRequest:
     """Where models run."""
     device_memory_bytes: int | None = None
     """Memory of each GPU; needed for `cuda`."""
+    worker_cores: int = 1
+    """Processor cores for each worker. One whose model is on a CPU uses one; beside a GPU the others encode."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers in which models run."""
     halo: Literal["default", "full"] = "default"
@@ -69,6 +74,8 @@ class RunPlan:
     """Windows per call of the model."""
     group_tiles: int
     """Tiles of a task."""
+    writers: int
+    """Threads of a worker that encode and store cores."""
     workers: int
     """Worker processes."""
     device: Device
@@ -146,7 +153,7 @@ def plan_run(source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
 
 
 def _check_request(request: PlanRequest) -> None:
-    for name in ("workers", "core_px", "batch"):
+    for name in ("workers", "worker_cores", "core_px", "batch"):
         value = getattr(request, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}", "it must be at least 1", f"Give a positive {name}")
@@ -222,7 +229,7 @@ def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanReques
     """The plan that this tiling gives.
 
     A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working
-    memory; and results, on a CPU with their halo, in the model's hand, in the queue and in the writer, where the
+    memory; and results, on a CPU with their halo, in the model's hand, in the queue and in the writers, where the
     core is encoded once more.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
@@ -237,17 +244,20 @@ def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanReques
     on_device = working_bytes * batch
     if request.device == "cuda":  # beside a batch the windows of the next, and the cores of the one before
         on_device += (window_bytes + result_bytes) * batch
-    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (1 + QUEUE_WINDOWS + batch) * result_bytes
-    host = _PROCESS_BYTES + held + core_px * stored_bytes * 2 + (0 if request.device == "cuda" else on_device)
+    writer_bytes = result_bytes + core_px * stored_bytes * 2
+    writers = _default_writers(writer_bytes, request)
+    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (QUEUE_WINDOWS + batch) * result_bytes + writers * writer_bytes
+    host = _PROCESS_BYTES + held + (0 if request.device == "cuda" else on_device)
     tiles = len(tiling)
     multiply_adds = card.multiply_adds_per_pixel * window_px * tiles
     read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * stored_bytes
-    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + (read_bytes + write_bytes) / _BYTES_PER_S
-    group_tiles = _group_tiles(tiles, seconds / tiles, batch, request.workers)
+    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + (read_bytes + write_bytes / writers) / _BYTES_PER_S
+    group_tiles = _group_tiles(tiles, seconds / tiles, batch, request)
     return RunPlan(
         tiling=tiling,
         batch=batch,
         group_tiles=group_tiles,
+        writers=writers,
         workers=request.workers,
         device=request.device,
         precision=request.precision,  # type: ignore[arg-type] # chosen by the caller
@@ -268,9 +278,20 @@ def _default_batch(working_bytes: int, request: PlanRequest) -> int:
     return max(1, min(8, (request.device_memory_bytes or 0) // 2 // working_bytes))
 
 
-def _group_tiles(tiles: int, tile_seconds: float, batch: int, workers: int) -> int:
+def _default_writers(writer_bytes: int, request: PlanRequest) -> int:
+    """1 on a CPU, whose one core is the model's, too; beside a GPU one a core, in a quarter of the memory.
+
+    Coding a core of 217 bands takes half a second, and a GPU computes one in a fraction of that.
+    """
+    if request.device == "cpu":
+        return 1
+    return max(1, min(request.worker_cores, MOST_WRITERS, request.worker_memory_bytes // 4 // writer_bytes))
+
+
+def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanRequest) -> int:
     """Tiles of a group: GROUP_TILES, fewer where they last over a minute or some worker would have none."""
-    size = min(GROUP_TILES, max(1, int(_GROUP_SECONDS / tile_seconds)), -(-tiles // workers))
+    most = GROUP_TILES[request.device]
+    size = min(most, max(1, int(_GROUP_SECONDS / tile_seconds)), -(-tiles // request.workers))
     return -(-size // batch) * batch
 
 

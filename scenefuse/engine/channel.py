@@ -1,4 +1,4 @@
-"""A bounded queue between two threads that either side can end."""
+"""A bounded queue between threads that either side can end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChannelClosedError(Exception):
 
 
 class Channel(Generic[T]):
-    """At most `size` items between one thread that puts and one that takes; waits sleep, they never poll."""
+    """At most `size` items between one thread that puts and those that take; waits sleep, they never poll."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -47,7 +47,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """Items in order, until the channel is finished or cancelled."""
+        """Items in order, each to one of the threads that take, until the channel is finished or cancelled."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._finished or self._cancelled)

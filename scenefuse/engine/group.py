@@ -52,6 +52,8 @@ class GroupTask:
     """Numbers in which the model runs."""
     batch: int
     """Windows per call of the model."""
+    writers: int = 1
+    """Threads that encode and store cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
 
     steps = Steps(read=read, fuse=fuse, receive=lambda core: core(), write=write)
     with repeatable(task.model.device, task.precision):
-        written, seconds = run_loop(task.tiles, steps, batch=task.batch)
+        written, seconds = run_loop(task.tiles, steps, batch=task.batch, writers=task.writers)
     return GroupReport(
         tiles=tuple(written),
         fine_px=sum(tile.core.shape[0] * tile.core.shape[1] for tile in task.tiles),

@@ -1,8 +1,8 @@
-"""The inference loop of one group: a reader thread, the device loop, a writer thread.
+"""The inference loop of one group: a reader thread, the device loop, a writer thread or several.
 
     read --(channel of 2)--> fuse --(channel of 2)--> write
 
-Whichever fails first ends the other two, and its error is the one that is raised.
+Whichever fails first ends the others, and its error is the one that is raised.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LoopSeconds:
     compute: float
     """Seconds in the device loop's own work."""
     write: float
-    """Seconds in the writer, waiting for cores left out."""
+    """Seconds in the writers, waiting for cores left out; of several together."""
     wait: float
     """Seconds that the device loop waited for windows or for room."""
     drain: float
@@ -46,26 +46,26 @@ class LoopSeconds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps(Generic[Job, Read, Fused, Core, Written]):
-    """The steps of the loop; each is called from one thread only."""
+    """The steps of the loop; read and fuse are called from one thread each, receive and write from every writer."""
 
     read: Callable[[Job], Read]
     """Pixels of one window."""
     fuse: Callable[[Sequence[Read]], Sequence[Fused]]
     """Results of a batch of windows, in its order; a device may still be at work on them."""
     receive: Callable[[Fused], Core]
-    """One result as soon as it is there, in the writer's thread."""
+    """One result as soon as it is there."""
     write: Callable[[Job, Core], Written]
     """What came of storing one result."""
 
 
 def run_loop(
-    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Written], *, batch: int
+    jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Written], *, batch: int, writers: int = 1
 ) -> tuple[list[Written], LoopSeconds]:
     """What came of writing each job, in the order of jobs, and where the time went."""
     loop = _Loop(jobs, steps, batch)
     threads = [
         Thread(target=loop.guarded, args=(loop.read_all,), name="scenefuse-read"),
-        Thread(target=loop.guarded, args=(loop.write_all,), name="scenefuse-write"),
+        *(Thread(target=loop.guarded, args=(loop.write_all,), name="scenefuse-write") for _ in range(writers)),
     ]
     start = perf_counter()
     for thread in threads:
@@ -79,22 +79,24 @@ def run_loop(
     if loop.error is not None:
         raise loop.error
     wait, drain = device_seconds - loop.seconds["compute"], perf_counter() - start - device_seconds
-    return loop.written, LoopSeconds(**loop.seconds, wait=max(0.0, wait), drain=drain)
+    return [loop.written[index] for index in range(len(jobs))], LoopSeconds(
+        **loop.seconds, wait=max(0.0, wait), drain=drain
+    )
 
 
 class _Loop(Generic[Job, Read, Fused, Core, Written]):
-    """The three threads' bodies, the channels between them, and the first error of them all."""
+    """The threads' bodies, the channels between them, and the first error of them all."""
 
     def __init__(self, jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Written], batch: int) -> None:
-        self.written: list[Written] = []
+        self.written: dict[int, Written] = {}
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self.error: BaseException | None = None
         self._jobs = jobs
         self._steps = steps
         self._batch = batch
-        self._windows: Channel[tuple[Job, Read]] = Channel(QUEUE_WINDOWS)
-        self._cores: Channel[tuple[Job, Fused]] = Channel(QUEUE_WINDOWS)
-        self._failing = Lock()
+        self._windows: Channel[tuple[int, Read]] = Channel(QUEUE_WINDOWS)
+        self._cores: Channel[tuple[int, Fused]] = Channel(QUEUE_WINDOWS)
+        self._failing, self._timing = Lock(), Lock()
 
     def guarded(self, body: Callable[[], None]) -> None:
         """Run one body; its error becomes the loop's, if it is the first, and ends the other bodies."""
@@ -109,25 +111,25 @@ class _Loop(Generic[Job, Read, Fused, Core, Written]):
             self._cores.cancel()
 
     def read_all(self) -> None:
-        for job in self._jobs:
+        for index, job in enumerate(self._jobs):
             with self._timed("read"):
                 window = self._steps.read(job)
-            self._windows.put((job, window))
+            self._windows.put((index, window))
         self._windows.finish()
 
     def fuse_all(self) -> None:
         for members in batched(self._windows, self._batch):
             with self._timed("compute"):
                 results = self._steps.fuse([window for _, window in members])
-            for (job, _), fused in zip(members, results, strict=True):
-                self._cores.put((job, fused))
+            for (index, _), fused in zip(members, results, strict=True):
+                self._cores.put((index, fused))
         self._cores.finish()
 
     def write_all(self) -> None:
-        for job, fused in self._cores:
+        for index, fused in self._cores:
             core = self._steps.receive(fused)
             with self._timed("write"):
-                self.written.append(self._steps.write(job, core))
+                self.written[index] = self._steps.write(self._jobs[index], core)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -135,7 +137,8 @@ class _Loop(Generic[Job, Read, Fused, Core, Written]):
         try:
             yield
         finally:
-            self.seconds[name] += perf_counter() - start
+            with self._timing:
+                self.seconds[name] += perf_counter() - start
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -166,6 +166,7 @@ def _work(job: FusionJob, state_sha256: str, name: str, tiles: Sequence[Tile]) -
         state_sha256=state_sha256,
         precision=job.plan.precision,
         batch=job.plan.batch,
+        writers=job.plan.writers,
     )
     return Work(
         name=name,

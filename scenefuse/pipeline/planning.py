@@ -11,7 +11,7 @@ import torch
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
-from scenefuse.engine.cluster import ClusterSpec
+from scenefuse.engine.cluster import ClusterSpec, available_cores
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_device, choose_precision
 from scenefuse.errors import ResourceError
@@ -160,6 +160,7 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
         worker_memory_bytes=memory,
         device=workers.device,
         device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
+        worker_cores=max(1, available_cores() // (torch.cuda.device_count() if cuda else workers.worker_count)),
         precision=config.precision,
         halo=config.halo,
         core_px=config.core_px or laid_out_core_px(folder),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenefuse.engine.budget import PlanRequest, plan_run
+from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
 from scenefuse.errors import ModelError, ResourceError, UsageError
 from tests.engine.fakes import AnalyticSource, Setting, load_fake
 from tests.engine.scenes import request
@@ -95,6 +95,21 @@ def test_the_plan_of_a_gpu_batches_what_fits_its_memory() -> None:
         plan_run(SETTING.source, replace(CARD, activation_bytes_per_pixel=1e6), asked)
 
 
+def test_the_cores_beside_a_gpu_encode_as_memory_allows() -> None:
+    def plan(**changes: object) -> RunPlan:
+        gpu = {"device": "cuda", "device_memory_bytes": GIB, "worker_memory_bytes": 64 * GIB}
+        return plan_run(SETTING.source, CARD, request(**{**gpu, **changes}))
+
+    one, six = plan(), plan(worker_cores=6)
+    assert (one.writers, six.writers, plan(worker_cores=99).writers) == (1, 6, 16)
+    # Each holds a core in float32 with its halo, and twice as integers.
+    held = six.tiling.window_px**2 * (4 * 200 + 1) + six.tiling.core_px**2 * 2 * 401
+    assert six.worker_bytes - one.worker_bytes == 5 * held
+    assert plan(worker_cores=99, worker_memory_bytes=24 * GIB).writers == 6 * GIB // held
+    assert plan_run(SETTING.source, CARD, request(worker_cores=6)).writers == 1
+    assert one.sha256_with("x") == six.sha256_with("x")
+
+
 def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> None:
     one = plan_run(SETTING.source, CARD, request(workers=1)).sha256_with("x")
     assert one == plan_run(SETTING.source, CARD, request(workers=2)).sha256_with("x")
@@ -108,6 +123,7 @@ def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> 
         ({"precision": "fp16"}, UsageError),
         ({"precision": "fp64"}, UsageError),
         ({"core_px": 0}, UsageError),
+        ({"worker_cores": 0}, UsageError),
         ({"halo": "wide"}, UsageError),
         ({"device": "cuda"}, UsageError),
         ({"precision": "fp16", "device": "cuda", "device_memory_bytes": GIB}, ModelError),

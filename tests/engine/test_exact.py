@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from scipy import ndimage
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.window import Window
-from tests.engine.fakes import AnalyticSource, Setting
-from tests.engine.scenes import fused_scene
+from tests.engine.fakes import AnalyticSource, NpySink, Setting
+from tests.engine.scenes import fused_scene, job_of, run_job
 
 HOLES = {
     "hs_holes": (Window(y0=3, y1=5, x0=4, x1=9),),
@@ -55,6 +56,22 @@ def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path, lane: Lane) -
     alone, alone_quality = fused_scene(setting, tmp_path / "one", core_px=96, workers=1)
     np.testing.assert_array_equal(fused, alone)
     np.testing.assert_array_equal(quality, alone_quality)
+
+
+def test_several_writers_give_the_bytes_of_one(tmp_path: Path) -> None:
+    setting = setting_of((40, 60), 3)
+    results = []
+    for writers in (1, 3):
+        folder = tmp_path / str(writers)
+        folder.mkdir()
+        sink = NpySink(folder=folder)
+        job = job_of(setting, sink, core_px=48)
+        job = replace(job, plan=replace(job.plan, writers=writers))
+        report = run_job(job, folder)
+        assert len(report.finished) == job.plan.tiles
+        results.append([(path.relative_to(folder), path.read_bytes()) for path in sorted(folder.rglob("*.npy"))])
+    assert len(results[0]) > 8
+    assert results[0] == results[1]
 
 
 def test_a_halo_below_the_support_is_seen_by_this_very_test(tmp_path: Path) -> None:

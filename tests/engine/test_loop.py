@@ -20,15 +20,17 @@ def steps(**changes: object) -> Steps[int, int, int, int, int]:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 99])
-def test_results_come_in_the_order_of_the_jobs(batch: int) -> None:
-    written, seconds = run_loop(range(10), steps(), batch=batch)
+@pytest.mark.parametrize("writers", [1, 4, 20])
+def test_results_come_in_the_order_of_the_jobs(batch: int, writers: int) -> None:
+    written, seconds = run_loop(range(10), steps(), batch=batch, writers=writers)
     assert written == [2 * (n + 1) - n for n in range(10)]
     assert min(seconds.read, seconds.compute, seconds.write, seconds.wait) >= 0
 
 
 @pytest.mark.parametrize("broken", ["read", "fuse", "receive", "write"])
 @pytest.mark.parametrize("at", [0, 4, 11])
-def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int) -> None:
+@pytest.mark.parametrize("writers", [1, 3])
+def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int, writers: int) -> None:
     calls = 0
 
     def fail(*_: object) -> object:
@@ -40,7 +42,7 @@ def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: 
 
     before = threading.active_count()
     with pytest.raises(OSError, match=f"{broken} broke"):
-        run_loop(range(12), steps(**{broken: fail}), batch=1)
+        run_loop(range(12), steps(**{broken: fail}), batch=1, writers=writers)
     assert threading.active_count() == before
 
 
@@ -80,6 +82,19 @@ def test_reading_computing_and_writing_run_at_the_same_time() -> None:
     )
     wall = time.perf_counter() - start
     assert seconds.read + seconds.compute + seconds.write > 1.5 * wall
+
+
+def test_several_writers_write_at_the_same_time_and_keep_the_order() -> None:
+    together = threading.Barrier(4)
+
+    def write(job: int, core: int) -> int:
+        together.wait(timeout=5)  # breaks, and with it the loop, unless four write at once
+        time.sleep(0.02 * (4 - job % 4))  # those that began first end last
+        return core
+
+    written, seconds = run_loop(range(12), steps(write=write), batch=1, writers=4)
+    assert written == [2 * (n + 1) for n in range(12)]
+    assert seconds.write >= 12 * 0.02
 
 
 def test_a_cancelled_channel_ends_both_sides() -> None:
