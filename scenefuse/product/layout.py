@@ -53,7 +53,7 @@ COMPRESSOR = BloscCodec(typesize=2, cname="zstd", clevel=1, shuffle="shuffle")
 
 _CONVENTIONS = {
     "multiscales": "d35379db-88df-4056-af3a-620245f8e347",
-    "geo-proj": "f17cb550-5864-4468-aeb7-f3180cfb622f",
+    "proj": "f17cb550-5864-4468-aeb7-f3180cfb622f",
     "spatial": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
 }
 
@@ -237,7 +237,7 @@ def _vector(
 
 
 def _root_attributes(spec: ProductSpec) -> dict[str, Any]:
-    """Attributes after CF and the Zarr conventions multiscales, geo-proj and spatial (v0.1)."""
+    """Attributes after CF and the Zarr conventions multiscales, proj and spatial (v0.1)."""
     crs = CRS.from_wkt(spec.grid.crs_wkt)
     authority = crs.to_authority(min_confidence=100)
     projection = {"proj:code": ":".join(authority)} if authority else {"proj:wkt2": crs.to_wkt()}

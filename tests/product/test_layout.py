@@ -62,6 +62,23 @@ def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
     assert attributes["proj:code"] == "EPSG:32633"
 
 
+def test_the_zarr_conventions_are_called_as_their_schemas_want(tmp_path: Path) -> None:
+    """Names and URLs are constants in the schemas of zarr-conventions at tag v0.1."""
+    store = lay_out(tmp_path / ITEM_ID, SPEC).local_path()
+    declared = json.loads((store / "zarr.json").read_text())["attributes"]["zarr_conventions"]
+    assert [(convention["name"], convention["uuid"]) for convention in declared] == [
+        ("multiscales", "d35379db-88df-4056-af3a-620245f8e347"),
+        ("proj", "f17cb550-5864-4468-aeb7-f3180cfb622f"),
+        ("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4"),
+    ]
+    for convention in declared:
+        name = convention["name"]
+        assert convention["spec_url"] == f"https://github.com/zarr-conventions/{name}/blob/v0.1/README.md"
+        assert convention["schema_url"] == (
+            f"https://raw.githubusercontent.com/zarr-conventions/{name}/refs/tags/v0.1/schema.json"
+        )
+
+
 def test_a_crs_without_a_code_is_kept_as_wkt(tmp_path: Path) -> None:
     crs = CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=9 +ellps=GRS80 +units=m")
     store = lay_out(tmp_path / ITEM_ID, replace(SPEC, grid=replace(GRID, crs_wkt=crs.to_wkt()))).local_path()
