@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,7 +132,21 @@ def layout_in_memory(spec: ProductSpec) -> MemoryStore:
     for factor in (1, *spec.overview_factors):
         group = root if factor == 1 else root.create_group(level_path(factor).rstrip("/"))
         _level_arrays(group, spec, crs, factor)
+    _consolidate(memory, spec)
     return memory
+
+
+def _consolidate(memory: MemoryStore, spec: ProductSpec) -> None:
+    """Nothing; the metadata of all members stand in each level's own document, too, and in the root's.
+
+    Over plain HTTP nobody can list a store's folders: a reader finds there only what the document at the address
+    that it was given names. The multiscales convention asks for it; Zarr's specification does not have it yet, and
+    lets those who do not know it pass over it (`must_understand` is false).
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", UserWarning)
+        for factor in (*spec.overview_factors, 1):
+            zarr.consolidate_metadata(memory, path=level_path(factor).rstrip("/") or None, zarr_format=3)
 
 
 def read_all(memory: MemoryStore) -> dict[str, bytes]:

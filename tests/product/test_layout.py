@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import rioxarray  # noqa: F401 -- the accessor .rio
 import xarray
 from affine import Affine
 from pyproj import CRS
+from zarr.storage import LocalStore, WrapperStore
 
 from scenefuse.cube.location import open_raster
 from scenefuse.errors import DataError
@@ -60,6 +62,31 @@ def test_every_overview_is_a_dataset_on_its_own_grid(tmp_path: Path) -> None:
         assert open_raster(str(store / level["asset"])).grid.transform == spec.level_transform(factor)
         assert dataset.rio.crs.to_epsg() == 32633
     assert attributes["proj:code"] == "EPSG:32633"
+
+
+class Unlisted(WrapperStore[LocalStore]):
+    """A store as a web server is one: it gives what is asked for by name, and no list."""
+
+    supports_listing = False
+
+    def list(self) -> AsyncIterator[str]:
+        raise PermissionError("403")
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise PermissionError(f"403 {prefix}")
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise PermissionError(f"403 {prefix}")
+
+
+def test_every_level_opens_where_nobody_can_list_folders(tmp_path: Path) -> None:
+    store = lay_out(tmp_path / ITEM_ID, large_spec()).local_path()
+    for level in ("", "overviews/2", "overviews/4"):
+        dataset = xarray.open_zarr(Unlisted(LocalStore(store / level)), decode_coords="all", chunks=None)
+        xarray.testing.assert_identical(dataset, _open(store / level))
+        assert "wavelength_nm" in dataset["reflectance"].coords
+    groups = xarray.open_groups(Unlisted(LocalStore(store)), engine="zarr", chunks=None)  # type: ignore[arg-type]
+    assert groups.keys() == {"/", "/overviews", "/overviews/2", "/overviews/4"}
 
 
 def test_the_zarr_conventions_are_called_as_their_schemas_want(tmp_path: Path) -> None:
