@@ -133,9 +133,9 @@ def build_item(
     Its time is the HSI's acquisition; with both known, start and end span the two. Properties `scenefuse:...`:
     `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel), `hs_gsd_m` and `ms_gsd_m`
     (native, metres), `grid` (`ms-grid`: the MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between
-    the acquisitions), `precision`, `seam_rms` and `seam_p999` (steps between tiles, reflectance), `drift_rms` and
-    `drift_p999` (against float32, where the precision is another), and `datetime_from` when the time is not the
-    HSI's: `msi`, or `processing` when neither is known.
+    the acquisitions, where both are known), `precision`, `seam_rms` and `seam_p999` (steps between tiles,
+    reflectance), `drift_rms` and `drift_p999` (against float32, where the precision is another), and
+    `datetime_from` when the time is not the HSI's: `msi`, or `processing` when neither is known.
     """
     folder = place_at(folder)
     geometry, bbox = footprint(spec)
@@ -214,12 +214,11 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
     }
     if len(times) == 2:
         properties["start_datetime"], properties["end_datetime"] = map(pystac.utils.datetime_to_str, times)
+        properties["scenefuse:gap_hours"] = round((times[1] - times[0]).total_seconds() / 3600, 6)
     if not times:
         properties["scenefuse:datetime_from"] = "processing"
     elif pair.hs.acquired is None:
         properties["scenefuse:datetime_from"] = "msi"
-    if pair.gap_hours is not None:
-        properties["scenefuse:gap_hours"] = pair.gap_hours
     return properties
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_times_are_the_hsis_with_both_as_the_interval(tmp_path: Path) -> None:
     assert properties["datetime"] == properties["start_datetime"] == "2024-05-01T10:00:00Z"
     assert properties["end_datetime"] == "2024-05-01T12:00:00Z"
     assert "scenefuse:datetime_from" not in properties
+
+
+def test_the_gap_is_told_of_every_pair_whose_times_are_known(tmp_path: Path) -> None:
+    """A pair that was named, not found in an archive, does not carry its gap."""
+    earlier = replace(PAIR.ms, acquired=datetime(2024, 4, 29, 8, 30, tzinfo=UTC))
+    for pair, hours in ((replace(PAIR, gap_hours=None), 2.0), (replace(PAIR, ms=earlier, gap_hours=None), 49.5)):
+        properties = _build(tmp_path, pair=pair)["properties"]
+        assert isinstance(properties, dict)
+        assert properties["scenefuse:gap_hours"] == hours
+    unknown = _build(tmp_path, pair=replace(PAIR, ms=replace(PAIR.ms, acquired=None), gap_hours=None))["properties"]
+    assert isinstance(unknown, dict)
+    assert "scenefuse:gap_hours" not in unknown
 
 
 def test_an_unknown_time_is_not_passed_off_as_the_acquisition(tmp_path: Path) -> None:
