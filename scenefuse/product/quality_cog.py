@@ -25,7 +25,7 @@ from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.cog import wrong_pixels
 from scenefuse.product.place_store import open_store
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import QUALITY_OUTSIDE, STORE, ProductSpec
 
 _NAME = "quality.tif"
 _BLOCK_PX = 512
@@ -86,6 +86,7 @@ def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None
         "driver": "GTiff",
         "count": 1,
         "dtype": "uint8",
+        "nodata": QUALITY_OUTSIDE,
         "height": rows,
         "width": columns,
         "crs": spec.grid.crs_wkt,

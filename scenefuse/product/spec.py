@@ -17,6 +17,12 @@ LEDGER = "ledger.jsonl"
 LEASE = ".lease"
 """Name of the lease on the product's folder."""
 
+QUALITY_OUTSIDE = 255
+"""Declared as no data of the quality flags: what a reader puts where a product has no pixel, instead of 0, a good one.
+
+No pixel of a product has it, for it would be every flag at once; its bit of no data is set.
+"""
+
 _BAND_CHUNK = 16
 _CHUNK_PX = 128
 _OVERVIEW_BELOW_PX = 512

@@ -24,7 +24,7 @@ from scenefuse.product.identity import public_href
 from scenefuse.product.manifest import MANIFEST
 from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
 from scenefuse.product.provenance import Provenance
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import QUALITY_OUTSIDE, STORE, ProductSpec
 from scenefuse.sensors.band import Band
 
 EXTENSIONS = (
@@ -278,7 +278,7 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
     if file.key == "cog":
         fields |= _encoding(spec)
     if file.key == "quality":
-        fields |= {"data_type": "uint8", "raster:sampling": "area"}
+        fields |= {"data_type": "uint8", "nodata": QUALITY_OUTSIDE, "raster:sampling": "area"}
     return Asset(
         href=f"./{file.name}", title=file.title, media_type=file.media_type, roles=list(file.roles), extra_fields=fields
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.vrt import WarpedVRT
 from rio_cogeo.cogeo import cog_validate
 
 from scenefuse.engine.lanes import Call, InProcessLane
+from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import TransientError, WorkError
 from scenefuse.place.store import StorePlace
 from scenefuse.product.cog import write_part
@@ -171,4 +174,19 @@ def test_the_quality_cog_holds_the_flags(committed: Path) -> None:
     with rasterio.open(committed / "quality.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), random_scene()[1])
         assert dataset.dtypes == ("uint8",)
-        assert dataset.nodata is None
+        assert dataset.dataset_mask().all()  # flags of pixels without data are data
+
+
+def test_beside_a_product_no_pixel_is_called_good(committed: Path) -> None:
+    """GDAL fills what lies outside with the no-data value of the file, odc-stac with that of the item, else with 0."""
+    with (
+        rasterio.open(committed / "quality.tif") as dataset,
+        WarpedVRT(dataset, transform=dataset.transform, height=310, width=198) as wider,
+    ):
+        flags = wider.read(1)
+        assert wider.nodata == dataset.nodata
+    np.testing.assert_array_equal(flags[:300], random_scene()[1])
+    assert (flags[300:] & QualityFlag.NODATA == QualityFlag.NODATA).all()
+    assert sum(QualityFlag) < flags[300:].min(), "no combination of flags is taken for it"
+    item = json.loads((committed / f"{committed.name}.json").read_text())
+    assert item["assets"]["quality"]["nodata"] == flags[-1, -1]
