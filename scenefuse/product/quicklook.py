@@ -27,17 +27,18 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
     Transparent where no data; each colour is stretched from its 2nd to its 98th percentile. Drawn from the finest
     overview that fits.
     """
-    factor = next(
-        factor
-        for factor in (1, *spec.overview_factors, 0)
-        if factor == 0 or max(spec.level_shape(factor)) <= _LONGEST_PX
-    )
+    factor = quicklook_factor(spec)
     group = open_store(folder / STORE)
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
     bands = np.stack([np.asarray(array[index]) for index in spec.rgb_indexes()])
     place = place_at(folder) / "quicklook.png"
     place.put(_png(stretch(bands, spec.nodata)))
     return place
+
+
+def quicklook_factor(spec: ProductSpec) -> int:
+    """Fine pixels per pixel of the quicklook, a side."""
+    return next(factor for factor in (1, *spec.overview_factors) if max(spec.level_shape(factor)) <= _LONGEST_PX)
 
 
 def stretch(bands: NDArray[np.int16], nodata: int) -> NDArray[np.uint8]:

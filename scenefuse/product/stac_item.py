@@ -24,6 +24,7 @@ from scenefuse.product.identity import public_href
 from scenefuse.product.manifest import MANIFEST
 from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
 from scenefuse.product.provenance import Provenance
+from scenefuse.product.quicklook import quicklook_factor
 from scenefuse.product.spec import QUALITY_OUTSIDE, STORE, ProductSpec
 from scenefuse.sensors.band import Band
 
@@ -277,6 +278,9 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
     fields: dict[str, Any] = {"file:checksum": f"1220{sha256}", "file:size": size_bytes}
     if file.key == "cog":
         fields |= _encoding(spec)
+    if file.key == "quicklook":  # the item's shape and transform are those of the whole product
+        factor = quicklook_factor(spec)
+        fields |= {"proj:shape": list(spec.level_shape(factor)), "proj:transform": list(spec.level_transform(factor))}
     if file.key == "quality":
         fields |= {"data_type": "uint8", "nodata": QUALITY_OUTSIDE, "raster:sampling": "area"}
     return Asset(

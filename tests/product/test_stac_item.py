@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pystac
 import pytest
+import rasterio
 from affine import Affine
 from pyproj import CRS
 from rasterio.transform import array_bounds
@@ -16,11 +17,12 @@ from rasterio.warp import transform_bounds
 
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.errors import DataError
+from scenefuse.product.commit import finish_data
 from scenefuse.product.provenance import Provenance
 from scenefuse.product.schemas import schema_errors, schema_map
 from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import EXTENSIONS, build_item, footprint
-from tests.product.making import GRID, ITEM_ID, PAIR, PROVENANCE, RUN, SPEC
+from tests.product.making import GRID, ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, large_spec, random_scene, write_scene
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +94,24 @@ def test_bands_are_in_micrometres_and_no_old_band_fields_are_used(committed: Pat
     assert item["assets"]["cog"]["raster:scale"] == 1e-4
     assert "eo:bands" not in text
     assert "raster:bands" not in text
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform:rasterio.errors.NotGeoreferencedWarning")
+def test_the_quicklook_has_a_shape_of_its_own(tmp_path: Path) -> None:
+    """An asset has the item's proj: fields unless it says otherwise, and a large product is drawn smaller."""
+    spec = large_spec()
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    item = _build(tmp_path, spec=spec)
+    assert isinstance(item["properties"], dict)
+    assert isinstance(item["assets"], dict)
+    for key in ("cog", "quality", "quicklook"):
+        asset = item["assets"][key]
+        placed = {field: asset.get(field, item["properties"][field]) for field in ("proj:shape", "proj:transform")}
+        with rasterio.open(tmp_path / asset["href"]) as dataset:
+            assert list(dataset.shape) == placed["proj:shape"], key
+            assert key == "quicklook" or list(dataset.transform)[:6] == placed["proj:transform"], key
+    assert item["assets"]["quicklook"]["proj:transform"] == [20.0, 0.0, 400_000.0, 0.0, -20.0, 5_800_000.0]
 
 
 def test_times_are_the_hsis_with_both_as_the_interval(tmp_path: Path) -> None:
