@@ -192,7 +192,7 @@ def _empty_image(spec: ProductSpec) -> bytes:
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
-    """Nothing; bands carry what they are."""
+    """Nothing; bands carry what they are: wavelengths as GDAL gives those of ENVI files, by both of its ways."""
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
     red, green, blue = spec.rgb_indexes()
@@ -201,6 +201,8 @@ def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
         dataset.set_band_description(index + 1, spec.band_label(index))
         if band.wavelength_nm is not None:
             dataset.update_tags(index + 1, wavelength=f"{band.wavelength_nm / 1000:.6g}", wavelength_units="um")
+            dataset.update_tags(index + 1, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=f"{band.wavelength_nm / 1000:.6g}")
         if band.fwhm_nm is not None:
             dataset.update_tags(index + 1, fwhm=f"{band.fwhm_nm / 1000:.6g}")
+            dataset.update_tags(index + 1, ns="IMAGERY", FWHM_UM=f"{band.fwhm_nm / 1000:.6g}")
     dataset.colorinterp = [colours.get(index, ColorInterp.undefined) for index in range(dataset.count)]

@@ -43,6 +43,7 @@ def test_bands_of_the_cog_say_their_wavelengths(committed: Path) -> None:
         assert dataset.descriptions == tuple(SPEC.band_label(index) for index in range(12))
         assert dataset.descriptions[4] == "band 4 (0.6500 um)"
         assert dataset.tags(5) == {"wavelength": "0.65", "wavelength_units": "um", "fwhm": "0.008"}
+        assert dataset.tags(5, ns="IMAGERY") == {"CENTRAL_WAVELENGTH_UM": "0.65", "FWHM_UM": "0.008"}
         assert dataset.colorinterp[4] == ColorInterp.red
         assert dataset.colorinterp[2] == ColorInterp.green
         assert dataset.colorinterp[1] == ColorInterp.blue
