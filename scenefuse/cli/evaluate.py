@@ -27,7 +27,13 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
 
 @click.command(name="evaluate")
 @click.argument("inputs", nargs=-1, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
-@click.option("--model", "models", multiple=True, metavar="NAME[=WEIGHTS]", help="Method to compare; repeatable.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME[=WEIGHTS]",
+    help="Method to compare, a network with file or name[@version] on the shelf; repeatable. [those that fit]",
+)
 @click.option("--methods", metavar="LIST", help="Methods to compare, by commas, or `all` that need no weights.")
 @click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all compared on; repeatable.")
 @pair_options

@@ -28,6 +28,7 @@ from scenefuse.place.place import Place
 from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
+from scenefuse.quality.methods import ready
 from scenefuse.quality.product_scores import Scores, score_with_reference, score_without_reference
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import (
@@ -227,7 +228,7 @@ def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: Protocol)
 def _require_fit(entries: Sequence[Entry], ref: ModelRef) -> None:
     """Refuse a method that cannot be used with these bands and this ratio."""
     for entry in entries:
-        load_model(replace(ref, name=entry.model, weights=entry.weights))
+        load_model(ready(replace(ref, name=entry.model), entry.weights))
 
 
 def _ms_sensor(name: str) -> Sensor:

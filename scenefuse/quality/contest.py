@@ -30,7 +30,7 @@ class Entry:
     model: str
     """Name in the registry."""
     weights: str | None = None
-    """Path of a network's weights; None for a method without."""
+    """A network's weights: a path, or a name on the shelf; None for those on the shelf that fit a scene."""
     label: str
     """Name in tables, unique in a contest."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from scenefuse.metrics.window import CONTEXT_PX
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
-from scenefuse.models.registry import load_model
+from scenefuse.models.registry import load_model, needs_weights
+from scenefuse.models.shelf import with_weights
 from scenefuse.models.weights import read_card
 from scenefuse.quality.product_scores import Scores
 from scenefuse.quality.trial import Trial, TrialSource
@@ -42,19 +43,20 @@ def fuse_trial(trial: Trial, name: str, *, weights: str | None = None) -> Fusion
 
     Only registration is not asked for: a trial's images lie where they should.
     """
-    ref = ModelRef(
-        name=name,
-        hs_bands=trial.hs_bands,
-        ms_bands=trial.ms_bands,
-        ratio=trial.ratio,
-        weights=weights,
-        weights_sha256=None if weights is None else read_card(Path(weights)).sha256,
-    )
-    handle = ModelHandle(ref=ref, load=load_model)
+    ref = ModelRef(name=name, hs_bands=trial.hs_bands, ms_bands=trial.ms_bands, ratio=trial.ratio)
+    handle = ModelHandle(ref=ready(ref, weights), load=load_model)
     card = resident_model(handle).card
     began = time.perf_counter()
     fused = fuse_in_memory(TrialSource(trial), handle)
     return Fusion(fused=fused, seconds=time.perf_counter() - began, card=card)
+
+
+def ready(ref: ModelRef, weights: str | None) -> ModelRef:
+    """The reference with its weights as they are now: a path, a name on the shelf, or None for those that fit it."""
+    if not needs_weights(ref.name):
+        return replace(ref, weights=weights)
+    ref = with_weights(ref, weights)
+    return replace(ref, weights_sha256=read_card(Path(str(ref.weights))).sha256)
 
 
 def score_part(fused: Image, truth: Image, part: Window, *, ratio: int) -> ReferenceSums:

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 from scenefuse.metrics.with_reference import ReferenceSums
+from scenefuse.models.architectures import build_model
+from scenefuse.models.weights import WeightsCard, save_weights
+from scenefuse.pipeline.opening import open_pair
+from scenefuse.pipeline.shelve import shelve
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 
@@ -111,3 +115,26 @@ def test_a_network_is_trained_by_the_cpus_recipe_and_enters_a_comparison(
     ended = scenefuse("evaluate", *pair, "--model", f"aelf-t={weights}", "--no-register", "--json")
     assert ended.code == 0, ended.stderr
     assert ended.document["scores"][0]["parameters"] > 0
+
+
+def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    cube = open_pair(*pair)
+    hs, ms = cube.hs_bands, cube.ms_bands
+    network = build_model("aelf-t", hs_bands=len(hs), ms_bands=len(ms), ratio=scenes.RATIO, width=8, step=8)
+    card = WeightsCard(
+        architecture="aelf-t",
+        options={"width": 8, "step": 8},
+        hs_bands=hs,
+        ms_bands=ms,
+        ratio=scenes.RATIO,
+        training={},
+        licence="Apache-2.0",
+    )
+    save_weights(tmp_path / "w.safetensors", network, card)
+    shelve(tmp_path / "w.safetensors", "drawn")
+    scores = []
+    for text in (f"aelf-t={tmp_path / 'w.safetensors'}", "aelf-t=drawn", "aelf-t=drawn@1", "aelf-t"):
+        ended = scenefuse("evaluate", *pair, "--model", text, "--no-register", "--json")
+        assert ended.code == 0, ended.stderr
+        scores.append(ended.document["scores"][0]["psnr_db"])
+    assert scores == [scores[0]] * 4
