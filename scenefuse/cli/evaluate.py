@@ -116,7 +116,8 @@ def show_result(result: Result) -> None:
     """Say on stderr that a method is done, once for all its folds."""
     if result.fold == 0:
         noise = f" at {result.snr_db:g} dB, seed {result.seed}" if math.isfinite(result.snr_db) else ""
-        note(f"  {result.scene}: {result.method}{noise}: {result.seconds:.1f} s")
+        seen = ", scored only where no network has learnt from it" if result.scored_share < 1 else ""
+        note(f"  {result.scene}: {result.method}{noise}: {result.seconds:.1f} s{seen}")
 
 
 def show_scores(title: str, scores: Sequence[Scores]) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.cube.image import Choice, Image, open_image
+from scenefuse.cube.location import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, UsageError
 from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.pipeline.fuse import STATE
@@ -30,6 +36,7 @@ from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import ready
 from scenefuse.quality.product_scores import Scores, score_with_reference, score_without_reference
+from scenefuse.quality.split import honest_pixels, unseen_blocks
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import (
     REFERENCE_RATIO,
@@ -151,15 +158,42 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
                 "Leave out --ratio, or --truth",
             )
         ref = ModelRef(name="", hs_bands=cube.hs_bands, ms_bands=cube.ms_bands, ratio=ratio)
-        _require_fit(entries, ref)
+        networks = _require_fit(entries, ref)
+        scored = _honest_pixels(networks, opened, protocol, reduced=raster is None)
         if raster is None:
-            yield _maker_of_pair(opened, protocol)
+            yield _scoring(_maker_of_pair(opened, protocol), scored)
         else:
             grid = cube.grid
             fine = RasterGrid(
                 crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id
             )
-            yield _maker_of_truth(opened, open_truth(raster, fine, cube.hs_bands))
+            yield _scoring(_maker_of_truth(opened, open_truth(raster, fine, cube.hs_bands)), scored)
+
+
+def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Callable[[], Trial]:
+    """What makes the trial, scored on these pixels alone."""
+    return make if scored is None else lambda: replace(make(), scored=scored)
+
+
+def _honest_pixels(
+    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, *, reduced: bool
+) -> NDArray[np.bool_] | None:
+    """The pixels of a pair's truth that none of the networks has learnt from; None for all."""
+    cube = opened.cube
+    blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
+    kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
+    coarse = middle_of(cube)
+    if reduced:
+        ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
+        rows, columns = (side // ratio * ratio for side in coarse.shape)
+        coarse = replace(coarse, y1=coarse.y0 + rows, x1=coarse.x0 + columns)
+    step = cube.grid.ratio if reduced else 1
+    return honest_pixels(opened.pair.id, kept, coarse.refine(cube.grid.ratio), step) if kept else None
+
+
+def _known(files: Sequence[InputFile]) -> tuple[str, ...]:
+    """Files as a card of weights names those that were learnt from."""
+    return tuple(f"{file.checksum_kind}:{file.checksum}" for file in files)
 
 
 def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial]:
@@ -206,7 +240,10 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
             )
         ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio
-        _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
+        networks = _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
+        for label, card in networks.items():
+            if unseen_blocks(card.training, _known(image.inputs), None) is not None:
+                honest_pixels(scene.id, [(label, ())], Window(y0=0, y1=1, x0=0, x1=1), 1)
         yield _maker_of_image(scene.id, image, sensor, protocol)
 
 
@@ -225,10 +262,9 @@ def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: Protocol)
     return make
 
 
-def _require_fit(entries: Sequence[Entry], ref: ModelRef) -> None:
-    """Refuse a method that cannot be used with these bands and this ratio."""
-    for entry in entries:
-        load_model(ready(replace(ref, name=entry.model), entry.weights))
+def _require_fit(entries: Sequence[Entry], ref: ModelRef) -> dict[str, ModelCard]:
+    """Cards by label; refused is a method that cannot be used with these bands and this ratio."""
+    return {entry.label: load_model(ready(replace(ref, name=entry.model), entry.weights)).card for entry in entries}
 
 
 def _ms_sensor(name: str) -> Sensor:

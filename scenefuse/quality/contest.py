@@ -106,6 +106,8 @@ class Result:
     """Seed of the noise."""
     fold: int
     """Number of the fold."""
+    scored_share: float = 1.0
+    """Share of the fold's pixels that were scored: below 1 where a network that takes part learnt from the others."""
     values: dict[str, float]
     """Scores by name."""
     seconds: float
@@ -159,10 +161,11 @@ def compete(
                 if gallery is not None:
                     gallery = gallery.with_method(entry.label, fusion.fused, trial.truth)
                 for fold, part in enumerate(parts):
-                    sums = score_part(fusion.fused, trial.truth, part, ratio=trial.ratio)
+                    sums = score_part(fusion.fused, trial.truth, part, ratio=trial.ratio, scored=trial.scored)
                     key = {"scene": trial.name, "method": entry.label, "snr_db": snr_db, "seed": seed, "fold": fold}
                     yield Result(
                         **key,  # type: ignore[arg-type] # names and numbers of the fields above
+                        scored_share=1.0 if trial.scored is None else float(trial.scored[part.slices].mean()),
                         values=sums.scores(protocol.convention),
                         seconds=fusion.seconds,
                         **_costs(fusion.card),  # type: ignore[arg-type] # likewise

@@ -55,8 +55,9 @@ class Gallery:
 
     @classmethod
     def of(cls, trial: Trial) -> Gallery:
-        """The gallery with the truth alone; points where its brightness has the percentiles BRIGHTNESS."""
-        brightness = trial.truth.mean(axis=0).ravel()
+        """The gallery with the truth alone; scored points where its brightness has the percentiles BRIGHTNESS."""
+        shown = trial.truth.mean(axis=0)
+        brightness = (shown if trial.scored is None else np.where(trial.scored, shown, np.nan)).ravel()
         order = np.argsort(brightness, kind="stable")[: int(np.isfinite(brightness).sum())]
         chosen = [int(order[len(order) * percent // 100]) for percent in BRIGHTNESS] if len(order) else []
         points = tuple(divmod(index, trial.truth.shape[2]) for index in chosen)

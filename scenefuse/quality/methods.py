@@ -59,11 +59,17 @@ def ready(ref: ModelRef, weights: str | None) -> ModelRef:
     return replace(ref, weights_sha256=read_card(Path(str(ref.weights))).sha256)
 
 
-def score_part(fused: Image, truth: Image, part: Window, *, ratio: int) -> ReferenceSums:
-    """Sums of one part of the image: fine pixels of the window, with the context that their local windows see."""
+def score_part(
+    fused: Image, truth: Image, part: Window, *, ratio: int, scored: NDArray[np.bool_] | None = None
+) -> ReferenceSums:
+    """Sums of one part of the image: fine pixels of the window, with the context that their local windows see.
+
+    scored: (y, x) pixels that count, local windows whole among them; None for all.
+    """
     around = part.grow(CONTEXT_PX).clip(truth.shape[1:])
     there = (slice(None), *around.slices)
-    return ReferenceSums(ratio=ratio).add(fused[there], truth[there], core=part.within(around))
+    mask = None if scored is None else scored[around.slices]
+    return ReferenceSums(ratio=ratio).add(fused[there], truth[there], mask, core=part.within(around))
 
 
 def score_methods(trial: Trial, names: Sequence[str], *, convention: str = "standard") -> Iterator[Scores]:

@@ -62,7 +62,7 @@ def standings(results: Iterable[Result]) -> tuple[Standing, ...]:
 def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequence[str] = ()) -> str:
     """The protocol, the standings, those of each scene where there are several, and the pictures."""
     scenes = list(dict.fromkeys(result.scene for result in results))
-    lines = ["# Scores", "", *_facts(protocol), ""]
+    lines = ["# Scores", "", *_facts(protocol), *_splits(results), ""]
     lines += [f"Mean ± standard deviation over {_spread(protocol, len(scenes))}.", "", *_rows(standings(results))]
     if len(scenes) > 1:
         for scene in scenes:
@@ -110,7 +110,7 @@ def _standing(group: Sequence[Result]) -> Standing:
     return Standing(
         method=group[0].method,
         snr_db=group[0].snr_db,
-        count=len(group),
+        count=sum(result.scored_share > 0 for result in group),
         mean=mean,
         std=std,
         seconds=float(np.mean([result.seconds for result in group])),
@@ -127,6 +127,19 @@ def _facts(protocol: Protocol) -> list[str]:
         f"- blur: Gaussian with MTF {protocol.mtf_nyquist:g} at Nyquist",
         f"- noise on HSI and MSI: {noise}",
         f"- convention: {protocol.convention}",
+    ]
+
+
+def _splits(results: Sequence[Result]) -> list[str]:
+    """Lines of Markdown on the scenes that a network learnt from."""
+    shares: dict[str, dict[int, float]] = {}
+    for result in results:
+        shares.setdefault(result.scene, {})[result.fold] = result.scored_share
+    means = {scene: sum(folds.values()) / len(folds) for scene, folds in shares.items()}
+    return [
+        f"- scored of {scene}: {share:.0%}, the blocks that no network which learnt from it has seen"
+        for scene, share in means.items()
+        if share < 1
     ]
 
 

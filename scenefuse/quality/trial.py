@@ -45,6 +45,8 @@ class Trial:
     """Bands of ms."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
+    scored: NDArray[np.bool_] | None = None
+    """(y, x) of the truth: pixels that score methods, `honest_pixels`; None for all."""
 
     def noisy(self, snr_db: float, seed: int) -> Trial:
         """The trial with white Gaussian noise on HSI and MSI, snr_db below each band's power; inf: the trial itself."""

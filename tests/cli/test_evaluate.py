@@ -115,6 +115,14 @@ def test_a_network_is_trained_by_the_cpus_recipe_and_enters_a_comparison(
     ended = scenefuse("evaluate", *pair, "--model", f"aelf-t={weights}", "--no-register", "--json")
     assert ended.code == 0, ended.stderr
     assert ended.document["scores"][0]["parameters"] > 0
+    assert ended.document["results"][0]["scored_share"] == 1
+    ended = scenefuse("evaluate", *large, "--model", f"aelf-t={weights}", "--model", "gsa", "--no-register", "--json")
+    assert ended.code == 0, ended.stderr
+    assert "no network has learnt" in ended.stderr
+    card = json.loads(weights.with_suffix(".json").read_text())["training"]["scenes"][0]
+    truth_px = (80 // 3 * 3) ** 2
+    shares = [result["scored_share"] for result in ended.document["results"]]
+    assert shares == pytest.approx([card["held_out_px"] / truth_px] * 2)
 
 
 def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:

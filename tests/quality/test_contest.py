@@ -134,7 +134,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     text = markdown(results, Protocol())
     assert "| gsa | none | 33 ± 3.6 | - |" in text
     assert "## s2" in text
-    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,30.0,,2.0,0,5.0"
+    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,30.0,,2.0,0,5.0"
 
 
 def test_the_trial_of_a_pair_may_have_another_ratio_than_the_pair() -> None:
@@ -211,3 +211,18 @@ def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path
     for path in gallery.draw(tmp_path, "01"):
         with Picture.open(path) as picture:
             assert min(picture.size) > 300
+
+
+def test_pixels_that_do_not_count_change_no_score(trial: Trial) -> None:
+    scored = np.zeros(trial.truth.shape[1:], bool)
+    scored[16:40, 16:40] = True
+    other = np.where(scored, trial.truth, trial.truth + 0.3).astype(np.float32)
+    entries, protocol = [entry("gsa")], Protocol(snr_db=(inf,))
+    (first,) = compete([replace(trial, scored=scored)], entries, protocol)
+    (second,) = compete([replace(trial, scored=scored, truth=other)], entries, protocol)
+    (whole,) = compete([trial], entries, protocol)
+    assert first.values == second.values
+    assert first.values != whole.values
+    assert first.scored_share == scored.mean()
+    assert "- scored of drawn: 14%" in markdown([first], protocol)
+    assert "- scored of" not in markdown([whole], protocol)

@@ -1,0 +1,77 @@
+"""Split: which pixels of a scene score methods honestly, where networks among them learnt from that very scene."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.errors import DataError
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.window import Window
+from scenefuse.training.hold_out import HoldOut
+
+Training = Mapping[str, Any]
+"""What a card of weights says of their training."""
+
+
+def unseen_blocks(training: Training, inputs: Collection[str], grid: PairGrid | None) -> tuple[Window, ...] | None:
+    """Blocks of a scene that a training held out, fine pixels of its grid; None where it learnt from other scenes.
+
+    inputs: the scene's files as `kind:checksum`; grid: the pair's, None for an image without a partner. There are no
+    blocks where one of the files was learnt from with other partners, or without a hold-out (adapted weights): then
+    it is not known which pixels were never seen.
+    """
+    if not set(training.get("inputs", ())).isdisjoint(inputs):
+        return ()
+    shared = [scene for scene in training.get("scenes", ()) if not set(scene.get("inputs", ())).isdisjoint(inputs)]
+    same = [scene for scene in shared if set(scene["inputs"]) == set(inputs)]
+    own = None
+    if shared:
+        own = () if grid is None or not same else _blocks(same[0], training["recipe"], grid)
+    base = training.get("base")
+    before = None if base is None else unseen_blocks(base, inputs, grid)
+    return before if own is None else own
+
+
+def _blocks(scene: Mapping[str, Any], recipe: Mapping[str, Any], grid: PairGrid) -> tuple[Window, ...]:
+    """The held-out blocks of a scene in a training's record; at reduced resolution its pixels are the HSI's."""
+    reduced = recipe["protocol"] == "wald"
+    hold_out = HoldOut(
+        shape=grid.coarse_shape if reduced else grid.fine_shape,
+        patch_px=recipe["patch_px"],
+        block_px=scene["block_px"],
+        guard_px=scene["guard_px"],
+        step_px=grid.ratio,
+        origin_px=tuple(scene["block_origin_px"]),
+    )
+    return tuple(block.refine(grid.ratio) if reduced else block for block in hold_out.blocks())
+
+
+def honest_pixels(
+    name: str, kept: Iterable[tuple[str, tuple[Window, ...]]], window: Window, step: int
+) -> NDArray[np.bool_] | None:
+    """(y, x) of the truth: pixels that no network has seen; None where all are.
+
+    kept: label and held-out blocks, fine pixels, of each network that learnt from the scene, which has that name.
+    window: the truth's ground, fine pixels; step: fine pixels per pixel of the truth. DataError where none is left.
+    """
+    mask: NDArray[np.bool_] | None = None
+    for label, blocks in kept:
+        own = np.zeros((window.shape[0] // step, window.shape[1] // step), bool)
+        for block in blocks:
+            rows, columns = (
+                slice(max(0, -(-(start - origin) // step)), max(0, (stop - origin) // step))
+                for start, stop, origin in ((block.y0, block.y1, window.y0), (block.x0, block.x1, window.x0))
+            )
+            own[rows, columns] = True
+        mask = own if mask is None else mask & own
+        if not mask.any():
+            raise DataError(
+                f"{label} learnt from {name}, of which no pixel is known that it has not seen",
+                "its scores there would say how well it remembers",
+                "Give another scene, or leave it out",
+            )
+    return mask
