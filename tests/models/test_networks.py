@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scenefuse.errors import ModelError, UsageError
+from scenefuse.models.aelf import MutualAttention
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.large_kernel import LargeKernelBlock
 from scenefuse.models.mossfuse import Degradation, MossFuseOptions
+from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
+from scenefuse.models.spatial_statistics import SpatialStatistics
 
 COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("aelf", 48, 4, 4, {}, 6_837_770),
@@ -60,6 +64,19 @@ GIGA_MULTIPLY_ADDS_128 = [
     ("cofusion", 103, 33.20),
 ]
 """Architecture, HSI bands, 1e9 multiply-adds of a 128 x 128 image at ratio 4."""
+
+GIGA_MULTIPLY_ADDS = [
+    ("smifnet", 31, 3, 4, 512, 1166.7),
+    ("smifnet", 31, 3, 8, 512, 1140.0),
+    ("smifnet", 191, 10, 4, 128, 74.6),
+    ("smifnet", 191, 10, 8, 128, 72.9),
+    ("mossfuse", 31, 3, 32, 512, 113.3),
+    # released, S3RNet also computes its inert query, key and map: (2 * 86 * 64 + 4 * 16 * 16) * 256^2 = 0.79e9
+    ("s3rnet", 172, 4, 4, 256, 941.83 - 0.79),
+    ("s3rnet", 172, 6, 4, 256, 942.04 - 0.79),
+]
+"""Architecture, HSI and MSI bands, ratio, side of the image, 1e9 multiply-adds; published are 1200, 1200, 79, 79 for
+SMIF-NET and 941.77 for S3RNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +197,59 @@ def test_multiply_adds_are_as_many_as_reached_by_the_brief(name: str, hs_bands: 
     with torch.device("meta"):
         network = build_model(name, hs_bands=hs_bands, ms_bands=4, ratio=4)
     assert multiply_adds_per_pixel(network, 128) * 128**2 / 1e9 == pytest.approx(giga, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "hs_bands", "ms_bands", "ratio", "side_px", "giga"), GIGA_MULTIPLY_ADDS)
+def test_multiply_adds_are_those_of_the_papers_images(
+    name: str, hs_bands: int, ms_bands: int, ratio: int, side_px: int, giga: float
+) -> None:
+    with torch.device("meta"):
+        network = build_model(name, hs_bands=hs_bands, ms_bands=ms_bands, ratio=ratio)
+    found = multiply_adds_per_pixel(network, 2 * lcm(8, ratio)) * side_px**2 / 1e9
+    assert found == pytest.approx(giga, rel=2e-3)
+
+
+def test_training_mossfuse_without_its_third_decoder_costs_what_the_paper_says() -> None:
+    with torch.device("meta"):
+        network: Any = build_model("mossfuse", hs_bands=31, ms_bands=3, ratio=32, lr_ms_decoder=False)
+        hs, ms = torch.empty(1, 31, 6, 6), torch.empty(1, 3, 64, 64)
+        with torch.no_grad(), MultiplyAdds() as counted:
+            network.ms_decoder(*(own := network.ms_encoder(ms)))
+            network.hs_decoder(*(other := network.hs_encoder(network._enlarged(hs))))
+            network.decoder(own, other)
+    assert 2 * counted.total * (512 / 64) ** 2 / 1e9 == pytest.approx(270.9, rel=2e-3)  # of 279.42 published
+
+
+@pytest.mark.parametrize("query", ["own", "other"])
+def test_aelfs_attention_asks_with_either_modality(query: str) -> None:
+    """Eq. 7 by its definition, from the module's own projections: softmax over keys of cosines over pixels."""
+    torch.manual_seed(1)
+    attention = MutualAttention(8, "own" if query == "own" else "other")
+    SpatialStatistics(attention)
+    hs, ms = torch.rand(2, 8, 6, 5), torch.rand(2, 8, 6, 5)
+
+    def heads(x: Tensor) -> Tensor:
+        return x.reshape(2, 4, 2, 30)
+
+    def asked_by(asking: Tensor, asked: Tensor) -> Tensor:
+        q, k = (functional.normalize(heads(x), dim=-1) for x in (attention.query(asking), attention.key(asked)))
+        maps = (attention.temperature * torch.einsum("nhip,nhjp->nhij", q, k)).softmax(-1)
+        out: Tensor = attention.out(
+            torch.einsum("nhij,nhjp->nhip", maps, heads(attention.value(asked))).reshape(2, 8, 6, 5)
+        )
+        return out
+
+    wanted = (asked_by(hs, ms), asked_by(ms, hs)) if query == "own" else (hs + asked_by(ms, hs), ms + asked_by(hs, ms))
+    torch.testing.assert_close(attention(hs, ms), wanted)
+
+
+def test_the_gates_of_aelf_add_up_to_one() -> None:
+    network: Any = stirred(build(CASES["aelf"]))
+    gates = network.supervised(*scene(network, 24, items=2)).gates
+    assert len(gates) == 3
+    for gate in gates:
+        torch.testing.assert_close(gate.sum(1), torch.ones(2))
+        assert gate.min() > 0
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from skimage.metrics import structural_similarity as skimage_ssim
 from torchmetrics.functional.image import spectral_angle_mapper
 
@@ -124,6 +126,13 @@ def test_decoupling_is_log_4_when_all_features_are_alike_and_least_at_its_floor(
     assert float(decoupling(same, same, same, same)) == pytest.approx(math.log(4))
     shared, a, b = (torch.tensor([math.cos(t), math.sin(t)]) for t in (0.0, 2 * math.pi / 3, -2 * math.pi / 3))
     assert float(decoupling(shared, a, shared, b)) == pytest.approx(math.log(1 + 3 * math.exp(-1.5)))  # 0.5124
+
+
+@given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 6))
+def test_decoupling_never_falls_below_its_floor(seed: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = [torch.randn(size, generator=generator) for _ in range(4)]
+    assert float(decoupling(*features)) >= math.log(1 + 3 * math.exp(-1.5)) - 1e-6
 
 
 def test_mossfuse_compares_what_it_decodes_with_both_inputs() -> None:
