@@ -26,12 +26,16 @@ from scenefuse.models.full_precision import FullPrecision, full
 from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
+from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, MeanPlusMaximum, SpatialStatistics, apply_maps
 
 Expert = Literal["spatial", "spectral", "edge"]
 
 HEADS = 4
 """Heads of the mutual cross attention."""
+
+POOL_SCALES = ((8, 4, 2), (4, 2), (2,), (8, 4), (4,), (8,))
+"""Scales that the guidance module can have: coarsest first, each half of the one before, none beyond the lattice."""
 
 REACH_PX = 157
 """Pixels of the upsampled HSI on each side that can influence a pixel (of the MSI: 117)."""
@@ -59,6 +63,14 @@ class AELFOptions:
     """Mixture of experts; False is Table V `w/o AMoFE`: a 1 x 1 convolution of both modalities in its place."""
     query: Literal["own", "other"] = "own"
     """Modality that asks: `own` as in the authors' code; `other`, with a residual, as in Eq. 7."""
+
+    def __post_init__(self) -> None:
+        require_size("width", self.width, least=HEADS, multiple=HEADS)
+        require_size("step", self.step, least=0, multiple=4)  # a quarter of each width is what is shuffled
+        if self.pool_scales not in POOL_SCALES:
+            raise ValueError(f"pool_scales is {self.pool_scales}, and must be one of {POOL_SCALES}")
+        if not self.experts or len(set(self.experts)) < len(self.experts):
+            raise ValueError(f"experts is {self.experts}, and must name at least one, none twice")
 
     @property
     def widths(self) -> tuple[int, int, int]:

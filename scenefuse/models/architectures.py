@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from scenefuse.config import parse
 from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.aelf import AELF, TINY, AELFOptions
 from scenefuse.models.base import ModelCard
@@ -86,9 +87,9 @@ def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablati
             raise UsageError(
                 f"{name} has no option {key}", "nothing is ignored in silence", f"use one of {', '.join(sorted(known))}"
             )
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in ablation.items()}
+    options = parse(type(architecture.options), {**asdict(architecture.options), **ablation}, where=name)
     build: Any = architecture.network
-    network: FusionNetwork = build(hs_bands, ms_bands, ratio, replace(architecture.options, **values))
+    network: FusionNetwork = build(hs_bands, ms_bands, ratio, options)
     return network
 
 

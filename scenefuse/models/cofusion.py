@@ -23,6 +23,7 @@ from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full, wi
 from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
+from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Maximum, SpatialStatistics
 
 SCALES = 3
@@ -58,6 +59,11 @@ class CoFusionOptions:
     """Cross fusion; False is `w/o SSCFM`."""
     merge: Literal["linear", "haar"] = "linear"
     """How half-size spectral features return to full size: interpolated, or by an inverse wavelet transform."""
+
+    def __post_init__(self) -> None:
+        require_size("width", self.width, least=SEGMENTS, multiple=SEGMENTS)
+        for name in ("coordinates", "encoder_depth", "context_depth"):
+            require_size(name, getattr(self, name))
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:

@@ -17,7 +17,7 @@ earlier (psf_phase_px = ratio / 2 - 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, nan
+from math import ceil, floor, isfinite, nan
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -29,6 +29,7 @@ from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
 from scenefuse.models.large_kernel import conv, depthwise, fold_dilated, large_kernel_triple
 from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork, Precision, parameter_count
+from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
 
 HEADS = 8
@@ -54,6 +55,12 @@ class MossFuseOptions:
     """The self-supervised decoder of the coarse MSI; the published 0.54 M are without it."""
     psf_phase_px: float | None = None
     """Centre of the PSF in a coarse pixel, fine pixels from its first; None for its centre, (ratio - 1) / 2."""
+
+    def __post_init__(self) -> None:
+        require_size("width", self.width, least=HEADS, multiple=HEADS)
+        require_size("blocks", self.blocks)
+        if self.psf_phase_px is not None and not isfinite(self.psf_phase_px):
+            raise ValueError(f"psf_phase_px is {self.psf_phase_px}, and must be a number")
 
 
 class MossFuseOutput(NamedTuple):

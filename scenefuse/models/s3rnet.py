@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scenefuse.errors import ModelError
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.full_precision import FullPrecision, full
 from scenefuse.models.lattice import enlarge, repeat, shrink
 from scenefuse.models.network import FusionNetwork
+from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import MeanProduct, SpatialStatistics, apply_maps
 
 HEADS = 4
@@ -51,6 +53,11 @@ class S3RNetOptions:
     """The attention as the public code computes it (inert), or as the paper writes it."""
     query_groups: int = 1
     """Groups of the convolutions in branch Q; the published count needs 1."""
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != 4 or min(self.depths) < 1:
+            raise ValueError(f"depths is {self.depths}, and must be four numbers, 1 or more")
+        require_size("query_groups", self.query_groups)
 
 
 def conv(inputs: int, outputs: int, groups: int = 1) -> nn.Conv2d:
@@ -142,9 +149,16 @@ class S3RNet(FusionNetwork):
         super().__init__(hs_bands, ms_bands, ratio)
         options = options or S3RNetOptions()
         self.depths = options.depths
+        channels = hs_bands // 2
+        if channels < 2 or channels % options.query_groups or channels // 2 % options.query_groups:
+            raise ModelError(
+                f"{hs_bands} HSI bands and {options.query_groups} query groups",
+                f"S3RNet has a half and a quarter of the bands as channels, {channels} and {channels // 2}, in groups",
+                "Give four bands or more, and groups that divide both",
+            )
         if options.attention == "released":
             self.unused_parameters = ("weigh.query", "weigh.key")
-        channels, (deep_q, deep_k, deep_v, deep_z) = hs_bands // 2, options.depths
+        deep_q, deep_k, deep_v, deep_z = options.depths
         self.hs_branch = Branch(hs_bands, channels, deep_q, options.query_groups)
         self.ms_branch = Branch(ms_bands, channels, deep_k)
         self.coarse_branch = Branch(hs_bands + ms_bands, channels, deep_v)

@@ -24,6 +24,7 @@ from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
 from scenefuse.models.lattice import shrink
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
+from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
 
 STRIPS = 4
@@ -50,6 +51,12 @@ class SMIFNetOptions:
     """Interactive fusion; False is `w/o IS2F2`: concatenation and a convolution."""
     heads: Literal["channel", "spatial"] = "channel"
     """One head of cosines over all channels, or the paper's literal strips."""
+
+    def __post_init__(self) -> None:
+        require_size("width", self.width, least=4, multiple=4)
+        for name in ("layers", "blocks"):
+            require_size(name, getattr(self, name))
+        require_size("stages", self.stages, least=2)
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Conv2d:

@@ -117,7 +117,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
 
 def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:
     """The recipe with its window a multiple of the network's lattice."""
-    network = build_model(ref.name, hs_bands=1, ms_bands=1, ratio=ref.ratio)
+    network = build_model(ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio)
     step = lcm(network.lattice_px, ref.ratio)
     return replace(recipe, patch_px=-(-recipe.patch_px // step) * step)
 

@@ -428,6 +428,42 @@ def test_an_unknown_option_is_refused() -> None:
         build_model("aelf", hs_bands=6, ms_bands=3, ratio=4, depth=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("aelf-t", {"width": 31}),
+        ("aelf-t", {"width": -4}),
+        ("aelf", {"step": 6}),
+        ("aelf", {"width": "wide"}),
+        ("aelf", {"pool_scales": (2, 8)}),
+        ("aelf", {"pool_scales": ()}),
+        ("aelf", {"experts": ["spatial", "spatial"]}),
+        ("aelf", {"experts": ["temporal"]}),
+        ("aelf", {"guidance": 1}),
+        ("cofusion", {"width": 6}),
+        ("cofusion", {"coordinates": 0}),
+        ("cofusion", {"merge": "cubic"}),
+        ("mossfuse", {"width": 20}),
+        ("mossfuse", {"blocks": 0}),
+        ("mossfuse", {"psf_phase_px": nan}),
+        ("smifnet", {"width": 6}),
+        ("smifnet", {"stages": 1}),
+        ("smifnet", {"layers": 0}),
+        ("s3rnet", {"depths": (4, 4, 6)}),
+        ("s3rnet", {"depths": (0, 4, 4, 1)}),
+    ],
+)
+def test_options_that_no_network_can_have_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        build_model(name, hs_bands=6, ms_bands=3, ratio=4, **options)
+
+
+@pytest.mark.parametrize(("hs_bands", "groups"), [(2, 1), (172, 4)])
+def test_s3rnet_refuses_channels_that_cannot_be_cut(hs_bands: int, groups: int) -> None:
+    with pytest.raises(ModelError, match="HSI bands"):
+        build_model("s3rnet", hs_bands=hs_bands, ms_bands=3, ratio=4, query_groups=groups)
+
+
 def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(ModelError, match="alef is no network"):
         build_model("alef", hs_bands=6, ms_bands=3, ratio=4)
