@@ -15,11 +15,14 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import Device, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.truth import Truth, open_truth
+from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.precision import choose_device
+from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.errors import DataError, UsageError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
+from scenefuse.models.observation import observation_stages
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_weights
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
@@ -256,7 +259,10 @@ def _transform(cube: PairCube, recipe: Recipe) -> tuple[float, float, float, flo
 
 
 def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: bool) -> TrainingScene:
-    """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF."""
+    """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF.
+
+    Of an HSI whose instrument has no card the PSF is estimated from the pair.
+    """
     cube, name = pair.cube, pair.pair.id
     source: PairSource = ResidentPair(cube) if resident else cube
     if recipe.protocol != "wald":
@@ -274,7 +280,22 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: boo
         mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
         gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
         sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
-    return WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
+    known = WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
+    psf_sigma_px = _estimated_psf_px(cube) if _sensor(pair.pair.hs) is None else None
+    if psf_sigma_px is None:
+        return known
+    return replace(known, hs_sigmas_px=(psf_sigma_px,) * len(cube.hs_bands), estimated_psf_px=psf_sigma_px)
+
+
+def _estimated_psf_px(cube: PairCube) -> float | None:
+    """Blur of the HSI against the MSI as the pair shows it, fine pixels; None where it does not show it.
+
+    It is relative to the fine image's own blur, and at reduced resolution the truth has its own, too: the fine
+    pixels are the HSI's there, and the number stands.
+    """
+    stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
+    facts = prepare(cube, Preparation(stages=stages), lane=InProcessLane()).facts
+    return round(float(facts["psf_sigma_px"]), 4) if facts["psf_source"] == "estimated" else None
 
 
 def _sensor(scene: Scene) -> Sensor | None:
@@ -297,6 +318,7 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
                 "block_px": ground.hold_out.block_px,
                 "guard_px": ground.hold_out.guard_px,
                 "block_origin_px": list(ground.hold_out.origin_px),
+                **_psf_facts(ground.scene),
             }
             for pair, ground in zip(opened, grounds, strict=True)
         ],
@@ -304,6 +326,13 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
         "options": dict(config.options),
         "bands": [[band.name for band in bands] for bands in (first.hs_bands, first.ms_bands)],
     }
+
+
+def _psf_facts(scene: TrainingScene) -> dict[str, float]:
+    """The PSF that was estimated; nothing where a sensor's card, or none at all, was used."""
+    if not isinstance(scene, WaldScene) or scene.estimated_psf_px is None:
+        return {}
+    return {"estimated_psf_px": scene.estimated_psf_px}
 
 
 def _known_truth(truth: str) -> list[str]:

@@ -118,6 +118,8 @@ class WaldScene:
     """Blur of each HSI band before it is sampled, HSI pixels: `wald_sigmas_px`."""
     ms_sigmas_px: tuple[float, ...]
     """Blur of each MSI band before it is sampled, MSI pixels."""
+    estimated_psf_px: float | None = None
+    """The HSI's blur where it was estimated from the pair; None where it is the sensor's."""
     protocol: Protocols = "wald"
     """How the examples are made."""
 

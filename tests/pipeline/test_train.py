@@ -24,6 +24,7 @@ from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
+from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
 RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3, degradation_steps=10)
@@ -82,6 +83,22 @@ def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Pat
     assert card.training["score"] == trained.scores
     assert card.training["scenes"][0]["pair"] == "hs_ms"
     assert card.training["scenes"][0]["held_out_px"] > 0
+
+
+@pytest.mark.parametrize("sigma_px", [1.2, 2.6])  # the default MTF of 0.3 would be 1.98 px
+def test_the_psf_of_an_instrument_without_a_card_is_estimated_from_the_pair(sigma_px: float, tmp_path: Path) -> None:
+    nm = np.array([HS_NM[:6]])
+    response = np.exp(-4 * np.log(2) * ((nm - np.array([[490.0], [560.0], [620.0]])) / 60.0) ** 2)
+    hs, ms = observe(drawn_scene(48 * 4, 6), 4, sigma_px, response / response.sum(axis=1, keepdims=True))
+    files = PairFiles(hs=tmp_path / "hs.tif", ms=tmp_path / "ms.tif")
+    for path, image, gsd_m, centres, width in (
+        (files.hs, hs, 40.0, HS_NM[:6], 1.0),
+        (files.ms, ms, 10.0, (490.0, 560.0, 620.0), 60.0),
+    ):
+        write_tiff(path, np.rint(image * 1e4).astype(np.int16), gsd_m=gsd_m, bands_nm=[(at, width) for at in centres])
+    trained = train([files.both], out=tmp_path, config=CONFIG)
+    (scene,) = read_card(trained.weights).training["scenes"]
+    assert scene["estimated_psf_px"] == pytest.approx(sigma_px, rel=0.05)
 
 
 def test_training_again_gives_the_same_file_without_a_step(pair: PairFiles, tmp_path: Path) -> None:
