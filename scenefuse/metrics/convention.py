@@ -10,17 +10,17 @@ from typing import Literal
 class Convention:
     """How scores are made from sums where papers differ."""
 
-    peak: Literal["band", "image", "one"] = "band"
+    peak: Literal["band", "image", "one", "above_least"] = "band"
     """PSNR: mean over bands, each with the reference band's maximum; or one mean square error over all bands with
-    the reference image's maximum; or mean over bands with peak 1."""
+    the reference image's maximum; or mean over bands with peak 1; or as the first, above the image's minimum."""
     angle: Literal["pixel", "image"] = "pixel"
     """SAM: mean of the pixels' angles; or the one angle between the two flattened cubes."""
     ergas: Literal["ratio", "four", "global"] = "ratio"
     """ERGAS: 100 / ratio; 100 / 4 whatever the ratio; or 25 RMSE / mean of the whole reference."""
     uiqi: Literal["window", "image"] = "window"
     """UIQI: mean over Gaussian windows; or one window, the image."""
-    rmse_scale: Literal["unit", "255"] = "unit"
-    """RMSE in the data's unit; or after scaling the reference's range to 255."""
+    rmse_scale: Literal["unit", "255", "plus_least"] = "unit"
+    """RMSE in the data's unit; or after scaling the reference's range to 255; or with the image's minimum added."""
 
 
 CONVENTIONS: dict[str, Convention] = {
@@ -29,6 +29,7 @@ CONVENTIONS: dict[str, Convention] = {
     "smifnet": Convention(peak="image", angle="image", ergas="global"),
     "cofusion": Convention(peak="image", ergas="four"),
     "mossfuse": Convention(peak="one"),
+    "s3rnet": Convention(peak="above_least", rmse_scale="plus_least"),
 }
 """Conventions by name: the default, and those of the papers' published tables as far as sums can follow: images are
 not clipped to [0, 1] before (MossFuse does), nor is the image's minimum taken away (AELF does)."""

@@ -109,7 +109,6 @@ class ReferenceSums:
             return dict.fromkeys(("psnr_db", "ssim", "sam_deg", "ergas", "cc", "uiqi", "rmse", "rase"), float("nan"))
         mse, mean = self.error_squared / self.count, self.truth / self.count
         rmse = float(np.sqrt(mse.mean()))
-        scale = 255.0 / float(self.peak.max() - self.least.min()) if chosen.rmse_scale == "255" else 1.0
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 "psnr_db": self._psnr_db(mse, chosen),
@@ -118,16 +117,24 @@ class ReferenceSums:
                 "ergas": self._ergas(mse, mean, rmse, chosen),
                 "cc": self._correlation(mean),
                 "uiqi": self._uiqi(mean, chosen),
-                "rmse": rmse * scale,
+                "rmse": self._rmse(rmse, chosen),
                 "rase": float(100.0 * rmse / mean.mean()),
             }
 
     def _psnr_db(self, mse: Array, chosen: Convention) -> float:
         if chosen.peak == "image":
             return float(10 * np.log10(self.peak.max() ** 2 / mse.mean()))
-        peak = self.peak if chosen.peak == "band" else np.ones_like(mse)
+        peak = np.ones_like(mse) if chosen.peak == "one" else self.peak
+        if chosen.peak == "above_least":
+            peak = peak - self.least.min()
         lit = peak != 0
         return float(np.mean(10 * np.log10(peak[lit] ** 2 / mse[lit]))) if lit.any() else float("nan")
+
+    def _rmse(self, rmse: float, chosen: Convention) -> float:
+        least = float(self.least.min())
+        if chosen.rmse_scale == "plus_least":
+            return rmse + least
+        return rmse * (255.0 / (float(self.peak.max()) - least)) if chosen.rmse_scale == "255" else rmse
 
     def _sam_deg(self, chosen: Convention) -> float:
         if chosen.angle == "image":

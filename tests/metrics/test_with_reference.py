@@ -137,6 +137,19 @@ def test_the_papers_variants_differ_as_their_tables_do() -> None:
     assert aelf["psnr_db"] == pytest.approx(20 * np.log10(truth.max() / rmse), rel=1e-5)
 
 
+def test_s3rnets_variant_scales_by_the_reference_and_adds_its_minimum_to_the_rmse() -> None:
+    """The authors' code scales both images by the reference's range, and returns with rmse * (max - min) + min."""
+    rng = np.random.default_rng(2)
+    truth = (0.1 + 0.5 * rng.random((3, 16, 16))).astype(np.float32)
+    fused = (truth + 0.02 * rng.standard_normal(truth.shape)).astype(np.float32)
+    low, high = float(truth.min()), float(truth.max())
+    a, b = ((image.astype(np.float64) - low) / (high - low) for image in (fused, truth))
+    psnr_db = np.mean(10 * np.log10(b.max(axis=(1, 2)) ** 2 / ((a - b) ** 2).mean(axis=(1, 2))))
+    scores = ReferenceSums(ratio=4).add(fused, truth).scores("s3rnet")
+    assert scores["psnr_db"] == pytest.approx(psnr_db, rel=1e-6)
+    assert scores["rmse"] == pytest.approx(np.sqrt(((a - b) ** 2).mean()) * (high - low) + low, rel=1e-6)
+
+
 def test_a_band_of_nothing_but_zeros_has_no_psnr() -> None:
     truth = np.stack([np.full((4, 4), 0.5, np.float32), np.zeros((4, 4), np.float32)])
     for error in (0.05, 0.0):
