@@ -147,7 +147,8 @@ class ReferenceSums:
             return float(25.0 * rmse / mean.mean())
         lit = mean != 0
         divisor = self.ratio if chosen.ergas == "ratio" else 4.0
-        return float(100.0 / divisor * np.sqrt((mse[lit] / mean[lit] ** 2).mean()))
+        share = (mse[lit] / mean[lit] ** 2).mean() if lit.any() else np.nan
+        return float(100.0 / divisor * np.sqrt(share))
 
     def _moments(self, mean: Array) -> tuple[Array, Array, Array, Array]:
         """(band,) fused mean, variances of reference and fused, covariance."""

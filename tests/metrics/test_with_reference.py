@@ -158,6 +158,37 @@ def test_a_band_of_nothing_but_zeros_has_no_psnr() -> None:
         assert psnr_db == pytest.approx(20.0, abs=1e-4)  # 20 log10(0.5 / 0.05)
 
 
+def test_a_band_of_zeros_changes_no_score_that_says_nothing_of_it() -> None:
+    fused, truth = pair()
+    zeros = np.zeros((1, *truth.shape[1:]), np.float32)
+    more, alone = scores(np.concatenate([fused, zeros]), np.concatenate([truth, zeros])), scores(fused, truth)
+    for name in ("psnr_db", "ergas", "cc", "sam_deg"):
+        assert more[name] == pytest.approx(alone[name], rel=1e-9)
+
+
+def test_a_pixel_of_zeros_has_no_angle() -> None:
+    fused, truth = pair()
+    fused[:, 3, 5] = 0.0
+    others = np.ones(truth.shape[1:], bool)
+    others[3, 5] = False
+    assert scores(fused, truth)["sam_deg"] == ReferenceSums(ratio=4).add(fused, truth, others).scores()["sam_deg"]
+
+
+def test_the_index_of_flat_images_is_that_of_their_means() -> None:
+    fused, truth = (np.full((1, 20, 20), value, np.float32) for value in (0.25, 0.5))
+    assert scores(fused, truth)["uiqi"] == pytest.approx(2 * 0.25 * 0.5 / (0.25**2 + 0.5**2))
+    zeros = np.zeros_like(truth)
+    black = scores(zeros, zeros)
+    assert (black["uiqi"], black["ssim"], black["rmse"]) == (1, 1, 0)
+    assert all(np.isnan(black[name]) for name in ("psnr_db", "sam_deg", "ergas", "cc", "rase"))
+
+
+def test_the_index_of_a_whole_image_is_computed_by_hand() -> None:
+    truth = np.array([[[1.0, 3.0]]], np.float32)  # mean 2, variance 1
+    fused = np.array([[[1.0, 5.0]]], np.float32)  # mean 3, variance 4, covariance 2
+    assert scores(fused, truth, "aelf")["uiqi"] == pytest.approx(4 * 2 * 2 * 3 / ((1 + 4) * (4 + 9)))
+
+
 def test_without_local_windows_all_else_is_the_same() -> None:
     rng = np.random.default_rng(0)
     fused, truth = rng.random((2, 3, 30, 30), np.float32)

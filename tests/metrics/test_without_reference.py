@@ -52,6 +52,13 @@ def test_qnr_over_tiles_equals_that_of_the_whole() -> None:
     assert tiled.scores() == pytest.approx(whole.scores(), abs=1e-9)
 
 
+def test_one_band_alone_has_no_spectral_distortion() -> None:
+    fused, ms, hs, low = images()
+    result = QnrSums.of(1).add_fine(fused[:1], ms).add_coarse(hs[:1], low).scores()
+    assert result["d_lambda"] == 0
+    assert result["qnr"] == pytest.approx(1 - result["d_s"])
+
+
 def test_many_bands_are_thinned_evenly_with_both_ends() -> None:
     chosen = QnrSums.of(200).hs_bands
     assert (len(chosen), chosen[0], chosen[-1]) == (16, 0, 199)
