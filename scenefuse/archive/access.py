@@ -233,7 +233,7 @@ def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """True for an address of the public network, judged by the IPv4 address inside an IPv6 one too."""
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        inner = address.ipv4_mapped or address.sixtofour  # Teredo's are never global
         if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not _is_public(inner):

@@ -199,7 +199,7 @@ def _links(hs: _Side, ms: _Side, rule: PairRule) -> dict[int, list[_Link]]:
         i, j, gaps = (values[gaps <= rule.max_gap_hours] for values in (i, j, gaps))  # noqa: PLW2901 - narrowed
         overlaps = _overlap_fractions(hs.areas[i], ms.areas[j])
         for k in np.flatnonzero((overlaps >= rule.min_overlap_fraction) & (overlaps > 0)):
-            gap_share = gaps[k] / rule.max_gap_hours if rule.max_gap_hours and isfinite(rule.max_gap_hours) else 0.0
+            gap_share = gaps[k] / rule.max_gap_hours if rule.max_gap_hours else 0.0
             cost = gap_share + (1 - overlaps[k]) + (ms.scenes[j[k]].cloud_fraction or 0.0)
             links.setdefault(int(i[k]), []).append(
                 _Link(ms=int(j[k]), overlap_fraction=float(overlaps[k]), gap_hours=float(gaps[k]), cost=float(cost))

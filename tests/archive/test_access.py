@@ -51,6 +51,9 @@ def test_public_hrefs_become_absolute(href: str, expected: str) -> None:
         "https://localhost/a.tif",
         "https://LOCALHOST./a.tif",
         "https://api.localhost/a.tif",
+        "https://printer.local/a.tif",
+        "https://nas.home.arpa/a.tif",
+        "https://db.localdomain/a.tif",
         "https://metadata.google.internal/computeMetadata/v1/",
         "https://127.0.0.1/a.tif",
         "https://127.1/a.tif",
@@ -66,6 +69,7 @@ def test_public_hrefs_become_absolute(href: str, expected: str) -> None:
         "https://[::ffff:127.0.0.1]/a.tif",
         "https://[64:ff9b::7f00:1]/a.tif",
         "https://[2002:7f00:1::]/a.tif",
+        "https://[2001:0:4136:e378:8000:63bf:80ff:fffe]/a.tif",
         "https://[fe80::1%25eth0]/a.tif",
         "https://[fd00::1]/a.tif",
         "HDF5:/etc/passwd://x",
@@ -154,6 +158,13 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch: pytes
     with pytest.raises(DataError, match=r"10\.1\.2\.3"):
         AccessPolicy().check_host("https://rebind.example.org/a.tif")
     with pytest.raises(TransientError, match="no address"):
+        AccessPolicy().check_host("https://absent.example.org/a.tif")
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DataError, match="no address"):
         AccessPolicy().check_host("https://absent.example.org/a.tif")
 
 
