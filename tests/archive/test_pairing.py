@@ -69,6 +69,25 @@ def test_the_best_of_several_is_taken_and_the_others_say_which() -> None:
     assert [pair.id for pair in both.pairs] == ["h_near", "h_cloudy"]
 
 
+def test_of_two_as_near_in_time_the_one_that_covers_more_is_taken() -> None:
+    part, whole = ms("a part", box(13.2, 52, 14, 53)), ms("the whole")
+    assert [pair.id for pair in find_pairs([hs()], [part, whole]).pairs] == ["h_the whole"]
+
+
+def test_footprints_that_only_touch_are_no_pair_whatever_the_rule() -> None:
+    beside = ms(footprint=box(13.4, 52, 14, 53))
+    assert find_pairs([hs()], [beside], PairRule(min_overlap_fraction=0)).pairs == ()
+
+
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        (pair,) = find_pairs([hs(acquired=NOON.replace(tzinfo=None))], [ms()]).pairs
+    time.tzset()
+    assert pair.gap_hours == 0
+
+
 @pytest.mark.parametrize(
     ("reason", "others"),
     [
@@ -99,6 +118,7 @@ def test_a_scene_without_a_pair_has_the_most_specific_reason(reason: str, others
         (hs(footprint={"type": "Point", "coordinates": [13, 52]}), "no area"),
         (hs(footprint={"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}), "closed line"),
         (hs(footprint={"type": "Polygon", "coordinates": "x"}), "no area"),
+        (hs(footprint=box(13, 52, 13.4, 91)), "closed line of longitudes and latitudes"),
         (hs(footprint=box(13, 52, 13, 53)), "without area"),
         (scene("x", None, box(13, 52, 14, 53), role_reason="3 of 40 bands"), "role is unknown: 3 of 40 bands"),
     ],
@@ -195,6 +215,14 @@ def test_a_footprint_across_the_antimeridian_is_found_on_both_sides(crossing: di
         (pair,) = find_pairs([hs(footprint=side)], [ms(footprint=crossing)]).pairs
         assert pair.overlap_fraction == pytest.approx(1.0)
     assert find_pairs([hs(footprint=box(0, 10, 1, 11))], [ms(footprint=crossing)]).pairs == ()
+
+
+def test_a_hole_is_cut_out_on_whichever_side_of_the_antimeridian_it_is_written() -> None:
+    outer = box(179, 10, -179, 12)["coordinates"][0]
+    for hole in (box(179.5, 10.5, -179.5, 11.5), box(-180.5, 10.5, -179.5, 11.5), box(179.5, 10.5, 180.5, 11.5)):
+        area = equal_area_footprint({"type": "Polygon", "coordinates": [outer, hole["coordinates"][0]]}, "holed").area
+        whole = equal_area_footprint({"type": "Polygon", "coordinates": [outer]}, "whole").area
+        assert area / whole == pytest.approx(1 - 1 / 4, abs=0.01)
 
 
 def test_a_footprint_around_the_globe_is_a_box_and_one_around_a_pole_is_refused() -> None:

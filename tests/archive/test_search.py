@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -149,6 +150,24 @@ def test_an_asset_whose_media_type_is_no_text_is_left_out(tmp_path: Path) -> Non
     assert (odd.assets, odd.role, good.role) == ((), None, "msi")
 
 
+def test_children_are_walked_in_the_order_of_their_links(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write(tmp_path / name / "item.json", make_item(id=name))
+        write(tmp_path / name / "catalog.json", catalogue(("item", "item.json")))
+    links = ("child", "b/catalog.json"), ("child", "a/catalog.json")
+    assert ids(search(open_source(str(write(tmp_path / "catalog.json", catalogue(*links)))))) == ["b", "a"]
+
+
+def test_a_bound_without_a_zone_is_utc_wherever_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(str(write(tmp_path / "one.json", make_item())))
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = ids(search(source, since=datetime(2024, 6, 1, 9, 59), until=datetime(2024, 6, 1, 10, 1)))  # noqa: DTZ001
+    time.tzset()
+    assert found == ["one"]
+
+
 def test_a_catalogue_that_links_to_itself_ends(tmp_path: Path) -> None:
     write(tmp_path / "a" / "catalog.json", catalogue(("child", "../catalog.json"), ("item", "one.json")))
     write(tmp_path / "a" / "one.json", make_item())
@@ -176,6 +195,10 @@ def test_an_item_collection_is_searched_by_place_time_and_collection(tmp_path: P
     assert len(collect(search(source)).skipped) == 1
     assert ids(search(source, collections=["b"])) == ["b0", "b1"]
     assert ids(search(source, limit=3)) == ["a0", "a1", "a2"]
+    odd_first = write(tmp_path / "odd.json", {"type": "FeatureCollection", "features": features[::-1]})
+    found = collect(search(open_source(str(odd_first)), limit=1))
+    assert (len(found.scenes), len(found.skipped)) == (1, 1)
+    assert ids(search(source, since=datetime(2024, 6, 4, 10, tzinfo=UTC))) == ["a3"]
     naive = datetime(2024, 6, 2)  # noqa: DTZ001 - a time without zone is UTC
     assert ids(search(source, since=naive, until=datetime(2024, 6, 3, 10, tzinfo=UTC))) == [
         "a1",
