@@ -159,8 +159,10 @@ def test_registration_without_nesting_keeps_the_hsi_pixels_and_takes_the_map_coo
 def test_a_coarse_pixel_that_reaches_out_by_a_hair_is_kept() -> None:
     hs = raster(30, (40, 40))
     for out_px, rows in ((0.04, 40), (0.06, 39)):
-        ms = raster(3.6, (400, 400), x=4e5 - 36, y=58e5 - out_px * 3.75)
-        assert plan_pair_grid(hs, ms).grid.coarse_shape == (rows, 40)
+        begins = raster(3.6, (400, 400), x=4e5 - 36, y=58e5 - out_px * 3.75)
+        ends = raster(3.6, (350, 400), x=4e5 - 36, y=58e5 - 1200 + 350 * 3.6 + out_px * 3.75)
+        for ms in (begins, ends):
+            assert plan_pair_grid(hs, ms).grid.coarse_shape == (rows, 40)
 
 
 def test_registration_moves_the_msi_where_the_hsi_is_kept() -> None:
@@ -233,10 +235,12 @@ def test_a_geographic_msi_across_the_antimeridian_meets_an_hsi_in_utm() -> None:
     hs = raster(33, (40, 40), x=170000.0, y=1107500.0, crs=CRS.from_epsg(32601).to_wkt())
     plan = plan_pair_grid(hs, ms)
     assert plan.grid.ratio == 3
-    assert min(plan.grid.coarse_shape) > 20
+    assert plan.grid.coarse_shape == (39, 40)
+    assert corner(plan) == pytest.approx((179.9903, 10.0053))
     flipped = RasterGrid(crs_wkt=WGS84, transform=(1e-4, 0, -180.02, 0, -1e-4, 10.02), shape=(400, 400), name="ms")
     other = plan_pair_grid(hs, flipped)
     assert other.grid.coarse_shape == plan.grid.coarse_shape
+    assert corner(other) == pytest.approx((179.9903 - 360, 10.0053))
 
 
 def test_the_fine_pixel_is_in_metres_whatever_the_unit_of_the_crs() -> None:
@@ -247,6 +251,30 @@ def test_the_fine_pixel_is_in_metres_whatever_the_unit_of_the_crs() -> None:
     assert plan.grid.fine_gsd_m == pytest.approx(11.0, abs=0.1)
     assert plan_pair_grid(raster(30, (40, 40)), raster(10, (120, 120))).grid.fine_gsd_m == 10.0
     assert plan_pair_grid(raster(30, (80, 60)), raster(3.6, (660, 500))).grid.fine_gsd_m == 3.75
+
+
+def test_the_fine_pixel_is_that_of_the_ground_where_a_map_stretches_it() -> None:
+    mercator, north = CRS.from_epsg(3857).to_wkt(), 84e5  # at 60 degrees
+    plan = plan_pair_grid(raster(30, (40, 40), y=north, crs=mercator), raster(10, (120, 120), y=north, crs=mercator))
+    assert plan.grid.fine_transform[0] == 10
+    assert plan.grid.fine_gsd_m == pytest.approx(5.0, abs=0.05)
+
+
+def test_geographic_grids_that_do_not_nest_are_fused_on_that_of_the_msi() -> None:
+    ms = RasterGrid(crs_wkt=WGS84, transform=(1e-4, 0, 13.5, 0, -1e-4, 50.0), shape=(400, 400), name="ms")
+    hs = RasterGrid(crs_wkt=WGS84, transform=(3.4e-4, 0, 13.5, 0, -3.4e-4, 50.0), shape=(110, 110), name="hs")
+    plan = plan_pair_grid(hs, ms)
+    assert (plan.grid.case, plan.grid.ratio, plan.grid.hs_resampled) == ("ms-grid", 3, True)
+
+
+def test_an_msi_whose_rows_go_north_turns_the_hsi() -> None:
+    ms = RasterGrid(crs_wkt=UTM33, transform=(10, 0, 4e5, 0, 10, 58e5 - 1200), shape=(120, 120), name="ms")
+    plan = plan_pair_grid(raster(30, (40, 40)), ms)
+    assert plan.grid.coarse_shape == (40, 40)
+    assert isinstance(plan.hs, PointMap)
+    assert plan.hs.native(np.array(0.5), np.array(0.5)) == pytest.approx((39.5, 0.5))
+    finer = RasterGrid(crs_wkt=UTM33, transform=(3.6, 0, 4e5, 0, 3.6, 58e5 - 1200), shape=(333, 333), name="ms")
+    assert plan_pair_grid(raster(30, (40, 40)), finer).grid.case == "ms-grid", "rows of the two go opposite ways"
 
 
 def test_polar_stereographic_pairs_work_and_geographic_ones_near_the_pole_are_refused() -> None:

@@ -53,3 +53,10 @@ def test_the_sample_has_the_first_and_the_last_crossing() -> None:
     assert centres[0] == (100, 100)
     assert centres[-1] == (900, 900)
     assert len(tiles) == 4
+
+
+def test_a_window_is_not_so_small_that_convolutions_take_another_path() -> None:
+    tiling = Tiling(fine_shape=(96, 96), core_px=48, halo_px=24, lattice_px=8)
+    (tile,) = seam_tiles(tiling, reach_px=0, count=1)
+    assert tile.core.shape == (48, 48)
+    assert tile.read.shape == (64, 64)

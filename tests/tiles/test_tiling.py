@@ -70,8 +70,8 @@ def test_the_lattice_of_a_stride_8_network_at_ratio_3_with_20_m_bands_is_24_px()
     assert lattice_px(model_lattice_px=8, ratio=3, ms_band_ratio=2) == 24
 
 
-def test_the_core_at_ratio_3_is_528_or_480_px() -> None:
-    assert round_core_px(512, 3) in (480, 528)
+def test_the_core_at_ratio_3_is_528_px() -> None:
+    assert round_core_px(512, 3) == 528
 
 
 @pytest.mark.parametrize("change", [{"core_px": 10}, {"halo_px": 4}, {"halo_px": -3}, {"fine_shape": (0, 5)}])
