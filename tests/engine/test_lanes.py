@@ -85,3 +85,14 @@ def test_a_lane_whose_scheduler_is_gone_says_so_whatever_it_is_asked(client: Cli
     with pytest.raises(SchedulerLostError):
         str(lane.dashboard)
     lane.close()
+
+
+def test_the_call_that_is_overdue_first_is_looked_at_first(client: Client) -> None:
+    lane = DaskLane(client)
+    for key, limit_s in (("a", 900), ("b", 60), ("c", 300)):
+        lane.submit(Call(key=key, function=double, argument=2, time_limit_s=limit_s))
+        lane._note_start((0.0, (key, "tcp://127.0.0.1:1")))
+    overdue = lane._next_overdue()
+    assert overdue is not None
+    assert overdue[1] == "b"
+    lane.close()

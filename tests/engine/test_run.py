@@ -14,8 +14,10 @@ import psutil
 import pytest
 import torch
 
+from scenefuse.engine import group
 from scenefuse.engine.attempts import kind_of
 from scenefuse.engine.cluster import ClusterSpec, open_client, open_lane
+from scenefuse.engine.group import is_out_of_memory
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import RecordingObserver, TeeObserver
 from scenefuse.engine.run import IncompleteRunError
@@ -27,7 +29,8 @@ SETTING = Setting(source=AnalyticSource(coarse_shape=(64, 96), ratio=3), options
 SIZE: dict[str, Any] = {"core_px": 48}
 
 
-def test_a_second_run_does_nothing_and_a_damaged_shard_is_done_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fused", "quality"])
+def test_a_second_run_does_nothing_and_a_damaged_shard_is_done_again(tmp_path: Path, name: str) -> None:
     sink = NpySink(folder=tmp_path)
     job = job_of(SETTING, sink, **SIZE)
     first = run_job(job, tmp_path)
@@ -36,9 +39,9 @@ def test_a_second_run_does_nothing_and_a_damaged_shard_is_done_again(tmp_path: P
     again = run_job(job, tmp_path)
     assert (again.skipped, len(sink.written())) == (24, 24)
     assert again.finished == first.finished
-    shard = tmp_path / "fused" / "1" / "2.npy"
+    shard = tmp_path / name / "1" / "2.npy"
     good = shard.read_bytes()
-    shard.write_bytes(good[:-1] + b"\x00")
+    shard.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     third = run_job(job, tmp_path)
     assert shard.read_bytes() == good
     assert 0 < 24 - third.skipped <= 8
@@ -89,6 +92,20 @@ def test_device_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path: Path
     roomy = tmp_path / "roomy"
     roomy.mkdir()
     assert run_job(job_of(SETTING, NpySink(folder=roomy), batch=4, **SIZE), roomy).batch == 4
+
+
+def test_a_batch_that_did_not_fit_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[BaseException] = []
+
+    def counted(error: BaseException) -> bool:
+        met.append(error)
+        return is_out_of_memory(error)
+
+    monkeypatch.setattr(group, "_batch_limits", {})
+    monkeypatch.setattr(group, "is_out_of_memory", counted)
+    tight = SETTING.with_options(largest_batch=1)
+    run_job(job_of(tight, NpySink(folder=tmp_path), batch=4, **SIZE), tmp_path)
+    assert len(met) == 2, "4 windows, 2, and from then on 1"
 
 
 def test_a_window_too_large_for_the_device_is_a_resource_failure(tmp_path: Path) -> None:
