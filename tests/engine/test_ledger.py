@@ -14,6 +14,7 @@ from scenefuse.engine.lease import Lease, LeaseLostError
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.errors import DataError, ResourceError, UsageError
+from scenefuse.place.location import place_at
 
 
 def tile(ix: int) -> TileReceipts:
@@ -51,6 +52,14 @@ def test_a_ledger_of_another_plan_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "l", "plan b")
 
 
+def test_a_ledger_of_another_format_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path / "l", "plan").close()
+    head = json.loads((tmp_path / "l").read_text())
+    (tmp_path / "l").write_text(json.dumps({**head, "ledger": head["ledger"] + 1}) + "\n")
+    with pytest.raises(UsageError, match="cannot be mixed"):
+        Ledger(tmp_path / "l", "plan")
+
+
 def test_a_ledger_with_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l", "plan") as ledger:
         ledger.record([tile(0), tile(1)])
@@ -79,6 +88,15 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
         lease.check()
 
 
+def test_the_lease_of_an_earlier_process_of_the_same_number_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.lease"
+    with Lease(path):
+        mine = json.loads(path.read_text())
+    path.write_text(json.dumps({**mine, "started": mine["started"] - 60}))
+    with Lease(path) as lease:
+        lease.check()
+
+
 def test_an_expired_lease_of_another_machine_is_taken_over_and_a_live_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "run.lease"
     record = {"machine": "elsewhere", "pid": 1, "started": 0.0, "expires": time.time() + 60}
@@ -95,6 +113,27 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path: Path) -> None:
         first = json.loads(path.read_text())["expires"]
         time.sleep(0.35)
         assert json.loads(path.read_text())["expires"] > first
+
+
+def test_a_lease_that_went_to_another_is_not_renewed(tmp_path: Path) -> None:
+    path = tmp_path / "run.lease"
+    other = {"machine": "elsewhere", "pid": 1, "started": 0.0, "expires": time.time() + 60}
+    with Lease(path, lasts_s=0.15):
+        place_at(path).update(lambda _: json.dumps(other).encode())
+        time.sleep(0.2)
+        assert json.loads(path.read_text()) == other
+
+
+def test_a_lease_outlasts_a_moment_in_which_its_folder_is_away(tmp_path: Path) -> None:
+    folder, away = tmp_path / "folder", tmp_path / "away"
+    folder.mkdir()
+    with Lease(folder / "run.lease", lasts_s=0.3):
+        folder.rename(away)
+        time.sleep(0.25)
+        first = json.loads((away / "run.lease").read_text())["expires"]
+        away.rename(folder)
+        time.sleep(0.25)
+        assert json.loads((folder / "run.lease").read_text())["expires"] > first
 
 
 def test_a_run_that_lost_its_lease_records_nothing_more(tmp_path: Path) -> None:
