@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
 from scenefuse.errors import ModelError, ResourceError, UsageError
-from tests.engine.fakes import AnalyticSource, Setting, load_fake
+from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.sensors.band import Band
+from tests.engine.fakes import AnalyticSource, Setting, grid_of, load_fake
 from tests.engine.scenes import request
 
 SETTING = Setting(source=AnalyticSource(coarse_shape=(3000, 2000), ratio=3, hs_count=200))
@@ -97,7 +99,7 @@ def test_the_plan_of_a_gpu_batches_what_fits_its_memory() -> None:
 
 def test_the_cores_beside_a_gpu_encode_as_memory_allows() -> None:
     def plan(**changes: object) -> RunPlan:
-        gpu = {"device": "cuda", "device_memory_bytes": GIB, "worker_memory_bytes": 64 * GIB}
+        gpu = {"device": "cuda", "device_memory_bytes": 80 * GIB, "worker_memory_bytes": 64 * GIB}
         return plan_run(SETTING.source, CARD, request(**{**gpu, **changes}))
 
     one, six = plan(), plan(worker_cores=6)
@@ -108,6 +110,49 @@ def test_the_cores_beside_a_gpu_encode_as_memory_allows() -> None:
     assert plan(worker_cores=99, worker_memory_bytes=24 * GIB).writers == 6 * GIB // held
     assert plan_run(SETTING.source, CARD, request(worker_cores=6)).writers == 1
     assert one.sha256_with("x") == six.sha256_with("x")
+
+
+def test_a_batch_takes_half_of_a_gpu() -> None:
+    card = replace(CARD, activation_bytes_per_pixel=2000.0)  # 0.57 GiB for a window of 552 px
+    assert plan_run(SETTING.source, card, request(device="cuda", device_memory_bytes=3 * GIB)).batch == 2
+
+
+def test_a_slow_method_has_small_groups_and_twenty_times_their_time() -> None:
+    card = replace(CARD, multiply_adds_per_pixel=1e8)
+    plan = plan_run(SETTING.source, card, request(workers=4))
+    tile_s = 552**2 * 1e8 / 2e10  # at 2e10 multiply-adds in a second: 25 min
+    assert plan.group_tiles == 1
+    assert plan.time_limit_s == pytest.approx(20 * tile_s, rel=0.01)
+    assert plan.seconds == pytest.approx(18 * 12 * tile_s / 4, rel=0.01)
+    assert plan_run(SETTING.source, CARD, request()).time_limit_s == 900
+
+
+def test_a_window_holds_all_that_the_flags_of_its_core_look_at() -> None:
+    card = replace(CARD, halo_px=3, effective_px=17)
+    assert plan_run(SETTING.source, card, request(halo="default")).tiling.halo_px == 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseBandSource(AnalyticSource):
+    """Its second MSI band has pixels twice as large."""
+
+    resampled: bool
+
+    @property
+    def grid(self) -> PairGrid:
+        return replace(grid_of(self.coarse_shape, self.ratio), ms_resampled=self.resampled)
+
+    @property
+    def ms_bands(self) -> tuple[Band, ...]:
+        return tuple(Band(name=f"m{gsd_m:g}", wavelength_nm=500.0, gsd_m=gsd_m) for gsd_m in (10.0, 20.0))
+
+
+@pytest.mark.parametrize(("resampled", "lattice_px"), [(False, 6), (True, 3)])
+def test_tiles_begin_at_whole_pixels_of_the_coarsest_band_that_is_not_resampled(
+    lattice_px: int, *, resampled: bool
+) -> None:
+    source = CoarseBandSource(coarse_shape=(300, 200), ratio=3, resampled=resampled)
+    assert plan_run(source, CARD, request()).tiling.lattice_px == lattice_px
 
 
 def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> None:
