@@ -51,6 +51,19 @@ class BrokenStage(CoordinateStage):
         raise ZeroDivisionError(f"no such luck with {window.hs.shape} and {sorted(state.arrays)}")
 
 
+class RefusingStage(CoordinateStage):
+    """Meets an input that cannot be used."""
+
+    def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        raise DataError(f"block 7 of a.tif under {window.hs.shape}", f"it is damaged, {len(state.facts)}", "fetch it")
+
+
+class OtherStage(CoordinateStage):
+    """The same by another name."""
+
+    name = "test/other"
+
+
 def test_fill_spectra_are_the_means_of_valid_pixels() -> None:
     source = AnalyticSource(coarse_shape=(100, 130), ratio=2, hs_holes=HOLES, ms_holes=HOLES, one_band_holes=True)
     state = prepare(source, Preparation())
@@ -149,6 +162,11 @@ def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
         prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2), Preparation(stages=(BrokenStage(),)))
 
 
+def test_an_input_that_a_stage_cannot_read_is_refused_as_such() -> None:
+    with pytest.raises(DataError, match=r"block 7 of a\.tif"):
+        prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2), Preparation(stages=(RefusingStage(),)))
+
+
 @given(st.integers(1, 1500), st.integers(1, 1500))
 def test_blocks_cover_the_scene_exactly_once(rows: int, columns: int) -> None:
     count = np.zeros((rows, columns), dtype=np.uint8)
@@ -180,6 +198,14 @@ def test_the_squares_of_a_large_scene_are_spread_over_it() -> None:
     centres = {((s.y0 + s.y1) // 2048, (s.x0 + s.x1) // 2048) for s, *_ in squares}
     assert len(squares) == 16
     assert centres == {(y, x) for y in range(4) for x in range(4)}
+    assert all(len(places) == 4 for places in squares), "each has others to try where it has no data"
+    assert any(s.y0 != s.x0 for places in squares[::5] for s in places), "rows do not tell columns"
+
+
+def test_the_squares_of_a_long_scene_follow_its_length() -> None:
+    squares = block_squares((16384, 1024), Sampling())
+    assert squares is not None
+    assert [s.y0 // 1016 for s, *_ in squares] == list(range(16)), "one in each of 16 equal parts"
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 100), st.sampled_from([(2, 2), (3, 24), (6, 12)]))
@@ -265,6 +291,14 @@ def test_a_scene_is_measured_once(known: KnownStates) -> None:
     elsewhere = RecordingObserver()
     prepare(setting.source, preparation, observer=elsewhere, known=replace(known, scene="another"))
     assert stage_names(elsewhere) == stage_names(first)
+
+
+def test_what_a_stage_left_after_others_is_not_taken_for_what_it_leaves_after_these(known: KnownStates) -> None:
+    source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
+    prepare(source, Preparation(stages=(CoordinateStage(),)), known=known)
+    observer = RecordingObserver()
+    prepare(source, Preparation(stages=(OtherStage(), CoordinateStage())), observer=observer, known=known)
+    assert stage_names(observer) == ["test/other", "test/margins"]
 
 
 def test_a_preparation_that_broke_off_goes_on_after_its_last_stage(known: KnownStates) -> None:
