@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import pickle
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from scenefuse.engine.lease import Lease, LeaseHeldError, LeaseLostError, live_o
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.errors import DataError, StorageError, TransientError, UsageError
-from scenefuse.place.local import LocalPlace
+from scenefuse.place.local import LocalPlace, explained
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.place.store import StorePlace
@@ -33,6 +35,25 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return LocalPlace(path=tmp_path / "folder")
     place: StorePlace = request.getfixturevalue("prefix")
     return place / "folder"
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is made to stay, in order: files and folders synced, and names given."""
+    taken: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        taken.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def renamed(*paths: Any) -> None:
+        taken.append("name")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return taken
 
 
 def test_what_was_put_is_read_measured_and_believed_only_as_it_is(folder: Place) -> None:
@@ -48,6 +69,46 @@ def test_what_was_put_is_read_measured_and_believed_only_as_it_is(folder: Place)
     assert not place.holds(len(data) + 1, digest, tag)
     assert not place.holds(len(data), "0" * 64)
     assert not (folder / "a/c").holds(len(data), digest, tag)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_said_to_be_put(
+    tmp_path: Path, steps: list[str]
+) -> None:
+    LocalPlace(path=tmp_path / "a").put(b"1")
+    assert steps == ["file", "name", "folder"]
+    with LocalPlace(path=tmp_path / "b").writing() as path:
+        path.write_bytes(b"2")
+    assert steps[3:] == ["file", "name", "folder"]
+
+
+def test_lines_of_a_journal_are_on_the_disk_when_they_are_said_to_be_kept(tmp_path: Path, steps: list[str]) -> None:
+    journal = LocalPlace(path=tmp_path / "journal").journal()
+    assert steps == ["folder"]
+    journal.append([b"a", b"b"])
+    assert steps == ["folder", "file"]
+    journal.close()
+
+
+def test_lines_that_did_not_reach_the_disk_are_in_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = LocalPlace(path=tmp_path / "journal").journal()
+    journal.append([b"a"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space"):
+            journal.append([b"b"])
+    journal.append([b"c"])
+    journal.close()
+    assert (tmp_path / "journal").read_bytes() == b"a\nc\n"
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "ETIMEDOUT", "EAGAIN"])
+def test_what_a_shared_disk_says_in_a_bad_moment_may_pass(name: str, tmp_path: Path) -> None:
+    code = getattr(errno, name)
+    with pytest.raises(TransientError, match=os.strerror(code)), explained(tmp_path):
+        raise OSError(code, os.strerror(code))
 
 
 def test_a_folder_is_removed_with_what_shall_go_last(folder: Place) -> None:

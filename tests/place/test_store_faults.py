@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import obstore
 import pytest
+from obstore.exceptions import GenericError
 
 from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.errors import StorageError, TransientError
@@ -61,6 +63,71 @@ def test_a_large_object_is_measured_by_requests_that_each_have_their_time(
     proxy.requests.clear()
     assert place.measure() == (len(DATA), hashlib.sha256(DATA).hexdigest())
     assert len(proxy.requests) == 1 + 3
+
+
+def test_a_tag_spares_reading_what_was_put(proxy: Proxy, prefix: StorePlace) -> None:
+    tag = (prefix / "a").put(DATA)
+    proxy.requests.clear()
+    assert (prefix / "a").holds(len(DATA), hashlib.sha256(DATA).hexdigest(), tag)
+    assert [method for method, _ in proxy.requests] == ["HEAD"]
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_of_no_digest(
+    prefix: StorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = prefix / "a"
+    place.put(DATA)
+    found = place.stat()
+    place.put(DATA[::-1])
+    monkeypatch.setattr(StorePlace, "stat", lambda _: found)
+    with pytest.raises(TransientError, match="changed while it was read"):
+        place.measure()
+
+
+def test_an_upload_that_is_not_whole_is_noticed(prefix: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda store, key, _, **options: whole(store, key, b"half", **options))
+    with pytest.raises(TransientError, match="another size"), (prefix / "a").writing() as path:
+        path.write_bytes(DATA)
+
+
+def test_what_shall_go_last_goes_after_all_others(prefix: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/b", ".lease", "z"):
+        (prefix / name).put(b"1")
+    gone: list[str] = []
+    delete = obstore.delete
+
+    def watched(store: Any, paths: list[str]) -> None:
+        gone.extend(paths)
+        delete(store, paths)
+
+    monkeypatch.setattr(obstore, "delete", watched)
+    prefix.clear(last=".lease")
+    assert [path.removeprefix(f"{prefix.key}/") for path in gone] == ["a/b", "z", ".lease"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "tries"),
+    [
+        ("429 Too Many Requests", "failed 5 times", 5),
+        ("409 Conflict", "failed 5 times", 5),
+        ("400 Bad Request: <Error><Code>RequestTimeout</Code></Error>", "failed 5 times", 5),
+        ("400 Bad Request: <Error><Code>InvalidArgument</Code></Error>", "is refused", 1),
+        ("401 Unauthorized", "is not allowed", 1),
+        ("501 Not Implemented", "failed 5 times", 5),
+    ],
+)
+@pytest.mark.usefixtures("proxy")  # for its short pauses
+def test_a_status_tells_what_may_pass(said: str, told: str, tries: int) -> None:
+    calls: list[int] = []
+
+    def request() -> None:
+        calls.append(1)
+        raise GenericError(f"Generic S3 error: Server returned non-2xx status code: {said}")
+
+    with pytest.raises(TransientError if tries > 1 else StorageError, match=told):
+        requests.attempt(request, "Reading s3://bucket/a.tif")
+    assert len(calls) == tries
 
 
 @pytest.mark.parametrize("kind", ["truncated", "slow"])
@@ -135,8 +202,6 @@ def test_updates_of_many_whose_answers_are_lost_now_and_then_are_all_made(proxy:
 
 def test_where_there_are_no_keys_the_cure_says_which_are_wanted() -> None:
     """Where the environment has none, the client asks a cloud's metadata service, and tells of that alone."""
-    from obstore.exceptions import GenericError
-
     calls: list[int] = []
 
     def request() -> None:
