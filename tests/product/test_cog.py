@@ -166,8 +166,22 @@ def test_a_shard_that_is_not_there_is_no_data_to_nobody(product: Path, tmp_path:
         write_part(product, SPEC, core, tmp_path)
     with pytest.raises(TransientError, match="is not there"):
         build_overview(product, SPEC, next(SPEC.level_cores(2)))
+    with pytest.raises(TransientError, match="is not there"):
+        np.asarray(open_level(product / "fused.zarr", 1))
     (tmp_path / "away").rename(shard)
     assert write_part(product, SPEC, core, tmp_path).core == core
+
+
+def test_a_shard_that_is_put_back_is_read_by_who_missed_it(prefix: StorePlace) -> None:
+    spec = large_spec()  # of whose shards zarr reads single chunks
+    write_scene(prefix, *random_scene(spec), spec=spec)
+    level, shard = open_level(prefix / "fused.zarr", 1), prefix / "fused.zarr/reflectance/c/0/0/0"
+    data = shard.read()
+    shard.discard()
+    with pytest.raises(TransientError, match="is not there"):
+        np.asarray(level[:, :9, :9])
+    shard.put(data)
+    np.testing.assert_array_equal(level[:, :9, :9], np.asarray(open_level(prefix / "fused.zarr", 1))[:, :9, :9])
 
 
 def test_the_quality_cog_holds_the_flags(committed: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pystac
 import pytest
@@ -12,6 +13,7 @@ from scenefuse.errors import DataError, WorkError
 from scenefuse.product import commit as commit_module
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.levels import make_overviews
 from scenefuse.product.verify import verify
 from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
@@ -55,6 +57,21 @@ def test_a_commit_interrupted_at_any_step_can_be_repeated_with_the_same_result(
     _commit(product)
     assert _contents(output) == _contents(committed.parent)
     assert verify(product).ok
+
+
+def test_what_a_killed_run_coded_of_the_cog_takes_no_room_from_the_next(
+    product: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = product / ".scratch-1.part"
+    left.mkdir()
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        assert not left.exists()
+        return make_overviews(*arguments, **options)
+
+    monkeypatch.setattr(commit_module, "make_overviews", watched)
+    finish_data(product, SPEC, cog=True)
+    assert not left.exists()
 
 
 def test_what_crashed_writers_left_is_removed(product: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from scenefuse.errors import DataError
 from scenefuse.product import identity
 from scenefuse.product.identity import item_id, product_identity, public_href
 from tests.product.making import INPUTS, METHOD
@@ -48,3 +49,10 @@ def test_the_item_id_names_both_scenes_the_method_and_eight_digits() -> None:
 )
 def test_public_hrefs_carry_no_credentials_and_no_local_folders(href: str, public: str) -> None:
     assert public_href(href) == public
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a..b", ".hidden", "a b", "x" * 201])
+def test_an_id_that_cannot_name_a_folder_is_refused_of_either_scene(name: str) -> None:
+    for ids in ((name, "S2A"), ("ENMAP1", name)):
+        with pytest.raises(DataError, match="cannot name a folder"):
+            item_id(*ids, "gsa", "0123456789abcdef")

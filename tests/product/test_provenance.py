@@ -32,6 +32,11 @@ def test_provenance_reads_back_as_the_noun_that_was_written(tmp_path: Path) -> N
     assert write_provenance(tmp_path, read_provenance(tmp_path)).read() == first
 
 
+def test_many_inputs_keep_their_order() -> None:
+    inputs = tuple(replace(PROVENANCE.inputs[0], key=f"B{number:02d}") for number in range(12))
+    assert Provenance.from_prov(replace(PROVENANCE, inputs=inputs).to_prov()).inputs == inputs
+
+
 @given(options=st.dictionaries(st.text(), _JSON, max_size=4), weights=st.none() | st.text(), core=st.integers())
 def test_any_options_survive_the_round_trip(options: dict[str, object], weights: str | None, core: int) -> None:
     written = replace(

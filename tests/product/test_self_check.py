@@ -118,3 +118,19 @@ def test_a_tile_that_is_not_what_was_computed_shows(tmp_path: Path) -> None:
     seams = made.check().seams
     assert seams is not None
     assert seams["max"] == pytest.approx(2e-3, rel=1e-3)
+
+
+def test_a_few_large_steps_are_over_budget_however_small_the_others() -> None:
+    check = SelfCheck(windows=4, seams={"rms": 1e-4, "p999": 2e-3, "max": 4e-3}, drift=None, not_finite_px=0)
+    (warning,) = check.warnings()
+    assert "2.0e-03 at the 99.9th percentile" in warning
+
+
+def test_a_result_that_is_no_number_now_is_counted_where_the_stored_one_is(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    sink = CheckingSink(store=made.store, spec=made.spec)
+    tile = made.job.plan.tiling.tile(2, 0)
+    fused = np.full((len(made.spec.bands), 64, 64), 0.1, np.float32)
+    fused[0, 3, 4:6] = np.inf
+    sink.write(tile, fused, np.zeros((64, 64), np.uint8))
+    assert sink.found[0].not_finite_px == 2

@@ -100,9 +100,12 @@ def test_flags_that_were_encoded_before_are_the_same_shard_and_others_are_not(tm
     like = zarr.open_group(tmp_path / "fused.zarr", mode="r")["quality"]
     assert isinstance(like, zarr.Array)
     shard = SPEC.shard_shape[1:]
-    kinds = [np.full(shard, value, np.uint8) for value in range(40)] + [np.zeros((shard[0], 7), np.uint8)]
+    edges = [np.zeros(shape, np.uint8) for shape in ((shard[0], 7), (7, shard[1]))]  # the same bytes
+    kinds = [np.full(shard, value, np.uint8) for value in range(40)] + edges
     for flags in (*kinds, *kinds[::-1]):
         assert encode_quality(flags, shard, like) == encode_shard(flags, shard, like)
+    larger = shard[0] * 2, shard[1]
+    assert encode_quality(kinds[0], larger, like) == encode_shard(kinds[0], larger, like)
 
 
 def test_a_shard_of_no_data_alone_is_stored_and_reads_back(tmp_path: Path) -> None:

@@ -119,7 +119,28 @@ def test_times_are_the_hsis_with_both_as_the_interval(tmp_path: Path) -> None:
     assert isinstance(properties, dict)
     assert properties["datetime"] == properties["start_datetime"] == "2024-05-01T10:00:00Z"
     assert properties["end_datetime"] == "2024-05-01T12:00:00Z"
+    assert properties["scenefuse:gap_hours"] == 2.0
     assert "scenefuse:datetime_from" not in properties
+    turned = _build(tmp_path, pair=replace(PAIR, hs=PAIR.ms, ms=PAIR.hs))["properties"]
+    assert isinstance(turned, dict)
+    assert turned["datetime"] == turned["end_datetime"] == "2024-05-01T12:00:00Z"
+    assert turned["start_datetime"] == "2024-05-01T10:00:00Z"
+
+
+def test_the_time_is_the_msis_where_that_of_the_hsi_is_unknown(tmp_path: Path) -> None:
+    properties = _build(tmp_path, pair=replace(PAIR, hs=replace(PAIR.hs, acquired=None), gap_hours=None))["properties"]
+    assert isinstance(properties, dict)
+    assert (properties["datetime"], properties["scenefuse:datetime_from"]) == ("2024-05-01T12:00:00Z", "msi")
+    assert not {"start_datetime", "scenefuse:gap_hours"} & properties.keys()
+
+
+def test_the_box_and_what_the_run_found_are_properties(tmp_path: Path) -> None:
+    checks = {"seams": {"rms": 1e-5, "p999": 2e-4, "max": 3e-3}, "drift": None}
+    properties = _build(tmp_path, provenance=replace(PROVENANCE, checks=checks))["properties"]
+    assert isinstance(properties, dict)
+    assert properties["proj:bbox"] == [400_000, 5_797_000, 401_980, 5_800_000]
+    assert (properties["scenefuse:seam_rms"], properties["scenefuse:seam_p999"]) == (1e-5, 2e-4)
+    assert "scenefuse:drift_rms" not in properties
 
 
 def test_the_gap_is_told_of_every_pair_whose_times_are_known(tmp_path: Path) -> None:

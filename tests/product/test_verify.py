@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.place.place import Place
+from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.verify import verify
 from tests.product.making import ITEM_ID
 
@@ -109,6 +111,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         (_edit(lambda item: item.pop("geometry")), "schema"),
         (_edit(lambda item: item.update(id="other")), "item"),
         (_edit(lambda item: item["assets"]["cog"].update(href="../other/fused.tif")), "item"),
+        (_edit(lambda item: item["assets"]["cog"].update({"file:size": 1})), "size"),
         (_edit(lambda item: item["properties"].update({"scenefuse:identity": "0" * 64})), "provenance"),
         (lambda path: path.write_text("{"), "item"),
         (lambda path: path.write_text("[]"), "item"),
@@ -120,12 +123,15 @@ def test_a_changed_item_is_found(product: Path, edit: Callable[[Path], None], ki
     assert kind in {found for found, _ in _kinds(product)}
 
 
-@pytest.mark.parametrize("text", ["", "not a manifest\n"])
-def test_a_damaged_manifest_is_found(product: Path, text: str) -> None:
+@pytest.mark.parametrize(("text", "kind"), [("", "foreign"), ("not a manifest\n", "manifest")])
+def test_a_damaged_manifest_is_found(product: Path, text: str, kind: str) -> None:
     (product / "fused.zarr.manifest").write_text(text)
-    kinds = {kind for kind, _ in _kinds(product)}
-    assert "checksum" in kinds
-    assert "foreign" in kinds or "manifest" in kinds
+    assert {"checksum", "provenance", kind} <= {found for found, _ in _kinds(product)}
+
+
+def test_the_provenance_of_another_product_is_found(product: Path) -> None:
+    write_provenance(product, replace(read_provenance(product), item_id="another"))
+    assert ("provenance", "provenance.json") in _kinds(product)
 
 
 def test_a_state_of_another_digest_is_found(product: Path) -> None:
