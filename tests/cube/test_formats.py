@@ -80,6 +80,29 @@ def test_envi_wavelengths_without_a_unit_are_not_guessed(tmp_path: Path) -> None
     assert raster.wavelength_note == "the header's wavelength units are 'Unknown'"
 
 
+def test_what_precedes_the_pixels_of_an_envi_file_is_not_counted_as_pixels(tmp_path: Path) -> None:
+    pixels = texture(3, (20, 30))
+    path = write_envi(tmp_path, pixels)
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text().replace("header offset = 0", "header offset = 100"))
+    with pytest.raises(DataError, match="holds 3600 bytes where its header promises"):
+        open_raster(str(path))
+    path.write_bytes(bytes(100) + path.read_bytes())
+    np.testing.assert_array_equal(open_raster(str(path)).pixels.read([1], PART), pixels[[1], 3:12, 5:9])
+
+
+def test_comments_in_an_envi_list_are_no_values(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1,\n; the second is dead, as we know\n0, 1}")
+    assert [band.bad for band in open_raster(str(path)).bands] == [False, True, False]
+
+
+def test_gains_and_offsets_of_an_envi_header_go_together_and_first(tmp_path: Path) -> None:
+    extra = "reflectance scale factor = 10000\ndata gain values = {1e-3, 2e-3}\ndata offset values = {0.5, -0.5}"
+    raster = open_raster(str(write_envi(tmp_path, texture(2, (20, 30)), extra=extra)))
+    assert [(band.scale, band.offset) for band in raster.bands] == [(1e-3, 0.5), (2e-3, -0.5)]
+    assert raster.scale_source == "the header's data gain values"
+
+
 def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0}")
     with pytest.raises(DataError, match="'bbl' has 2 values for 3 bands"):
@@ -159,7 +182,7 @@ def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None
     array = xr.DataArray(
         pixels, dims=("band", "y", "x"), name="reflectance",
         coords={
-            "wavelength": ("band", [0.45, 0.55, 0.65], {"units": "um"}),
+            "wavelength": ("band", [0.45, 0.0, 0.65], {"units": "um"}),
             "y": 58e5 - 15 - 30.0 * np.arange(20), "x": 4e5 + 15 + 30.0 * np.arange(30),
         },
         attrs={"scale_factor": 1e-4, "add_offset": -0.1, "_FillValue": -99},
@@ -169,7 +192,7 @@ def test_zarr_stores_of_rioxarray_are_read(tmp_path: Path, version: int) -> None
     assert raster.format == "Zarr"
     assert raster.grid.transform == (30.0, 0.0, 4e5, 0.0, -30.0, 58e5)
     assert "32633" in raster.grid.crs_wkt
-    assert [band.wavelength_nm for band in raster.bands] == pytest.approx([450, 550, 650])
+    assert [band.wavelength_nm for band in raster.bands] == [pytest.approx(450), None, pytest.approx(650)]
     assert (raster.bands[0].scale, raster.bands[0].offset, raster.bands[0].nodata) == (1e-4, -0.1, -99.0)
     np.testing.assert_array_equal(raster.pixels.read([2, 0], PART), pixels[[2, 0], 3:12, 5:9])
 
@@ -209,6 +232,17 @@ def test_a_thinned_or_flipped_zarr_lies_where_its_coordinates_are(tmp_path: Path
     assert thin == pytest.approx((90.0, 0.0, 390_000.1 - 30, 0.0, -60.0, 5_800_020.7 - 15), abs=1e-6)
     flipped = transform_of(placed().isel(y=slice(None, None, -1)), tmp_path / "flipped")
     assert flipped == pytest.approx((30.0, 0.0, 390_000.1, 0.0, 30.0, 5_800_020.7 - 600), abs=1e-6)
+
+
+def test_a_thinned_zarr_of_pixels_of_one_metre_is_not_taken_for_numbered(tmp_path: Path) -> None:
+    half = xr.DataArray(
+        texture(2, (20, 30)), dims=("band", "y", "x"), name="reflectance",
+        coords={"y": 58e5 - 0.25 - 0.5 * np.arange(20), "x": 4e5 + 0.25 + 0.5 * np.arange(30)},
+    )  # fmt: skip
+    transform = Affine(0.5, 0, 4e5, 0, -0.5, 58e5)
+    dataset = half.rio.write_crs("EPSG:32633").rio.write_transform(transform).to_dataset()
+    thin = transform_of(dataset.isel(y=slice(None, None, 2), x=slice(None, None, 2)), tmp_path / "thin")
+    assert thin == pytest.approx((1.0, 0.0, 4e5 - 0.25, 0.0, -1.0, 58e5 + 0.25))
 
 
 def test_a_zarr_whose_coordinates_do_not_place_it_lies_where_its_geotransform_says(tmp_path: Path) -> None:

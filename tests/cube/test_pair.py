@@ -4,6 +4,7 @@ import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from scenefuse.archive.scene import Asset, Scene
+from scenefuse.cube.location import open_raster
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
+from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
 from scenefuse.engine.protocols import Source
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample
@@ -188,6 +191,37 @@ def test_integers_without_a_scale_are_refused_and_the_option_gives_it(write_tiff
     assert cube.facts()["hs"]["files"][0]["scale_from"] == "option --hs-scale"
     card = bare_scene(hs, scale=(5e-4,), card_fields=("scale",))
     assert open_pair(pair_of(card, ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
+
+
+def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteTiff) -> None:
+    path = write_tiff("hs.tif", texture(1, (8, 8)), scale=2e-4)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.offsets = [-0.1]
+    raster = open_raster(str(path))
+
+    def decided(given_scale: float | None, **asset: Any) -> tuple[float, float]:
+        (band,) = decide_radiometry(
+            Asset(key="data", href=str(path), **asset), raster, given_scale=given_scale, option="--hs-scale"
+        ).bands
+        return band.scale, band.offset
+
+    card: dict[str, Any] = {"scale": (5e-4,), "offset": (-0.2,), "card_fields": ("scale", "offset")}
+    assert decided(None) == decided(None, **card) == (2e-4, -0.1)
+    assert decided(1e-3) == decided(1e-3, **card) == (1e-3, 0.0)
+    assert decided(None, scale=(1e-3,)) == (1e-3, 0.0)
+    assert decided(1e-3, offset=(0.3,)) == (1e-3, 0.3)
+
+
+def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
+    def missing(stored: list[float], dtype: str, nodata: float) -> list[bool]:
+        band = Radiometry(scale=1.0, offset=0.0, nodata=nodata)
+        return [bool(value) for value in np.isnan(to_reflectance(np.array([[stored]], dtype), (band,)))[0, 0]]
+
+    assert missing([0.1, 0.2], "float32", 0.1) == [True, False]
+    assert missing([-3.4e38, -1.0], "float32", -3.4e38) == [True, False]
+    assert missing([1, 2], "int16", 1.5) == [False, False]
+    assert missing([1, 2], "int16", 2.0) == [False, True]
+    assert missing([1, 2], "uint8", -9999) == [False, False]
 
 
 def test_floats_without_a_scale_are_reflectance(write_tiff: WriteTiff) -> None:

@@ -92,9 +92,10 @@ def test_a_shift_beyond_the_bound_is_refused() -> None:
         estimate_shift(simulate(3, 80, (9.0, 0.0)), RESPONSE)
 
 
-def test_unrelated_images_have_no_significant_shift() -> None:
+@pytest.mark.parametrize("seed", [1, 2])  # chance has its peak at 5 fine pixels, and at 14: beyond the bound
+def test_unrelated_images_have_no_significant_shift(seed: int) -> None:
     pair = simulate(3, 80, (0.0, 0.0))
-    pair.ms[:] = np.random.default_rng(1).random(pair.ms.shape)
+    pair.ms[:] = np.random.default_rng(seed).random(pair.ms.shape)
     shift = estimate_shift(pair, RESPONSE)
     assert not shift.significant
     assert shift.peak < 0.3
@@ -120,3 +121,26 @@ def test_windows_that_overlap_count_for_less() -> None:
     means = np.array([noise[:, y : y + 16, x : x + 16].mean(axis=(1, 2)) for y, x in overlapping])  # (window, trial)
     error, spread = means.mean(axis=0).std(), np.sqrt(means.var(axis=0, ddof=1).mean())
     assert _error_of_mean(overlapping, 16) == pytest.approx(error / spread, rel=0.05)
+
+
+def test_a_shift_that_windows_do_not_agree_on_is_not_significant() -> None:
+    shift = estimate_shift(simulate(6, 44, (0.0, 0.0), noise=0.1), RESPONSE)
+    assert np.hypot(shift.dy_px, shift.dx_px) > 0.2
+    assert shift.peak > 0.3
+    assert not shift.significant
+
+
+def test_windows_mostly_without_data_are_not_compared() -> None:
+    pair = simulate(2, 80, (0.3, -0.7))
+    whole = estimate_shift(pair, RESPONSE)
+    pair.hs[:, :32] = np.nan  # of windows of 42 rows from row 5, 14, 24 and 33
+    some = estimate_shift(pair, RESPONSE)
+    assert (whole.windows, some.windows) == (16, 8)
+    assert (some.dy_px, some.dx_px) == pytest.approx((0.3, -0.7), abs=0.1)
+
+
+def test_bands_that_the_hsi_does_not_see_are_left_out() -> None:
+    pair = simulate(2, 60, (0.4, 0.4))
+    infrared = np.random.default_rng(1).random((1, *pair.ms.shape[1:])).astype(np.float32)
+    more = SimulatedPair(grid=pair.grid, hs=pair.hs, ms=np.concatenate([pair.ms, infrared]))
+    assert estimate_shift(more, np.vstack([RESPONSE, np.zeros(3)])) == estimate_shift(pair, RESPONSE)

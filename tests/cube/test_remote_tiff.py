@@ -21,11 +21,13 @@ from rasterio.shutil import copy as rio_copy
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile
+from scenefuse.cube import mirror as mirror_module
 from scenefuse.cube import remote_tiff
 from scenefuse.cube.location import open_raster
 from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
 from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.tiff_layout import read_layout
+from scenefuse.cube.tiff_directory import read_directories, read_form
+from scenefuse.cube.tiff_layout import _layout, read_layout
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 from tests.range_server import WebFolder, web_folder
@@ -235,3 +237,44 @@ def test_a_mirror_fetches_whole_blocks_once_and_bridges_small_gaps(web: WebFolde
     assert mirror.read(size - 50, size) == content[-50:]
     assert mirror.read(0, 2 * BLOCK_BYTES) == content[: 2 * BLOCK_BYTES]
     assert len(web.ranges) == 3
+
+
+def test_a_mirror_asks_for_a_few_megabytes_at_a_time(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_module, "_RUN_BLOCKS", 8)
+    size = 20 * BLOCK_BYTES
+    (web.folder / "long.bin").write_bytes(bytes(size))
+    stat = (web.folder / "long.bin").stat()
+    policy = AccessPolicy(allow_hosts=(web.host,))
+    file = RemoteFile(url=web.url("long.bin"), size_bytes=size, tag=f'"{stat.st_mtime_ns:x}-{size:x}"', policy=policy)
+    web.ranges.clear()
+    Mirror(file).fetch([(0, size)])
+    assert sorted(end - first for _, first, end in web.ranges) == [4 * BLOCK_BYTES, 8 * BLOCK_BYTES, 8 * BLOCK_BYTES]
+
+
+def test_directories_that_follow_each_other_in_a_circle_end(web: WebFolder) -> None:
+    content = bytearray((web.folder / "strips.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * count, first)
+    layout = read_layout(lambda start, end: bytes(content[start:end]), len(content), "a.tif")
+    assert layout.image.shape == (ROWS, COLUMNS)
+
+
+def test_directories_below_directories_are_read() -> None:
+    main = struct.pack("<HHHIII", 1, 330, 4, 1, 26, 0)  # one field: a directory at byte 26
+    content = b"II*\x00" + struct.pack("<I", 8) + main + struct.pack("<HHHIII", 1, 256, 4, 1, 7, 0)
+
+    def read(first: int, end: int) -> bytes:
+        return content[first:end]
+
+    found = read_directories(read, read_form(read))
+    assert [[entry.tag for entry in directory] for directory in found] == [[330], [256]]
+
+
+def test_the_mask_is_that_of_the_image_and_not_of_an_overview() -> None:
+    def directory(kind: int, side: int) -> dict[int, tuple[int, ...]]:
+        return {254: (kind,), 256: (side,), 257: (side,), 273: (8,), 279: (9,)}
+
+    layout = _layout([directory(0, 8), directory(1, 4), directory(5, 4), directory(4, 8)], 999)
+    assert layout.mask is not None
+    assert layout.mask.shape == (8, 8)
