@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scenefuse.config import RunConfig
+from scenefuse.engine.attempts import Failure, GivenUpError, Kind
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.observers import NullObserver
-from scenefuse.errors import DataError, UsageError, WorkError
-from scenefuse.pipeline.failures import read_failures, record_failure, work_of
+from scenefuse.engine.run import IncompleteRunError, RunReport
+from scenefuse.errors import DataError, StorageError, UsageError, WorkError
+from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures, record_failure, work_of
 from scenefuse.pipeline.planning import plan_fusion
+from scenefuse.pipeline.refill import refill
+from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
 from tests.cli.command import Command, assert_explained
 
@@ -57,6 +62,19 @@ def test_what_fails_again_stays_recorded_and_other_lines_too(scenefuse: Command,
     with (tmp_path / "failures.jsonl").open("a") as file:
         file.write("no record\n")
     assert_explained(scenefuse("refill", tmp_path, "--json"), DataError.exit_code, "failures.jsonl has a line")
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_an_output_that_takes_nothing_is_told_before_anything_is_tried(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: LocalPlace) -> int:
+        raise StorageError("it is read only", "no product can be put there", "choose another")
+
+    _recorded(pair, tmp_path)
+    monkeypatch.setattr(LocalPlace, "free_bytes", refuse)
+    with pytest.raises(StorageError, match="read only"):
+        refill(tmp_path)
 
 
 def _begun(out: Path, name: str) -> Path:
@@ -117,3 +135,58 @@ def test_a_failure_is_recorded_without_the_query_of_a_url_and_what_belongs_to_th
     assert record["options"] == {"precision": "fp32"}
     assert record["model"] == "gsa"
     assert record["kind"] == "data"
+
+
+WORK = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
+
+
+def test_each_method_of_a_pair_has_a_record_of_its_own_and_only_its_last(tmp_path: Path) -> None:
+    out = place_at(tmp_path)
+    other = replace(WORK, model="sfim")
+    for work in (WORK, other, WORK):
+        record_failure(out, work.because(DataError("a", "b", "c")), NullObserver())
+    assert [record.model for record in read_failures(out)] == ["sfim", "gsa"]
+    forget_failure(out, WORK)
+    assert [record.model for record in read_failures(out)] == ["sfim"]
+    forget_failure(out, other)
+    assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_weights_are_recorded_by_a_path_that_holds_in_every_folder(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = plan_fusion(*pair, out=tmp_path, config=CONFIG).opened.pair
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    options = work_of(scenes, RunConfig(model="aelf", weights="w.safetensors")).options
+    assert options["weights"] == str(tmp_path / "w.safetensors")
+    assert work_of(scenes, RunConfig(model="aelf", weights="shelved")).options["weights"] == "shelved"
+
+
+def test_a_record_runs_on_the_machine_of_who_retries() -> None:
+    config = replace(WORK, options={"core_px": 48}).config(RunConfig(workers=3, memory_limit="2GiB", core_px=96))
+    assert (config.model, config.core_px, config.workers, config.memory_limit) == ("gsa", 48, 3, "2GiB")
+
+
+def _given_up(kind: Kind, *, retryable: bool) -> Failure:
+    return Failure(kind=kind, cause="x", retryable=retryable, attempts=1, facts={})
+
+
+@pytest.mark.parametrize(("others", "retryable"), [(True, True), (False, False)])
+def test_a_run_may_pass_if_each_of_its_groups_may(*, others: bool, retryable: bool) -> None:
+    groups = _given_up("transient", retryable=True), _given_up("worker", retryable=others)
+    report = RunReport(
+        tiles=2, skipped=0, seconds=0.0, fine_px=0, stage_seconds={}, peak_rss_bytes=0, batch=1, hosts=(), finished={},
+        failures=groups,
+    )  # fmt: skip
+    failed = WORK.because(IncompleteRunError("a", "b", "c", report))
+    assert (failed.kind, failed.retryable) == ("transient", retryable)
+
+
+def test_work_that_was_stopped_has_the_type_of_what_stopped_it() -> None:
+    stopped = WorkError("a", "b", "c")
+    stopped.__cause__ = StorageError("full", "b", "c")
+    assert WORK.because(stopped).kind == "resource"
+    failed = WORK.because(GivenUpError("a", "b", "c", _given_up("time", retryable=True)))
+    assert (failed.kind, failed.retryable) == ("time", True)
+    assert WORK.because(ZeroDivisionError()).kind == "bug"

@@ -29,3 +29,23 @@ def test_nobody_can_begin_to_work_in_a_folder_that_is_being_removed(
     assert not folder.exists()
     assert len(leased) >= 3
     assert all(leased)
+
+
+def begun(folder: Path) -> Path:
+    for key in ("ledger.jsonl", "fused.zarr/c/0"):
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(b"1")
+    return folder
+
+
+def test_a_product_that_was_finished_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "hs_ms_gsa_01234567")
+    found = find_unfinished(tmp_path)
+    (folder / f"{folder.name}.json").write_bytes(b"{}")
+    assert remove_unfinished(found) == ()
+    assert (folder / "fused.zarr/c/0").exists()
+
+
+def test_hidden_folders_are_no_products(tmp_path: Path) -> None:
+    begun(tmp_path / ".known")
+    assert find_unfinished(tmp_path) == ()

@@ -26,14 +26,15 @@ from scenefuse.engine import budget, group, known_states
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
-from scenefuse.engine.state_file import load_state
-from scenefuse.errors import MismatchError, ResourceError, SceneFuseError, WorkError
+from scenefuse.engine.state_file import load_state, save_state
+from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, WorkError
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse
 from scenefuse.pipeline.planning import plan_fusion
-from scenefuse.pipeline.replay import replay
+from scenefuse.pipeline.replay import ReplayReport, replay
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
+from scenefuse.product.comparison import CoreComparison
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.shards import encode_shard, put_shard
@@ -288,6 +289,43 @@ def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: Fused
     assert (replayed.differing_fraction, replayed.most_steps) == (0.0, 0)
 
 
+@pytest.mark.parametrize(
+    ("differing", "steps", "flags", "changed", "ok"),
+    [
+        (0, 0, 0, (), True),
+        (3, 1, 0, (), False),
+        (3, 1, 0, ("torch 1 then, 2 now",), True),
+        (3, 2, 0, ("torch 1 then, 2 now",), False),
+        (3, 1, 1, ("torch 1 then, 2 now",), False),
+    ],
+)
+def test_one_step_is_forgiven_where_versions_changed_and_flags_never_are(
+    differing: int,
+    steps: int,
+    flags: int,
+    changed: tuple[str, ...],
+    ok: bool,  # noqa: FBT001
+) -> None:
+    core = CoreComparison(iy=0, ix=0, values=100, differing=differing, most_steps=steps, quality_differing=flags)
+    report = ReplayReport(product="a", tiles=1, cores=(core,), changed=changed)
+    assert report.ok == ok
+    assert report.differing_fraction == differing / 100
+
+
+def test_a_sample_of_tiles_has_the_first_and_the_last(pair: PairFiles, tmp_path: Path) -> None:
+    config = replace(CONFIG, core_px=48)
+    folder = fuse(*pair.both, out=tmp_path, config=config, lane=InProcessLane()).folder
+    places = [(core.iy, core.ix) for core in replay(folder).cores]
+    assert (len(places), places[0], places[-1]) == (4, (0, 0), (2, 2))
+
+
+def test_a_product_of_older_numerics_is_computed_again_and_told(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("scenefuse.product.identity", "scenefuse.pipeline.replay"):
+        monkeypatch.setattr(f"{module}.NUMERICS", 999)
+    replayed = replay(product)
+    assert replayed.changed == (f"numerics {read_provenance(product).numerics} then, 999 now",)
+
+
 @pytest.fixture
 def batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device whose plan has batches, and whose results depend on their size as a GPU's do."""
@@ -381,11 +419,15 @@ def test_replay_of_a_product_of_a_gpu_is_refused_without_one_with_a_cure_that_he
     assert "--device" not in refusal.value.cure
 
 
-def test_replay_refuses_a_state_of_another_scene(product: Path, made: FusedProduct) -> None:
-    data = bytearray((made.folder / STATE).read_bytes())
+def test_replay_refuses_a_state_that_is_damaged_or_of_another_scene(product: Path) -> None:
+    state = load_state(product / STATE)
+    save_state(product / STATE, state.with_(facts={"valid_fraction": 0.5}))
+    with pytest.raises(MismatchError, match="computed from another state"):
+        replay(product)
+    data = bytearray((product / STATE).read_bytes())
     data[-1] ^= 1
     (product / STATE).write_bytes(data)
-    with pytest.raises(SceneFuseError):
+    with pytest.raises(DataError, match="damaged"):
         replay(product)
 
 
