@@ -44,7 +44,7 @@ class RunConfig:
     adapt: int | None = None
     """Steps by which a network is fine-tuned on the pair before it fuses it; None takes the weights as they are."""
     precision: Precision = "auto"
-    """Arithmetic on the device: `auto` is bf16 where the method's card allows it and the device has it, else fp32."""
+    """Arithmetic on the device: `auto` is bf16 on a GPU that has it where the method's card allows it, else fp32."""
     device: Device = "auto"
     """`auto` takes a CUDA device when there is one."""
     halo: Halo = "default"

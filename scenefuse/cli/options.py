@@ -46,7 +46,11 @@ _RUN_OPTIONS = (
     click.option("--model", help="Fusion method; `scenefuse models` lists them."),
     click.option("--weights", help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"),
     click.option("--adapt", type=click.IntRange(1), help="Fine-tune the network on the pair by so many steps first."),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic. [auto]"),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        help="Arithmetic: auto is bf16 on a GPU where the method bears it, else fp32. [auto]",
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where the method runs. [auto]"),
     click.option(
         "--halo",

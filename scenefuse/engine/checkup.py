@@ -19,7 +19,6 @@ import torch
 from scenefuse.archive.access import redact
 from scenefuse.cube.formats import gdal_formats
 from scenefuse.engine.finding import Finding
-from scenefuse.engine.precision import computes_bf16
 from scenefuse.engine.scheduler_check import check_scheduler
 
 _PORTS = {"http": 80, "https": 443}
@@ -63,10 +62,8 @@ def _gdal() -> Finding:
 def _processor() -> Finding:
     cores = len(os.sched_getaffinity(0))
     isa = torch.backends.cpu.get_cpu_capability()
-    bf16 = computes_bf16("cpu")
-    facts = {"cores": cores, "instruction_set": isa, "bf16": bf16}
-    numbers = "bf16 in hardware" if bf16 else "no bf16 in hardware, so fp32"
-    text = f"{cores} cores, {isa} ({numbers}): {cores} workers by default"
+    facts = {"cores": cores, "instruction_set": isa}
+    text = f"{cores} cores, {isa}: {cores} workers by default"
     return Finding(name="processor", verdict="ok", text=text, facts=facts)
 
 

@@ -43,7 +43,7 @@ class ModelCard:
     statistics: Literal["none", "scene", "patch"] = "none"
     """Which scene-wide quantities are frozen before the first tile."""
     precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32",)
-    """Precisions in which fuse keeps its quality; `auto` takes bf16 where it is among them and the device has it."""
+    """Precisions in which fuse keeps its quality; `auto` takes bf16 where it is among them and a GPU has it."""
     parameters: int = 0
     """Trained parameters; 0 for a method without weights."""
     multiply_adds_per_pixel: float

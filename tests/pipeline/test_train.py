@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import torch
 from click.testing import CliRunner
 
 from scenefuse.cli.app import app
@@ -58,19 +57,16 @@ def test_trained_weights_fuse_the_pair_that_they_were_trained_on(pair: PairFiles
     assert product.shape == (6, 192, 192)
 
 
-def test_with_auto_a_product_in_bfloat16_and_one_in_float32_are_two(
-    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, tmp_path: Path) -> None:
     config = RunConfig(
         model="aelf-t", weights=str(train([pair.both], out=tmp_path, config=CONFIG).weights), register=False
     )
-    found = []
-    for has_bf16 in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=has_bf16: {"avx512_bf16": found})
-        order = plan_fusion(*pair.both, out=tmp_path / "products", config=config)
-        found.append((order.plan.precision, order.identity))
-    assert [precision for precision, _ in found] == ["bf16", "fp32"]
-    assert found[0][1] != found[1][1]
+    orders = [
+        plan_fusion(*pair.both, out=tmp_path / "products", config=replace(config, precision=precision))
+        for precision in ("bf16", "fp32", "auto")
+    ]
+    assert [order.plan.precision for order in orders] == ["bf16", "fp32", "fp32"]
+    assert orders[0].identity != orders[1].identity == orders[2].identity
 
 
 def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Path) -> None:
