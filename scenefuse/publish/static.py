@@ -83,16 +83,25 @@ class StaticCatalogue:
         return Published(item_id=item["id"], outcome=outcome, href=str(target / f"{folder.name}.json"))
 
     def _item(self, folder: Path, target: Path) -> dict[str, Any]:
-        """The item as it will stand in target: same assets, links that still lead to the same sources."""
+        """The item as it will stand in target: same assets, and links to the sources that readers can follow.
+
+        A source on this disk is linked while it is there and the catalogue is read from this disk, or beside it: from
+        a web server the path would lead nowhere. The provenance names every source.
+        """
         item = read_item(folder)
         if self.asset_root is not None:
             root = f"{self.asset_root.rstrip('/')}/{quote(folder.name)}"
             for asset in item["assets"].values():
                 asset["href"] = f"{root}/{Path(asset['href']).name}"
+        links = []
         for link in item["links"]:
             if link["rel"] == "derived_from" and "://" not in link["href"]:
-                link["href"] = Path(os.path.relpath(folder / link["href"], target)).as_posix()
-        return item
+                source = (folder / link["href"]).resolve()
+                if not source.exists() or not (self.asset_root is None or source.is_relative_to(self.root.resolve())):
+                    continue
+                link["href"] = Path(os.path.relpath(source, target)).as_posix()
+            links.append(link)
+        return {**item, "links": links}
 
     def _outcome(self, folder: Path, target: Path, item: dict[str, Any]) -> Outcome:
         """What publishing has to do; a target that is damaged counts as one that differs."""

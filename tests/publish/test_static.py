@@ -131,12 +131,26 @@ def test_a_lost_link_is_set_again(product: Path, tmp_path: Path) -> None:
     assert not link_item(root, json.loads((root / ITEM_ID / f"{ITEM_ID}.json").read_text()))
 
 
-def test_links_to_sources_on_this_disk_still_lead_there(product: Path, tmp_path: Path) -> None:
+def _sources(item: Path) -> list[str]:
+    return [link["href"] for link in json.loads(item.read_text())["links"] if link["rel"] == "derived_from"]
+
+
+def _link_to(product: Path, sources: list[str]) -> None:
     path = product / f"{ITEM_ID}.json"
     item = json.loads(path.read_text())
-    next(link for link in item["links"] if link["rel"] == "derived_from")["href"] = "../../archive/hs1.json"
+    others = [link for link in item["links"] if link["rel"] != "derived_from"]
+    item["links"] = others + [{"rel": "derived_from", "href": source} for source in sources]
     path.write_text(json.dumps(item))
-    (done,) = publish_static([product], tmp_path / "far" / "away" / "www")
-    links = json.loads(Path(done.href).read_text())["links"]
-    href = next(link["href"] for link in links if link["rel"] == "derived_from")
-    assert (Path(done.href).parent / href).resolve() == tmp_path / "archive" / "hs1.json"
+
+
+def test_links_lead_to_the_sources_that_readers_can_follow(product: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far" / "www"
+    for name in ("archive/hs1.json", "far/www/archive/ms1.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    web = "https://example.com/ms2.json"
+    _link_to(product, ["../../archive/hs1.json", "../../archive/gone.json", "../../far/www/archive/ms1.json", web])
+    (done,) = publish_static([product], far)
+    assert _sources(Path(done.href)) == ["../../../archive/hs1.json", "../archive/ms1.json", web]
+    (done,) = publish_static([product], far, asset_root="https://example.com/fused")
+    assert _sources(Path(done.href)) == ["../archive/ms1.json", web]
