@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scenefuse.engine.device_memory import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable
@@ -30,8 +31,6 @@ from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tile
 
 _batch_limits: dict[tuple[str, int], int] = {}
-_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-"""What torch says of memory without a type of its own: on a CPU, and of what the driver, cuBLAS or cuDNN asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,13 +180,6 @@ def _fuse_cores(
         _batch_limits[key] = limit
         if task.model.device == "cuda":
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True of Python's and torch's errors of a device or a host whose memory is used up."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _fuse_batch(
