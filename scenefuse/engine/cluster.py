@@ -21,7 +21,8 @@ import torch
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
-from scenefuse.engine.lanes import NO_WORKERS_LIMIT_S, DaskLane, InProcessLane, Lane
+from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
+from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.precision import Device
 from scenefuse.errors import ResourceError, TransientError, UsageError
 

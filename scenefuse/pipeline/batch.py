@@ -14,7 +14,7 @@ from scenefuse.archive.pairing import Pairing, PairRule
 from scenefuse.archive.search import SkippedItem
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
-from scenefuse.engine.lanes import SchedulerLostError
+from scenefuse.engine.dask_lane import SchedulerLostError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.pipeline.failures import PairFailure, record_failure, work_of

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.lanes import DaskLane, Lane
+from scenefuse.engine.dask_lane import DaskLane
+from scenefuse.engine.lanes import Lane
 
 WORKERS = 2
 

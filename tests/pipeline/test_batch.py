@@ -14,7 +14,8 @@ from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec
-from scenefuse.engine.lanes import InProcessLane, Lane, SchedulerLostError
+from scenefuse.engine.dask_lane import SchedulerLostError
+from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.errors import DataError
 from scenefuse.pipeline.batch import attempt_pair, batch

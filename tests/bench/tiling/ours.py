@@ -20,7 +20,8 @@ from rasterio.windows import Window as RasterWindow
 from scenefuse.config import Halo
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
 from scenefuse.engine.cluster import ClusterSpec, open_client
-from scenefuse.engine.lanes import DaskLane, InProcessLane, Lane
+from scenefuse.engine.dask_lane import DaskLane
+from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from distributed import Client, LocalCluster
 
-from scenefuse.engine.lanes import Call, DaskLane, SchedulerLostError
+from scenefuse.engine.dask_lane import DaskLane, SchedulerLostError
+from scenefuse.engine.lanes import Call
 from scenefuse.errors import ResourceError
 from scenefuse.models.state import SceneState
 
