@@ -16,11 +16,11 @@ from pyproj.exceptions import CRSError
 from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
 from scenefuse.archive.radiometry import fill_from_card, number, sentinel2_offset, stated_values
-from scenefuse.archive.scene import Asset, Role, Scene
+from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import Candidate, has_data_role, is_raster, select
 from scenefuse.errors import DataError
 from scenefuse.sensors.band import Band
-from scenefuse.sensors.sensor import Sensor, find_sensor
+from scenefuse.sensors.sensor import Role, Sensor, find_sensor
 
 MANY_BANDS = 30
 """From this number of bands on an image is hyperspectral."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import scenefuse
-from scenefuse.archive.scene import Role
+from scenefuse.sensors.sensor import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ import shapely
 from numpy.typing import NDArray
 
 from scenefuse.archive.footprint import equal_area_footprint
-from scenefuse.archive.scene import Role, Scene, ScenePair
+from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.errors import DataError, UsageError
+from scenefuse.sensors.sensor import Role
 
 _CHUNK = 2000
 """Scenes that are looked up at once; bounds memory where footprints overlap a lot."""

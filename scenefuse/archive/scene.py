@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from scenefuse.sensors.band import Band
-
-Role = Literal["hsi", "msi"]
+from scenefuse.sensors.sensor import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

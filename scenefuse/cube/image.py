@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import hypot
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
+from scenefuse.sensors.sensor import Role
 
 SAMPLE_PX = 32
 """Side of the windows in which bands without any data are looked for."""
@@ -45,7 +46,7 @@ class BandSource:
 class Image:
     """The usable bands of one scene. Picklable; reads open their files when they need them."""
 
-    role: Literal["hsi", "msi"]
+    role: Role
     """Which side of the pair it is."""
     bands: tuple[Band, ...]
     """Sorted by wavelength; in file order when an MSI's wavelengths are not known."""
@@ -122,7 +123,7 @@ class Choice:
     """Which hosts and redirects are followed to files on the network."""
 
 
-def open_image(scene: Scene, role: Literal["hsi", "msi"], choice: Choice) -> Image:
+def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
     """The usable bands of a scene: described, selected, sorted, and checked to hold data."""
     if not scene.assets:
         raise DataError(f"Scene {scene.id} has no asset with bands", "there are no pixels to read", "check its assets")

@@ -15,6 +15,7 @@ from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
 from scenefuse.cube.gdal_file import open_envi, open_geotiff
 from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
+from scenefuse.sensors.sensor import Role
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
@@ -27,7 +28,7 @@ class InputFile:
 
     href: str
     """Where it is, without query string or credentials."""
-    role: Literal["hsi", "msi"]
+    role: Role
     """Which side of the pair it belongs to."""
     size_bytes: int
     """Its size; of a store, the sum of its files."""
@@ -91,7 +92,7 @@ def redacted(href: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def input_files(asset: Asset, raster: RasterFile, role: Literal["hsi", "msi"]) -> tuple[InputFile, ...]:
+def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile, ...]:
     """The asset's file and the side files that were read with it."""
     files = []
     for path in (raster.path, *raster.sidecars):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from scenefuse.demo.size import DemoSize
 from scenefuse.grid.window import Window
+from scenefuse.sensors.sensor import Role
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth, sentinel2_like
 from scenefuse.simulate.landscape import Landscape
 from scenefuse.simulate.mixture import FINE_M
@@ -41,7 +41,7 @@ class DemoScene:
 
     id: str
     """STAC item id."""
-    role: Literal["hsi", "msi"]
+    role: Role
     """EnMAP-like or Sentinel-2-like."""
     extent: Window
     """Fine pixels of the landscape that its raster covers; whole pixels of its coarsest band."""
@@ -169,7 +169,7 @@ def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
     )
 
 
-def _scene(role: Literal["hsi", "msi"], number: int, extent: Window, acquired: datetime) -> DemoScene:
+def _scene(role: Role, number: int, extent: Window, acquired: datetime) -> DemoScene:
     """A cloudless scene named after its instrument, its site and its time."""
     prefix = "enmap-like" if role == "hsi" else "sentinel-2-like"
     return DemoScene(

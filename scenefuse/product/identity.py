@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from scenefuse.errors import DataError
+from scenefuse.sensors.sensor import Role
 
 NUMERICS = 3
 """Raised when a release changes results."""
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
 class InputFile:
     """One file that was read."""
 
-    role: Literal["hsi", "msi"]
+    role: Role
     """Which of the two images it belongs to."""
     scene_id: str
     """STAC item id, or the file's stem."""

@@ -14,6 +14,9 @@ import numpy as np
 
 from scenefuse.sensors.band import Band
 
+Role = Literal["hsi", "msi"]
+"""Side of a pair: the image with many narrow bands and coarse pixels, or the one with few broad bands and fine ones."""
+
 DEFAULT_MTF_NYQUIST = 0.3
 """MTF at Nyquist where none is published: the middle of what is measured for such instruments (0.2 to 0.4)."""
 
@@ -35,7 +38,7 @@ class Sensor:
     """Name for people: `EnMAP HSI`."""
     aliases: tuple[str, ...]
     """Names in STAC `platform`, `instruments`, `constellation` or in file headers; no two sensors share one."""
-    role: Literal["hsi", "msi"]
+    role: Role
     """Which side of a pair it can be."""
     bands: tuple[Band, ...]
     """All bands in the product's order, with nominal wavelength, FWHM and GSD."""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from scenefuse.archive.footprint import equal_area_footprint
 from scenefuse.archive.pairing import PairRule, find_pairs, split_roles
-from scenefuse.archive.scene import Role, Scene
+from scenefuse.archive.scene import Scene
 from scenefuse.errors import DataError, UsageError
+from scenefuse.sensors.sensor import Role
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 

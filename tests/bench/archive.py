@@ -28,7 +28,7 @@ import psutil
 
 from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule, find_pairs
-from scenefuse.archive.scene import Role, Scene
+from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.attempts import Patience, work_off
 from scenefuse.engine.budget import plan_run
@@ -43,6 +43,7 @@ from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.run import FusionJob, _work, fuse_scene, proven_tiles
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.sensors.sensor import Role
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION, item_of, write_tiny_archive
 from tests.bench.batch_call import BatchCall
 from tests.bench.machine import machine
