@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
 
 CHUNK_PX = 512
 """Side of a dask chunk in pixels; a chunk holds all bands."""
-
-Transform = tuple[float, float, float, float, float, float]
 
 
 class _WindowArray(BackendArray):

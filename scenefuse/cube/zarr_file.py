@@ -21,6 +21,7 @@ from scenefuse.cube.envi_header import NM_PER_UNIT
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
 
 PREFERRED = "reflectance"
@@ -180,7 +181,7 @@ def _choose(path: Path, store: xr.Dataset) -> str:
     return found[0]
 
 
-def _transform(path: Path, array: xr.DataArray) -> tuple[float, float, float, float, float, float]:
+def _transform(path: Path, array: xr.DataArray) -> Transform:
     """The affine that x and y, the pixels' centres, are spaced by, else the grid mapping's (GDAL's GeoTransform).
 
     x and y go first because xarray crops them and leaves GeoTransform as it was. A rotated grid is GeoTransform's:

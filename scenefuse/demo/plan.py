@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from scenefuse.demo.size import DemoSize
+from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
 from scenefuse.sensors.sensor import Role
 from scenefuse.simulate.instrument import Instrument, enmap_like, enmap_truth, sentinel2_like
@@ -54,8 +55,8 @@ class DemoScene:
     swath: Swath | None = None
     """The strip with data; None when all of the raster has."""
 
-    def transform(self, ratio: int) -> tuple[float, float, float, float, float, float]:
-        """Affine (a, b, c, d, e, f) from (column, row) of pixels of ratio fine pixels to metres in CRS."""
+    def transform(self, ratio: int) -> Transform:
+        """Affine from (column, row) of pixels of ratio fine pixels to metres in CRS."""
         pixel_m = ratio * FINE_M
         west_m = ORIGIN_M[0] + self.extent.x0 * FINE_M
         north_m = ORIGIN_M[1] - self.extent.y0 * FINE_M

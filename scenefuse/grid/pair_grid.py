@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from scenefuse.grid.transform import Transform, coarsened
+
 RATIOS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32)
 """Allowed ratios of coarse to fine pixel size."""
 
@@ -19,8 +21,8 @@ class PairGrid:
 
     crs_wkt: str
     """CRS of both grids, WKT2."""
-    fine_transform: tuple[float, float, float, float, float, float]
-    """Affine (a, b, c, d, e, f) from fine (column, row) to CRS units: x = a*col + b*row + c."""
+    fine_transform: Transform
+    """Affine from fine (column, row) to CRS units."""
     coarse_shape: tuple[int, int]
     """Coarse rows and columns, (y, x); the fine shape is ratio times that."""
     ratio: int
@@ -59,11 +61,9 @@ class PairGrid:
         return self.coarse_shape[0] * self.ratio, self.coarse_shape[1] * self.ratio
 
     @property
-    def coarse_transform(self) -> tuple[float, float, float, float, float, float]:
-        """Affine from coarse (column, row) to CRS units, in the order of fine_transform."""
-        a, b, c, d, e, f = self.fine_transform
-        r = self.ratio
-        return a * r, b * r, c, d * r, e * r, f
+    def coarse_transform(self) -> Transform:
+        """Affine from coarse (column, row) to CRS units."""
+        return coarsened(self.fine_transform, self.ratio)
 
     @property
     def fine_gsd_m(self) -> float:

@@ -16,6 +16,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from scenefuse.errors import DataError
+from scenefuse.grid.transform import Transform, to_ground
 from scenefuse.grid.window import Window
 
 Matrix = NDArray[np.floating]
@@ -28,8 +29,8 @@ class RasterGrid:
 
     crs_wkt: str
     """CRS as WKT; empty when the raster does not say."""
-    transform: tuple[float, float, float, float, float, float]
-    """Affine (a, b, c, d, e, f) from (column, row) to CRS units: x = a*col + b*row + c."""
+    transform: Transform
+    """Affine from (column, row) to CRS units."""
     shape: tuple[int, int]
     """Rows and columns, (y, x)."""
     name: str = "raster"
@@ -79,7 +80,7 @@ class AxisMap:
 class PointMap:
     """Any pixel maps anywhere: an affine on each side, and a CRS transformation between when the CRS differ."""
 
-    frame_transform: tuple[float, float, float, float, float, float]
+    frame_transform: Transform
     """Affine of the frame's pixels."""
     frame_crs_wkt: str
     """CRS of the frame, WKT."""
@@ -90,16 +91,13 @@ class PointMap:
 
     def native(self, rows: Points, columns: Points) -> tuple[Points, Points]:
         """Raster (rows, columns) of frame coordinates; infinite where the CRS transformation is undefined."""
-        a, b, c, d, e, f = self.frame_transform
-        v, u = rows - self.shift_px[0], columns - self.shift_px[1]
-        x, y = a * u + b * v + c, d * u + e * v + f
+        x, y = to_ground(self.frame_transform, rows - self.shift_px[0], columns - self.shift_px[1])
         x, y = _to_crs(x, y, self.frame_crs_wkt, self.raster)
         return _apply(np.linalg.inv(self.raster.matrix), x, y)
 
     def frame(self, rows: Points, columns: Points) -> tuple[Points, Points]:
         """Frame (rows, columns) of raster coordinates: the inverse of native."""
-        a, b, c, d, e, f = self.raster.transform
-        x, y = a * columns + b * rows + c, d * columns + e * rows + f
+        x, y = to_ground(self.raster.transform, rows, columns)
         here = RasterGrid(crs_wkt=self.frame_crs_wkt, transform=self.frame_transform, shape=(1, 1))
         x, y = _to_crs(x, y, self.raster.crs_wkt, here)
         v, u = _apply(np.linalg.inv(here.matrix), x, y)

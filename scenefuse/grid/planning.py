@@ -14,14 +14,9 @@ from pyproj import CRS
 
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import RATIOS, PairGrid
-from scenefuse.grid.placement import (
-    AxisMap,
-    Offset,
-    PointMap,
-    RasterGrid,
-    same_crs,
-)
+from scenefuse.grid.placement import AxisMap, Offset, PointMap, RasterGrid, same_crs
 from scenefuse.grid.relation import Relation, check_georeference, is_parallel, no_overlap, overlap_px, relate
+from scenefuse.grid.transform import coarsened, moved, refined
 
 RATIO_TOLERANCE = 1e-3
 """How far the ratio of GSDs may be from an integer for the grids to nest."""
@@ -127,11 +122,10 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     x0, x1 = _whole_pixels(overlap[2], overlap[3], phase_x, ratio, PHASE_TOLERANCE_PX)
     if y1 <= y0 or x1 <= x0:
         raise no_overlap(hs, ms)
-    fine = _moved(ms.transform, y0, x0)
-    coarse = (fine[0] * ratio, fine[1] * ratio, fine[2], fine[3] * ratio, fine[4] * ratio, fine[5])
+    fine = moved(ms.transform, y0, x0)
     coarse_shape = ((y1 - y0) // ratio, (x1 - x0) // ratio)
     shift_coarse = (shift_px[0] / ratio, shift_px[1] / ratio)
-    warp = PointMap(frame_transform=coarse, frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_coarse)
+    warp = PointMap(frame_transform=coarsened(fine, ratio), frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_coarse)
     offset, rest_px = _nearest_offset(warp, coarse_shape, ratio)
     untouched = rest_px <= PHASE_TOLERANCE_PX
     grid = PairGrid(
@@ -185,11 +179,10 @@ def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     columns = _lines_inside(start[1], step[1], ratio, hs.shape[1], ms.shape[1])
     if rows[1] <= rows[0] or columns[1] <= columns[0]:
         raise no_overlap(hs, ms)
-    coarse = _moved(hs.transform, rows[0] + shift_px[0] / ratio, columns[0] + shift_px[1] / ratio)
-    fine = (coarse[0] / ratio, coarse[1] / ratio, coarse[2], coarse[3] / ratio, coarse[4] / ratio, coarse[5])
+    coarse = moved(hs.transform, rows[0] + shift_px[0] / ratio, columns[0] + shift_px[1] / ratio)
     grid = PairGrid(
         crs_wkt=_recognised(hs.crs_wkt),
-        fine_transform=fine,
+        fine_transform=refined(coarse, ratio),
         coarse_shape=(rows[1] - rows[0], columns[1] - columns[0]),
         ratio=ratio,
         case="hs-grid",
@@ -271,14 +264,6 @@ def _dropped_notes(dropped: tuple[int, int]) -> list[str]:
 def _as_axis_map(offset: Offset) -> AxisMap:
     """An Offset in the form of the more general map."""
     return AxisMap(origin=(float(offset.y0), float(offset.x0)), scale=(1.0, 1.0))
-
-
-def _moved(
-    transform: tuple[float, float, float, float, float, float], row: float, column: float
-) -> tuple[float, float, float, float, float, float]:
-    """The affine whose pixel (0, 0) is this one's (row, column)."""
-    a, b, c, d, e, f = transform
-    return a, b, a * column + b * row + c, d, e, d * column + e * row + f
 
 
 def _recognised(crs_wkt: str) -> str:

@@ -11,6 +11,7 @@ from pyproj import CRS, Geod
 
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import PointMap, RasterGrid, same_crs, transformer
+from scenefuse.grid.transform import to_ground
 
 MAX_ANISOTROPY = 2.0
 """Largest ratio of the two sides of an MSI pixel seen on the HSI's grid."""
@@ -123,10 +124,9 @@ def is_parallel(between: NDArray[np.float64], shape: tuple[int, int]) -> bool:
 def _gsd_m(raster: RasterGrid, place: tuple[float, float]) -> float:
     """Side of a pixel in metres: the map's own, unless the map is more than 1 % off the ground at place (y, x)."""
     crs = CRS.from_wkt(raster.crs_wkt)
-    a, b, c, d, e, f = raster.transform
     steps = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
     columns, rows = place[1] + steps[:, 1], place[0] + steps[:, 0]
-    x, y = a * columns + b * rows + c, d * columns + e * rows + f
+    x, y = to_ground(raster.transform, rows, columns)
     geodetic = crs.geodetic_crs
     geod = crs.get_geod()
     if geodetic is None or geod is None:
@@ -138,5 +138,6 @@ def _gsd_m(raster: RasterGrid, place: tuple[float, float]) -> float:
     ground = float(np.sqrt(down * right))
     if crs.is_geographic:
         return ground
+    a, b, _, d, e, _ = raster.transform
     nominal = float(np.sqrt(hypot(a, d) * hypot(b, e))) * crs.axis_info[0].unit_conversion_factor
     return nominal if abs(nominal / ground - 1.0) <= 0.01 else ground

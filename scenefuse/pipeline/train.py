@@ -20,6 +20,7 @@ from scenefuse.engine.precision import choose_device
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.errors import DataError, UsageError
 from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.transform import Transform
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.observation import observation_stages
@@ -253,7 +254,7 @@ def _grounds(opened: Sequence[OpenedPair], config: TrainConfig, recipe: Recipe) 
     ]
 
 
-def _transform(cube: PairCube, recipe: Recipe) -> tuple[float, float, float, float, float, float]:
+def _transform(cube: PairCube, recipe: Recipe) -> Transform:
     """Affine of the pixels that windows count: the HSI's at reduced resolution."""
     return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.transform import Transform, coarsened
 from scenefuse.grid.window import Window
 from scenefuse.product.identity import require_name
 from scenefuse.sensors.band import Band
@@ -105,10 +106,9 @@ class ProductSpec:
         rows, columns = self.grid.fine_shape
         return -(-rows // factor), -(-columns // factor)
 
-    def level_transform(self, factor: int) -> tuple[float, float, float, float, float, float]:
-        """Affine of a level from (column, row) to CRS units, in the order of PairGrid.fine_transform."""
-        a, b, c, d, e, f = self.grid.fine_transform
-        return a * factor, b * factor, c, d * factor, e * factor, f
+    def level_transform(self, factor: int) -> Transform:
+        """Affine of a level from (column, row) to CRS units."""
+        return coarsened(self.grid.fine_transform, factor)
 
     def shard_counts(self, factor: int = 1) -> tuple[int, int]:
         """Rows and columns of shards of a level."""

@@ -18,6 +18,7 @@ from rasterio.warp import transform as warp_points
 from scenefuse import __version__
 from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
+from scenefuse.grid.transform import to_ground
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.identity import public_href
@@ -170,13 +171,12 @@ def build_item(
 def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
     """The grid's outline in WGS 84, GeoJSON and bounding box, with 20 steps a side: straight lines bend on the way."""
     rows, columns = spec.grid.fine_shape
-    a, b, c, d, e, f = spec.grid.fine_transform
     steps = np.linspace(0.0, 1.0, _EDGE_POINTS)[:-1]
     zero, one = np.zeros_like(steps), np.ones_like(steps)
     # west edge downwards, south eastwards, east upwards, north westwards: counter-clockwise on a north-up grid
-    u = np.concatenate([zero, steps, one, 1 - steps]) * columns
-    v = np.concatenate([steps, one, 1 - steps, zero]) * rows
-    longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", a * u + b * v + c, d * u + e * v + f)
+    down = np.concatenate([steps, one, 1 - steps, zero]) * rows
+    right = np.concatenate([zero, steps, one, 1 - steps]) * columns
+    longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", *to_ground(spec.grid.fine_transform, down, right))
     ring = [[round(x, 7), round(y, 7)] for x, y in zip(longitude, latitude, strict=True)]
     xs, ys = [point[0] for point in ring], [point[1] for point in ring]
     if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0:

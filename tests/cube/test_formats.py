@@ -10,15 +10,16 @@ import numcodecs
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
 import zarr
 from affine import Affine
 from numpy.typing import NDArray
 
 from scenefuse.cube.image import Choice, open_image
-from scenefuse.cube.lazy import Transform
 from scenefuse.cube.location import open_raster, redacted
 from scenefuse.errors import DataError
+from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
 from tests.cube.conftest import WriteTiff, bare_scene, texture
 
