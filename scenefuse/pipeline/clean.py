@@ -12,9 +12,9 @@ from scenefuse.errors import DataError
 from scenefuse.pipeline.failures import PairFailure, read_failures
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import LEASE, LEDGER, STORE
 from scenefuse.product.layout import belongs
 from scenefuse.product.output import require_output
-from scenefuse.product.spec import LEASE, LEDGER, STORE
 
 Standing = Literal["abandoned", "failed", "running"]
 

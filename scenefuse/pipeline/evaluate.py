@@ -26,11 +26,11 @@ from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
-from scenefuse.pipeline.fuse import STATE
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.replay import reopen
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import STATE
 from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery

@@ -15,8 +15,8 @@ from scenefuse.config import RunConfig, parse
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.place.place import Place
+from scenefuse.product.files import FAILURES
 from scenefuse.product.identity import public_href
-from scenefuse.product.output import FAILURES
 
 _OF_THE_MACHINE = ("scheduler", "workers", "memory_limit", "allow_host")
 """Options that a record leaves out: who retries says on which machine, and which hosts he trusts."""

@@ -49,19 +49,17 @@ from scenefuse.pipeline.planning import (
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.files import LEASE, LEDGER, PROVENANCE, STATE
 from scenefuse.product.identity import NUMERICS
 from scenefuse.product.layout import lay_out
 from scenefuse.product.own_weights import keep_weights
 from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
-from scenefuse.product.spec import LEASE, LEDGER
 from scenefuse.product.stac_item import read_item
 
 Status = Literal["done", "resumed", "found"]
 
-STATE = "state.safetensors"
-"""Name of the frozen scene state in the product's folder."""
 LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
 """Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
 
@@ -257,7 +255,7 @@ def _provenance(order: Order, state: SceneState, report: RunReport) -> Provenanc
     """Where the product comes from; of one that was finished before and only gets more files, what made its tiles."""
     plan, opened = order.plan, order.opened
     software, processor = software_versions(), instruction_set(plan.device)
-    if report.skipped == report.tiles and (order.folder / "provenance.json").is_file():
+    if report.skipped == report.tiles and (order.folder / PROVENANCE).is_file():
         before = read_provenance(order.folder)
         software, processor = dict(before.software), before.plan.instruction_set
     return Provenance(

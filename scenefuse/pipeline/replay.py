@@ -20,16 +20,17 @@ from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, WorkError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.adapt import FOLDER
-from scenefuse.pipeline.fuse import STATE, instruction_set, software_versions
+from scenefuse.pipeline.fuse import instruction_set, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import input_files, method_of
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
+from scenefuse.product.files import STATE, STORE
 from scenefuse.product.identity import NUMERICS, product_identity
 from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile, Tiling
 
 SAMPLE_TILES = 4

@@ -14,6 +14,7 @@ from scenefuse.errors import DataError
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import CATALOG, COLLECTION
 from scenefuse.product.output import CATALOG_ID, parse_stac, read_stac
 from scenefuse.product.stac_item import COLLECTION_ID
 
@@ -29,7 +30,7 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
     """
     root = place_at(root)
     root.make()
-    read_stac(root / "catalog.json")  # refused before the collection changes
+    read_stac(root / CATALOG)  # refused before the collection changes
 
     def with_item(collection: dict[str, Any]) -> None:
         if collection.get("id") != COLLECTION_ID:
@@ -44,8 +45,8 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
     def with_collection(catalog: dict[str, Any]) -> None:
         _add_link(catalog, "child", "./collection.json", _TITLE)
 
-    grown = _update(root / "collection.json", _new_collection(item), with_item)
-    linked = _update(root / "catalog.json", _new_catalog(), with_collection)
+    grown = _update(root / COLLECTION, _new_collection(item), with_item)
+    linked = _update(root / CATALOG, _new_catalog(), with_collection)
     return grown or linked
 
 

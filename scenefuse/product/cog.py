@@ -27,12 +27,10 @@ from rasterio.windows import Window as RasterWindow
 from scenefuse.errors import WorkError
 from scenefuse.place.local import explained, went_away
 from scenefuse.place.place import Place
+from scenefuse.product.files import STORE
 from scenefuse.product.shards import StoredCore
-from scenefuse.product.spec import STORE, LevelCore, ProductSpec
+from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.product.tiff import cog_header, overview_directory, read_image
-
-COG = "fused.tif"
-"""Name of the file in the product's folder."""
 
 _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_PAM_ENABLED": "NO"}
 

@@ -15,13 +15,14 @@ from scenefuse.place.durable import json_bytes
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
+from scenefuse.product.files import STORE
 from scenefuse.product.levels import make_overviews, write_cog
 from scenefuse.product.manifest import ManifestLine, measure, write_manifest
 from scenefuse.product.provenance import Provenance, RunRecord, write_provenance, write_run
 from scenefuse.product.quality_cog import write_quality_cog
 from scenefuse.product.quicklook import write_quicklook
 from scenefuse.product.shards import shard_key, shard_keys
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import build_item
 
 

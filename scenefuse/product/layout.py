@@ -22,25 +22,8 @@ from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import DataError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
-from scenefuse.product.spec import STORE, ProductSpec
-
-PRODUCT_FILES = frozenset(
-    {
-        STORE,
-        f"{STORE}.manifest",
-        "fused.tif",
-        "quality.tif",
-        "quicklook.png",
-        "provenance.json",
-        "run.json",
-        "state.safetensors",
-        WEIGHTS,
-        WEIGHTS_CARD,
-        "report.html",
-    }
-)
-"""Names that a product's folder may hold besides `<item id>.json`."""
+from scenefuse.product.files import PRODUCT_FILES, STORE
+from scenefuse.product.spec import ProductSpec
 
 _WORKING_SUFFIXES = (".lease", ".lock")
 

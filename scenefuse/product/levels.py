@@ -14,7 +14,8 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.cog import COG, CogPart, assemble, check_part, write_part, wrong_pixels
+from scenefuse.product.cog import CogPart, assemble, check_part, write_part, wrong_pixels
+from scenefuse.product.files import COG
 from scenefuse.product.overviews import build_overview
 from scenefuse.product.spec import LevelCore, ProductSpec
 

@@ -11,10 +11,7 @@ from scenefuse.errors import MismatchError
 from scenefuse.place.durable import PART
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.spec import STORE
-
-MANIFEST = f"{STORE}.manifest"
-"""Name of the manifest in the product's folder."""
+from scenefuse.product.files import MANIFEST
 
 _THREADS = 8
 

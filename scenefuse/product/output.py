@@ -9,14 +9,12 @@ from typing import Any
 from scenefuse.errors import DataError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import CATALOG, COLLECTION, FAILURES, LEASE, STORE
 from scenefuse.product.layout import refuse_foreign
-from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import COLLECTION_ID
 
 CATALOG_ID = "scenefuse-output"
 """STAC id of the catalogue of an output folder."""
-FAILURES = "failures.jsonl"
-"""Name of the file that holds one JSON record per pair that failed and has not succeeded since."""
 
 _EMPTY = "choose an empty folder, or one that scenefuse made"
 
@@ -33,14 +31,14 @@ def require_output(root: Path | Place, item_id: str | None = None) -> None:
         raise DataError(f"{root} is a file", "products need a folder", "choose another output folder")
     if not root.is_folder():
         return
-    collection = read_stac(root / "collection.json")
+    collection = read_stac(root / COLLECTION)
     if collection is not None and collection.get("id") != COLLECTION_ID:
         raise DataError(
             f"{root / 'collection.json'} is the collection {collection.get('id')!r}",
             f"products would have to be linked there as items of {COLLECTION_ID!r}",
             _EMPTY,
         )
-    catalog = read_stac(root / "catalog.json")
+    catalog = read_stac(root / CATALOG)
     if catalog is not None and collection is None and catalog.get("id") != CATALOG_ID:
         raise DataError(
             f"{root / 'catalog.json'} is the catalogue {catalog.get('id')!r}, which scenefuse did not make",
@@ -91,9 +89,9 @@ def parse_stac(data: bytes, path: Place) -> dict[str, Any]:
 
 def _is_ours(path: Place) -> bool:
     """True for hidden files, the catalogue, the record of failures, and the folder of a product, begun or whole."""
-    if path.name.startswith(".") or path.name in {"catalog.json", FAILURES}:
+    if path.name.startswith(".") or path.name in {CATALOG, FAILURES}:
         return True
     if not path.is_folder():
         return False
     names = path.names()
-    return not names or STORE in names or any(name.startswith(".lease") for name in names)
+    return not names or STORE in names or any(name.startswith(LEASE) for name in names)

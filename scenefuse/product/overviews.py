@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.place.place import Place
+from scenefuse.product.files import STORE
 from scenefuse.product.shards import StoredCore, encode_core, put_shard, shard_key
-from scenefuse.product.spec import STORE, LevelCore, ProductSpec
+from scenefuse.product.spec import LevelCore, ProductSpec
 
 
 def halve(pixels: NDArray[np.int16], nodata: int) -> NDArray[np.int16]:

@@ -6,11 +6,7 @@ from pathlib import Path
 
 from scenefuse.place.durable import write_durably
 from scenefuse.place.place import Place
-
-WEIGHTS = "weights.safetensors"
-"""Name of the weights in the product's folder."""
-WEIGHTS_CARD = "weights.json"
-"""Name of their card."""
+from scenefuse.product.files import WEIGHTS, WEIGHTS_CARD
 
 
 def keep_weights(folder: Place, path: Path) -> None:
@@ -24,7 +20,7 @@ def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
 
     What lies on a store is copied into the cache, a folder.
     """
-    from scenefuse.models.weights import read_card  # needs torch, the names above do not
+    from scenefuse.models.weights import read_card  # needs torch
 
     if not (folder / WEIGHTS).is_file():
         return None

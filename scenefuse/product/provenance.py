@@ -13,6 +13,7 @@ from scenefuse.errors import MismatchError
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import PROVENANCE, RUN
 from scenefuse.product.identity import InputFile, Method, public_href
 
 _PREFIXES = {
@@ -144,14 +145,14 @@ class Provenance:
 
 def write_provenance(folder: Path | Place, provenance: Provenance) -> Place:
     """`provenance.json` in the product's folder, the same bytes for the same provenance."""
-    place = place_at(folder) / "provenance.json"
+    place = place_at(folder) / PROVENANCE
     place.put(json_bytes(provenance.to_prov()))
     return place
 
 
 def read_provenance(folder: Path | Place) -> Provenance:
     """The provenance of the product in folder."""
-    path = place_at(folder) / "provenance.json"
+    path = place_at(folder) / PROVENANCE
     try:
         return Provenance.from_prov(json.loads(path.read()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -185,14 +186,14 @@ def write_run(folder: Path | Place, run: RunRecord) -> Place:
     hrefs = {role: public_href(href) if "://" in href else href for role, href in run.hrefs.items()}
     times = {"started": run.started.isoformat(), "finished": run.finished.isoformat()}
     document = {**asdict(run), **times, "hrefs": hrefs}
-    place = place_at(folder) / "run.json"
+    place = place_at(folder) / RUN
     place.put(json_bytes(document))
     return place
 
 
 def read_run(folder: Path | Place) -> RunRecord:
     """The record that write_run wrote."""
-    path = place_at(folder) / "run.json"
+    path = place_at(folder) / RUN
     try:
         document = json.loads(path.read())
         times = {name: datetime.fromisoformat(document[name]) for name in ("started", "finished")}

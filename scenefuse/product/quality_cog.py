@@ -24,17 +24,17 @@ from scenefuse.place.local import explained
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.cog import wrong_pixels
+from scenefuse.product.files import QUALITY, STORE
 from scenefuse.product.place_store import open_store
-from scenefuse.product.spec import QUALITY_OUTSIDE, STORE, ProductSpec
+from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
 
-_NAME = "quality.tif"
 _BLOCK_PX = 512
 _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK_PX, "GDAL_PAM_ENABLED": "NO"}
 
 
 def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
     """`quality.tif` in the product's folder: the flags of QualityFlag as uint8, overviews by nearest pixel."""
-    target = place_at(folder) / _NAME
+    target = place_at(folder) / QUALITY
     flags = cast("zarr.Array[Any]", open_store(folder / STORE)["quality"])
     with target.writing() as part:
         stage = part.with_name(f".stage{part.name}")  # beside it, and known by its name when it is left behind
@@ -73,7 +73,7 @@ def _told_when_full(part: Path, spec: ProductSpec) -> Iterator[None]:
         with explained(part), part.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, rows * columns)
         raise WorkError(
-            f"GDAL could not write {_NAME} ({error})",
+            f"GDAL could not write {QUALITY} ({error})",
             "the product is not finished, and no reader sees it",
             "run the same command again: what is finished is kept",
         ) from error
@@ -116,7 +116,7 @@ def _check(path: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
         for core in spec.level_cores(1):
             window = spec.core_window(core)
             if not np.array_equal(dataset.read(1, window=_raster_window(window)), np.asarray(flags[window.slices])):
-                raise wrong_pixels(_NAME, core)
+                raise wrong_pixels(QUALITY, core)
 
 
 def _raster_window(window: Window) -> RasterWindow:

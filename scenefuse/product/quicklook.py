@@ -14,9 +14,10 @@ from rasterio.io import MemoryFile
 
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import QUICKLOOK, STORE
 from scenefuse.product.layout import level_path
 from scenefuse.product.place_store import open_store
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import ProductSpec
 
 _LONGEST_PX = 1024
 
@@ -31,7 +32,7 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
     group = open_store(folder / STORE)
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
     bands = np.stack([np.asarray(array[index]) for index in spec.rgb_indexes()])
-    place = place_at(folder) / "quicklook.png"
+    place = place_at(folder) / QUICKLOOK
     place.put(_png(stretch(bands, spec.nodata)))
     return place
 

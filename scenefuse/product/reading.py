@@ -15,8 +15,8 @@ from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import STORE
 from scenefuse.product.place_store import open_store
-from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import read_item
 from scenefuse.sensors.band import Band
 

@@ -11,13 +11,6 @@ from scenefuse.grid.window import Window
 from scenefuse.product.identity import require_name
 from scenefuse.sensors.band import Band
 
-STORE = "fused.zarr"
-"""Name of the store in the product's folder."""
-LEDGER = "ledger.jsonl"
-"""Name of the list of finished tiles in the product's folder."""
-LEASE = ".lease"
-"""Name of the lease on the product's folder."""
-
 QUALITY_OUTSIDE = 255
 """Declared as no data of the quality flags: what a reader puts where a product has no pixel, instead of 0, a good one.
 

@@ -21,12 +21,23 @@ from scenefuse.errors import DataError
 from scenefuse.grid.transform import to_ground
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import (
+    COG,
+    MANIFEST,
+    PROVENANCE,
+    QUALITY,
+    QUICKLOOK,
+    REPORT,
+    RUN,
+    STATE,
+    STORE,
+    WEIGHTS,
+    WEIGHTS_CARD,
+)
 from scenefuse.product.identity import public_href
-from scenefuse.product.manifest import MANIFEST
-from scenefuse.product.own_weights import WEIGHTS, WEIGHTS_CARD
 from scenefuse.product.provenance import Provenance
 from scenefuse.product.quicklook import quicklook_factor
-from scenefuse.product.spec import QUALITY_OUTSIDE, STORE, ProductSpec
+from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
 from scenefuse.sensors.band import Band
 
 EXTENSIONS = (
@@ -56,21 +67,21 @@ class _File:
 _FILES = (
     _File(
         key="cog",
-        name="fused.tif",
+        name=COG,
         media_type=pystac.MediaType.COG,
         title="Reflectance (COG)",
         roles=("data", "reflectance"),
     ),
     _File(
         key="quality",
-        name="quality.tif",
+        name=QUALITY,
         media_type=pystac.MediaType.COG,
         title="Quality flags",
         roles=("metadata", "data-mask"),
     ),
     _File(
         key="quicklook",
-        name="quicklook.png",
+        name=QUICKLOOK,
         media_type=pystac.MediaType.PNG,
         title="Quicklook",
         roles=("overview", "visual"),
@@ -84,21 +95,21 @@ _FILES = (
     ),
     _File(
         key="provenance",
-        name="provenance.json",
+        name=PROVENANCE,
         media_type=pystac.MediaType.JSON,
         title="Provenance (W3C PROV-JSON)",
         roles=("metadata",),
     ),
     _File(
         key="run",
-        name="run.json",
+        name=RUN,
         media_type=pystac.MediaType.JSON,
         title="Times, host and measurements of the run",
         roles=("metadata",),
     ),
     _File(
         key="state",
-        name="state.safetensors",
+        name=STATE,
         media_type="application/octet-stream",
         title="Frozen scene state",
         roles=("metadata",),
@@ -119,7 +130,7 @@ _FILES = (
     ),
     _File(
         key="report",
-        name="report.html",
+        name=REPORT,
         media_type=pystac.MediaType.HTML,
         title="Report",
         roles=("metadata", "overview"),

@@ -15,12 +15,12 @@ from scenefuse.errors import DataError, MismatchError
 from scenefuse.place.durable import PART
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.files import MANIFEST, PROVENANCE, STATE, STORE
 from scenefuse.product.layout import belongs
-from scenefuse.product.manifest import MANIFEST, measure, read_manifest
+from scenefuse.product.manifest import measure, read_manifest
 from scenefuse.product.place_store import open_store
 from scenefuse.product.provenance import Provenance, read_provenance
 from scenefuse.product.schemas import schema_errors
-from scenefuse.product.spec import STORE
 from scenefuse.product.stac_item import read_item
 
 
@@ -188,9 +188,9 @@ def _check_provenance(
     try:
         provenance = read_provenance(folder)
     except MismatchError as error:
-        found.append(Mismatch(kind="provenance", name="provenance.json", message=error.value))
+        found.append(Mismatch(kind="provenance", name=PROVENANCE, message=error.value))
         return
-    manifest, state = folder / MANIFEST, folder / "state.safetensors"
+    manifest, state = folder / MANIFEST, folder / STATE
     pairs = [("item id", provenance.item_id, folder.name), *_item_identity(folder, provenance)]
     if manifest.is_file():
         digest = hashlib.sha256(manifest.read()).hexdigest()
@@ -201,9 +201,9 @@ def _check_provenance(
         except DataError as error:
             found.append(Mismatch(kind="provenance", name=state.name, message=error.value))
     else:
-        unchecked.append("state.safetensors against the provenance: no such file, or no reader given")
+        unchecked.append(f"{STATE} against the provenance: no such file, or no reader given")
     found += [
-        Mismatch(kind="provenance", name="provenance.json", message=f"{what} is {said!r}, but there is {there!r}")
+        Mismatch(kind="provenance", name=PROVENANCE, message=f"{what} is {said!r}, but there is {there!r}")
         for what, said, there in pairs
         if said != there
     ]

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.product.catalog import link_item
-from scenefuse.product.manifest import MANIFEST, read_manifest
-from scenefuse.product.spec import STORE
+from scenefuse.product.files import MANIFEST, STORE
+from scenefuse.product.manifest import read_manifest
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.destination import Outcome, Published

@@ -17,7 +17,7 @@ from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
-from scenefuse.product.output import FAILURES
+from scenefuse.product.files import FAILURES
 from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
 from scenefuse.workflow.specification import read_workflow

@@ -29,12 +29,13 @@ from scenefuse.engine.protocols import Event
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, WorkError
 from scenefuse.pipeline.failures import read_failures
-from scenefuse.pipeline.fuse import STATE, FusedProduct, fuse
+from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.replay import ReplayReport, replay
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
 from scenefuse.product.comparison import CoreComparison
+from scenefuse.product.files import STATE
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.shards import encode_shard, put_shard

@@ -36,9 +36,10 @@ from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.registry import weightless_names
 from scenefuse.product.commit import finish_data
+from scenefuse.product.files import STORE
 from scenefuse.product.layout import lay_out
 from scenefuse.product.shards import ZarrSink
-from scenefuse.product.spec import STORE, ProductSpec
+from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile
 from tests.bench.tiling.contest import Case, Clock, Image, Outcome
 from tests.bench.tiling.models import CountedModel, handle_of
