@@ -14,13 +14,10 @@ from scenefuse.engine.precision import Device, Precision, choose_precision
 from scenefuse.engine.protocols import Source
 from scenefuse.errors import ResourceError, UsageError
 from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard
-from scenefuse.tiles.tiling import Tiling, lattice_px, round_core_px, round_halo_px
+from scenefuse.tiles.tiling import LEAST_WINDOW_PX, Tiling, lattice_px, round_core_px, round_halo_px
 
 TARGET_CORE_PX = 512
 """Side of a core that the planner aims at, fine pixels."""
-
-LEAST_WINDOW_PX = 64
-"""Smaller windows take other paths through the convolution library: 16-px ones differ by 6e-7."""
 
 GROUP_TILES: dict[Device, int] = {"cpu": 8, "cuda": 64}
 """Tiles of a group, where every worker gets at least one group: a GPU waits for the writers at each group's end."""

@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.grid.window import Window
-from scenefuse.tiles.tiling import Tile, Tiling
+from scenefuse.tiles.tiling import LEAST_WINDOW_PX, Tile, Tiling
 
 SIDE_PX = 128
 """Side of a window's core, fine pixels, as far as the tiling's lattice and cores allow."""
 SEAM_PX = 8
 """Pixels on each side of a seam that count as lying at it."""
-LEAST_WINDOW_PX = 64
-"""Smaller windows take other paths through the convolution library."""
 
 
 def seam_tiles(tiling: Tiling, *, reach_px: int, count: int) -> tuple[Tile, ...]:
