@@ -21,14 +21,22 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 def mirror_indices(start: int, stop: int, n: int) -> NDArray[np.intp]:
     """Indices in [0, n) that stand for [start, stop) of a line of n pixels extended by its mirror images.
 
-    m = i mod 2n; index = min(m, 2n - 1 - m). Any start and stop work, also n smaller than the reach.
+    Any start and stop work, also n smaller than the reach.
 
     >>> mirror_indices(-2, 5, 3).tolist()
     [1, 0, 0, 1, 2, 2, 1]
     """
+    return mirrored(np.arange(start, stop, dtype=np.intp), n)
+
+
+def mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """The indices in [0, n) that stand for those of a line of n pixels extended by its mirror images, of any shape.
+
+    m = i mod 2n; min(m, 2n - 1 - m).
+    """
     if n < 1:
         raise ValueError(f"A line has at least one pixel, got {n}")
-    folded = np.arange(start, stop, dtype=np.intp) % (2 * n)
+    folded = index % (2 * n)
     return np.minimum(folded, 2 * n - 1 - folded)
 
 
@@ -49,11 +57,11 @@ def read_mirrored(read: Callable[[Window], NDArray[Pixel]], window: Window, shap
     pixels = read(inside)
     if inside == window:
         return pixels
-    mirrored = np.empty((*pixels.shape[:-2], *window.shape), pixels.dtype)
+    extended = np.empty((*pixels.shape[:-2], *window.shape), pixels.dtype)
     for row in rows:
         for column in columns:
-            mirrored[..., row.target, column.target] = pixels[..., row.within(inside.y0), column.within(inside.x0)]
-    return mirrored
+            extended[..., row.target, column.target] = pixels[..., row.within(inside.y0), column.within(inside.x0)]
+    return extended
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.grid.borders import mirrored
 from scenefuse.grid.placement import AxisMap, PointMap
 from scenefuse.grid.resample import keys_cubic
 from scenefuse.grid.window import Window
@@ -103,7 +104,7 @@ def _axis_taps(first: int, stop: int, origin: float, scale: float, n: int) -> _A
     weights = keys_cubic((own + offsets + 0.5 - centre) / width)
     total = weights.sum(axis=0)
     weights = np.where(covered, weights / np.where(covered, total, 1.0), 0.0)
-    lines = _mirrored(own + offsets, n)
+    lines = mirrored(own + offsets, n)
     start, end = int(lines.min()), int(lines.max()) + 1
     return _AxisTaps(
         start=start, stop=end, own=own - start, lines=lines - start, weights=weights.astype(np.float32), covered=covered
@@ -127,10 +128,4 @@ def _point_taps(centre: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], 
     """The four native lines around each centre and their cubic weights, (4, y, x) each."""
     lines = np.floor(centre - 0.5) + np.arange(-1, 3)[:, np.newaxis, np.newaxis]
     weights = keys_cubic(lines + 0.5 - centre)
-    return _mirrored(lines.astype(np.intp), n), weights.astype(np.float32)
-
-
-def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """The index inside [0, n) by half-sample symmetry, as borders.mirror_indices."""
-    folded = index % (2 * n)
-    return np.minimum(folded, 2 * n - 1 - folded)
+    return mirrored(lines.astype(np.intp), n), weights.astype(np.float32)
