@@ -10,7 +10,7 @@ degraded again, with its Gaussian centred on the shift found so far, until nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, hypot, log, pi, sqrt
+from math import ceil, hypot, pi, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.resample import TRUNCATE_SIGMAS
 from scenefuse.grid.window import Window
+from scenefuse.sensors.psf import psf_sigma_px
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 
 MAX_SHIFT_COARSE = 2.0
 """Coarse pixels beyond which a shift is taken for a wrong georeference, and refused."""
@@ -27,8 +29,6 @@ MIN_SHIFT_PX = 0.1
 """Fine pixels below which a shift is not worth compensating."""
 MIN_PEAK = 0.3
 """Mean coherence below which the two images do not show the same ground well enough to be compared."""
-MTF_NYQUIST = 0.3
-"""MTF assumed for the coarse instrument at its Nyquist frequency; symmetric, so it does not move the peak."""
 
 _SIDE = (16, 48)
 """Smallest and largest side of a sample window, coarse pixels."""
@@ -93,7 +93,7 @@ def estimate_shift(cube: Pair, response: NDArray[np.floating]) -> Shift:
     cover have a row of zeros, and are left out. Deterministic; holds a few windows in memory, never a scene.
     """
     ratio = cube.grid.ratio
-    sigma_px = ratio * sqrt(-2.0 * log(MTF_NYQUIST)) / pi
+    sigma_px = psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio)  # symmetric, so that a wrong one does not move the peak
     margin = ceil(MAX_SHIFT_COARSE + TRUNCATE_SIGMAS * sigma_px / ratio) + 1
     samples = _samples(cube, np.asarray(response, np.float64), margin)
     if not samples:
