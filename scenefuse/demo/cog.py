@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import rasterio
 import rasterio.shutil
 from rasterio.enums import Resampling
+
+from scenefuse.place.durable import multihash, sha256_of
 
 _CUBE_BLOCK_PX = 128
 _BAND_BLOCK_PX = 512
@@ -51,8 +52,7 @@ def publish_bands(stage: Path, targets: tuple[Path, ...]) -> None:
 
 def file_checksum(path: Path) -> str:
     """STAC's `file:checksum`: the file's SHA-256 as a multihash, hexadecimal."""
-    with path.open("rb") as stream:
-        return "1220" + hashlib.file_digest(stream, "sha256").hexdigest()
+    return multihash(sha256_of(path))
 
 
 def _overview_factors(side_px: int, block_px: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from scenefuse.models.architectures import ARCHITECTURES, describe_network, load
 from scenefuse.models.base import FusionModel, ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.shelf import resolve, shelved
+from scenefuse.place.durable import sha256_of
 
 ENTRY_POINTS = "scenefuse.models"
 """Group in which other packages announce a Method under the name it has on the command line."""
@@ -86,8 +86,7 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
         return method
     path = resolve(weights)
     if weights_sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != weights_sha256:
             raise ModelError(
                 f"{path} has SHA-256 {found}",

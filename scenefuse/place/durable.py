@@ -14,7 +14,6 @@ from typing import Any
 PART = ".part"
 """Suffix of files that are being written; what a crash leaves behind carries it."""
 
-_BLOCK_BYTES = 1 << 22
 _NAME_LIMIT = 255
 """Bytes of a file's name; an item's id may take 200 of them, a machine's name 64."""
 
@@ -64,8 +63,14 @@ def json_bytes(document: Any) -> bytes:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal digest of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def multihash(sha256: str) -> str:
+    """A hexadecimal SHA-256 as STAC's `file:checksum` has it: after what says that it is one, of 32 bytes.
+
+    >>> multihash("ab")
+    '1220ab'
+    """
+    return f"1220{sha256}"

@@ -33,7 +33,7 @@ class InputFile:
     href: str
     """public_href of the file: no credentials, no query; of a local file its name alone."""
     checksum: str
-    """What tells its content, with its kind: `multihash:1220...`, `etag:...` or `size-mtime:...`."""
+    """What tells its content, after its kind: `file:checksum:1220...`, `size+etag:...` or `size+mtime:...`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

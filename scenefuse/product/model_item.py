@@ -20,6 +20,7 @@ from pystac.extensions.raster import DataType
 
 from scenefuse.models.base import ModelCard
 from scenefuse.models.weights import WeightsCard
+from scenefuse.place.durable import multihash
 from scenefuse.sensors.band import Band
 
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
@@ -75,7 +76,7 @@ def build_model_item(
         roles=["mlm:model", "data"],
         extra_fields={
             "mlm:artifact_type": "safetensors",
-            "file:checksum": f"1220{weights.sha256}",
+            "file:checksum": multihash(weights.sha256),
             "file:size": size_bytes,
             "bands": [_band(band) for band in (*weights.hs_bands, *weights.ms_bands)],
         },

@@ -19,6 +19,7 @@ from scenefuse import __version__
 from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
 from scenefuse.grid.transform import to_ground
+from scenefuse.place.durable import multihash
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import (
@@ -286,7 +287,7 @@ def _zarr_asset(spec: ProductSpec) -> Asset:
 
 def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
     size_bytes, sha256 = (folder / file.name).measure()
-    fields: dict[str, Any] = {"file:checksum": f"1220{sha256}", "file:size": size_bytes}
+    fields: dict[str, Any] = {"file:checksum": multihash(sha256), "file:size": size_bytes}
     if file.key == "cog":
         fields |= _encoding(spec)
     if file.key == "quicklook":  # the item's shape and transform are those of the whole product

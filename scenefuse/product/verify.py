@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from scenefuse.errors import DataError, MismatchError
-from scenefuse.place.durable import PART
+from scenefuse.place.durable import PART, multihash
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import MANIFEST, PROVENANCE, STATE, STORE
@@ -118,7 +118,7 @@ def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) ->
     if size_bytes != asset.get("file:size"):
         message = f"{size_bytes} bytes, not {asset.get('file:size')}"
         found.append(Mismatch(kind="size", name=name, message=message))
-    digest = f"1220{sha256}"
+    digest = multihash(sha256)
     if digest != expected:
         found.append(Mismatch(kind="checksum", name=name, message=f"{digest}, not {expected}"))
     return True
