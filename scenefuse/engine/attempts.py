@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import heapq
 import time
 import traceback
@@ -19,12 +18,12 @@ from scenefuse.engine.device_memory import is_out_of_memory
 from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, StorageError, WorkError
+from scenefuse.place.local import FORBIDDEN, FULL
 
 Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
 
 _WINDOW_PER_WORKER = 2
 _LONGEST_WAIT_S = 5.0
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 _BYSTANDER_LIMIT = 8
 """Deaths of a worker with the task waiting on it that are forgiven; more, and the task is the suspect."""
 
@@ -97,7 +96,7 @@ def kind_of(error: BaseException) -> Kind:
     """The type of a failure."""
     if isinstance(error, SceneFuseError):
         return "transient" if error.retryable else error.kind  # type: ignore[return-value]
-    if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _STORAGE):
+    if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in FULL | FORBIDDEN):
         return "resource"
     if isinstance(error, KilledWorker | AcceleratorError):
         return "worker"

@@ -19,8 +19,10 @@ from scenefuse.errors import SceneFuseError, StorageError, TransientError
 from scenefuse.place.durable import PART, replacing, sha256_of, sync_folder, write_durably
 from scenefuse.place.place import Change
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of the system that say that there is no room."""
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of the system that say that there is no right."""
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
 
 
@@ -319,9 +321,9 @@ def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:
     """The system's refusal as one of our errors; None for one that says something else."""
     kept = "what is finished is kept, and no reader sees the rest"
     what = f"{error.filename or path}: {error.strerror}"
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StorageError(what, kept, "Free some space there and run the same command again, or scenefuse refill OUT")
-    if error.errno in _FORBIDDEN:
+    if error.errno in FORBIDDEN:
         return StorageError(
             what, kept, "Give the right to write back and run the same command again, or scenefuse refill OUT"
         )
