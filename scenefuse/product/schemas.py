@@ -13,6 +13,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
+from scenefuse.archive.known import shipped_folder
 from scenefuse.errors import DataError
 
 _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.json"
@@ -21,17 +22,13 @@ _OWN = "scenefuse/item.json"
 
 
 def schema_folder() -> Path:
-    """Folder of the carried schemas: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    candidates = package / "_shipped" / "catalogs" / "schemas", package.parent / "catalogs" / "schemas"
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise DataError(
-        f"no schemas at {' or '.join(map(str, candidates))}",
-        "items cannot be validated",
-        "install scenefuse again: its wheel carries them",
-    )
+    """Folder of the carried schemas; DataError when an installation lacks it."""
+    folder = shipped_folder("catalogs") / "schemas"
+    if not folder.is_dir():
+        raise DataError(
+            f"no schemas at {folder}", "items cannot be validated", "install scenefuse again: its wheel carries them"
+        )
+    return folder
 
 
 def schema_map() -> dict[str, str]:
