@@ -13,7 +13,7 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.state import SceneState
 
 ModelLoader = Callable[[ModelRef], FusionModel]
-"""Builds a model from its recipe; a module-level function, so that it can be sent by name."""
+"""Builds a model from its reference; a module-level function, so that it can be sent by name."""
 
 MODELS_KEPT = 2
 """Models that one process keeps at a time; the oldest goes first."""
@@ -28,15 +28,15 @@ class ModelHandle:
     """A model as tasks name it: small to send, built once per process. Picklable."""
 
     ref: ModelRef
-    """The recipe."""
+    """The reference."""
     load: ModelLoader
-    """What builds the model from the recipe: `scenefuse.models.registry.load_model`."""
+    """What builds the model from the reference: `scenefuse.models.registry.load_model`."""
     device: Device = "cpu"
     """Where its tensors live."""
 
     @property
     def key(self) -> str:
-        """Text that is the same for the same recipe, loader and device."""
+        """Text that is the same for the same reference, loader and device."""
         ref = self.ref
         options = sorted(ref.options.items())
         bands = (ref.hs_bands, ref.ms_bands)

@@ -127,7 +127,7 @@ class Cnmf:
 
 
 def build(ref: ModelRef) -> Cnmf:
-    """The method for the recipe's bands and ratio. Option `endmembers`: how many."""
+    """The method for the reference's bands and ratio. Option `endmembers`: how many."""
     options = given_options(ref, {"endmembers": ENDMEMBERS})
     count, bands, coarse_share = int(options["endmembers"]), len(ref.hs_bands), 1 / ref.ratio**2
     cost = injection_cost(ref, count)

@@ -74,7 +74,7 @@ class HysureL2:
 
 
 def build(ref: ModelRef) -> HysureL2:
-    """The method for the recipe's bands and ratio. Option `components`: how many are sharpened."""
+    """The method for the reference's bands and ratio. Option `components`: how many are sharpened."""
     options = given_options(ref, {"components": COMPONENTS})
     cost, bands = injection_cost(ref, len(ref.ms_bands)), len(ref.hs_bands)
     coarse = 2.0 * int(options["components"]) * (bands + 2 * INVERSE_REACH + 1)

@@ -120,7 +120,7 @@ def injection_cost(ref: ModelRef, sources: int) -> Cost:
 
 
 def given_options(ref: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's options with those of the recipe put in; unknown names and other types are refused."""
+    """The method's options with those of the reference put in; unknown names and other types are refused."""
     for name, value in ref.options.items():
         if name not in defaults:
             known = ", ".join(sorted(defaults)) or "none"

@@ -1,4 +1,4 @@
-"""Which methods there are, and how one is made from its recipe."""
+"""Which methods there are, and how one is made from its reference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Method:
     """How a method is made."""
 
     build: Callable[[ModelRef], FusionModel]
-    """The method for a recipe; refuses options that it does not know. Weights are checked before it is called."""
+    """The method for a reference; refuses options that it does not know. Weights are checked before it is called."""
     describe: Callable[[ModelRef], ModelCard] | None = None
     """The card without weights, for a method that cannot be built without them; None to build it and take its card."""
     needs_weights: bool = False
@@ -61,7 +61,7 @@ def needs_weights(name: str) -> bool:
 
 
 def describe_model(ref: ModelRef) -> ModelCard:
-    """The card of the recipe's method, also where weights are missing: for lists, never for fusing."""
+    """The card of the reference's method, also where weights are missing: for lists, never for fusing."""
     method = _method_of(ref.name)
     if method.describe is not None and ref.weights is None:
         return method.describe(ref)
@@ -97,7 +97,7 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
 
 
 def load_model(ref: ModelRef) -> FusionModel:
-    """The method of the recipe, ready to fuse; refused when the name, ratio, options or weights are wrong."""
+    """The method of the reference, ready to fuse; refused when the name, ratio, options or weights are wrong."""
     method = require_method(ref.name, weights=ref.weights, weights_sha256=ref.weights_sha256)
     if ref.ratio not in RATIOS:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
