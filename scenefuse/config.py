@@ -22,8 +22,10 @@ from scenefuse.errors import UsageError
 
 T = TypeVar("T")
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Device = Literal["auto", "cpu", "cuda"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+"""What may be asked for; engine.precision.Precision is what a run then has."""
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""What may be asked for; engine.precision.Device is what a run then has."""
 Halo = Literal["default", "full"]
 Format = Literal["zarr", "cog"]
 
@@ -43,9 +45,9 @@ class RunConfig:
     """For a network: path of a safetensors file, or name[@version] on the shelf; None takes what fits the pair."""
     adapt: int | None = None
     """Steps by which a network is fine-tuned on the pair before it fuses it; None takes the weights as they are."""
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     """Arithmetic on the device: `auto` is bf16 on a GPU that has it where the method's card allows it, else fp32."""
-    device: Device = "auto"
+    device: DeviceChoice = "auto"
     """`auto` takes a CUDA device when there is one."""
     halo: Halo = "default"
     """`full` reads all that can influence a pixel: tiles equal the whole bitwise on CPU float32."""

@@ -7,8 +7,9 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
+from scenefuse.config import Halo, PrecisionChoice
 from scenefuse.engine.loop import QUEUE_WINDOWS
 from scenefuse.engine.precision import Device, Precision, choose_precision
 from scenefuse.engine.protocols import Source
@@ -47,9 +48,9 @@ class PlanRequest:
     """Memory of each GPU; needed for `cuda`."""
     worker_cores: int = 1
     """Processor cores for each worker. One whose model is on a CPU uses one; beside a GPU the others encode."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: PrecisionChoice = "auto"
     """Numbers in which models run."""
-    halo: Literal["default", "full"] = "default"
+    halo: Halo = "default"
     """`default`: the card's halo, error at most 1e-6; `full`: its support, bitwise equal to the whole on a CPU."""
     core_px: int | None = None
     """Side of a core in fine pixels; rounded to the lattice, which is noted."""

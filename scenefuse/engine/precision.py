@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 import torch
 
+from scenefuse.config import DeviceChoice, PrecisionChoice
 from scenefuse.errors import ModelError, ResourceError, UsageError
 from scenefuse.models.base import ModelCard
 
 Precision = Literal["fp32", "bf16", "fp16"]
+"""Numbers in which a model runs."""
 Device = Literal["cpu", "cuda"]
+"""Where a model runs."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -22,7 +25,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+def choose_device(wanted: DeviceChoice) -> Device:
     """`cuda` or `cpu`; auto is cuda where this machine has one."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device {wanted!r}", "there is no such device", "Use auto, cpu or cuda")
@@ -32,7 +35,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], *, card: ModelCard, device: Device) -> Precision:
+def choose_precision(wanted: PrecisionChoice, *, card: ModelCard, device: Device) -> Precision:
     """The precision of a run; auto is bf16 on a GPU that computes it where the model's card lists it, else fp32.
 
     On a CPU it is fp32: with instructions for bfloat16 (AVX-512) networks were 8 to 20 % slower in it, without them

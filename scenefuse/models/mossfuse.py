@@ -28,7 +28,7 @@ from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
 from scenefuse.models.large_kernel import conv, depthwise, fold_dilated, large_kernel_triple
 from scenefuse.models.lattice import enlarge
-from scenefuse.models.network import FusionNetwork, Precision, parameter_count
+from scenefuse.models.network import FusionNetwork, NetworkPrecision, parameter_count
 from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
 
@@ -381,7 +381,7 @@ class MossFuse(FusionNetwork):
     halo_px: ClassVar[int] = 16
     effective_px: ClassVar[int] = 16
     activation_values_per_pixel: ClassVar[int] = 1626
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    precisions: ClassVar[tuple[NetworkPrecision, ...]] = ("fp32",)
     unused_parameters = ("inert",)
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions | None = None) -> None:

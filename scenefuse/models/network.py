@@ -16,7 +16,7 @@ from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.spatial_statistics import SpatialStatistics
 from scenefuse.models.state import SceneState
 
-Precision = Literal["fp32", "bf16"]
+NetworkPrecision = Literal["fp32", "bf16"]
 """What a network may run in; fp16 is none: energies over a window leave its range."""
 
 
@@ -38,7 +38,7 @@ class FusionNetwork(nn.Module):
     """Peak of working memory that grows with the HSI's bands, in images of all of them (measured)."""
     activation_values_per_pixel: ClassVar[int]
     """Peak float32 values per fine pixel besides (measured; what convolutions need differs by processor)."""
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16")
+    precisions: ClassVar[tuple[NetworkPrecision, ...]] = ("fp32", "bf16")
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that count but cannot influence the result."""

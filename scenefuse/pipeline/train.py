@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from scenefuse.archive.scene import Scene
-from scenefuse.config import Device, RunConfig
+from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.lanes import InProcessLane
@@ -62,7 +62,7 @@ class TrainConfig:
     """Seed of first weights, windows, turns, noise."""
     minutes: float | None = None
     """Longest time of training; None for all iterations."""
-    device: Device = "auto"
+    device: DeviceChoice = "auto"
     """`auto` takes a CUDA device when there is one."""
     licence: str = "LicenseRef-unstated"
     """Licence of the weights, an SPDX expression."""

@@ -21,7 +21,7 @@ from scenefuse.engine.windows import read_model_window
 from scenefuse.grid.window import Window
 from scenefuse.metrics.seams import SeamSums
 from scenefuse.metrics.with_reference import ReferenceSums
-from scenefuse.models.network import FusionNetwork, NetworkModel, Precision
+from scenefuse.models.network import FusionNetwork, NetworkModel, NetworkPrecision
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
@@ -124,7 +124,7 @@ def _run(
     window: Window,
     state: SceneState,
     mode: str,
-    precision: Precision = "fp32",
+    precision: NetworkPrecision = "fp32",
 ) -> Image:
     """The fused window, (hs band, y, x): with frozen statistics, or with those of the window."""
     seen = read_model_window(TrialSource(subject.trial), window, state)
