@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 from scenefuse.config import Halo, PrecisionChoice
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.loop import QUEUE_WINDOWS
 from scenefuse.engine.precision import Device, Precision, choose_precision
-from scenefuse.engine.protocols import Source
 from scenefuse.errors import ResourceError, UsageError
 from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard
 from scenefuse.tiles.tiling import LEAST_WINDOW_PX, Tiling, lattice_px, round_core_px, round_halo_px
@@ -123,7 +123,7 @@ class RunPlan:
         return hashlib.sha256(json.dumps(nouns, sort_keys=True).encode()).hexdigest()
 
 
-def plan_run(source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
+def plan_run(source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
     """The plan for a scene; refused with ResourceError when it cannot fit, with what would."""
     _check_request(request)
     lattice = lattice_px(
@@ -223,7 +223,7 @@ def _fits(plan: RunPlan, request: PlanRequest) -> bool:
     return plan.worker_bytes <= request.worker_memory_bytes and on_device
 
 
-def _costed(tiling: Tiling, source: Source, card: ModelCard, request: PlanRequest) -> RunPlan:
+def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
     """The plan that this tiling gives.
 
     A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working
@@ -293,7 +293,7 @@ def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanReque
     return -(-size // batch) * batch
 
 
-def _ms_band_ratio(source: Source) -> int:
+def _ms_band_ratio(source: PairSource) -> int:
     """Coarsest MSI band's GSD / fine GSD where it is whole and the MSI is not resampled, else 1."""
     known = [band.gsd_m for band in source.ms_bands if band.gsd_m is not None]
     if not known or source.grid.ms_resampled:

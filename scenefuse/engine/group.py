@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.device_memory import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable
-from scenefuse.engine.protocols import ShardReceipt, Sink, Source
+from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
 from scenefuse.engine.transfers import Transfers, transfers_of
 from scenefuse.engine.windows import read_model_window
@@ -39,7 +40,7 @@ class GroupTask:
 
     tiles: tuple[Tile, ...]
     """The tiles, in the order of reading."""
-    source: Source
+    source: PairSource
     """Where windows come from."""
     sink: Sink
     """Where cores go."""

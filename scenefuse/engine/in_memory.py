@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.prepare import Preparation, prepare
-from scenefuse.engine.protocols import Source
 from scenefuse.engine.resident import ModelHandle, resident_model
 from scenefuse.engine.windows import read_model_window
 from scenefuse.models.observation import observation_stages
@@ -19,7 +19,7 @@ CORE_PX = 256
 """Side of a tile's core: bounds the memory of a network, and holds a benchmark's scene whole."""
 
 
-def fuse_in_memory(source: Source, handle: ModelHandle) -> NDArray[np.float32]:
+def fuse_in_memory(source: PairSource, handle: ModelHandle) -> NDArray[np.float32]:
     """The fused image, (hs band, y, x) float32 reflectance, NaN = no data; on one CPU thread.
 
     The way of a product: the state is prepared from the pair, the statistics of networks from a sample of patches,
@@ -38,7 +38,7 @@ def fuse_in_memory(source: Source, handle: ModelHandle) -> NDArray[np.float32]:
     return fused
 
 
-def _tiling(source: Source, handle: ModelHandle) -> Tiling:
+def _tiling(source: PairSource, handle: ModelHandle) -> Tiling:
     """Cores of CORE_PX, or one that holds the scene."""
     card, grid = resident_model(handle).card, source.grid
     lattice = lattice_px(model_lattice_px=card.lattice_px, ratio=grid.ratio)

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.fill import FillStage
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
-from scenefuse.engine.protocols import Event, Observer, Source
+from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
 from scenefuse.engine.sampling import Places, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
@@ -49,7 +50,7 @@ class Preparation:
 class MeasureTask:
     """Measure one part of the scene for a stage. Picklable."""
 
-    source: Source
+    source: PairSource
     """Where pixels come from."""
     stage: Stage | None
     """The stage itself; None for one of the model's."""
@@ -66,7 +67,7 @@ class MeasureTask:
 
 
 def prepare(
-    source: Source,
+    source: PairSource,
     preparation: Preparation,
     *,
     lane: Lane | None = None,
@@ -149,7 +150,7 @@ class _Sample:
     """Share of the parts that must have that, or the next sample is taken."""
 
 
-def _samples(source: Source, preparation: Preparation, stage: Stage) -> Iterator[_Sample]:
+def _samples(source: PairSource, preparation: Preparation, stage: Stage) -> Iterator[_Sample]:
     """What a stage measures; the next where that is too little."""
     shape, sampling = source.grid.coarse_shape, preparation.sampling
     if stage.where == "sample":

@@ -1,4 +1,4 @@
-"""The engine's three seams: where windows come from, where cores go, who watches."""
+"""The engine's own seams: where cores go, who watches. Where windows come from is cube.source.PairSource."""
 
 from __future__ import annotations
 
@@ -8,37 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.grid.pair_grid import PairGrid
-from scenefuse.grid.window import Window
-from scenefuse.sensors.band import Band
 from scenefuse.tiles.tiling import Tile
-
-
-class Source(Protocol):
-    """A pair as two aligned lazy cubes. Picklable; opens its files on the first read of each process."""
-
-    @property
-    def grid(self) -> PairGrid:
-        """The two aligned grids."""
-        ...
-
-    @property
-    def hs_bands(self) -> tuple[Band, ...]:
-        """Bands of read_hs, sorted by wavelength, bad bands gone."""
-        ...
-
-    @property
-    def ms_bands(self) -> tuple[Band, ...]:
-        """Bands of read_ms, sorted by wavelength, each with its native gsd_m."""
-        ...
-
-    def read_hs(self, window: Window) -> NDArray[np.float32]:
-        """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
-        ...
-
-    def read_ms(self, window: Window) -> NDArray[np.float32]:
-        """(ms band, y, x) reflectance of a fine window inside the scene; NaN = no data."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

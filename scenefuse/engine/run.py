@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.budget import RunPlan
 from scenefuse.engine.group import GroupReport, GroupTask, TileReceipts, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.loop import LoopSeconds
-from scenefuse.engine.protocols import Event, Observer, Sink, Source
+from scenefuse.engine.protocols import Event, Observer, Sink
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import WorkError
 from scenefuse.models.state import SceneState
@@ -27,7 +28,7 @@ _CHECK_THREADS = 8
 class FusionJob:
     """What is fused, by what, into what."""
 
-    source: Source
+    source: PairSource
     """The pair."""
     model: ModelHandle
     """The method."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.flags import finite_in_every_band
-from scenefuse.engine.protocols import Source
 from scenefuse.grid.borders import read_mirrored
 from scenefuse.grid.window import Window
 from scenefuse.models.base import UPSAMPLE_MARGIN, SceneWindow
@@ -31,7 +31,7 @@ class ModelWindow:
     """(y, x): both the fine pixel and the coarse pixel over it have data in every band."""
 
 
-def read_model_window(source: Source, window: Window, state: SceneState) -> ModelWindow:
+def read_model_window(source: PairSource, window: Window, state: SceneState) -> ModelWindow:
     """A fine window as the model sees it; the window may exceed the scene, its edges are multiples of the ratio.
 
     Outside the scene the index is half-sample symmetric; a pixel with a non-finite band becomes the state's
@@ -47,7 +47,7 @@ def read_model_window(source: Source, window: Window, state: SceneState) -> Mode
     return ModelWindow(hs=hs, ms=ms, valid=valid)
 
 
-def read_scene_window(source: Source, window: Window, *, margin: int, state: SceneState) -> SceneWindow:
+def read_scene_window(source: PairSource, window: Window, *, margin: int, state: SceneState) -> SceneWindow:
     """A coarse window as a stage sees it, with margin coarse pixels of context on each side of both images.
 
     No-data is filled once the state has `hs_mean` and `ms_mean`; before that it stays NaN.

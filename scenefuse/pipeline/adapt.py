@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scenefuse.config import RunConfig, weights_folder
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.errors import DataError
@@ -25,7 +26,7 @@ from scenefuse.training.fit import Course, fit
 from scenefuse.training.hold_out import hold_nothing_out
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.resident import ResidentPair, may_reside, resident_bytes
-from scenefuse.training.scenes import FullScene, PairSource
+from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground
 
 FOLDER = ".adapted"

@@ -14,6 +14,7 @@ import torch
 from scenefuse.archive.scene import Scene
 from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
+from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.precision import choose_device
@@ -36,7 +37,7 @@ from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.resident import ResidentImage, ResidentPair, may_reside, resident_bytes
-from scenefuse.training.scenes import FullScene, PairSource, Read, TrainingScene, WaldScene, wald_sigmas_px
+from scenefuse.training.scenes import FullScene, Read, TrainingScene, WaldScene, wald_sigmas_px
 from scenefuse.training.score import Ground, Scores, score_truth
 
 FREE_DB = 0.01

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import open_truth
-from scenefuse.engine.protocols import Source
 from scenefuse.grid.borders import read_mirrored
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
@@ -45,7 +45,7 @@ def score_with_reference(product: StoredProduct, reference: str, *, convention: 
     return Scores(name=product.folder.name, values=sums.scores(convention))
 
 
-def score_without_reference(product: StoredProduct, source: Source, state: SceneState) -> Scores:
+def score_without_reference(product: StoredProduct, source: PairSource, state: SceneState) -> Scores:
     """QNR with its two distortions, and how far the product, degraded, is from both inputs.
 
     spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the

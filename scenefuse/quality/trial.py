@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.protocols import Source
+from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.window import Window
@@ -97,7 +97,7 @@ class TrialSource:
 
 
 def wald_trial(
-    source: Source, name: str, *, ratio: int | None = None, mtf_nyquist: float = DEFAULT_MTF_NYQUIST
+    source: PairSource, name: str, *, ratio: int | None = None, mtf_nyquist: float = DEFAULT_MTF_NYQUIST
 ) -> Trial:
     """The pair at reduced resolution, its HSI the truth (Wald's protocol).
 
@@ -171,7 +171,7 @@ def covered_bands(
     return tuple(ms_sensor.bands[index] for index in covered), response.matrix[covered]
 
 
-def middle_of(source: Source) -> Window:
+def middle_of(source: PairSource) -> Window:
     """The coarse window in the scene's middle that holds at most MOST_VALUES values."""
     bands = len(source.hs_bands), len(source.ms_bands) * source.grid.ratio**2
     return middle_window(source.grid.coarse_shape, sum(bands))

@@ -8,10 +8,11 @@ from threading import Lock
 
 import psutil
 
+from scenefuse.cube.source import PairSource
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
-from scenefuse.training.scenes import Image, PairSource, Read
+from scenefuse.training.scenes import Image, Read
 
 BYTES = 4
 """Of a pixel in one band, float32."""

@@ -14,45 +14,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.borders import read_mirrored
-from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
 from scenefuse.models.base import UPSAMPLE_MARGIN
-from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_over_own_px
 from scenefuse.training.recipe import Protocols
 
 Image = NDArray[np.float32]
 Read = Callable[[Window], Image]
-
-
-class PairSource(Protocol):
-    """A pair as two aligned lazy cubes: what a PairCube is."""
-
-    @property
-    def grid(self) -> PairGrid:
-        """The two aligned grids."""
-        ...
-
-    @property
-    def hs_bands(self) -> tuple[Band, ...]:
-        """Bands of read_hs."""
-        ...
-
-    @property
-    def ms_bands(self) -> tuple[Band, ...]:
-        """Bands of read_ms, each with its native gsd_m."""
-        ...
-
-    def read_hs(self, window: Window) -> Image:
-        """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
-        ...
-
-    def read_ms(self, window: Window) -> Image:
-        """(ms band, y, x) reflectance of a fine window inside the scene; NaN = no data."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

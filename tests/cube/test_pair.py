@@ -18,7 +18,7 @@ from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.location import open_raster
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
-from scenefuse.engine.protocols import Source
+from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample
 from scenefuse.grid.window import Window
@@ -53,7 +53,7 @@ def test_nested_pairs_give_the_files_own_pixels(nested: PairCube, tmp_path: Path
 
 
 def test_a_pair_is_a_source_of_the_engine(nested: PairCube) -> None:
-    source: Source = nested  # the type checker holds this
+    source: PairSource = nested  # the type checker holds this
     assert source.read_ms(Window(y0=0, y1=6, x0=0, x1=3)).shape == (len(source.ms_bands), 6, 3)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
 from scenefuse.config import Halo
+from scenefuse.cube.source import PairSource
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
 from scenefuse.engine.cluster import ClusterSpec, open_client
 from scenefuse.engine.dask_lane import DaskLane
@@ -26,7 +27,7 @@ from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.prepare import Preparation, prepare
-from scenefuse.engine.protocols import ShardReceipt, Sink, Source
+from scenefuse.engine.protocols import ShardReceipt, Sink
 from scenefuse.engine.resident import resident_model
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
@@ -167,7 +168,7 @@ def plan_of(case: Case) -> RunPlan:
 
 
 def _plan(
-    case: Case, source: Source, *, halo: Halo = "default", core_px: int | None = None, workers: int = 1
+    case: Case, source: PairSource, *, halo: Halo = "default", core_px: int | None = None, workers: int = 1
 ) -> RunPlan:
     request = PlanRequest(
         workers=workers,
@@ -181,7 +182,7 @@ def _plan(
 
 
 def _job(
-    case: Case, source: Source, sink: Sink, *, halo: Halo = "default", core_px: int | None = None, workers: int = 1
+    case: Case, source: PairSource, sink: Sink, *, halo: Halo = "default", core_px: int | None = None, workers: int = 1
 ) -> FusionJob:
     plan = _plan(case, source, halo=halo, core_px=core_px, workers=workers)
     state = load_state(case.state_path)
@@ -216,7 +217,7 @@ def _outcome(
     )
 
 
-def _spec(source: Source, core_px: int) -> ProductSpec:
+def _spec(source: PairSource, core_px: int) -> ProductSpec:
     return ProductSpec(item_id="bench", grid=source.grid, bands=source.hs_bands, core_px=core_px)
 
 
@@ -230,7 +231,7 @@ def _array(group: zarr.Group, name: str) -> Any:
     return group[name]
 
 
-def _native_windows(tile: Tile, source: Source) -> Iterator[Window]:
+def _native_windows(tile: Tile, source: PairSource) -> Iterator[Window]:
     """The part inside the scene of what ours reads for a tile: coarse pixels, fine pixels."""
     grid = source.grid
     yield tile.read.coarsen(grid.ratio).grow(UPSAMPLE_MARGIN).clip(grid.coarse_shape)
