@@ -2,7 +2,7 @@
 
     cube = scenefuse.open_pair("enmap-item.json", "s2-item.json")    # cube.hs, cube.ms: lazy xarray cubes
     product = scenefuse.fuse("enmap-item.json", "s2-item.json", out="products")
-    report = scenefuse.batch(["archive/catalog.json"], out=Path("products"))
+    report = scenefuse.batch(["archive/catalog.json"], out="products", bounds=scenefuse.Bounds(bbox=(12, 51, 14, 53)))
 
 Names are imported when they are first used, so that `import scenefuse` costs nothing.
 """
@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scenefuse.archive.bounds import Bounds as Bounds
     from scenefuse.archive.pairing import PairRule as PairRule
     from scenefuse.config import RunConfig as RunConfig
     from scenefuse.errors import SceneFuseError as SceneFuseError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Bounds": "scenefuse.archive.bounds",
     "PairRule": "scenefuse.archive.pairing",
     "RunConfig": "scenefuse.config",
     "SceneFuseError": "scenefuse.errors",
@@ -45,3 +47,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'scenefuse' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names as well, though they are imported only when they are used: for completion in notebooks."""
+    return sorted({*globals(), *_HOMES})
