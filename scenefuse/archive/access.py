@@ -8,7 +8,7 @@ import re
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from scenefuse.errors import DataError, TransientError
 
@@ -18,7 +18,6 @@ STORE_SCHEMES = ("s3", "gs", "abfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*):")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa")
-_NAME_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,33 +165,6 @@ def redact(href: str) -> str:
         return f"{_scheme(href)}:..."
     query = "..." if parts.query else ""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
-
-
-def safe_name(item_id: str) -> str:
-    """A file name for an item id: letters, digits, `.`, `_` and `-` stay, every other byte becomes %XX.
-
-    Refused are the empty id, `.` and `..`, and ids longer than 200 bytes when escaped. A leading dot is escaped.
-    item_id_of undoes it.
-    """
-    if item_id in ("", ".", ".."):
-        raise DataError(
-            f"the item id {item_id!r}", "it cannot name a file or folder", "give the item an id that is a name"
-        )
-    name = quote(item_id, safe="").replace("~", "%7E")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if len(name) > _NAME_LIMIT:
-        raise DataError(
-            f"the item id {item_id[:40]!r}... takes {len(name)} bytes as a file name",
-            f"file systems hold 255 and {_NAME_LIMIT} leave room for suffixes",
-            "give the item a shorter id",
-        )
-    return name
-
-
-def item_id_of(name: str) -> str:
-    """The item id of which safe_name made this name."""
-    return unquote(name)
 
 
 def _refused(href: str, base: str, why: str) -> DataError:

@@ -18,7 +18,7 @@ from typing import Any
 import dask
 import distributed.utils
 import torch
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
@@ -75,13 +75,14 @@ class ClusterSpec:
     workers: int | None = None
     """Worker processes; None: one per core, or one per GPU; 0: none, tasks run in this process."""
     scheduler: str | None = None
-    """Address of an existing Dask scheduler, `tcp://host:8786` or `tls://...`; excludes workers."""
+    """Address of an existing Dask scheduler, `tcp://host:8786` or `tls://...`; excludes workers.
+
+    Certificates for TLS come from Dask's own configuration.
+    """
     memory_limit_bytes: int | None = None
     """Memory of each worker; None: an equal share of this machine's."""
     device: Device = "cpu"
     """Where models run; `cuda` asks for the resource GPU, one per worker."""
-    tls: Security | None = None
-    """TLS of an existing cluster; None: Dask's own configuration."""
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and self.workers is not None:
@@ -140,7 +141,7 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     """A Dask client on an embedded cluster of processes, or on the scheduler that the spec names."""
     if spec.scheduler is not None:
         try:
-            client = Client(spec.scheduler, security=spec.tls, timeout=CONNECT_S, set_as_default=False)
+            client = Client(spec.scheduler, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ResourceError(
                 f"No Dask scheduler answers at {spec.scheduler} ({error})",

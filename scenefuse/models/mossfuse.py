@@ -28,7 +28,7 @@ from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
 from scenefuse.models.large_kernel import conv, depthwise, fold_dilated, large_kernel_triple
 from scenefuse.models.lattice import enlarge
-from scenefuse.models.network import FusionNetwork, NetworkPrecision, parameter_count
+from scenefuse.models.network import FusionNetwork, NetworkPrecision
 from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
 
@@ -402,11 +402,6 @@ class MossFuse(FusionNetwork):
     def support_px(self) -> int:
         """Fine pixels on each side that can influence a pixel at all, with frozen statistics."""
         return REACH_PX + (3 * self.ratio - 2) // 2  # the rest of the coarse pixel, and one more under the kernel
-
-    @property
-    def inference_parameters(self) -> int:
-        """Parameters on the way from the inputs to the fused image."""
-        return sum(parameter_count(part) for part in (self.ms_encoder, self.hs_encoder, self.decoder))
 
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
         """Fused image (n, hs band, y, x) from hs with its margin and ms (n, ms band, y, x)."""

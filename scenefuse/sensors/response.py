@@ -29,14 +29,6 @@ class ResponseMatrix:
     """(ms band,) share of the MSI band's response that lies within the HSI's bands, 0 to 1."""
 
 
-def gaussian_response(wavelength_nm: NDArray[np.float64], centre_nm: float, fwhm_nm: float) -> NDArray[np.float64]:
-    """Response at each wavelength, of wavelength_nm's shape, 1 at the centre and 0.5 half an FWHM beside it.
-
-    R(l) = exp(-4 ln 2 ((l - centre) / fwhm)^2).
-    """
-    return np.asarray(np.exp(-4 * log(2) * ((wavelength_nm - centre_nm) / fwhm_nm) ** 2), dtype=np.float64)
-
-
 def response_matrix(
     hs_bands: Sequence[Band], ms_bands: Sequence[Band], *, ms_sensor: Sensor | None = None
 ) -> ResponseMatrix:
@@ -115,7 +107,10 @@ def _cells_nm(bands: Sequence[Band]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _share_between(band: Band, left_nm: NDArray[np.float64], right_nm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(cell,) share of the band's Gaussian between each left and right edge, by the error function."""
+    """(cell,) share of the band's response between each left and right edge, by the error function.
+
+    The response is R(l) = exp(-4 ln 2 ((l - wavelength) / fwhm)^2).
+    """
     if band.wavelength_nm is None or band.fwhm_nm is None:
         raise ValueError(f"{band} has no Gaussian")
     scale = band.fwhm_nm / FWHM_PER_SIGMA * sqrt(2)

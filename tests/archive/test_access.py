@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from scenefuse.archive.access import AccessPolicy, check_links, item_id_of, redact, safe_name
+from scenefuse.archive.access import AccessPolicy, check_links, redact
 from scenefuse.errors import DataError, TransientError
 
 WEB = "https://archive.example.org/items/a.json"
@@ -177,27 +174,3 @@ def test_messages_show_neither_credentials_nor_signatures() -> None:
     assert redact(href) == "ftp://data.example.org/a.tif?..."
     assert redact("/data/a?b.tif") == "/data/a?b.tif"
     assert "secret" not in redact("https://user:secret@[::1/a")
-
-
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(lambda text: text not in (".", "..")))
-def test_item_ids_become_names_of_files_and_back(item_id: str) -> None:
-    if len(quote(item_id, safe="")) > 180:
-        return
-    name = safe_name(item_id)
-    assert "/" not in name
-    assert "\\" not in name
-    assert not name.startswith(".")
-    assert item_id_of(name) == item_id == unquote(name)
-    assert Path("root", name).parent == Path("root")
-
-
-@pytest.mark.parametrize("item_id", ["", ".", "..", "x" * 201])
-def test_ids_that_cannot_be_names_are_refused(item_id: str) -> None:
-    with pytest.raises(DataError):
-        safe_name(item_id)
-
-
-def test_two_ids_never_share_a_name() -> None:
-    assert safe_name("a/b") == "a%2Fb"
-    assert safe_name("a%2Fb") == "a%252Fb"
-    assert safe_name("...") == "%2E.."
