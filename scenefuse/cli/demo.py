@@ -19,8 +19,20 @@ ASK_ABOVE_BYTES = 10 * 10**9
 
 
 @click.command(name="demo")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-out"), show_default=True)
-@click.option("--size", type=click.Choice([size.name.lower() for size in DemoSize]), default="small", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-out"),
+    show_default=True,
+    help="Folder of the archive and the products.",
+)
+@click.option(
+    "--size",
+    type=click.Choice([size.name.lower() for size in DemoSize]),
+    default="small",
+    show_default=True,
+    help="Side of the fine scenes: 252, 1026 or 4098 pixels.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another landscape.")
 @click.option("--model", default=DEMO_MODEL, show_default=True, help="Fusion method.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")

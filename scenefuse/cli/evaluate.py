@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, scene_config, scene_options, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
 
@@ -41,7 +40,9 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
 @click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
-@click.option("--ratio", type=click.IntRange(2), help="Of the degraded pairs: 2, 4, 8. [the pair's own; one HSI: 4]")
+@click.option(
+    "--ratio", type=click.IntRange(2), help="Of the degraded pairs' pixel sizes. [the pair's own; one HSI: 4]"
+)
 @click.option("--mtf", "mtf_nyquist", type=float, help="MTF at Nyquist of the degrading blur. [0.3]")
 @click.option("--snr-db", multiple=True, type=float, help="White noise on both images; inf is none; repeatable. [inf]")
 @click.option("--seeds", type=click.IntRange(1), help="Draws of each noise. [1]")
@@ -54,11 +55,7 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
     help="Formulas where papers differ.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and pictures.")
-@click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
-@click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
-@click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable.")
-@click.option("--register/--no-register", default=True, help="Estimate and remove the sub-pixel shift. [on]")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@scene_options
 @json_option
 def command(
     inputs: tuple[str, ...],
@@ -197,13 +194,7 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     from scenefuse.pipeline.evaluate import Arena
 
     bounds, rule = bounds_of(options), pair_rule(options)
-    config = RunConfig(
-        hs_scale=options["hs_scale"],
-        ms_scale=options["ms_scale"],
-        drop_bands=options["drop_bands"],
-        register=options["register"],
-        allow_host=options["allow_host"],
-    )
+    config = scene_config(options)
     truths, ms_sensor = options["truths"], options["ms_sensor"]
     if ms_sensor is not None:
         if catalogs or truths or not inputs:
@@ -223,7 +214,7 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
         return Arena(pairs=tuple(zip(inputs[::2], inputs[1::2], strict=True)), truths=truths, config=config)
     if truths:
         raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
-    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=options["allow_host"])
+    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=config.allow_host)
     if not pairing.pairs:
         raise UsageError("no pair in the catalogues", "there is nothing to compare on", "See scenefuse pair")
     return Arena(pairs=tuple((pair.hs, pair.ms) for pair in pairing.pairs), config=config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,16 +40,35 @@ out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
 )
 
+allow_host_option = click.option(
+    "--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable."
+)
+scheduler_option = click.option(
+    "--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786. [own workers]"
+)
+workers_option = click.option("--workers", type=click.IntRange(1), help="Own worker processes. [one per core or GPU]")
+memory_limit_option = click.option(
+    "--memory-limit", metavar="SIZE", help="Memory of each worker, like 4GiB. [equal share]"
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+_SCENE_OPTIONS = (
+    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says."),
+    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says."),
+    click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable."),
+    click.option("--register/--no-register", default=None, help="Estimate and remove the sub-pixel shift. [on]"),
+    allow_host_option,
+)
 
 _RUN_OPTIONS = (
     click.option("--model", help="Fusion method; `scenefuse models` lists them."),
     click.option("--weights", help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"),
-    click.option("--adapt", type=click.IntRange(1), help="Fine-tune the network on the pair by so many steps first."),
+    click.option("--adapt", type=click.IntRange(1), help="Steps by which the network is first fine-tuned on the pair."),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        help="Arithmetic: auto is bf16 on a GPU where the method bears it, else fp32. [auto]",
+        help="Arithmetic; `auto`: bf16 on GPUs where the method bears it, else fp32. [auto]",
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where the method runs. [auto]"),
     click.option(
@@ -57,25 +76,31 @@ _RUN_OPTIONS = (
         type=click.Choice(["default", "full"]),
         help="`full`: bitwise as fused whole (CPU, fp32); `default`: within 1e-6. [default]",
     ),
-    click.option("--core-px", type=click.IntRange(1), help="Side of a tile's core in fine pixels; rounded."),
-    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says."),
-    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says."),
-    click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable."),
-    click.option("--register/--no-register", default=None, help="Estimate and remove the sub-pixel shift. [on]"),
-    click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786. [own workers]"),
-    click.option("--workers", type=click.IntRange(1), help="Own worker processes. [one per core or GPU]"),
-    click.option("--memory-limit", metavar="SIZE", help="Memory of each worker, like 4GiB. [equal share]"),
-    click.option("--format", "formats", metavar="LIST", help="zarr or zarr,cog. [zarr,cog]"),
-    click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable."),
+    click.option("--core-px", type=click.IntRange(1), help="Side of a tile without its halo, fine pixels; rounded."),
+    *_SCENE_OPTIONS,
+    scheduler_option,
+    workers_option,
+    memory_limit_option,
+    click.option("--format", "formats", metavar="LIST", help="What is written: zarr, or zarr,cog. [zarr,cog]"),
     click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with these options."),
 )
 
 _PAIR_OPTIONS = (
     click.option("--hs-collection", help="Collection that holds the HSI. [told from metadata]"),
     click.option("--ms-collection", help="Collection that holds the MSI. [told from metadata]"),
-    click.option("--max-gap-hours", type=float, help="Longest time between the two. [72]"),
-    click.option("--min-overlap", "min_overlap_fraction", type=click.FloatRange(0, 1), help="Least overlap. [0.2]"),
-    click.option("--max-cloud", "max_cloud_fraction", type=click.FloatRange(0, 1), help="Most cloud. [0.2]"),
+    click.option("--max-gap-hours", type=float, help="Longest time between the two scenes, hours. [72]"),
+    click.option(
+        "--min-overlap",
+        "min_overlap_fraction",
+        type=click.FloatRange(0, 1),
+        help="Least overlap, as a share of the smaller footprint. [0.2]",
+    ),
+    click.option(
+        "--max-cloud",
+        "max_cloud_fraction",
+        type=click.FloatRange(0, 1),
+        help="Most cloud cover of either scene, 1 is all of it. [0.2]",
+    ),
 )
 
 _SEARCH_OPTIONS = (
@@ -88,6 +113,11 @@ _SEARCH_OPTIONS = (
 def run_options(function: F) -> F:
     """The options of a run, as keyword arguments that `run_config` takes."""
     return _with(_RUN_OPTIONS, function)
+
+
+def scene_options(function: F) -> F:
+    """How scenes are opened, as keyword arguments that `scene_config` takes."""
+    return _with(_SCENE_OPTIONS, function)
 
 
 def pair_options(function: F) -> F:
@@ -111,12 +141,21 @@ def run_config(options: dict[str, Any]) -> RunConfig:
     path: Path | None = options.pop("config")
     formats: str | None = options.pop("formats")
     names = [option for option in RunConfig.__dataclass_fields__ if option in options]
-    given = {name: options.pop(name) for name in names}
+    given = _given(names, options)
     given["format"] = None if formats is None else tuple(part.strip() for part in formats.split(","))
-    for name in ("drop_bands", "allow_host"):
-        given[name] = given[name] or None
     base = RunConfig() if path is None else parse(RunConfig, read_toml(path), where=str(path))
     return base.updated(given)
+
+
+def scene_config(options: dict[str, Any]) -> RunConfig:
+    """A configuration that says how scenes are opened, and nothing else. Empties what it takes."""
+    return RunConfig().updated(_given(("hs_scale", "ms_scale", "drop_bands", "register", "allow_host"), options))
+
+
+def _given(names: Iterable[str], options: dict[str, Any]) -> dict[str, Any]:
+    """The options of these names, taken out; None where a repeatable one was not given."""
+    values = {name: options.pop(name) for name in names}
+    return {name: None if value == () else value for name, value in values.items()}
 
 
 def pair_rule(options: dict[str, Any]) -> PairRule:

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from scenefuse.archive.access import redact
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 
 
 @click.command(name="pair")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@allow_host_option
 @pair_options
 @search_options
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scenefuse.cli.fuse import show_product
-from scenefuse.cli.options import PLACE
+from scenefuse.cli.options import PLACE, allow_host_option, memory_limit_option, scheduler_option, workers_option
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @click.command(name="refill")
 @click.argument("out", type=PLACE)
-@click.option("--workers", type=click.IntRange(1), help="Own worker processes. [one per core or GPU]")
-@click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786. [own workers]")
-@click.option("--memory-limit", metavar="SIZE", help="Memory of each worker, like 4GiB. [equal share]")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@workers_option
+@scheduler_option
+@memory_limit_option
+@allow_host_option
 @json_option
 def command(
     out: Place,

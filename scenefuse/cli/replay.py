@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scenefuse.cli.options import PLACE
+from scenefuse.cli.options import PLACE, allow_host_option
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--weights", help="Weights of the network: file, or name[@version]. [those of the provenance]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core, none for a sample]")
 @click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786.")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@allow_host_option
 @json_option
 def command(
     product: Place,

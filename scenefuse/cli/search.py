@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scenefuse.archive.access import AccessPolicy, redact
-from scenefuse.cli.options import bounds_of, search_options
+from scenefuse.cli.options import allow_host_option, bounds_of, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--collection", "collections", multiple=True, help="Only this collection; repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many scenes of each source.")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@allow_host_option
 @search_options
 @json_option
 def command(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.options import bounds_of, pair_options, pair_rule, scene_config, scene_options, search_options
 from scenefuse.cli.output import emit_json, json_option, note
-from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.config import parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.training.recipe import RECIPES, TABLES, Recipe
 
@@ -53,11 +53,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where it trains. [auto]")
 @click.option("--name", help="Put the weights on your shelf under this name: fuse finds them there.")
 @click.option("--licence", default="LicenseRef-unstated", show_default=True, help="Of the weights, in SPDX terms.")
-@click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says.")
-@click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says.")
-@click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable.")
-@click.option("--register/--no-register", default=True, help="Estimate and remove the sub-pixel shift. [on]")
-@click.option("--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable.")
+@scene_options
 @json_option
 def command(
     scenes: tuple[str, ...], model: str, out: Path, catalogs: tuple[str, ...], *, as_json: bool, **options: Any
@@ -77,14 +73,8 @@ def command(
     from scenefuse.pipeline.train import TrainConfig, train
     from scenefuse.training.ranks import Ranks
 
-    pairs = _pairs(scenes, catalogs, options)
-    inputs = RunConfig(
-        hs_scale=options["hs_scale"],
-        ms_scale=options["ms_scale"],
-        drop_bands=options["drop_bands"],
-        register=options["register"],
-        allow_host=options["allow_host"],
-    )
+    inputs = scene_config(options)
+    pairs = _pairs(scenes, catalogs, options, allow_hosts=inputs.allow_host)
     config = TrainConfig(
         model=model,
         recipe=_recipe(model, options),
@@ -125,7 +115,7 @@ def show_trained(trained: Trained) -> None:
 
 
 def _pairs(
-    scenes: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]
+    scenes: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any], *, allow_hosts: tuple[str, ...]
 ) -> list[tuple[str | Scene, str | Scene]]:
     """The pairs named on the command line, or those of the catalogues. Empties what it takes of the options."""
     from scenefuse.archive.pair_search import find_in_archive
@@ -139,7 +129,7 @@ def _pairs(
         )
     if scenes:
         return list(zip(scenes[::2], scenes[1::2], strict=True))
-    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=options["allow_host"])
+    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
     if not pairing.pairs:
         raise UsageError("no pair in the catalogues", "there is nothing to learn from", "See scenefuse pair")
     return [(pair.hs, pair.ms) for pair in pairing.pairs]
