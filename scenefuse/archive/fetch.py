@@ -245,7 +245,7 @@ def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part
 
 
 def _check_status(response: httpx.Response, url: str) -> None:
-    """Nothing for a status 2xx; else what it means."""
+    """Raise for a status that is not 2xx: _PassingError where the same request may succeed later, else DataError."""
     status = response.status_code
     if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise _PassingError(status, _asked_wait_s(response))

@@ -55,7 +55,7 @@ class Mirror:
         return os.pread(self._local, end - first, first)
 
     def fetch(self, spans: Iterable[Span]) -> None:
-        """Nothing; the bytes of the spans are there now, as far as the file reaches. Errors are RemoteFile.read's."""
+        """Fetch what of the spans is not there yet, as far as the file reaches. Errors are RemoteFile.read's."""
         with self._filling:
             runs = list(self._missing(spans))
             if len(runs) < 2:

@@ -36,11 +36,11 @@ class RemoteTiff:
     """Its blocks."""
 
     def fetch(self, bands: Sequence[int], window: Window) -> None:
-        """Nothing; the pixels of the bands, counted from 0, in a window can be read."""
+        """Fetch what GDAL will read for the bands, counted from 0, of a window."""
         self.mirror.fetch(self.layout.image.spans(window, bands))
 
     def fetch_mask(self, window: Window) -> None:
-        """Nothing; the mask of a window can be read."""
+        """Fetch what GDAL will read for the mask of a window."""
         if self.layout.mask is not None:
             self.mirror.fetch(self.layout.mask.spans(window, [0]))
 

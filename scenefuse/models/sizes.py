@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def require_size(name: str, value: int, *, least: int = 1, multiple: int = 1) -> None:
-    """Nothing, once it is known that the option is no less than `least` and a multiple of `multiple`."""
+    """Refuse by ValueError an option that is less than `least` or no multiple of `multiple`."""
     if value < least or value % multiple:
         wanted = f"{least} or more" if multiple == 1 else f"a multiple of {multiple}, {least} or more"
         raise ValueError(f"{name} is {value}, and must be {wanted}")

@@ -181,7 +181,7 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def fits(card: WeightsCard, ref: ModelRef) -> bool:
-    """Whether the weights are for the reference's network, ratio and bands."""
+    """True when the weights are for the reference's network, ratio and bands."""
     try:
         _check_fits(card, ref, Path(ref.name))
     except ModelError:

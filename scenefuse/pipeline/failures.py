@@ -92,7 +92,7 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
 
 
 def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None:
-    """Nothing; the failure is recorded, in place of an earlier one of the same work.
+    """Record the failure, in place of an earlier one of the same work.
 
     A record that cannot be written is a warning: the failure itself is what the caller has to tell.
     """
@@ -105,7 +105,7 @@ def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None
 
 
 def forget_failure(out: Place, work: PairFailure) -> None:
-    """Nothing; no record says any more that this work failed."""
+    """Remove the record of this work's failure, if there is one."""
     _rewrite(out, {work.key}, [])
 
 

@@ -70,7 +70,7 @@ def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None)
 
 
 def require_config(config: RunConfig) -> None:
-    """Nothing, once it is known that the method can have the weights it needs and do what is asked of it."""
+    """Refuse a method that cannot have the weights it needs, or cannot do what is asked of it."""
     require_method(config.model, weights=config.weights)
     if config.adapt is not None and not needs_weights(config.model):
         raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")

@@ -27,7 +27,7 @@ def part_path(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Nothing; the folder's entries are on the disk."""
+    """Wait until the folder's entries are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Nothing; path holds data and will after a crash. Its folder is made when needed."""
+    """Write data to path so that it stays there after a crash. The folder is made when needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(data)

@@ -94,7 +94,7 @@ def _add_link(document: dict[str, Any], rel: str, href: str, title: str | None) 
 
 
 def _grow(extent: dict[str, Any], item: dict[str, Any]) -> None:
-    """Nothing; the extent's first bounding box and first interval hold the item."""
+    """Widen the extent's first bounding box and first interval until they hold the item."""
     boxes = extent["spatial"]["bbox"]
     west, south, east, north = boxes[0]
     box = item["bbox"]

@@ -76,7 +76,7 @@ def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_i
 
 
 def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
-    """Nothing; target is the COG of these parts, which must be those of every core of every level."""
+    """Write the COG of these parts, which must be those of every core of every level, to target."""
     by_core = {part.core: part for part in parts}
     image = read_image(_empty_image(spec))
     directories = [image, *(overview_directory(image, *spec.level_shape(factor)) for factor in spec.overview_factors)]
@@ -190,7 +190,7 @@ def _empty_image(spec: ProductSpec) -> bytes:
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
-    """Nothing; bands carry what they are: wavelengths as GDAL gives those of ENVI files, by both of its ways."""
+    """Give each band its scale, name, wavelength, width and colour; wavelengths in both of GDAL's ways for ENVI files."""
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
     red, green, blue = spec.rgb_indexes()

@@ -29,7 +29,7 @@ from scenefuse.product.stac_item import build_item
 def finish_data(
     folder: Path | Place, spec: ProductSpec, *, cog: bool, lane: Lane | None = None, observer: Observer | None = None
 ) -> None:
-    """Nothing; overviews, `quality.tif`, `quicklook.png` and, if asked for, `fused.tif` are made from the shards.
+    """Make overviews, `quality.tif`, `quicklook.png` and, if asked for, `fused.tif` from the shards.
 
     Done again, it makes the same files again. Needs every shard of the product, and that nobody else writes there.
     Without a lane all runs in this process.
@@ -78,7 +78,7 @@ def commit(
 
 
 def write_item(item: Place, document: dict[str, Any]) -> None:
-    """Nothing; the item is there, and with it, for readers, the product."""
+    """Put the item: from now on the product exists for readers."""
     item.put(json_bytes(document))
 
 

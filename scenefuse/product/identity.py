@@ -78,7 +78,7 @@ def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
 
 
 def require_name(text: str) -> None:
-    """Nothing when an item id can name a folder, else a DataError: ids come from catalogues, and may be paths."""
+    """Refuse an item id that cannot name a folder: ids come from catalogues, and may be paths."""
     if not _NAME.fullmatch(text) or ".." in text:
         shown = text if len(text) <= 60 else f"{text[:60]}..."
         raise DataError(

@@ -89,7 +89,7 @@ def belongs(name: str, item_id: str) -> bool:
 
 
 def refuse_foreign(folder: Path | Place, item_id: str) -> None:
-    """Nothing when the folder is absent or holds only what a product's folder may hold; else a DataError."""
+    """Refuse a folder that holds anything but what a product's folder may hold; an absent one may be made."""
     folder = place_at(folder)
     if folder.is_file():
         raise DataError(f"{folder} is a file", "a product needs a folder", "choose another output folder")
@@ -120,7 +120,7 @@ def layout_in_memory(spec: ProductSpec) -> MemoryStore:
 
 
 def _consolidate(memory: MemoryStore, spec: ProductSpec) -> None:
-    """Nothing; the metadata of all members stand in each level's own document, too, and in the root's.
+    """Write the metadata of all members into each level's own document, too, and into the root's.
 
     Over plain HTTP nobody can list a store's folders: a reader finds there only what the document at the address
     that it was given names. The multiscales convention asks for it; Zarr's specification does not have it yet, and

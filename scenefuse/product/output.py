@@ -20,7 +20,7 @@ _EMPTY = "choose an empty folder, or one that scenefuse made"
 
 
 def require_output(root: Path | Place, item_id: str | None = None) -> None:
-    """Nothing when root is absent, empty, or an output folder of scenefuse's; else a DataError.
+    """Refuse a root that is neither absent, nor empty, nor an output folder of scenefuse's.
 
     A root with our collection.json may hold other files besides. One without it may hold products that were begun,
     and nothing else: what people have in a folder is never mixed with a product. item_id: the product whose folder

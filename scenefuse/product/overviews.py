@@ -45,9 +45,9 @@ def _sums(values: NDArray[Any], dtype: type[np.integer] = np.int32) -> NDArray[A
 
 
 def build_overview(folder: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
-    """Nothing; the shard of a core of an overview is stored, made from up to four shards of the level below.
+    """Store the shard of a core of an overview, made from up to four shards of the level below.
 
-    It, and of one shard below its bytes and some bands, are in memory. Done again, it writes the same bytes.
+    In memory are this shard, and of one shard below its bytes and some bands. Done again, it writes the same bytes.
     """
     store = folder / STORE
     below, side = core.factor // 2, spec.core_px

@@ -10,7 +10,7 @@ from scenefuse.product.files import WEIGHTS, WEIGHTS_CARD
 
 
 def keep_weights(folder: Place, path: Path) -> None:
-    """Nothing; the weights at path and their card are in the product's folder."""
+    """Copy the weights at path and their card into the product's folder."""
     (folder / WEIGHTS).put(path.read_bytes())
     (folder / WEIGHTS_CARD).put(path.with_suffix(".json").read_bytes())
 

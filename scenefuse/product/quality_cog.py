@@ -80,7 +80,7 @@ def _told_when_full(part: Path, spec: ProductSpec) -> Iterator[None]:
 
 
 def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
-    """Nothing; the stage holds the flags, one TIFF block per core, and their overviews."""
+    """Write the flags, one TIFF block per core, and their overviews to the stage."""
     rows, columns = spec.grid.fine_shape
     options = {
         "driver": "GTiff",
@@ -111,7 +111,7 @@ def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None
 
 
 def _check(path: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
-    """Nothing, when every pixel of the file is the store's; a validator passes files of zeros."""
+    """Raise WorkError unless every pixel of the file is the store's; a validator passes files of zeros."""
     with rasterio.open(path) as dataset:
         for core in spec.level_cores(1):
             window = spec.core_window(core)

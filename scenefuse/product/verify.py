@@ -55,7 +55,7 @@ class VerifyReport:
         return not self.mismatches
 
     def raise_if_bad(self) -> None:
-        """Nothing for a good product, else a MismatchError that names the first mismatches."""
+        """Raise a MismatchError that names the first mismatches, if there are any."""
         if self.mismatches:
             listed = "; ".join(f"{m.kind} {m.name}" for m in self.mismatches[:5])
             raise MismatchError(

@@ -112,7 +112,7 @@ class StaticCatalogue:
         return "unchanged" if same else "replaced"
 
     def _put(self, folder: Path, target: Path, item: dict[str, Any]) -> None:
-        """Nothing; target holds the product. It is built beside and renamed, so that readers never see half of it."""
+        """Put the product into target: built beside it and renamed, so that readers never see half of it."""
         part = self.root.resolve() / f".{folder.name}.{os.getpid()}{PART}"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -153,7 +153,7 @@ def _files(folder: Path, item: dict[str, Any]) -> list[str]:
 
 
 def _sync(folder: Path) -> None:
-    """Nothing; every file below folder is on the disk."""
+    """Wait until every file below folder is on the disk."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             sync_folder(path)

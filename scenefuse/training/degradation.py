@@ -37,7 +37,7 @@ def degradation_of(network: FusionNetwork) -> Degradation | None:
 
 
 def learn_degradation(network: FusionNetwork, grounds: Sequence[Ground], recipe: Recipe, seed: int) -> None:
-    """Nothing; the network's degradation, where it is a physical one, has come to the least L_DE.
+    """Fit the network's degradation, where it is a physical one, to the least L_DE.
 
     Held-out blocks are never looked at. The same seed gives the same bits.
     """
