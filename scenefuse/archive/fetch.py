@@ -19,12 +19,17 @@ from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.errors import DataError, TransientError
 
 MAX_REDIRECTS = 5
+"""Redirects that are followed, each of them checked."""
 MAX_JSON_BYTES = 64 * 2**20
 """Largest JSON document that is read; an item of 300 bands has about 0.1 MiB, a page of 100 of them 10 MiB."""
 _ATTEMPTS = 4
+"""Attempts at one request in all."""
 _BACKOFF_S = 0.5
+"""Pause before the second attempt; twice as long before each later one."""
 _LONGEST_WAIT_S = 30.0
+"""Longest pause, whatever a server's Retry-After asks for."""
 _PASSING = {408, 425, 429}
+"""Statuses below 500 of a reply that may be another one later."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 T = TypeVar("T")
@@ -35,7 +40,7 @@ class Part:
     """Some bytes of a file."""
 
     data: bytes
-    """As many as were asked for."""
+    """The bytes, as many as were asked for."""
     total_bytes: int
     """Size of the file."""
     tag: str

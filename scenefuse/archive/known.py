@@ -41,7 +41,7 @@ class KnownArchive:
     credentials: str
     """What an operator needs: `none`, or the account."""
     notes: str
-    """Traps."""
+    """What surprises those who use it."""
     collections: tuple[KnownCollection, ...]
     """Collections that can be fused."""
 

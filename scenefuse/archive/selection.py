@@ -68,7 +68,7 @@ def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     described = [c for c in candidates if _is_described(c)]
     chosen = described or [c for c in candidates if c.is_data] or candidates
     notes = []
-    reflected = [c for c in chosen if not _is_beside(c)]
+    reflected = [c for c in chosen if not _is_pan_or_thermal(c)]
     if len(reflected) < len(chosen) and reflected:
         left = ", ".join(c.key for c in chosen if c not in reflected)
         notes.append(f"panchromatic and thermal assets are left out: {left}")
@@ -91,7 +91,7 @@ def _is_described(candidate: Candidate) -> bool:
     return any(band.wavelength_nm is not None for band in candidate.bands) or any(candidate.common_names)
 
 
-def _is_beside(candidate: Candidate) -> bool:
+def _is_pan_or_thermal(candidate: Candidate) -> bool:
     """True when every band of the asset is panchromatic or thermal."""
     return bool(candidate.bands) and all(
         common in ("pan", "lwir", "lwir11", "lwir12") or (band.wavelength_nm or 0.0) > LONGEST_REFLECTED_NM

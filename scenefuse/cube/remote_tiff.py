@@ -14,12 +14,12 @@ from scenefuse.cube.tiff_layout import TiffLayout, read_layout
 from scenefuse.grid.window import Window
 
 _HEAD_BYTES = 64 * 1024
-"""Of a COG, most often all directories."""
+"""Read first of each file: of a COG these are most often all directories."""
 
 _MOST_KNOWN = 256
 """Files that a process remembers although nobody reads from them: a scene may have one for each of its bands."""
 _MOST_HELD_BYTES = 8 * 2**30
-"""Of those on the disk of temporary files, unless one has more: the pairs of a batch would fill it."""
+"""What those files may take on the disk of temporary files, one alone excepted: the pairs of a batch would fill it."""
 
 _in_use: WeakValueDictionary[RemoteFile, RemoteTiff] = WeakValueDictionary()
 _known: OrderedDict[RemoteFile, RemoteTiff] = OrderedDict()
@@ -31,9 +31,9 @@ class RemoteTiff:
     """A remote file and where its pixels lie in it."""
 
     mirror: Mirror
-    """Its bytes."""
+    """The file's bytes, as far as they were fetched."""
     layout: TiffLayout
-    """Its blocks."""
+    """Where its blocks lie."""
 
     def fetch(self, bands: Sequence[int], window: Window) -> None:
         """Fetch what GDAL will read for the bands, counted from 0, of a window."""

@@ -23,7 +23,9 @@ _VALUES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 """One value of each type, for struct."""
 _ORDERS = {b"II": "<", b"MM": ">"}
 _VERSIONS = {42: False, 43: True}
+"""Whether a file of this version is a BigTIFF."""
 _MOST_DIRECTORIES = 64
+"""Directories after which a file is taken for damaged; a COG has one for each overview and mask."""
 
 ReadBytes = Callable[[int, int], bytes]
 """The bytes of a file from first to before end."""
@@ -34,9 +36,9 @@ class Form:
     """How counts and offsets are written in a file."""
 
     order: str
-    """Of bytes, for struct: < or >."""
+    """Order of bytes, as struct writes it: `<` or `>`."""
     big: bool
-    """BigTIFF."""
+    """True for BigTIFF."""
 
     @property
     def count(self) -> str:
@@ -69,11 +71,11 @@ class Entry:
     """One field of a directory."""
 
     tag: int
-    """What it says."""
+    """TIFF's number for what the field says."""
     type: int
-    """Of its values."""
+    """TIFF's number for the type of its values."""
     count: int
-    """Values."""
+    """Number of values."""
     data: bytes
     """The values, in the file's order of bytes."""
 

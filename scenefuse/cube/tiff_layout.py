@@ -25,10 +25,11 @@ from scenefuse.grid.window import Window
 
 _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 259, 277, 278, 284, 322, 323
 _OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)
-"""Of tiles, else of strips."""
+"""Tags of where blocks lie, and of their sizes: of tiles, else of strips."""
 _SEPARATE_PLANES = 2
 _UNCOMPRESSED = 1
 _MOST_FIELD_BYTES = 256 * 2**20
+"""Size beyond which a field is not believed."""
 _LEAD_BYTES = 16
 """GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
 
@@ -40,13 +41,13 @@ class Blocks:
     shape: tuple[int, int]
     """Rows and columns of the image."""
     block_shape: tuple[int, int]
-    """Of a block."""
+    """Rows and columns of a block."""
     planes: int
     """1 where a block holds all bands, else the number of bands, one after the other."""
     offsets: Sequence[int]
     """Where each block begins: by plane, then row, then column. 0 for one that is not there."""
     sizes: Sequence[int]
-    """Bytes of each."""
+    """Bytes of each block."""
 
     def spans(self, window: Window, bands: Sequence[int]) -> Iterator[Span]:
         """Bytes that GDAL may read for the bands, counted from 0, of a window."""
@@ -66,9 +67,9 @@ class TiffLayout:
     """What of a file is read at full resolution."""
 
     image: Blocks
-    """Its pixels."""
+    """Blocks of its pixels."""
     mask: Blocks | None
-    """The mask beside them."""
+    """Blocks of the mask beside them; None without one."""
 
 
 def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:

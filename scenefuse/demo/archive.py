@@ -48,7 +48,7 @@ class DemoPair:
     truth: Path
     """GeoTIFF of all the EnMAP-like bands on the fine scene's 10 m grid, int16 DN of scale 1e-4."""
     shift_px: tuple[float, float]
-    """Misregistration of the EnMAP-like scene, fine pixels (south, east): what it shows lies there of where it says."""
+    """Misregistration of the EnMAP-like scene, fine pixels (south, east), as DemoScene.shift_px."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

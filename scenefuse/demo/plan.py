@@ -51,7 +51,7 @@ class DemoScene:
     cloud_fraction: float
     """Share under cloud that its metadata state, 0 to 1."""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    """Misregistration: what it shows lies this many fine pixels (south, east) of where its georeference says."""
+    """Misregistration: fine pixels (south, east) from where its georeference places the ground to where that lies."""
     swath: Swath | None = None
     """The strip with data; None when all of the raster has."""
 

@@ -23,7 +23,9 @@ from scenefuse.place.local import FORBIDDEN, FULL
 Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
 
 _WINDOW_PER_WORKER = 2
+"""Calls in flight for each that can run at the same time: one runs, the next one waits there already."""
 _LONGEST_WAIT_S = 5.0
+"""Longest wait for one outcome before pauses are looked at again."""
 _BYSTANDER_LIMIT = 8
 """Deaths of a worker with the task waiting on it that are forgiven; more, and the task is the suspect."""
 

@@ -27,11 +27,17 @@ MOST_WRITERS = 16
 """Threads that encode the cores of one GPU, at most."""
 
 _GROUP_SECONDS = 60.0
+"""Time that a group should not exceed: what a death of its worker costs at most."""
 _PROCESS_BYTES = 640 * 2**20
 """A worker before its first window: interpreter, torch, GDAL with its cache."""
 _MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
+"""Rough rate of one core, and of one GPU, for the plan's estimate of time."""
 _BYTES_PER_S = 2e8
+"""Rough rate at which pixels are read and written, likewise."""
 _LEAST_TIME_LIMIT_S = 900.0
+"""Least time limit of a group: estimates of small ones are not worth much."""
+_TIME_LIMIT_FACTOR = 20
+"""How much longer than estimated a group may take before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ class PlanRequest:
     workers: int
     """Worker processes that will run."""
     worker_memory_bytes: int
-    """Host memory of each."""
+    """Host memory of each worker."""
     device: Device = "cpu"
     """Where models run."""
     device_memory_bytes: int | None = None
@@ -265,7 +271,7 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
         write_bytes=write_bytes,
         multiply_adds=multiply_adds,
         seconds=seconds / request.workers,
-        time_limit_s=max(_LEAST_TIME_LIMIT_S, 20 * group_tiles * seconds / tiles),
+        time_limit_s=max(_LEAST_TIME_LIMIT_S, _TIME_LIMIT_FACTOR * group_tiles * seconds / tiles),
     )
 
 

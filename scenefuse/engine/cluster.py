@@ -50,7 +50,7 @@ WORKER_ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
-"""Of each worker process of an embedded cluster."""
+"""Environment of each worker process of an embedded cluster."""
 
 _DASK_CONFIG = {
     "distributed.worker.memory.target": False,

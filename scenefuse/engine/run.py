@@ -22,6 +22,7 @@ from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tile
 
 _CHECK_THREADS = 8
+"""Tiles of the ledger that are checked at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class RunReport:
     fine_px: int
     """Fine pixels written by this run."""
     stage_seconds: dict[str, float]
-    """Seconds of all workers in read, compute, write and wait."""
+    """Seconds of all workers together by the fields of LoopSeconds: read, compute, write, wait, drain."""
     peak_rss_bytes: int
     """Largest resident size among the workers."""
     batch: int

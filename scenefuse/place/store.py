@@ -28,12 +28,17 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 _BLOCK_BYTES = 32 << 20
+"""Bytes of one request where an object is read to be digested."""
 _CONTENTIONS = 30
+"""Attempts at a change while others change the same object."""
 _THREADS = 8
+"""Parts of a journal that are read at the same time."""
 _DELETED_AT_ONCE = 500
+"""Objects of one request to delete; a store takes 1,000."""
 _PART_BYTES = 5 << 20
+"""Least size of a part of an upload, which is S3's own."""
 _MOST_PARTS = 9_000
-"""Of an upload; a store takes 10,000."""
+"""Parts of one upload at most; a store takes 10,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class CogPart:
     tile_bytes: tuple[int, ...]
     """Their sizes, in this order."""
     crc32: tuple[int, ...]
-    """Of each band's pixels, before coding."""
+    """CRC-32 of each band's pixels before coding."""
 
 
 def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_in: Path) -> CogPart:

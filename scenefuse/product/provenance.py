@@ -49,7 +49,7 @@ class Plan:
     batch: int
     """Windows computed at once."""
     instruction_set: str
-    """Of the processor, as torch names it: `AVX512`; of a GPU its compute capability."""
+    """The processor's, as torch names it: `AVX512`; for a GPU its compute capability, `sm_90`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +168,9 @@ class RunRecord:
     """What a run was, besides what its numbers depend on; never part of `the same bytes`."""
 
     started: datetime
-    """UTC."""
+    """Begin of the run, UTC."""
     finished: datetime
-    """UTC."""
+    """End of the run, UTC."""
     host: str
     """Name of the coordinator's machine."""
     hrefs: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -43,7 +43,7 @@ class Observation:
     response: Tensor
     """(sharp ms band, hs band), gain included."""
     offset: Tensor
-    """(sharp ms band,)."""
+    """(sharp ms band,) reflectance that the MSI shows besides."""
     sharp: Tensor
     """(ms band,) bool: bands whose own pixels are the fine ones, and that the HSI covers."""
 

@@ -15,7 +15,7 @@ from scenefuse.sensors.band import Band
 from scenefuse.training.scenes import Image, Read
 
 BYTES = 4
-"""Of a pixel in one band, float32."""
+"""Bytes of a pixel in one band, float32."""
 
 
 class ResidentPair:
