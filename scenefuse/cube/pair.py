@@ -80,6 +80,12 @@ class PairCube:
         """The files that pixels come from, HSI first, for identity and provenance."""
         return (*self.hs_image.inputs, *self.ms_image.inputs)
 
+    @property
+    def fine_raster(self) -> RasterGrid:
+        """The fine grid as a raster of its own: the one that a truth, or a product, of this pair lies on."""
+        grid = self.grid
+        return RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=self.pair_id)
+
     def read_hs(self, window: Window) -> NDArray[np.float32]:
         """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
         _check_inside(window, self.grid.coarse_shape)

@@ -21,7 +21,6 @@ from scenefuse.cube.location import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, UsageError
-from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
@@ -163,11 +162,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
         if raster is None:
             yield _scoring(_maker_of_pair(opened, protocol), scored)
         else:
-            grid = cube.grid
-            fine = RasterGrid(
-                crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id
-            )
-            yield _scoring(_maker_of_truth(opened, open_truth(raster, fine, cube.hs_bands)), scored)
+            yield _scoring(_maker_of_truth(opened, open_truth(raster, cube.fine_raster, cube.hs_bands)), scored)
 
 
 def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Callable[[], Trial]:

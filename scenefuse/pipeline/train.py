@@ -15,7 +15,7 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.source import PairSource
-from scenefuse.cube.truth import Truth, open_truth
+from scenefuse.cube.truth import open_truth
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.precision import choose_device
 from scenefuse.engine.prepare import Preparation, prepare
@@ -268,7 +268,7 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: boo
     cube, name = pair.cube, pair.pair.id
     source: PairSource = ResidentPair(cube) if resident else cube
     if recipe.protocol != "wald":
-        shown: Read | None = None if truth is None else _truth_of(truth, cube).read
+        shown: Read | None = None if truth is None else open_truth(truth, cube.fine_raster, cube.hs_bands).read
         if shown is not None and resident:
             shown = ResidentImage(shown, cube.grid.fine_shape).read
         return FullScene(name=name, source=source, truth=shown)
@@ -383,10 +383,3 @@ def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores, lab
 def _finite(scores: Scores) -> Scores:
     """The scores that JSON can hold."""
     return {name: value for name, value in scores.items() if isfinite(value)}
-
-
-def _truth_of(raster: str, cube: PairCube) -> Truth:
-    """The raster on the pair's fine grid."""
-    grid = cube.grid
-    fine = RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=cube.pair_id)
-    return open_truth(raster, fine, cube.hs_bands)

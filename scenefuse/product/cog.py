@@ -190,7 +190,7 @@ def _empty_image(spec: ProductSpec) -> bytes:
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
-    """Give each band its scale, name, wavelength, width and colour; wavelengths in both of GDAL's ways for ENVI files."""
+    """Give each band its scale, name, wavelength and width, these two in both ways GDAL has for ENVI, and colour."""
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
     red, green, blue = spec.rgb_indexes()
