@@ -12,6 +12,7 @@ from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.group import GroupTask, fuse_group
+from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision, choose_device
@@ -19,6 +20,7 @@ from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, WorkError
 from scenefuse.models.shelf import find_by_digest
+from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.fuse import instruction_set, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
@@ -104,42 +106,24 @@ def replay(
     """Recompute a sample of tiles, or every tile, and compare with the store.
 
     hrefs: where HSI and MSI are now, when they moved; else where run.json says. Only scheduler, workers,
-    memory_limit and allow_host of config count: all that changes numbers comes from the provenance.
+    memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
+    comes from the provenance.
     """
     folder = place_at(folder)
     config, observer = config or RunConfig(), observer or NullObserver()
     opened, provenance = reopen(folder, hrefs=hrefs, config=config)
-    plan = provenance.plan
+    state, plan, cube = _state(folder, provenance), provenance.plan, opened.cube
     tiling = Tiling(
-        fine_shape=opened.cube.grid.fine_shape,
-        core_px=plan.core_px,
-        halo_px=plan.halo_px,
-        lattice_px=plan.lattice_px,
+        fine_shape=cube.grid.fine_shape, core_px=plan.core_px, halo_px=plan.halo_px, lattice_px=plan.lattice_px
     )
-    state = load_state(folder / STATE)
-    if state.sha256 != provenance.state_sha256:
-        raise MismatchError(
-            f"{folder / STATE} has digest {state.sha256[:12]}, the provenance says {provenance.state_sha256[:12]}",
-            "the tiles would be computed from another state",
-            "Fetch the product again, or fuse the pair again",
-        )
-    spec = ProductSpec(
-        item_id=provenance.item_id, grid=opened.cube.grid, bands=opened.cube.hs_bands, core_px=plan.core_px
-    )
+    spec = ProductSpec(item_id=provenance.item_id, grid=cube.grid, bands=cube.hs_bands, core_px=plan.core_px)
     chosen = tuple(tiling) if every_tile else _sample(tuple(tiling))
-    workers = config.workers if config.workers is not None or config.scheduler is not None else _few(len(chosen))
-    lanes = ClusterSpec(
-        workers=workers,
-        scheduler=config.scheduler,
-        memory_limit_bytes=config.memory_limit_bytes(),
-        device=opened.model.device,
-    )
-    with open_lane(lanes) as lane, lane.sharing(state) as digest:
-        groups = _groups(tiling, chosen, plan.batch)
-        sink = ComparingSink(store=folder / STORE, spec=spec)
+    groups = _groups(tiling, chosen, plan.batch)
+    sink = ComparingSink(store=folder / STORE, spec=spec)
+    with open_lane(_workers(opened, config, len(chosen))) as lane, lane.sharing(state) as digest:
         task = GroupTask(
             tiles=chosen,
-            source=opened.cube,
+            source=cube,
             sink=sink,
             model=opened.model,
             state_sha256=digest,
@@ -156,16 +140,9 @@ def replay(
             for number, group in enumerate(groups)
         ]
         observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": sum(map(len, groups))}))
-        cores: list[CoreComparison] = []
-        for _, result in work_off(works, lane, patience=Patience(), observer=observer):
-            if isinstance(result, Failure):
-                raise WorkError(f"a tile of {folder.name} failed: {result.cause}", "it cannot be compared", "Run again")
-            cores += result
+        cores = _compared(works, lane, observer, folder.name)
     return ReplayReport(
-        product=folder.name,
-        tiles=len(tiling),
-        cores=tuple(sorted(cores, key=lambda core: (core.iy, core.ix))),
-        changed=tuple(_changes(provenance, read_run(folder))),
+        product=folder.name, tiles=len(tiling), cores=cores, changed=tuple(_changes(provenance, read_run(folder)))
     )
 
 
@@ -190,6 +167,39 @@ def compare_group(task: CompareTask) -> list[CoreComparison]:
     sink = replace(task.sink, found=[])
     fuse_group(replace(task.group, sink=sink))
     return sink.found
+
+
+def _state(folder: Place, provenance: Provenance) -> SceneState:
+    """The state that is stored with the product; MismatchError when the provenance knows another."""
+    state = load_state(folder / STATE)
+    if state.sha256 != provenance.state_sha256:
+        raise MismatchError(
+            f"{folder / STATE} has digest {state.sha256[:12]}, the provenance says {provenance.state_sha256[:12]}",
+            "the tiles would be computed from another state",
+            "Fetch the product again, or fuse the pair again",
+        )
+    return state
+
+
+def _workers(opened: OpenedPair, config: RunConfig, tiles: int) -> ClusterSpec:
+    """The workers that the configuration asks for; none where it does not say and there are few tiles."""
+    asked = config.workers is not None or config.scheduler is not None
+    return ClusterSpec(
+        workers=config.workers if asked or tiles > SAMPLE_TILES else 0,  # sooner done than workers start
+        scheduler=config.scheduler,
+        memory_limit_bytes=config.memory_limit_bytes(),
+        device=opened.model.device,
+    )
+
+
+def _compared(works: Sequence[Work], lane: Lane, observer: Observer, product: str) -> tuple[CoreComparison, ...]:
+    """Comparisons of all tiles, by row and column."""
+    cores: list[CoreComparison] = []
+    for _, result in work_off(works, lane, patience=Patience(), observer=observer):
+        if isinstance(result, Failure):
+            raise WorkError(f"a tile of {product} failed: {result.cause}", "it cannot be compared", "Run again")
+        cores += result
+    return tuple(sorted(cores, key=lambda core: (core.iy, core.ix)))
 
 
 def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunConfig:
@@ -250,11 +260,6 @@ def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Ti
     wanted = set(chosen)
     batches = [tiles for tiles in tiling.groups(batch) if not wanted.isdisjoint(tiles)]
     return [tuple(chain.from_iterable(some)) for some in batched(batches, max(1, GROUP_TILES // batch))]
-
-
-def _few(tiles: int) -> int | None:
-    """No workers for what one process does sooner than workers start; None for as many as there are cores."""
-    return 0 if tiles <= SAMPLE_TILES else None
 
 
 def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
