@@ -15,9 +15,10 @@ from pyproj import CRS
 
 from scenefuse.archive.access import AccessPolicy, check_links, is_url
 from scenefuse.archive.scene import Asset, Scene
-from scenefuse.cube.location import InputFile, input_files, open_raster
+from scenefuse.cube.input_file import InputFile, input_files
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
 from scenefuse.cube.raster_file import FileBand, RasterFile, unique_names
+from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import ScenePair
 from scenefuse.cube.image import Choice, Image, open_image
-from scenefuse.cube.location import InputFile
+from scenefuse.cube.input_file import InputFile
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.placement import AxisMap, Offset, Placement, RasterGrid

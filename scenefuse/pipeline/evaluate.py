@@ -17,7 +17,7 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.cube.image import Choice, Image, open_image
-from scenefuse.cube.location import InputFile
+from scenefuse.cube.input_file import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, UsageError

@@ -38,13 +38,13 @@ from scenefuse.pipeline.planning import (
     STATES,
     Order,
     cluster_spec,
-    input_files,
     is_finished,
     known_states,
     method_of,
     name_of,
     number_options,
     order_of,
+    product_inputs,
 )
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
@@ -261,7 +261,7 @@ def _provenance(order: Order, state: SceneState, report: RunReport) -> Provenanc
     return Provenance(
         item_id=order.folder.name,
         identity=order.identity,
-        inputs=input_files(opened),
+        inputs=product_inputs(opened),
         method=method_of(opened),
         plan=Plan(
             core_px=plan.tiling.core_px,

@@ -18,7 +18,7 @@ from scenefuse.errors import ResourceError
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.identity import InputFile, Method, item_id, product_identity, public_href
+from scenefuse.product.identity import Method, ProductInput, item_id, product_identity, public_href
 from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
@@ -64,7 +64,7 @@ def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Pa
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
     """The order for a pair that is open."""
-    identity = product_identity(input_files(opened), method_of(opened), number_options(config, opened))
+    identity = product_identity(product_inputs(opened), method_of(opened), number_options(config, opened))
     out = place_at(out)
     folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
     order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, folder))
@@ -87,7 +87,7 @@ def known_states(order: Order) -> KnownStates:
     seen = {name: options[name] for name in ("hs_scale", "ms_scale", "drop_bands", "register")}
     return KnownStates(
         folder=order.folder.parent / STATES,
-        scene=product_identity(input_files(opened), Method(name="scene"), seen),
+        scene=product_identity(product_inputs(opened), Method(name="scene"), seen),
         method=product_identity((), method_of(opened), {"device": opened.model.device}),
     )
 
@@ -117,11 +117,11 @@ def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
     }
 
 
-def input_files(opened: OpenedPair) -> tuple[InputFile, ...]:
+def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
     """The files that were read, as identity and provenance name them."""
     scenes = {"hsi": opened.pair.hs.id, "msi": opened.pair.ms.id}
     return tuple(
-        InputFile(
+        ProductInput(
             role=file.role,
             scene_id=scenes[file.role],
             key=PurePosixPath(file.href).name,

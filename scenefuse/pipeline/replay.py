@@ -24,7 +24,7 @@ from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.fuse import instruction_set, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
-from scenefuse.pipeline.planning import input_files, method_of
+from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
@@ -230,12 +230,12 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
 
 def _require_same_inputs(opened: OpenedPair, provenance: Provenance, folder: Place) -> None:
     identity = product_identity(
-        input_files(opened), method_of(opened), provenance.options, numerics=provenance.numerics
+        product_inputs(opened), method_of(opened), provenance.options, numerics=provenance.numerics
     )
     if identity == provenance.identity:
         return
     then = {(file.role, file.key): file.checksum for file in provenance.inputs}
-    now = {(file.role, file.key): file.checksum for file in input_files(opened)}
+    now = {(file.role, file.key): file.checksum for file in product_inputs(opened)}
     differing = sorted(" ".join(key) for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     what = f"inputs {', '.join(differing)}" if differing else "the method's options"
     raise MismatchError(

@@ -21,15 +21,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputFile:
-    """One file that was read."""
+class ProductInput:
+    """One file that a product was made of, as its identity and its provenance name it."""
 
     role: Role
     """Which of the two images it belongs to."""
     scene_id: str
     """STAC item id, or the file's stem."""
     key: str
-    """Asset key in the item, or `data` for a bare raster."""
+    """Name of the file: tells the files of one scene apart, wherever they lie."""
     href: str
     """public_href of the file: no credentials, no query; of a local file its name alone."""
     checksum: str
@@ -53,7 +53,7 @@ class Method:
 
 
 def product_identity(
-    inputs: Sequence[InputFile], method: Method, options: Mapping[str, Any], *, numerics: int | None = None
+    inputs: Sequence[ProductInput], method: Method, options: Mapping[str, Any], *, numerics: int | None = None
 ) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 

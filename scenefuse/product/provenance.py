@@ -14,7 +14,7 @@ from scenefuse.place.durable import json_bytes
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import PROVENANCE, RUN
-from scenefuse.product.identity import InputFile, Method, public_href
+from scenefuse.product.identity import Method, ProductInput, public_href
 
 _PREFIXES = {
     "scenefuse": "urn:scenefuse:",
@@ -60,7 +60,7 @@ class Provenance:
     """STAC item id."""
     identity: str
     """product_identity, hexadecimal sha256."""
-    inputs: tuple[InputFile, ...]
+    inputs: tuple[ProductInput, ...]
     """Every file that was read."""
     method: Method
     """The method and its weights."""
@@ -133,7 +133,7 @@ class Provenance:
             manifest_sha256=product["manifest_sha256"],
             grid=product["grid"],
             checks=product.get("checks", {}),
-            inputs=tuple(InputFile(**_values(entities[name])) for name in names),
+            inputs=tuple(ProductInput(**_values(entities[name])) for name in names),
             method=Method(**_values(entities[_METHOD])),
             state_sha256=_values(entities[_STATE])["sha256"],
             plan=Plan(**activity["plan"]),

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from scenefuse.archive.scene import Asset, Scene
-from scenefuse.cube.location import open_raster
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
+from scenefuse.cube.readers import open_raster
 from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample

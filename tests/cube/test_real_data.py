@@ -8,8 +8,8 @@ import rasterio
 
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.image import Choice, open_image
-from scenefuse.cube.location import open_raster
 from scenefuse.cube.pair import PairCube, open_pair
+from scenefuse.cube.readers import open_raster
 from scenefuse.cube.registration import estimate_shift
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import block_mean

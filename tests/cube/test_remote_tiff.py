@@ -23,9 +23,9 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube import mirror as mirror_module
 from scenefuse.cube import remote_tiff
-from scenefuse.cube.location import open_raster
 from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
 from scenefuse.cube.raster_file import RasterFile
+from scenefuse.cube.readers import open_raster
 from scenefuse.cube.tiff_directory import read_directories, read_form
 from scenefuse.cube.tiff_layout import _layout, read_layout
 from scenefuse.errors import DataError

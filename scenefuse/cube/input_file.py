@@ -1,0 +1,65 @@
+"""InputFile: a file that pixels come from, as far as it tells one product from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from scenefuse.archive.remote import RemoteFile
+from scenefuse.archive.scene import Asset
+from scenefuse.cube.raster_file import RasterFile
+from scenefuse.sensors.sensor import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """One file that a product's pixels come from, as far as identity and provenance need it."""
+
+    href: str
+    """Where it is, without query string or credentials."""
+    role: Role
+    """Which side of the pair it belongs to."""
+    size_bytes: int
+    """Its size; of a store, the sum of its files."""
+    checksum_kind: Literal["file:checksum", "size+mtime", "size+etag"]
+    """What the checksum is."""
+    checksum: str
+    """The multihash that metadata gives, `<bytes>+<nanoseconds since 1970>` or `<bytes>+<the server's tag>`."""
+
+
+def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile, ...]:
+    """The asset's file and the side files that were read with it."""
+    files = []
+    for path in (raster.path, *raster.sidecars):
+        stated = asset.checksum if path == raster.path else None
+        kind: Literal["size+mtime", "size+etag"] = "size+mtime"
+        if isinstance(path, RemoteFile):
+            kind, size, version = "size+etag", path.size_bytes, path.tag
+        else:
+            size, version = _size_and_mtime(path)
+        files.append(
+            InputFile(
+                href=recorded_href(asset.href) if path == raster.path else str(path),
+                role=role,
+                size_bytes=size,
+                checksum_kind=kind if stated is None else "file:checksum",
+                checksum=f"{size}+{version}" if stated is None else stated,
+            )
+        )
+    return tuple(files)
+
+
+def recorded_href(href: str) -> str:
+    """The href without user, password, query string and fragment."""
+    parts = urlsplit(href)
+    if len(parts.scheme) <= 1:
+        return href
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _size_and_mtime(path: Path) -> tuple[int, str]:
+    """Bytes, and nanoseconds since 1970 of the last change; of a folder, the sum and the latest of its files."""
+    found = [file.stat() for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path.stat()]
+    return sum(stat.st_size for stat in found), str(max(stat.st_mtime_ns for stat in found))
