@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scenefuse.archive.radiometry import number
+from scenefuse.archive.json_values import number, number_or_none
 from scenefuse.errors import DataError
 from scenefuse.sensors.band import Band
 
@@ -91,7 +91,7 @@ def bands_of(rows: Sequence[Mapping[str, Any]], *, key: str, gsd_m: float | None
                     name=name,
                     wavelength_nm=_nm(row.get("eo:center_wavelength"), place),
                     fwhm_nm=_nm(row.get("eo:full_width_half_max"), place),
-                    gsd_m=_optional(row.get("gsd", row.get("raster:spatial_resolution")), place) or gsd_m,
+                    gsd_m=number_or_none(row.get("gsd", row.get("raster:spatial_resolution")), place) or gsd_m,
                 )
             )
         except ValueError as error:
@@ -144,10 +144,6 @@ def _hsi_rows(wavelengths: Any, where: str) -> tuple[Mapping[str, Any], ...]:
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     """The value if it is a list of objects, else nothing."""
     return tuple(value) if isinstance(value, list) and all(isinstance(entry, dict) for entry in value) else ()
-
-
-def _optional(value: Any, where: str) -> float | None:
-    return None if value is None else number(value, where)
 
 
 def _nm(value: Any, where: str) -> float | None:

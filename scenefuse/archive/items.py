@@ -15,7 +15,8 @@ from pyproj.exceptions import CRSError
 
 from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
-from scenefuse.archive.radiometry import fill_from_card, number, sentinel2_offset, stated_values
+from scenefuse.archive.json_values import number, number_or_none, texts
+from scenefuse.archive.radiometry import fill_from_card, sentinel2_offset, stated_values
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import Candidate, has_data_role, is_raster, select
 from scenefuse.errors import DataError
@@ -54,9 +55,7 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
     document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
-    sensor = find_sensor(
-        properties.get("platform"), *_texts(properties.get("instruments")), properties.get("constellation")
-    )
+    sensor = sensor_of(properties)
     assets, more = _assets(document, href=href, policy=policy, where=where)
     notes += more
     if _is_sentinel2(properties, sensor):
@@ -83,6 +82,13 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
         role_reason=reason,
         notes=tuple(dict.fromkeys(notes)),
         properties={key: value for key, value in properties.items() if key not in ("bands", "eo:bands")},
+    )
+
+
+def sensor_of(properties: Mapping[str, Any]) -> Sensor | None:
+    """The card of the sensor that an item's platform, instruments or constellation names; None when it has none."""
+    return find_sensor(
+        properties.get("platform"), *texts(properties.get("instruments")), properties.get("constellation")
     )
 
 
@@ -183,7 +189,7 @@ def _asset(
         offset=encoding["offset"],
         nodata=nodata[0] if nodata else None,
         media_type=raw.get("type"),
-        gsd_m=_finest_gsd_m(bands) or _optional(raw.get("gsd"), place),
+        gsd_m=_finest_gsd_m(bands) or number_or_none(raw.get("gsd"), place),
         checksum=raw.get("file:checksum"),
         size_bytes=int(size) if isinstance(size, int) else None,
     )
@@ -191,12 +197,12 @@ def _asset(
 
 def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
     """The assets with what the sensor's card knows and metadata does not say, and a note for each kind of it."""
-    texts = _product_texts(document)
+    told = _product_texts(document)
     notes: list[str] = []
     if any(_with_card_band(band, sensor) != band for asset in assets for band in asset.bands):
         notes.append(f"wavelength, FWHM or GSD of bands are from the card of {sensor.name}")
         assets = [replace(a, bands=tuple(_with_card_band(band, sensor) for band in a.bands)) for a in assets]
-    if not sensor.describes(*texts):
+    if not sensor.describes(*told):
         if sensor.product_marks and any(asset.scale is None for asset in assets):
             notes.append(f"scale and offset are not taken from the card of {sensor.name}: no id says {sensor.product}")
         return assets, notes
@@ -314,7 +320,7 @@ def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
 
 def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
     """`eo:cloud_cover` as a share of 1; None also when it is negative, as Landsat says that it was not calculated."""
-    percent = _optional(properties.get("eo:cloud_cover"), where)
+    percent = number_or_none(properties.get("eo:cloud_cover"), where)
     if percent is None or percent < 0:
         return None
     if not percent <= 100:
@@ -325,16 +331,8 @@ def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
 def _gsd_m(asset: Mapping[str, Any], properties: Mapping[str, Any], where: str) -> float | None:
     """The asset's GSD, else the item's."""
     own = asset.get("gsd", asset.get("raster:spatial_resolution"))
-    return _optional(own if own is not None else properties.get("gsd"), where)
+    return number_or_none(own if own is not None else properties.get("gsd"), where)
 
 
 def _finest_gsd_m(bands: Sequence[Band]) -> float | None:
     return min((band.gsd_m for band in bands if band.gsd_m is not None), default=None)
-
-
-def _optional(value: Any, where: str) -> float | None:
-    return None if value is None else number(value, where)
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(entry) for entry in value] if isinstance(value, list) else []

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scenefuse.archive.json_values import number
 from scenefuse.archive.scene import Asset
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Sensor
@@ -35,18 +36,6 @@ def stated_values(rows: Sequence[Mapping[str, Any]], key: str, where: str) -> tu
         )
     first = found[0]
     return (first,) if all(value == first or (value != value and first != first) for value in found) else tuple(found)  # noqa: PLR0124 - NaN is equal to NaN here
-
-
-def number(value: Any, where: str) -> float:
-    """A JSON number, or one of STAC's texts `nan`, `inf`, `-inf`; DataError for anything else."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise DataError(f"{where} has {len(str(value))} digits", "it is too large", "correct the item") from error
-    if value in ("nan", "inf", "-inf"):
-        return float(value)
-    raise DataError(f"{where} is {value!r}", "it is not a number", "correct the item")
 
 
 def fill_from_card(asset: Asset, sensor: Sensor) -> Asset:

@@ -17,7 +17,7 @@ from scenefuse.archive.bounds import BBox
 from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import corners_of, scene_from_item
-from scenefuse.archive.radiometry import number
+from scenefuse.archive.json_values import number
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError

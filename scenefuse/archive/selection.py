@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from scenefuse.archive.json_values import texts
 from scenefuse.sensors.band import Band
 
 LONGEST_REFLECTED_NM = 3000.0
@@ -44,8 +45,7 @@ class Candidate:
 
 def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
     """True when media type (or, without one, suffix), roles and key allow the asset to hold measured bands."""
-    roles = set(_texts(asset.get("roles")))
-    if roles & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
+    if _roles(asset) & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
         return False
     media_type = str(asset.get("type") or "").lower()
     if not media_type:
@@ -55,7 +55,7 @@ def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
 
 def has_data_role(asset: Mapping[str, Any]) -> bool:
     """True when the asset's roles say that it holds data."""
-    return bool(set(_texts(asset.get("roles"))) & _DATA_ROLES)
+    return bool(_roles(asset) & _DATA_ROLES)
 
 
 def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
@@ -103,5 +103,6 @@ def _gsd_m(candidate: Candidate) -> float:
     return min((band.gsd_m for band in candidate.bands if band.gsd_m is not None), default=float("inf"))
 
 
-def _texts(value: Any) -> list[str]:
-    return [str(entry).lower() for entry in value] if isinstance(value, list) else []
+def _roles(asset: Mapping[str, Any]) -> set[str]:
+    """The asset's roles in small letters."""
+    return {role.lower() for role in texts(asset.get("roles"))}

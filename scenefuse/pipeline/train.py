@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from scenefuse.archive.items import sensor_of
 from scenefuse.archive.scene import Scene
 from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
@@ -30,7 +31,7 @@ from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.place.durable import sha256_of
-from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
 from scenefuse.training.losses import LEAST_PATCH_PX
@@ -278,12 +279,12 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: boo
         (pair.pair.hs, cube.hs_bands, grid.hs_gsd_m),
         (pair.pair.ms, cube.ms_bands, grid.fine_gsd_m),
     ):
-        sensor = _sensor(scene)
+        sensor = sensor_of(scene.properties)
         mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
         gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
         sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
     known = WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
-    psf_sigma_px = _estimated_psf_px(cube) if _sensor(pair.pair.hs) is None else None
+    psf_sigma_px = _estimated_psf_px(cube) if sensor_of(pair.pair.hs.properties) is None else None
     if psf_sigma_px is None:
         return known
     return replace(known, hs_sigmas_px=(psf_sigma_px,) * len(cube.hs_bands), estimated_psf_px=psf_sigma_px)
@@ -298,12 +299,6 @@ def _estimated_psf_px(cube: PairCube) -> float | None:
     stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
     facts = prepare(cube, Preparation(stages=stages), lane=InProcessLane()).facts
     return round(float(facts["psf_sigma_px"]), 4) if facts["psf_source"] == "estimated" else None
-
-
-def _sensor(scene: Scene) -> Sensor | None:
-    """The card of the scene's sensor; None when metadata names none that has one."""
-    instruments = scene.properties.get("instruments") or ()
-    return find_sensor(scene.platform, *map(str, instruments), scene.properties.get("constellation"))
 
 
 def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: TrainConfig) -> dict[str, Any]:
