@@ -21,10 +21,9 @@ from pystac.extensions.raster import DataType
 from scenefuse.models.base import ModelCard
 from scenefuse.models.weights import WeightsCard
 from scenefuse.place.durable import multihash
+from scenefuse.product.stac_item import FILE_EXTENSION, stac_band
 from scenefuse.sensors.band import Band
 
-FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
-"""Digest and size of the weights' file."""
 TRAINING = ("seed", "recipe", "steps", "stopped", "score", "bicubic", "float16_cost_db")
 """What the item repeats of the card's training; the scenes and their digests stand in the card alone."""
 AXES = ["batch", "band", "y", "x"]
@@ -78,7 +77,7 @@ def build_model_item(
             "mlm:artifact_type": "safetensors",
             "file:checksum": multihash(weights.sha256),
             "file:size": size_bytes,
-            "bands": [_band(band) for band in (*weights.hs_bands, *weights.ms_bands)],
+            "bands": [stac_band(band) for band in (*weights.hs_bands, *weights.ms_bands)],
         },
     )
     item.add_asset("weights", asset)
@@ -92,9 +91,3 @@ def _input(name: str, bands: tuple[Band, ...]) -> ModelInput:
     """One image, of any size."""
     shape = InputStructure.create([-1, len(bands), -1, -1], AXES, DataType.FLOAT32)
     return ModelInput.create(name, [band.name for band in bands], shape)
-
-
-def _band(band: Band) -> dict[str, Any]:
-    """Name, centre and width in micrometres."""
-    fields = {"eo:center_wavelength": band.wavelength_nm, "eo:full_width_half_max": band.fwhm_nm}
-    return {"name": band.name, **{key: round(nm / 1000, 7) for key, nm in fields.items() if nm is not None}}

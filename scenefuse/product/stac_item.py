@@ -41,9 +41,11 @@ from scenefuse.product.quicklook import quicklook_factor
 from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
 from scenefuse.sensors.band import Band
 
+FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+"""Digest and size of a file."""
 EXTENSIONS = (
     "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    FILE_EXTENSION,
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
@@ -253,14 +255,10 @@ def _projection(crs_wkt: str) -> dict[str, Any]:
     return {"proj:code": None, "proj:projjson": crs.to_json_dict()}
 
 
-def _bands(spec: ProductSpec) -> list[dict[str, Any]]:
-    return [{"name": band.name, **_wavelength(band)} for band in spec.bands]
-
-
-def _wavelength(band: Band) -> dict[str, Any]:
-    """Wavelength and width in micrometres, where known."""
+def stac_band(band: Band) -> dict[str, Any]:
+    """The band as STAC 1.1 describes it: its name, and centre and width in micrometres, where known."""
     fields = {"eo:center_wavelength": band.wavelength_nm, "eo:full_width_half_max": band.fwhm_nm}
-    return {name: round(value / 1000.0, 7) for name, value in fields.items() if value is not None}
+    return {"name": band.name, **{key: round(nm / 1000, 7) for key, nm in fields.items() if nm is not None}}
 
 
 def _encoding(spec: ProductSpec) -> dict[str, Any]:
@@ -271,7 +269,7 @@ def _encoding(spec: ProductSpec) -> dict[str, Any]:
         "raster:scale": spec.scale,
         "raster:offset": 0.0,
         "raster:sampling": "area",
-        "bands": _bands(spec),
+        "bands": [stac_band(band) for band in spec.bands],
     }
 
 
