@@ -9,11 +9,12 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scenefuse.grid.resample import UPSAMPLE_REACH
 from scenefuse.models.state import SceneState
 from scenefuse.sensors.band import Band
 
-UPSAMPLE_MARGIN = 2
-"""Coarse pixels around a window that fuse receives, so that it can upsample inside (cubic: 2 taps a side)."""
+UPSAMPLE_MARGIN = UPSAMPLE_REACH
+"""Coarse pixels around a window that fuse receives, so that it can upsample inside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
