@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scenefuse.models.feature_maps import enlarge
 from scenefuse.models.full_precision import FullPrecision, full
-from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.sizes import require_size

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scenefuse.models.feature_maps import enlarge
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full, without_autocast
-from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.sizes import require_size

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.feature_maps import enlarge
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
 from scenefuse.models.large_kernel import conv, depthwise, fold_dilated, large_kernel_triple
-from scenefuse.models.lattice import enlarge
 from scenefuse.models.network import FusionNetwork, NetworkPrecision
 from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from scenefuse.errors import ModelError
 from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.feature_maps import enlarge, repeat, shrink
 from scenefuse.models.full_precision import FullPrecision, full
-from scenefuse.models.lattice import enlarge, repeat, shrink
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import MeanProduct, SpatialStatistics, apply_maps

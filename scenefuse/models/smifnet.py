@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scenefuse.errors import ModelError
+from scenefuse.models.feature_maps import shrink
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
-from scenefuse.models.lattice import shrink
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.sizes import require_size

@@ -17,6 +17,7 @@ import torch
 from scenefuse.errors import UsageError, WorkError
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.weights import put_weights, unique_tensors
+from scenefuse.training.batch_norms import RunningStatistics
 from scenefuse.training.batches import batches
 from scenefuse.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from scenefuse.training.curves import Row, draw_curves, write_table
@@ -24,7 +25,6 @@ from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
 from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import Recipe
-from scenefuse.training.running import RunningStatistics
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
 
 CHECKPOINT_SECONDS = 60.0

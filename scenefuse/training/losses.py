@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scenefuse.models.aelf import AELFOutput
-from scenefuse.models.lattice import enlarge, shrink
+from scenefuse.models.feature_maps import enlarge, shrink
 from scenefuse.models.mossfuse import MossFuseOutput
 from scenefuse.models.network import FusionNetwork
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scenefuse.training.batch_norms import RunningStatistics
 from scenefuse.training.ranks import Ranks
-from scenefuse.training.running import RunningStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

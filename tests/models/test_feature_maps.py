@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 import scenefuse.models
-from scenefuse.models.lattice import enlarge, repeat, shrink
+from scenefuse.models.feature_maps import enlarge, repeat, shrink
 
 
 def image(side: int = 24) -> torch.Tensor:
