@@ -22,7 +22,7 @@ from scenefuse.engine.device_memory import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable
-from scenefuse.engine.protocols import ShardReceipt, Sink
+from scenefuse.engine.protocols import Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
 from scenefuse.engine.transfers import Transfers, transfers_of
 from scenefuse.engine.windows import read_model_window
@@ -54,18 +54,6 @@ class GroupTask:
     """Windows per call of the model."""
     writers: int = 1
     """Threads that encode and store cores."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileReceipts:
-    """A finished tile and the proof of its shards."""
-
-    iy: int
-    """Row of the tile."""
-    ix: int
-    """Column of the tile."""
-    receipts: tuple[ShardReceipt, ...]
-    """One per shard of the tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

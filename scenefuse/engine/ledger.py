@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from scenefuse.engine.group import TileReceipts
 from scenefuse.engine.lease import Lease
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import ShardReceipt, TileReceipts
 from scenefuse.errors import DataError, UsageError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place

@@ -25,6 +25,18 @@ class ShardReceipt:
     """The store's own tag of them (ETag), where it gives one: spares reading them back."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileReceipts:
+    """A finished tile and the proof of its shards."""
+
+    iy: int
+    """Row of the tile."""
+    ix: int
+    """Column of the tile."""
+    receipts: tuple[ShardReceipt, ...]
+    """One per shard of the tile."""
+
+
 class Sink(Protocol):
     """Where finished cores go. Picklable; laid out by the coordinator before any work."""
 

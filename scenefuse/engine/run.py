@@ -11,11 +11,11 @@ from typing import Any
 from scenefuse.cube.source import PairSource
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.budget import RunPlan
-from scenefuse.engine.group import GroupReport, GroupTask, TileReceipts, fuse_group
+from scenefuse.engine.group import GroupReport, GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.loop import LoopSeconds
-from scenefuse.engine.protocols import Event, Observer, Sink
+from scenefuse.engine.protocols import Event, Observer, Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import WorkError
 from scenefuse.models.state import SceneState

@@ -33,12 +33,12 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.attempts import Patience, work_off
 from scenefuse.engine.budget import plan_run
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.group import GroupReport, GroupTask, TileReceipts, peak_rss_bytes
+from scenefuse.engine.group import GroupReport, GroupTask, peak_rss_bytes
 from scenefuse.engine.lanes import Call, InProcessLane
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.loop import LoopSeconds
 from scenefuse.engine.observers import NullObserver
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import ShardReceipt, TileReceipts
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.run import FusionJob, _work, fuse_scene, proven_tiles
 from scenefuse.models.state import SceneState

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scenefuse.engine.group import TileReceipts
 from scenefuse.engine.lease import Lease, LeaseLostError
 from scenefuse.engine.ledger import Ledger
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import ShardReceipt, TileReceipts
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.location import place_at
 

@@ -18,10 +18,9 @@ from typing import Any
 
 import pytest
 
-from scenefuse.engine.group import TileReceipts
 from scenefuse.engine.lease import Lease, LeaseHeldError, LeaseLostError, live_owner
 from scenefuse.engine.ledger import Ledger
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import ShardReceipt, TileReceipts
 from scenefuse.errors import DataError, StorageError, TransientError, UsageError
 from scenefuse.place.local import LocalPlace, explained
 from scenefuse.place.location import place_at
