@@ -258,7 +258,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
         raise DataError(
             f"{redact(url)} answered {status}",
             "it needs credentials",
-            "sign the href or give the archive's credentials",
+            "sign the href; scenefuse search --known says what known archives ask for",
         )
     if not response.is_success:
         raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,15 @@ import click
 from scenefuse.archive.access import AccessPolicy, redact
 from scenefuse.cli.options import allow_host_option, bounds_of, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
+from scenefuse.errors import UsageError
 
 if TYPE_CHECKING:
     from scenefuse.archive.scene import Scene
 
 
 @click.command(name="search")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.option("--known", is_flag=True, help="List the known archives, and what their pixels ask for, and no scene.")
 @click.option("--collection", "collections", multiple=True, help="Only this collection; repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many scenes of each source.")
 @allow_host_option
@@ -28,13 +31,23 @@ def command(
     limit: int | None,
     allow_host: tuple[str, ...],
     *,
+    known: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """List the scenes of each SOURCE: a static catalogue, a STAC API, an item collection, or a known archive.
 
-    Names of known archives stand in catalogs/ (`earth-search`, ...).
+    `scenefuse search --known` tells the names of known archives (`earth-search`, ...).
     """
+    if known == bool(sources):
+        raise UsageError(
+            "search with neither SOURCE nor --known" if not sources else "search with SOURCE and --known",
+            "it lists the scenes of sources, or the known archives",
+            "Give one of the two",
+        )
+    if known:
+        _show_known(as_json=as_json)
+        return
     from scenefuse.archive.search import collect, search
     from scenefuse.archive.source import open_source
 
@@ -69,6 +82,20 @@ def command(
     print_table(f"{len(rows)} scenes", ("scene", "collection", "acquired (UTC)", "role", "bands", "cloud"), rows)
     for entry in found.skipped:
         note(f"Left out {entry.href}: {entry.reason}")
+
+
+def _show_known(*, as_json: bool) -> None:
+    from scenefuse.archive.known import known_archives
+
+    archives = known_archives()
+    if as_json:
+        emit_json({"archives": [asdict(archive) for archive in archives]})
+        return
+    for archive in archives:
+        click.echo(f"{archive.name}: {archive.title}\n  {archive.url}")
+        for collection in archive.collections:
+            click.echo(f"  {collection.id} ({collection.role}): {collection.title}; {collection.licence}")
+        click.echo(f"  signing: {archive.signing}\n  account: {archive.credentials}\n  {archive.notes}")
 
 
 def scene_record(scene: Scene) -> dict[str, Any]:

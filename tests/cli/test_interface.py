@@ -74,6 +74,16 @@ def test_the_version_is_printed(scenefuse: Command) -> None:
     assert (ended.code, ended.stdout) == (0, f"scenefuse, version {__version__}\n")
 
 
+def test_known_archives_are_listed_with_what_their_pixels_ask_for(scenefuse: Command) -> None:
+    ended = scenefuse("search", "--known")
+    assert ended.code == 0
+    for said in ("https://earth-search.aws.element84.com/v1", "sentinel-2-c1-l2a (msi)", "a free Earthdata Login"):
+        assert said in ended.stdout
+    archives = scenefuse("search", "--known", "--json").document["archives"]
+    assert [archive["name"] for archive in archives] == sorted(archive["name"] for archive in archives)
+    assert "planetary-computer" in {archive["name"] for archive in archives}
+
+
 def test_an_unknown_command_is_wrong_usage(scenefuse: Command) -> None:
     ended = scenefuse("fuze", "--json")
     assert ended.code == 2

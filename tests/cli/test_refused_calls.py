@@ -307,3 +307,8 @@ def test_the_record_of_an_error_is_the_only_thing_on_stdout(scenefuse: Command, 
     assert json.loads(ended.stdout)["exit_code"] == DataError.exit_code
     ended = scenefuse("search", tmp_path / "absent")
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("call", [("search",), ("search", "--known", "earth-search")])
+def test_search_lists_scenes_or_known_archives(scenefuse: Command, call: tuple[str, ...]) -> None:
+    assert_explained(scenefuse(*call, "--json"), UsageError.exit_code, "--known", "give one of the two")
