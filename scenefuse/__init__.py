@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.evaluate import evaluate_product as evaluate_product
     from scenefuse.pipeline.fuse import fuse as fuse
     from scenefuse.pipeline.opening import open_pair as open_pair
+    from scenefuse.pipeline.planning import plan_fusion as plan_fusion
+    from scenefuse.pipeline.refill import refill as refill
     from scenefuse.pipeline.replay import replay as replay
+    from scenefuse.pipeline.train import TrainConfig as TrainConfig
+    from scenefuse.pipeline.train import train as train
     from scenefuse.product.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -36,6 +40,10 @@ _HOMES = {
     "fuse": "scenefuse.pipeline.fuse",
     "open_pair": "scenefuse.pipeline.opening",
     "replay": "scenefuse.pipeline.replay",
+    "plan_fusion": "scenefuse.pipeline.planning",
+    "refill": "scenefuse.pipeline.refill",
+    "train": "scenefuse.pipeline.train",
+    "TrainConfig": "scenefuse.pipeline.train",
     "verify": "scenefuse.product.verify",
 }
 """Where each public name lives."""

@@ -116,7 +116,7 @@ def _files(scene: Scene) -> tuple[str, ...]:
     return (scene.href, *(asset.href for asset in scene.assets))
 
 
-def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig | None = None) -> PairCube:
+def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConfig | None = None) -> PairCube:
     """The pair as two aligned lazy cubes, `.hs` and `.ms`, shift removed; for scientists, without any method.
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
