@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 -- the accessor .rio
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Fused:
 
 
 def assert_nearest_integers(stored: NDArray[np.int16], computed: Image) -> None:
-    """Stored are the nearest integers, to float32's rounding (0.004 of a step), and no data where nothing is computed."""
+    """Stored are the nearest integers but for float32's rounding, and no data where nothing is computed."""
     steps = np.where(np.isnan(computed), NODATA, computed.astype(np.float64) / STEP)
     np.testing.assert_allclose(stored, steps, rtol=0, atol=0.504)
 
