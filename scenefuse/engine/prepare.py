@@ -24,7 +24,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
-from scenefuse.engine.sampling import Places, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
+from scenefuse.engine.sampling import Places, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
 from scenefuse.errors import DataError, WorkError
 from scenefuse.models.base import FusionModel, SceneWindow, Stage
@@ -159,9 +159,9 @@ def _samples(source: PairSource, preparation: Preparation, stage: Stage) -> Iter
         patches = patch_candidates(shape, sampling, ratio=ratio, lattice_px=lattice)
         yield _Sample(parts=patches, least_valid=sampling.least_valid)
         return
-    squares = block_squares(shape, sampling)
-    if squares is not None:
-        yield _Sample(parts=squares, least_valid=sampling.least_valid, least_found=sampling.least_found)
+    blocks = block_sample(shape, sampling)
+    if blocks is not None:
+        yield _Sample(parts=blocks, least_valid=sampling.least_valid, least_found=sampling.least_found)
     yield _Sample(parts=tuple((run,) for run in block_runs(shape)))
 
 

@@ -31,7 +31,7 @@ from scenefuse.demo.size import DemoSize
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle, resident_model
-from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_squares
+from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_sample
 from scenefuse.engine.windows import read_model_window
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
@@ -109,10 +109,10 @@ def measure(ground: Ground, name: str, sampling: Sampling) -> dict[str, Any]:
     for window in ground.windows():
         fused = _fuse(cube, handle, window, state)
         sums = sums.add(fused, ground.truth.read(window))
-    squares = block_squares(cube.grid.coarse_shape, sampling)
+    sample = block_sample(cube.grid.coarse_shape, sampling)
     return {
         "method": name,
-        "blocks": 4 * len(squares) if squares else _blocks(cube.grid.coarse_shape),
+        "blocks": len(sample) if sample else _blocks(cube.grid.coarse_shape),
         "of_blocks": _blocks(cube.grid.coarse_shape),
         **{key: value for key, value in sums.scores().items() if key in COLUMNS},
         "prepare_s": round(seconds, 1),

@@ -16,7 +16,7 @@ from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle
-from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_squares, cut_blocks, patch_candidates
+from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, WorkError
 from scenefuse.grid.window import Window
@@ -144,15 +144,15 @@ def test_of_a_large_scene_some_blocks_are_measured_unless_few_have_data() -> Non
         state = prepare(source, preparation, observer=observer)
         return int(str(observer.facts("stage")[0]["parts"])), state
 
-    right, most = (Window(y0=0, y1=500, x0=250, x1=600),), (Window(y0=0, y1=500, x0=100, x1=600),)
-    parts, sampled = measured((), 16)
+    right, most = (Window(y0=0, y1=500, x0=350, x1=600),), (Window(y0=0, y1=500, x0=100, x1=600),)
+    parts, sampled = measured((), 9)
     every, whole = measured((), 999)
-    assert (parts, every) == (4, 16)
-    assert len(sampled.arrays["test/blocks"]) == 16
+    assert (parts, every) == (9, 16)
+    assert len(sampled.arrays["test/blocks"]) == 9
     assert len(whole.arrays["test/blocks"]) == 80
     np.testing.assert_allclose(sampled.arrays["hs_mean"], whole.arrays["hs_mean"], rtol=0.2)
-    assert measured(right, 16)[0] == 2
-    parts, fallen_back = measured(most, 16)
+    assert measured(right, 9)[0] == 6
+    parts, fallen_back = measured(most, 9)
     assert parts == 16
     assert fallen_back.sha256 == measured(most, 999)[1].sha256
 
@@ -179,33 +179,34 @@ def test_blocks_cover_the_scene_exactly_once(rows: int, columns: int) -> None:
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(1, 200))
-def test_the_squares_of_a_large_scene_lie_in_it_and_are_about_as_many_blocks_as_asked_for(
+def test_the_sample_of_a_large_scene_lies_in_it_and_has_about_as_many_blocks_as_asked_for(
     rows: int, columns: int, blocks: int
 ) -> None:
-    squares = block_squares((rows, columns), Sampling(blocks=blocks))
-    if squares is None:
+    sample = block_sample((rows, columns), Sampling(blocks=blocks))
+    if sample is None:
         assert rows * columns <= blocks * BLOCK_PX**2
         return
-    assert all(0 <= s.y0 < s.y1 <= rows and 0 <= s.x0 < s.x1 <= columns for places in squares for s in places)
-    area = sum(places[0].shape[0] * places[0].shape[1] for places in squares)
-    assert area <= max(blocks * BLOCK_PX**2, 4 * BLOCK_PX**2)
-    assert len(squares) == 1 or area > blocks * BLOCK_PX**2 / 4
+    assert all(0 <= s.y0 < s.y1 <= rows and 0 <= s.x0 < s.x1 <= columns for places in sample for s in places)
+    area = sum(places[0].shape[0] * places[0].shape[1] for places in sample)
+    assert area <= blocks * BLOCK_PX**2
+    assert len(sample) == 1 or area > blocks * BLOCK_PX**2 / 4
 
 
-def test_the_squares_of_a_large_scene_are_spread_over_it() -> None:
-    squares = block_squares((4096, 4096), Sampling())
-    assert squares is not None
-    centres = {((s.y0 + s.y1) // 2048, (s.x0 + s.x1) // 2048) for s, *_ in squares}
-    assert len(squares) == 16
-    assert centres == {(y, x) for y in range(4) for x in range(4)}
-    assert all(len(places) == 4 for places in squares), "each has others to try where it has no data"
-    assert any(s.y0 != s.x0 for places in squares[::5] for s in places), "rows do not tell columns"
+def test_the_sample_of_a_large_scene_is_spread_over_it() -> None:
+    sample = block_sample((4096, 4096), Sampling())
+    assert sample is not None
+    strata = {(s.y0 * 8 // 4033, s.x0 * 8 // 4033) for s, *_ in sample}
+    assert len(sample) == 64
+    assert strata == {(y, x) for y in range(8) for x in range(8)}
+    assert all(s.shape == (BLOCK_PX, BLOCK_PX) for places in sample for s in places)
+    assert all(len(places) == 4 for places in sample), "each has others to try where it has no data"
+    assert any(s.y0 != s.x0 for places in sample[::9] for s in places), "rows do not tell columns"
 
 
-def test_the_squares_of_a_long_scene_follow_its_length() -> None:
-    squares = block_squares((16384, 1024), Sampling())
-    assert squares is not None
-    assert [s.y0 // 1016 for s, *_ in squares] == list(range(16)), "one in each of 16 equal parts"
+def test_the_sample_of_a_long_scene_follows_its_length() -> None:
+    sample = block_sample((65536, 64), Sampling())
+    assert sample is not None
+    assert [s.y0 // 1023 for s, *_ in sample] == list(range(64)), "one in each of 64 equal parts"
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 100), st.sampled_from([(2, 2), (3, 24), (6, 12)]))
