@@ -17,7 +17,6 @@ from tests.gpu.conftest import Device
 pytestmark = pytest.mark.gpu
 
 HS_BANDS, MS_BANDS, RATIO = 31, 4, 4
-HALO_PX = 64
 OTHER_DEVICE = 2e-4
 """Greatest difference of float32 results between two kinds of device, full scale 1."""
 OTHER_TILE = 1e-5
@@ -71,15 +70,15 @@ def test_a_window_fused_twice_gives_the_same_bits(name: str, device: Device) -> 
 def test_a_frozen_tile_is_a_cut_of_the_whole(name: str, device: Device) -> None:
     network = network_of(name, device)
     step = lcm(network.lattice_px, RATIO)
-    halo = -(-HALO_PX // step) * step
-    side, core = 4 * halo, slice(halo, 3 * halo)
+    halo, beyond, core = -(-network.support_px // step) * step, 2 * step, 2 * step
+    side = core + 2 * (halo + beyond)
     hs, ms = windows(side)
     whole = fused(network, hs, ms, device)
-    first, last = halo // RATIO // 2, (side - halo // 2) // RATIO + 2 * UPSAMPLE_MARGIN
-    cut = slice(halo // 2, side - halo // 2)
+    first, last = beyond // RATIO, (side - beyond) // RATIO + 2 * UPSAMPLE_MARGIN
+    cut = slice(beyond, side - beyond)
     tile = fused(network, hs[..., first:last, first:last], ms[..., cut, cut], device)
-    inner = slice(halo - halo // 2, 3 * halo - halo // 2)
-    assert (tile[..., inner, inner] - whole[..., core, core]).abs().max() <= OTHER_TILE
+    inner, middle = slice(halo, halo + core), slice(halo + beyond, halo + beyond + core)
+    assert (tile[..., inner, inner] - whole[..., middle, middle]).abs().max() <= OTHER_TILE
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
