@@ -294,7 +294,20 @@ def _announced(topic: str, call: Call) -> Any:
     worker.log_event(topic, (call.key, worker.address))
     try:
         return call.function(call.argument)
-    except AcceleratorError as error:
-        if not is_out_of_memory(error):
+    except Exception as error:  # noqa: BLE001 - raised again
+        if isinstance(error, AcceleratorError) and not is_out_of_memory(error):
             _device_lost.set()
-        raise
+        raise _alone(error) from None
+
+
+def _alone(error: Exception) -> Exception:
+    """The error without those that led to it, which it names in a note.
+
+    Libraries have errors that pickle cannot make again (GDAL's, zarr's), and Dask would then send a text in place of
+    the whole chain: nobody could judge the error by its type.
+    """
+    led_to_it = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if led_to_it is not None:
+        error.add_note(f"caused by {led_to_it!r}")
+    error.__cause__ = error.__context__ = None
+    return error

@@ -17,7 +17,7 @@ import psutil
 
 from scenefuse.errors import SceneFuseError, StorageError, TransientError
 from scenefuse.place.durable import PART, replacing, sha256_of, sync_folder, write_durably
-from scenefuse.place.place import Change
+from scenefuse.place.place import Change, Place
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of the system that say that there is no room."""
@@ -308,7 +308,7 @@ def explained(path: Path) -> Iterator[None]:
         raise typed from error
 
 
-def went_away(folder: Path) -> TransientError:
+def went_away(folder: Path | Place) -> TransientError:
     """The error of a folder of working files that is not there any more: unmounted, moved, or removed by others."""
     return TransientError(
         f"{folder} went away while it was worked in",

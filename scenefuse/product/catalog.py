@@ -12,6 +12,7 @@ from pystac.utils import datetime_to_str, str_to_datetime
 
 from scenefuse.errors import DataError
 from scenefuse.place.durable import json_bytes
+from scenefuse.place.local import went_away
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import CATALOG, COLLECTION
@@ -25,11 +26,13 @@ _DESCRIPTION = "Hyperspectral images fused with multispectral ones: all bands of
 def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
     """True when `collection.json` and `catalog.json` under root changed so that they link the item; else they did.
 
-    The item stands at `<id>/<id>.json`. The collection's extent grows to hold it; other content of the two files is
-    kept. Safe against others that link other items at the same time.
+    The item stands at `<id>/<id>.json`; TransientError when it does not: root is another folder by now. The
+    collection's extent grows to hold it; other content of the two files is kept. Safe against others that link other
+    items at the same time.
     """
     root = place_at(root)
-    root.make()
+    if not (root / item["id"] / f"{item['id']}.json").is_file():
+        raise went_away(root)
     read_stac(root / CATALOG)  # refused before the collection changes
 
     def with_item(collection: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 from rasterio.windows import Window as RasterWindow
 
@@ -90,18 +91,26 @@ def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
 
 
 def check_part(path: Path, spec: ProductSpec, part: CogPart) -> bool:
-    """True when GDAL reads from the file the pixels that part was coded from; a validator passes files of zeros."""
+    """True when GDAL reads from the file the pixels that part was coded from; a validator passes files of zeros.
+
+    TransientError when the file is not there any more.
+    """
     core, window = part.core, spec.core_window(part.core)
     level = {} if core.factor == 1 else {"overview_level": spec.overview_factors.index(core.factor)}
     place = RasterWindow(window.x0, window.y0, window.shape[1], window.shape[0])
-    with rasterio.Env(**_GDAL), rasterio.open(path, **level) as dataset:  # type: ignore[no-untyped-call]
-        return all(
-            zlib.crc32(pixels) == part.crc32[index]
-            for bands in spec.band_groups()
-            for index, pixels in zip(
-                bands, dataset.read(indexes=[index + 1 for index in bands], window=place), strict=True
+    try:
+        with rasterio.Env(**_GDAL), rasterio.open(path, **level) as dataset:  # type: ignore[no-untyped-call]
+            return all(
+                zlib.crc32(pixels) == part.crc32[index]
+                for bands in spec.band_groups()
+                for index, pixels in zip(
+                    bands, dataset.read(indexes=[index + 1 for index in bands], window=place), strict=True
+                )
             )
-        )
+    except RasterioIOError as error:
+        if not path.exists():
+            raise went_away(path.parent) from error
+        raise
 
 
 def wrong_pixels(name: str, core: LevelCore) -> WorkError:

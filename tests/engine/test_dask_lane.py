@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import rasterio
 from distributed import Client, LocalCluster
+from rasterio.errors import RasterioIOError
 
 from scenefuse.engine.dask_lane import DaskLane, SchedulerLostError
 from scenefuse.engine.lanes import Call
-from scenefuse.errors import ResourceError
+from scenefuse.errors import ResourceError, TransientError
 from scenefuse.models.state import SceneState
+from scenefuse.product.place_store import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +55,38 @@ def test_a_lane_sees_workers_that_came_and_those_that_left(client: Client) -> No
     assert outcome is not None
     assert outcome.result == 4
     lane.close()
+
+
+def open_nothing(folder: str) -> object:
+    return open_store(Path(folder))
+
+
+def read_nothing(path: str) -> object:
+    return rasterio.open(path)
+
+
+def reckon_with_nothing(folder: str) -> object:
+    try:
+        return open_store(Path(folder))
+    except TransientError:
+        return dict[str, object]()[folder]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [(open_nothing, TransientError), (read_nothing, RasterioIOError), (reckon_with_nothing, KeyError)],
+)
+def test_an_error_keeps_its_type_whatever_led_to_it(
+    client: Client, tmp_path: Path, function: Callable[[str], object], kind: type[Exception]
+) -> None:
+    lane = DaskLane(client)
+    lane.submit(Call(key=kind.__name__, function=function, argument=str(tmp_path / "absent"), time_limit_s=60))
+    outcome = lane.settle(20)
+    lane.close()
+    assert outcome is not None
+    assert type(outcome.error) is kind
+    if function is not read_nothing:  # whose library does not say
+        assert outcome.error.__notes__[0].startswith(("caused by GroupNotFoundError(", "caused by TransientError("))
 
 
 def test_calls_of_the_same_name_in_two_lanes_are_two(client: Client) -> None:

@@ -16,7 +16,7 @@ from scenefuse.engine.lanes import Call, InProcessLane
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import TransientError, WorkError
 from scenefuse.place.store import StorePlace
-from scenefuse.product.cog import write_part
+from scenefuse.product.cog import check_part, write_part
 from scenefuse.product.commit import finish_data
 from scenefuse.product.levels import make_overviews, write_cog
 from scenefuse.product.overviews import build_overview
@@ -155,6 +155,9 @@ def test_a_folder_of_parts_that_went_away_passes_and_is_told(product: Path, tmp_
     """As where the disk of a product is away for a while: not a bug, and tried again."""
     with pytest.raises(TransientError, match=r"went away while it was worked in.*Put the folder back"):
         write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path / "away")
+    part = write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path)
+    with pytest.raises(TransientError, match="went away"):
+        check_part(tmp_path / "away" / "fused.tif", SPEC, part)
 
 
 def test_a_shard_that_is_not_there_is_no_data_to_nobody(product: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pystac
 import pytest
 
-from scenefuse.errors import DataError, WorkError
+from scenefuse.errors import DataError, TransientError, WorkError
 from scenefuse.product import commit as commit_module
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
@@ -128,9 +128,28 @@ def _item(number: int) -> dict[str, object]:
     }
 
 
+def _link(root: Path, number: int) -> bool:
+    item = _item(number)
+    path = root / f"{item['id']}/{item['id']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(item))
+    return link_item(root, item)
+
+
 def _link_some(root: Path, numbers: list[int]) -> None:
     for number in numbers:
-        link_item(root, _item(number))
+        _link(root, number)
+
+
+def test_an_item_that_is_not_there_is_not_linked(tmp_path: Path) -> None:
+    """Another folder may stand in its place, where a share is not mounted any more."""
+    _link(tmp_path, 0)
+    before = _contents(tmp_path)
+    with pytest.raises(TransientError, match="went away"):
+        link_item(tmp_path, _item(1))
+    with pytest.raises(TransientError, match="went away"):
+        link_item(tmp_path / "absent", _item(1))
+    assert _contents(tmp_path) == before
 
 
 def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None:
@@ -147,13 +166,13 @@ def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None
 
 
 def test_linking_keeps_what_others_wrote_into_the_catalogue(tmp_path: Path) -> None:
-    assert link_item(tmp_path, _item(0))
-    assert not link_item(tmp_path, _item(0))
+    assert _link(tmp_path, 0)
+    assert not _link(tmp_path, 0)
     catalog = json.loads((tmp_path / "catalog.json").read_text())
     catalog["links"].append({"rel": "child", "href": "./other/collection.json"})
     catalog["title"] = "Ours"
     (tmp_path / "catalog.json").write_text(json.dumps(catalog))
-    link_item(tmp_path, _item(1))
+    _link(tmp_path, 1)
     kept = json.loads((tmp_path / "catalog.json").read_text())
     assert kept["title"] == "Ours"
     assert [link["href"] for link in kept["links"] if link["rel"] == "child"] == [
@@ -165,10 +184,10 @@ def test_linking_keeps_what_others_wrote_into_the_catalogue(tmp_path: Path) -> N
 def test_another_collection_in_the_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "collection.json").write_text('{"id": "landsat", "type": "Collection"}')
     with pytest.raises(DataError, match="landsat"):
-        link_item(tmp_path, _item(0))
+        _link(tmp_path, 0)
     (tmp_path / "collection.json").write_text("{")
     with pytest.raises(DataError, match="not JSON"):
-        link_item(tmp_path, _item(0))
+        _link(tmp_path, 0)
 
 
 def test_provenance_names_the_manifest_it_was_committed_with(product: Path) -> None:

@@ -67,7 +67,7 @@ class BenchScene:
         paths = [self.folder / f"{name}.{suffix}" for name in ("hs", "ms")]
         if not all(path.exists() for path in paths):
             self._write(files)
-        return open_pair(paths[0], paths[1], RunConfig(register=False))
+        return open_pair(paths[0], paths[1], config=RunConfig(register=False))
 
     def arrays(self) -> tuple[Image, Image]:
         """HSI and MSI as float32 reflectance, (band, y, x), in memory."""
