@@ -33,7 +33,6 @@ from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle, resident_model
 from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_sample
 from scenefuse.engine.windows import read_model_window
-from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.observation import observation_stages
@@ -87,13 +86,7 @@ def make_ground(folder: Path, side_px: int, seed: int) -> Ground:
     write_catalogue(folder, site.scenes)
     hs, ms = (str(item_path(folder, scene)) for scene in site.scenes)
     cube = open_aligned(hs, ms, RunConfig(model="bicubic")).cube
-    place = RasterGrid(
-        crs_wkt=cube.grid.crs_wkt,
-        transform=cube.grid.fine_transform,
-        shape=cube.grid.fine_shape,
-        name=cube.pair_id,
-    )
-    return Ground(cube=cube, truth=open_truth(str(truth_path(folder, site)), place, cube.hs_bands))
+    return Ground(cube=cube, truth=open_truth(str(truth_path(folder, site)), cube.fine_raster, cube.hs_bands))
 
 
 def measure(ground: Ground, name: str, sampling: Sampling) -> dict[str, Any]:

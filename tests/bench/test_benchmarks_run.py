@@ -80,6 +80,15 @@ def test_archive_measures_every_stage_and_the_scheduler_keeps_nothing(test_data:
 
 
 @pytest.mark.bench
+def test_a_sample_of_blocks_is_compared_with_all_of_them(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("sampling", test_data, tmp_path / "sampling.json")
+    assert [(record["blocks"], record["of_blocks"]) for record in records] == [(16, 36), (36, 36)] * 2
+    for sampled, whole in zip(records[::2], records[1::2], strict=True):
+        assert sampled["psnr_db"] == pytest.approx(whole["psnr_db"], abs=0.3)
+    assert "| gsa | 16 of 36 |" in printed
+
+
+@pytest.mark.bench
 def test_leak_weighs_the_worker_after_each_group(test_data: Path, tmp_path: Path) -> None:
     (record,), _ = quick_run("leak", test_data, tmp_path / "leak.json")
     assert record["groups"] >= 12
