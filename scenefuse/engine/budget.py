@@ -285,7 +285,7 @@ def _default_batch(working_bytes: int, request: PlanRequest) -> int:
 def _default_writers(writer_bytes: int, request: PlanRequest) -> int:
     """1 on a CPU, whose one core is the model's, too; beside a GPU one a core, in a quarter of the memory.
 
-    Coding a core of 217 bands takes half a second, and a GPU computes one in a fraction of that.
+    Coding a core of 217 bands takes a processor core half a second; a GPU should need less to compute it.
     """
     if request.device == "cpu":
         return 1
