@@ -12,7 +12,7 @@ PROCESSES ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format slow bench gpu weights clean
+.PHONY: help demo test check explore lint format slow bench gpu weights clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ check: lint ## Lint, types and the quick tests: what to run before a commit
 
 slow: $(VENV)/.installed-dev ## The slower tests: real clusters, kills, memory, the whole demo
 	$(PYTEST) -m "slow and not gpu and not bench"
+
+explore: $(VENV)/.installed-dev ## The tests of properties on examples that no run has seen: look for faults of today, not of a change
+	$(PYTEST) -m "not gpu and not bench" --hypothesis-profile explore $$(grep -rl "^from hypothesis" tests)
 
 bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size
 	$(BIN)/python -m pytest -m bench

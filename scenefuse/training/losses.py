@@ -108,7 +108,8 @@ def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) 
 def decoupling(ms_shared: Tensor, ms_own: Tensor, hs_shared: Tensor, hs_own: Tensor) -> Tensor:
     """L_SC = -log(e^c(MS, HS) / (e^c(MS, HS) + e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO))), S shared and O own features.
 
-    c is the cosine of the whole tensors, batch included. log 4 where all are alike; never below log(1 + 3 e^-1.5).
+    c is the cosine of the whole tensors, batch included. log 4 where all are alike. Least at 0.4968, where the shared
+    two are 15.8 degrees apart and all other pairs 125.3: of equal shared features it is least at log(1 + 3 e^-1.5).
     """
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def resampled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairCube]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(["hs-grid", "phase", "zone", "mixed"]), windows)
 def test_a_pixel_never_depends_on_the_window_that_is_read(
     resampled: dict[str, PairCube], kind: str, window: Window

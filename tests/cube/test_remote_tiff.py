@@ -82,7 +82,7 @@ def opened(web: WebFolder, name: str) -> RasterFile:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.tuples(st.integers(0, ROWS - 1), st.integers(1, 90), st.integers(0, COLUMNS - 1), st.integers(1, 90)),
     bands=st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=BANDS),
@@ -206,7 +206,7 @@ def test_an_only_strip_is_read_whole_whatever_the_file_says_of_its_size(
 
 
 @pytest.mark.parametrize("build", ["cog", "big of big endian", "strips by band"])
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_directory_is_a_refusal_or_a_layout(web: WebFolder, build: str, flips: list[tuple[int, int]]) -> None:
     content = bytearray((web.folder / f"{build}.tif").read_bytes())

@@ -10,14 +10,14 @@ from scenefuse.grid.borders import mirror_indices, read_mirrored
 from scenefuse.grid.window import Window
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(0, 40))
 def test_mirror_indices_equal_numpy_symmetric_padding(n: int, before: int, after: int) -> None:
     expected = np.pad(np.arange(n), (before, after), mode="symmetric")
     np.testing.assert_array_equal(mirror_indices(-before, n + after, n), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 20))
 def test_read_mirrored_equals_a_cut_from_the_padded_scene(h: int, w: int, y0: int, x0: int, side: int) -> None:
     scene = np.arange(2 * h * w).reshape(2, h, w)

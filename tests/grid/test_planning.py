@@ -43,7 +43,7 @@ def test_nested_grids_are_used_untouched_and_cropped_to_the_overlap() -> None:
     assert plan.grid.coarse_shape == (32, 39)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([2, 3, 4, 6]),
     st.integers(-40, 40),
@@ -79,7 +79,7 @@ def test_the_frame_of_nested_grids_lies_inside_both_rasters(
     assert dropped_rows == hs_side - rows
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.floats(-0.7, 45.0), st.floats(-0.7, 45.0), st.floats(-4, 4), st.floats(-4, 4), st.integers(30, 45))
 def test_an_untouched_hsi_holds_every_coarse_pixel_and_a_warped_one_every_centre(
     x: float, y: float, dy: float, dx: float, side: int

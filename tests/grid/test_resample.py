@@ -62,7 +62,7 @@ def test_upsample_keeps_a_plane_exact() -> None:
     np.testing.assert_allclose(fine[0], 0.01 * fy + 0.02 * fx, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from([2, 3, 6, 8]), st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6))
 def test_upsample_of_a_window_equals_the_window_of_the_upsample(ratio: int, y0: int, x0: int, h: int, w: int) -> None:
     coarse = np.random.default_rng(3).random((2, 16, 16)).astype(np.float32)

@@ -84,7 +84,7 @@ def test_warp_points_agrees_with_gdal_cubic_across_utm_zones() -> None:
     np.testing.assert_allclose(ours[:, inner], theirs[:, inner], atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.4, 3.0), st.floats(-5, 5), windows)
 def test_a_window_of_warp_axes_equals_the_window_of_the_whole(scale: float, origin: float, window: Window) -> None:
     pixels = np.random.default_rng(3).random((2, 30, 31)).astype(np.float32)
@@ -95,7 +95,7 @@ def test_a_window_of_warp_axes_equals_the_window_of_the_whole(scale: float, orig
     assert np.array_equal(part, whole[(slice(None), *window.slices)], equal_nan=True)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 90), st.floats(-3, 3), windows)
 def test_a_window_of_warp_points_equals_the_window_of_the_whole(degrees: float, shift: float, window: Window) -> None:
     pixels = np.random.default_rng(4).random((2, 30, 31)).astype(np.float32)

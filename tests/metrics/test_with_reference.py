@@ -88,7 +88,7 @@ def test_cc_equals_numpys() -> None:
     assert scores(fused, truth)["cc"] == pytest.approx(np.mean(each), abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(row=st.integers(1, 59), column=st.integers(1, 69))
 def test_scores_over_tiles_equal_those_of_the_whole(row: int, column: int) -> None:
     fused, truth = pair()

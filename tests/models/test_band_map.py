@@ -16,7 +16,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 13, 285])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(bands=st.sampled_from((1, 2, 4, 10, 21)), y=st.integers(0, 40), x=st.integers(0, 40), side=st.integers(20, 110))
 def test_a_pixel_is_mapped_to_the_same_bits_in_every_window(rows: int, bands: int, y: int, x: int, side: int) -> None:
     torch.set_num_threads(1)

@@ -52,7 +52,7 @@ def window(
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_a_window_cropped_by_the_support_equals_the_whole_bitwise(name: str, data: st.DataObject) -> None:
     torch.set_num_threads(1)

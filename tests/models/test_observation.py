@@ -85,7 +85,7 @@ def test_a_scene_without_contrast_falls_to_the_nominal_point_spread_and_says_so(
     assert state.facts["psf_source"] == "nominal"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cut=st.integers(4, 20))
 def test_sums_over_two_blocks_are_the_sums_over_the_scene(cut: int) -> None:
     from scenefuse.models.base import SceneWindow

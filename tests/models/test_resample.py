@@ -40,7 +40,7 @@ def test_a_plane_is_upsampled_to_itself(ratio: int) -> None:
     np.testing.assert_allclose(upsample(plane, ratio)[0, 0].numpy(), 0.1 * fine_y + 0.2 * fine_x, rtol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ratio=st.sampled_from(RATIOS), y=st.integers(0, 9), x=st.integers(0, 9), side=st.integers(8, 40))
 def test_windows_cut_anywhere_have_the_same_bits(ratio: int, y: int, x: int, side: int) -> None:
     torch.set_num_threads(1)

@@ -46,10 +46,11 @@ def peaks(folder: Path, fine_px: int) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_peak_memory_of_every_process_is_flat_from_2_to_9_mpx(tmp_path: Path) -> None:
-    small, large = peaks(tmp_path / "2", 1536), peaks(tmp_path / "9", 3072)
+def test_peak_memory_of_every_process_is_flat_from_9_to_26_mpx(tmp_path: Path) -> None:
+    """The smaller fills what is bounded already: GDAL's cache of 64 MiB, and the sample of blocks."""
+    small, large = peaks(tmp_path / "small", 3072), peaks(tmp_path / "large", 5120)
     growth = {name: large[name] / small[name] for name in small}
-    print(f"\npeak MiB at 2.4 and 9.4 Mpx: {_mib(small)}, {_mib(large)}")  # noqa: T201 - figures for who measures
+    print(f"\npeak MiB at 9.4 and 26 Mpx: {_mib(small)}, {_mib(large)}")  # noqa: T201 - figures for who measures
     assert max(growth.values()) < 1.1
 
 

@@ -35,7 +35,7 @@ def hold_outs(draw: st.DrawFn) -> HoldOut:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(hold_outs())
 def test_every_second_block_of_the_grounds_lattice_is_held_out_in_both_directions(hold_out: HoldOut) -> None:
     found = np.zeros(hold_out.shape, int)
@@ -46,7 +46,7 @@ def test_every_second_block_of_the_grounds_lattice_is_held_out_in_both_direction
     np.testing.assert_array_equal(found, ((y + down) // side % 2) * ((x + right) // side % 2))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(hold_outs())
 def test_windows_are_exactly_those_that_read_no_held_out_pixel(hold_out: HoldOut) -> None:
     rows, columns = hold_out.shape
@@ -63,7 +63,7 @@ def test_windows_are_exactly_those_that_read_no_held_out_pixel(hold_out: HoldOut
     assert set(found) == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(40, 90), st.integers(40, 90))
 def test_planned_blocks_hold_out_a_share_and_leave_windows(rows: int, columns: int) -> None:
     hold_out = plan_hold_out((rows, columns), patch_px=8, guard_px=3, step_px=2)

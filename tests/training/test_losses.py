@@ -121,7 +121,7 @@ def test_cofusion_adds_a_tenth_of_the_lost_structure() -> None:
     assert float(cofusion_loss(NOTHING, (a,), Batch(a, a, a))["ssim"]) == pytest.approx(0, abs=1e-6)
 
 
-def test_decoupling_is_log_4_when_all_features_are_alike_and_least_at_its_floor() -> None:
+def test_decoupling_is_log_4_when_all_features_are_alike_and_falls_as_their_own_parts_repel() -> None:
     same = torch.ones(1, 2, 2, 2)
     assert float(decoupling(same, same, same, same)) == pytest.approx(math.log(4))
     shared, a, b = (torch.tensor([math.cos(t), math.sin(t)]) for t in (0.0, 2 * math.pi / 3, -2 * math.pi / 3))
@@ -130,9 +130,18 @@ def test_decoupling_is_log_4_when_all_features_are_alike_and_least_at_its_floor(
 
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 6))
 def test_decoupling_never_falls_below_its_floor(seed: int, size: int) -> None:
+    """In a plane, arcs d between the shared and (2 pi + d) / 3 of every other pair; no arcs on a sphere are longer."""
+    arcs = np.linspace(0, math.pi / 2, 10_001)
+    floor = np.log(1 + 3 * np.exp(np.cos((2 * math.pi + arcs) / 3) - np.cos(arcs))).min()  # 0.4968
     generator = torch.Generator().manual_seed(seed)
     features = [torch.randn(size, generator=generator) for _ in range(4)]
-    assert float(decoupling(*features)) >= math.log(1 + 3 * math.exp(-1.5)) - 1e-6
+    assert float(decoupling(*features)) >= floor - 1e-6
+
+
+def test_decoupling_reaches_its_floor() -> None:
+    angles = np.radians([7.9, -117.4, -7.9, 117.4])
+    shared, own, other_shared, other_own = (torch.tensor([math.cos(t), math.sin(t)]) for t in angles)
+    assert float(decoupling(shared, own, other_shared, other_own)) == pytest.approx(0.4968, abs=1e-4)
 
 
 def test_mossfuse_compares_what_it_decodes_with_both_inputs() -> None:

@@ -22,7 +22,7 @@ from tests.training.made_scenes import RATIO, made_pair
 PAIR = made_pair(96)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10), st.integers(0, 10))
 def test_a_window_at_reduced_resolution_is_a_cut_of_the_whole(row: int, column: int) -> None:
     scene = WaldScene(name="made", source=PAIR, hs_sigmas_px=(1.3,) * 4, ms_sigmas_px=(1.3,) * 2)
