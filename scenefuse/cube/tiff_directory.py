@@ -7,7 +7,9 @@ fields mean is for those who ask: `tiff_layout` finds an image's blocks by them,
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 SUBFILE, WIDTH, LENGTH, SUB_DIRECTORIES = 254, 256, 257, 330
@@ -22,6 +24,7 @@ _VALUES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "c", 8: "h", 9: "
 _VALUES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 """One value of each type, for struct."""
 _ORDERS = {b"II": "<", b"MM": ">"}
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _VERSIONS = {42: False, 43: True}
 """Whether a file of this version is a BigTIFF."""
 _MOST_DIRECTORIES = 64
@@ -79,10 +82,21 @@ class Entry:
     data: bytes
     """The values, in the file's order of bytes."""
 
-    def whole_numbers(self, order: str) -> tuple[int, ...] | None:
-        """The values, of a file in that order of bytes; None where they are not whole numbers of 0 or more."""
+    def whole_numbers(self, order: str) -> Sequence[int] | None:
+        """The values, of a file in that order of bytes; None where they are not whole numbers of 0 or more.
+
+        No larger than in the file: there may be millions. ValueError when some are missing.
+        """
         kind = _VALUES[self.type]
-        return struct.unpack(f"{order}{self.count}{kind}", self.data) if kind in "BHIQ" else None
+        if kind not in "BHIQ":
+            return None
+        values = array(kind)
+        values.frombytes(self.data)
+        if len(values) != self.count:
+            raise ValueError(f"{len(values)} of {self.count} values of field {self.tag}")
+        if order != _NATIVE_ORDER:
+            values.byteswap()
+        return values
 
 
 Directory = tuple[Entry, ...]
@@ -119,6 +133,8 @@ def read_directories(read: ReadBytes, form: Form) -> Iterator[Directory]:
         for entry in directory:
             if entry.tag == SUB_DIRECTORIES:
                 waiting += entry.whole_numbers(form.order) or ()
+        if len(waiting) > _MOST_DIRECTORIES:
+            raise ValueError(f"more than {_MOST_DIRECTORIES} directories")
         waiting.append(following)
         yield directory
 

@@ -28,8 +28,8 @@ _OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)
 """Tags of where blocks lie, and of their sizes: of tiles, else of strips."""
 _SEPARATE_PLANES = 2
 _UNCOMPRESSED = 1
-_MOST_FIELD_BYTES = 256 * 2**20
-"""Size beyond which a field is not believed."""
+_MOST_DIRECTORY_BYTES = 256 * 2**20
+"""All directories with their values, of ten million blocks about. Fields may name the same bytes many times over."""
 _LEAD_BYTES = 16
 """GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
 
@@ -77,10 +77,15 @@ def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:
 
     size_bytes: the file's; name: its, for messages. DataError when it is no TIFF that can be followed.
     """
+    left_bytes = _MOST_DIRECTORY_BYTES
 
     def read_within(first: int, end: int) -> bytes:
-        if end > size_bytes or end - first > _MOST_FIELD_BYTES:
+        nonlocal left_bytes
+        left_bytes -= end - first
+        if end > size_bytes:
             raise ValueError(f"a field of bytes {first} to {end} in a file of {size_bytes}")
+        if left_bytes < 0:
+            raise ValueError(f"directories of more than {_MOST_DIRECTORY_BYTES / 2**20:.0f} MiB")
         return read(first, end)
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -258,6 +259,51 @@ def test_directories_that_follow_each_other_in_a_circle_end(web: WebFolder) -> N
     struct.pack_into("<I", content, first + 2 + 12 * count, first)
     layout = read_layout(lambda start, end: bytes(content[start:end]), len(content), "a.tif")
     assert layout.image.shape == (ROWS, COLUMNS)
+
+
+def classic(entries: list[bytes], values: bytes) -> bytes:
+    """A TIFF of one directory, and values from byte 8 on."""
+    table = struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+    return b"II*\x00" + struct.pack("<I", 8 + len(values)) + values + table
+
+
+@pytest.mark.parametrize(
+    ("entries", "value_bytes", "said"),
+    [
+        ([struct.pack("<HHII", 1000 + n, 1, 2**20, 8) for n in range(300)], 2**20, "more than 256 MiB"),
+        ([struct.pack("<HHII", 330, 4, 2**18, 8)], 2**20, "more than 64 directories"),
+    ],
+    ids=["fields that share their bytes", "a million directories"],
+)
+def test_a_small_file_cannot_ask_for_memory_or_time_without_end(
+    entries: list[bytes], value_bytes: int, said: str
+) -> None:
+    content = classic(entries, bytes(value_bytes))
+    with pytest.raises(DataError, match=said):
+        read_layout(lambda first, end: content[first:end], len(content), "a.tif")
+
+
+def test_many_blocks_take_no_more_memory_than_in_the_file() -> None:
+    side = 2**9
+    content = classic(
+        [
+            struct.pack("<HHII", 256, 3, 1, side),
+            struct.pack("<HHII", 257, 3, 1, side),
+            struct.pack("<HHII", 322, 3, 1, 1),
+            struct.pack("<HHII", 323, 3, 1, 1),
+            *(struct.pack("<HHII", tag, 4, side**2, 8) for tag in (324, 325)),
+        ],
+        np.arange(2**20, 2**20 + side**2, dtype="<u4").tobytes(),
+    )
+    tracemalloc.start()
+    try:
+        layout = read_layout(lambda first, end: content[first:end], len(content), "a.tif")
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert layout.image.offsets[-1] == 2**20 + side**2 - 1
+    assert held < 2.5 * 4 * side**2
+    assert most < 6 * 4 * side**2
 
 
 def test_directories_below_directories_are_read() -> None:
