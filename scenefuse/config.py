@@ -25,7 +25,7 @@ T = TypeVar("T")
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """What may be asked for; engine.precision.Precision is what a run then has."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-"""What may be asked for; engine.precision.Device is what a run then has."""
+"""What may be asked for; engine.device.Device is what a run then has."""
 Halo = Literal["default", "full"]
 Format = Literal["zarr", "cog"]
 

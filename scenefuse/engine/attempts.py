@@ -14,7 +14,7 @@ from typing import Any, Literal
 from distributed import KilledWorker
 from torch import AcceleratorError
 
-from scenefuse.engine.device_memory import is_out_of_memory
+from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, StorageError, WorkError

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from scenefuse.config import Halo, PrecisionChoice
 from scenefuse.cube.source import PairSource
+from scenefuse.engine.device import Device
 from scenefuse.engine.loop import QUEUE_WINDOWS
-from scenefuse.engine.precision import Device, Precision, choose_precision
+from scenefuse.engine.precision import Precision, choose_precision
 from scenefuse.errors import ResourceError, UsageError
 from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard
 from scenefuse.tiles.tiling import LEAST_WINDOW_PX, Tiling, lattice_px, round_core_px, round_halo_px

@@ -22,8 +22,8 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
+from scenefuse.engine.device import Device
 from scenefuse.engine.lanes import InProcessLane, Lane
-from scenefuse.engine.precision import Device
 from scenefuse.errors import ResourceError, TransientError, UsageError
 
 GDAL_CACHE_MIB = 64

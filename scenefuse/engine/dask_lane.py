@@ -18,7 +18,7 @@ from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm.core import CommClosedError
 from torch import AcceleratorError
 
-from scenefuse.engine.device_memory import is_out_of_memory
+from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.lanes import Call, Outcome, TimeLimitError
 from scenefuse.engine.resident import drop_state, keep_state
 from scenefuse.errors import ResourceError, WorkError

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.device_memory import is_out_of_memory
+from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable

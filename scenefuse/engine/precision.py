@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
 
-from scenefuse.config import DeviceChoice, PrecisionChoice
-from scenefuse.errors import ModelError, ResourceError, UsageError
+from scenefuse.config import PrecisionChoice
+from scenefuse.engine.device import Device
+from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.base import ModelCard
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """Numbers in which a model runs."""
-Device = Literal["cpu", "cuda"]
-"""Where a model runs."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-# torch looks at it once, at a process's first matrix product on a GPU, a training's for example: set only where
-# inference begins, it would be too late there, and deterministic algorithms refuse every product.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-def choose_device(wanted: DeviceChoice) -> Device:
-    """`cuda` or `cpu`; auto is cuda where this machine has one."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {wanted!r}", "there is no such device", "Use auto, cpu or cuda")
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ResourceError("device cuda", "torch sees no CUDA device on this machine", "Use --device cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 def choose_precision(wanted: PrecisionChoice, *, card: ModelCard, device: Device) -> Precision:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scenefuse.engine.precision import Device
+from scenefuse.engine.device import Device
 from scenefuse.errors import ResourceError
 from scenefuse.models.base import FusionModel
 from scenefuse.models.ref import ModelRef

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scenefuse.engine.precision import Device
+from scenefuse.engine.device import Device
 
 Array = NDArray[np.float32]
 

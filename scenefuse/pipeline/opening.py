@@ -13,7 +13,7 @@ from scenefuse.config import RunConfig
 from scenefuse.cube.pair import PairCube, PairOptions
 from scenefuse.cube.pair import open_pair as open_cubes
 from scenefuse.cube.registration import Shift, estimate_shift
-from scenefuse.engine.precision import choose_device
+from scenefuse.engine.device import choose_device
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import DataError, UsageError
 from scenefuse.models.base import ModelCard

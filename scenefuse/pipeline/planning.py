@@ -12,8 +12,9 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec, available_cores
+from scenefuse.engine.device import choose_device
 from scenefuse.engine.known_states import KnownStates
-from scenefuse.engine.precision import choose_device, choose_precision
+from scenefuse.engine.precision import choose_precision
 from scenefuse.errors import ResourceError
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.place.location import place_at

@@ -11,11 +11,12 @@ from typing import Any, cast
 from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.engine.attempts import Failure, Patience, Work, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.engine.device import choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
 from scenefuse.engine.observers import NullObserver
-from scenefuse.engine.precision import Precision, choose_device
+from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, WorkError

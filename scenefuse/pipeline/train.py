@@ -17,8 +17,8 @@ from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import open_truth
+from scenefuse.engine.device import choose_device
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.engine.precision import choose_device
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.errors import DataError, UsageError
 from scenefuse.grid.placement import RasterGrid

@@ -17,7 +17,7 @@ import torch
 from scenefuse.engine import group
 from scenefuse.engine.attempts import kind_of
 from scenefuse.engine.cluster import ClusterSpec, open_client, open_lane
-from scenefuse.engine.device_memory import is_out_of_memory
+from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import RecordingObserver, TeeObserver
 from scenefuse.engine.run import IncompleteRunError
