@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from scenefuse.errors import DataError, TransientError
+from scenefuse.place.href import is_url, redact, scheme_of
 
 STORE_SCHEMES = ("s3", "gs", "abfs")
 """Schemes of object stores; their endpoints come from the operator's configuration, never from an href."""
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*):")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa")
 
@@ -46,10 +46,14 @@ class AccessPolicy:
         """
         if not href or "\x00" in href or href.lower().startswith("/vsi"):
             raise _refused(href, base, "it is empty or one of GDAL's virtual paths")
-        scheme = _scheme(href)
+        scheme = scheme_of(href)
         if scheme in ("", "file"):
             if is_url(base) and scheme == "":
-                return self._checked_url(_join_url(base, href), base)
+                try:
+                    joined = _join_url(base, href)
+                except ValueError as error:
+                    raise _refused(href, base, "it is not a URL") from error
+                return self._checked_url(joined, base)
             return self._checked_path(href, base)
         return self._checked_url(href, base)
 
@@ -95,7 +99,7 @@ class AccessPolicy:
             parts = urlsplit(url)
             host, _ = (parts.hostname or "").lower().rstrip("."), parts.port
         except ValueError as error:
-            raise _refused(url, base, f"it is not a URL ({error})") from error
+            raise _refused(url, base, "it is not a URL") from error
         if parts.scheme not in (*STORE_SCHEMES, "http", "https"):
             raise _refused(url, base, f"the scheme {parts.scheme} is not one of https, s3, gs, abfs")
         if not host:
@@ -121,7 +125,7 @@ class AccessPolicy:
         if is_url(base):
             raise _refused(href, base, "a document from the network cannot name a local file")
         folder = Path(base).resolve().parent
-        if _scheme(href) == "file":
+        if scheme_of(href) == "file":
             parts = urlsplit(href)
             if parts.netloc not in ("", "localhost"):
                 raise _refused(href, base, "it names a file on another machine")
@@ -137,14 +141,9 @@ class AccessPolicy:
         return str(path)
 
 
-def is_url(href: str) -> bool:
-    """True for a URL of any scheme but file, False for a path."""
-    return _scheme(href) not in ("", "file")
-
-
 def trusted_path(href: str) -> Path:
     """The absolute path of a path or file:// URL that the operator gave."""
-    return Path(unquote(urlsplit(href).path) if _scheme(href) == "file" else href).expanduser().absolute()
+    return Path(unquote(urlsplit(href).path) if scheme_of(href) == "file" else href).expanduser().absolute()
 
 
 def check_links(folder: str, root: str) -> None:
@@ -155,30 +154,23 @@ def check_links(folder: str, root: str) -> None:
                 raise _refused(str(path.readlink()), str(path), "it lies outside the catalogue's folder")
 
 
-def redact(href: str) -> str:
-    """The href without user name, query and fragment, which may hold credentials: fit for messages and records."""
-    if not is_url(href):
-        return href
+def shown(href: str, base: str) -> str:
+    """What may be said of an href in the document at base: redacted, where base is a URL as the URL that it means."""
+    said = redact(href)
+    if said != href or scheme_of(href) or not is_url(base):
+        return said
     try:
-        parts = urlsplit(href)
+        return redact(_join_url(base, href))
     except ValueError:
-        return f"{_scheme(href)}:..."
-    query = "..." if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+        return "..."
 
 
 def _refused(href: str, base: str, why: str) -> DataError:
     return DataError(
-        f"{redact(base)} refers to {redact(href)!r}",
+        f"{redact(base)} refers to {shown(href, base)!r}",
         f"{why}, so it is not followed",
         "correct the href, or move the file below the catalogue",
     )
-
-
-def _scheme(href: str) -> str:
-    """The scheme in small letters, empty for a path."""
-    found = _SCHEME.match(href)
-    return found.group(1).lower() if found else ""
 
 
 def _join_url(base: str, href: str) -> str:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from scenefuse.archive.access import is_url, redact
 from scenefuse.archive.fetch import MAX_JSON_BYTES, Fetcher
 from scenefuse.archive.remote import read_object
 from scenefuse.errors import DataError
+from scenefuse.place.href import is_url, redact
 
 DocumentKind = Literal["item", "items", "catalog", "api"]
 """An item; an ItemCollection; a catalogue or collection with links; the landing page of a STAC API."""

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.errors import DataError, TransientError
+from scenefuse.place.href import redact
 
 MAX_REDIRECTS = 5
 """Redirects that are followed, each of them checked."""

@@ -13,13 +13,14 @@ import pyproj
 import pystac
 from pyproj.exceptions import CRSError
 
-from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
 from scenefuse.archive.json_values import number, number_or_none, texts
 from scenefuse.archive.radiometry import fill_from_card, sentinel2_offset, stated_values
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import Candidate, has_data_role, is_raster, select
 from scenefuse.errors import DataError
+from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role, Sensor, find_sensor
 

@@ -11,9 +11,10 @@ import functools
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.errors import DataError, StorageError
+from scenefuse.place.href import redact
 from scenefuse.place.store import StorePlace
 
 _READABLE_SCHEMES = ("https", "http", "s3")

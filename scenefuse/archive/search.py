@@ -12,7 +12,7 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from scenefuse.archive.access import redact
+from scenefuse.archive.access import shown
 from scenefuse.archive.bounds import BBox
 from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
@@ -21,6 +21,7 @@ from scenefuse.archive.json_values import number
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError
+from scenefuse.place.href import redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,9 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
                 kind = document_kind(linked, target)
             except DataError as error:
                 if rel == "item":
-                    yield SkippedItem(href=redact(link["href"]), reason=f"{redact(href)}, links[{position}]: {error}")
+                    yield SkippedItem(
+                        href=shown(link["href"], href), reason=f"{redact(href)}, links[{position}]: {error}"
+                    )
                     continue
                 raise DataError(
                     f"{redact(href)}, links[{position}]: {error.value}", error.consequence, error.cure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy, is_url, redact, trusted_path
+from scenefuse.archive.access import AccessPolicy, trusted_path
 from scenefuse.archive.document import DocumentKind, document_kind, read_document, read_start
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import scene_from_item
@@ -15,6 +15,7 @@ from scenefuse.archive.known import known_archives
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import is_raster
 from scenefuse.errors import DataError
+from scenefuse.place.href import is_url, redact
 
 _INDEX_NAMES = ("catalog.json", "collection.json")
 _UNFIT = re.compile(r"[^A-Za-z0-9._+=@,-]+|\.\.+")

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from scenefuse.archive.access import redact
 from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
+from scenefuse.place.href import redact
 
 
 @click.command(name="pair")

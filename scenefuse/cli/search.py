@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.cli.options import allow_host_option, bounds_of, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.errors import UsageError
+from scenefuse.place.href import redact
 
 if TYPE_CHECKING:
     from scenefuse.archive.scene import Scene

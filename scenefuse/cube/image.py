@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from scenefuse.archive.access import AccessPolicy, check_links, is_url
+from scenefuse.archive.access import AccessPolicy, check_links
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.input_file import InputFile, input_files
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
@@ -22,6 +22,7 @@ from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.place.href import is_url
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.archive.scene import Asset
 from scenefuse.cube.raster_file import RasterFile
+from scenefuse.place.href import redact
 from scenefuse.sensors.sensor import Role
 
 
@@ -18,7 +18,7 @@ class InputFile:
     """One file that a product's pixels come from, as far as identity and provenance need it."""
 
     href: str
-    """Where it is, without query string or credentials."""
+    """Where it is, redacted."""
     role: Role
     """Which side of the pair it belongs to."""
     size_bytes: int
@@ -41,7 +41,7 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
             size, version = _size_and_mtime(path)
         files.append(
             InputFile(
-                href=recorded_href(asset.href) if path == raster.path else str(path),
+                href=redact(asset.href) if path == raster.path else str(path),
                 role=role,
                 size_bytes=size,
                 checksum_kind=kind if stated is None else "file:checksum",
@@ -49,14 +49,6 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
             )
         )
     return tuple(files)
-
-
-def recorded_href(href: str) -> str:
-    """The href without user, password, query string and fragment."""
-    parts = urlsplit(href)
-    if len(parts.scheme) <= 1:
-        return href
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _size_and_mtime(path: Path) -> tuple[int, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from scenefuse.archive.access import AccessPolicy, is_url
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
 from scenefuse.cube.gdal_file import open_envi, open_geotiff
 from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
+from scenefuse.place.href import is_url
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import psutil
 import torch
 
-from scenefuse.archive.access import redact
 from scenefuse.cube.formats import gdal_formats
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
+from scenefuse.place.href import redact
 
 _PORTS = {"http": 80, "https": 443}
 

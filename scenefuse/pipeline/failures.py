@@ -14,9 +14,9 @@ from scenefuse.archive.scene import ScenePair
 from scenefuse.config import RunConfig, parse
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import DataError, SceneFuseError, WorkError
+from scenefuse.place.href import redact
 from scenefuse.place.place import Place
 from scenefuse.product.files import FAILURES
-from scenefuse.product.identity import public_href
 
 _OF_THE_MACHINE = ("scheduler", "workers", "memory_limit", "allow_host")
 """Options that a record leaves out: who retries says on which machine, and which hosts he trusts."""
@@ -82,8 +82,8 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
     return PairFailure(
         hs_id=pair.hs.id,
         ms_id=pair.ms.id,
-        hs_href=_href(pair.hs.href),
-        ms_href=_href(pair.ms.href),
+        hs_href=redact(pair.hs.href),
+        ms_href=redact(pair.ms.href),
         hs_root=pair.hs.root,
         ms_root=pair.ms.root,
         model=config.model,
@@ -169,7 +169,3 @@ def _type_of(error: BaseException) -> tuple[str, bool]:
         return error.kind, error.retryable
     kind = kind_of(error)
     return kind, kind == "transient"
-
-
-def _href(href: str) -> str:
-    return public_href(href) if "://" in href else href

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 
 from scenefuse import __version__
-from scenefuse.archive.access import redact
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
@@ -302,7 +301,7 @@ def _run_record(
         started=started,
         finished=datetime.now(UTC),
         host=socket.gethostname(),
-        hrefs={"hsi": redact(pair.hs.href), "msi": redact(pair.ms.href)},
+        hrefs={"hsi": pair.hs.href, "msi": pair.ms.href},
         roots={role: scene.root for role, scene in (("hsi", pair.hs), ("msi", pair.ms)) if scene.root is not None},
         facts={
             "plan": order.plan.facts(),

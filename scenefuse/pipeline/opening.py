@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy, redact
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
@@ -21,6 +21,7 @@ from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, needs_weights, require_method
 from scenefuse.models.shelf import with_weights
+from scenefuse.place.href import redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,10 @@ from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision
 from scenefuse.errors import ResourceError
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.identity import Method, ProductInput, item_id, product_identity, public_href
+from scenefuse.product.identity import Method, ProductInput, item_id, product_identity
 from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
@@ -126,7 +127,7 @@ def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
             role=file.role,
             scene_id=scenes[file.role],
             key=PurePosixPath(file.href).name,
-            href=public_href(file.href),
+            href=file.href if is_url(file.href) else PurePosixPath(file.href).name,
             checksum=f"{file.checksum_kind}:{file.checksum}",
         )
         for file in opened.cube.inputs

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scenefuse.errors import UsageError
+from scenefuse.place.href import redact
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.place import Place
 from scenefuse.place.store import StorePlace
@@ -25,12 +26,18 @@ def place_at(location: str | Path | Place) -> Place:
         return location
     if "://" not in location:
         return LocalPlace(path=Path(location))
-    parts = urlsplit(location)
-    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        raise UsageError(
-            f"{shown} names no place for products",
-            "nothing can be written there",
-            "Give a path, or s3://bucket/prefix with keys and endpoint in the environment (AWS_ENDPOINT_URL, ...)",
-        )
+    try:
+        parts = urlsplit(location)
+    except ValueError as error:
+        raise _no_place(location) from error
+    if parts.scheme != "s3" or not parts.netloc or {"@", ":"} & {*parts.netloc} or parts.query or parts.fragment:
+        raise _no_place(location)
     return StorePlace(bucket=parts.netloc, key="/".join(part for part in parts.path.split("/") if part))
+
+
+def _no_place(location: str) -> UsageError:
+    return UsageError(
+        f"{redact(location)} names no place for products",
+        "nothing can be written there",
+        "Give a path, or s3://bucket/prefix with keys and endpoint in the environment (AWS_ENDPOINT_URL, ...)",
+    )

@@ -7,9 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Role
@@ -31,7 +29,7 @@ class ProductInput:
     key: str
     """Name of the file: tells the files of one scene apart, wherever they lie."""
     href: str
-    """public_href of the file: no credentials, no query; of a local file its name alone."""
+    """Where the file lies, redacted; of a local file its name alone, since folders are nobody else's business."""
     checksum: str
     """What tells its content, after its kind: `file:checksum:1220...`, `size+etag:...` or `size+mtime:...`."""
 
@@ -86,21 +84,3 @@ def require_name(text: str) -> None:
             "the product could land outside the output",
             "give the item an id of letters, digits and ._+=@,- only, of at most 200 characters",
         )
-
-
-def public_href(href: str) -> str:
-    """The href without user, password, query and fragment; of a local path its name alone.
-
-    Signatures and tokens stand in queries; a product must not carry them, nor the folders of the machine it was
-    made on.
-
-    >>> public_href("https://user:key@host/a/b.tif?sig=secret")
-    'https://host/a/b.tif'
-    >>> public_href("/data/archive/b.tif")
-    'b.tif'
-    """
-    parts = urlsplit(href)
-    if parts.scheme in {"", "file"}:
-        return PurePosixPath(parts.path).name
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))

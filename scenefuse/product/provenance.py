@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from scenefuse.errors import MismatchError
 from scenefuse.place.durable import json_bytes
+from scenefuse.place.href import redact
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import PROVENANCE, RUN
-from scenefuse.product.identity import Method, ProductInput, public_href
+from scenefuse.product.identity import Method, ProductInput
 
 _PREFIXES = {
     "scenefuse": "urn:scenefuse:",
@@ -174,7 +175,7 @@ class RunRecord:
     host: str
     """Name of the coordinator's machine."""
     hrefs: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Where the inputs were found, by role: `hsi`, `msi`; for replay. Queries and credentials of URLs are dropped."""
+    """Where the inputs were found, by role: `hsi`, `msi`; for replay. Redacted when written."""
     roots: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Folders of the sources that the inputs were found in, by role, whose files their items may name."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -183,7 +184,7 @@ class RunRecord:
 
 def write_run(folder: Path | Place, run: RunRecord) -> Place:
     """`run.json` in the product's folder."""
-    hrefs = {role: public_href(href) if "://" in href else href for role, href in run.hrefs.items()}
+    hrefs = {role: redact(href) for role, href in run.hrefs.items()}
     times = {"started": run.started.isoformat(), "finished": run.finished.isoformat()}
     document = {**asdict(run), **times, "hrefs": hrefs}
     place = place_at(folder) / RUN

@@ -20,6 +20,7 @@ from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
 from scenefuse.grid.transform import to_ground
 from scenefuse.place.durable import multihash
+from scenefuse.place.href import redact
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import (
@@ -35,7 +36,6 @@ from scenefuse.product.files import (
     WEIGHTS,
     WEIGHTS_CARD,
 )
-from scenefuse.product.identity import public_href
 from scenefuse.product.provenance import Provenance
 from scenefuse.product.quicklook import quicklook_factor
 from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
@@ -299,9 +299,9 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
 
 
 def _source_link(folder: Place, href: str, title: str) -> Link:
-    """derived_from: a URL without its query, or the path from the product's folder to the file."""
+    """derived_from: a URL, redacted, or the path from the product's folder to the file."""
     local = href.removeprefix("file://")
-    target = public_href(href) if "://" in local else folder.link_to(Path(local))
+    target = redact(href) if "://" in local else folder.link_to(Path(local))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
+from scenefuse.place.href import redact
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import MANIFEST, STORE
 from scenefuse.product.manifest import read_manifest
@@ -38,7 +39,7 @@ def catalogue_folder(text: str) -> Path:
     """The folder that a static catalogue is to be in; refused where the text is a URL."""
     if "://" in text:
         raise UsageError(
-            f"publish to {text}",
+            f"publish to {redact(text)}",
             "a static catalogue is written into a local folder",
             "Publish into a folder and copy it there, or write the products to the store by --out",
         )
@@ -55,6 +56,14 @@ class StaticCatalogue:
     """URL that serves root, for absolute asset hrefs; None keeps them relative."""
     transfer: Transfer = "copy"
     """Copies of the files, or hard links to them."""
+
+    def __post_init__(self) -> None:
+        if self.asset_root is not None and redact(self.asset_root).lower() != self.asset_root.lower():
+            raise UsageError(
+                f"asset root {redact(self.asset_root)} with a user name, a query or a fragment",
+                "everyone who reads the items would have it",
+                "Give the URL that readers need, https://host/path",
+            )
 
     def publish(self, folder: Path) -> Published:
         """Take in the verified product in folder: its files, then its item, then the links to it."""

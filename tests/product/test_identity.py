@@ -6,7 +6,7 @@ import pytest
 
 from scenefuse.errors import DataError
 from scenefuse.product import identity
-from scenefuse.product.identity import item_id, product_identity, public_href
+from scenefuse.product.identity import item_id, product_identity
 from tests.product.making import INPUTS, METHOD
 
 OPTIONS = {"precision": "fp32", "core_px": 480}
@@ -35,20 +35,6 @@ def test_identity_changes_with_everything_that_changes_numbers(monkeypatch: pyte
 
 def test_the_item_id_names_both_scenes_the_method_and_eight_digits() -> None:
     assert item_id("ENMAP1", "S2A", "gsa", "0123456789abcdef") == "ENMAP1_S2A_gsa_01234567"
-
-
-@pytest.mark.parametrize(
-    ("href", "public"),
-    [
-        ("https://a.example/b/c.tif?X-Amz-Signature=1&se=2#frag", "https://a.example/b/c.tif"),
-        ("https://user:key@a.example:8443/c.tif", "https://a.example:8443/c.tif"),
-        ("s3://bucket/key.tif", "s3://bucket/key.tif"),
-        ("/home/someone/c.tif", "c.tif"),
-        ("file:///home/someone/c.tif", "c.tif"),
-    ],
-)
-def test_public_hrefs_carry_no_credentials_and_no_local_folders(href: str, public: str) -> None:
-    assert public_href(href) == public
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a..b", ".hidden", "a b", "x" * 201])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pystac
 import pytest
 
-from scenefuse.errors import DataError, MismatchError
+from scenefuse.errors import DataError, MismatchError, UsageError
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.verify import verify
@@ -75,6 +75,14 @@ def test_a_damaged_copy_is_repaired(product: Path, tmp_path: Path) -> None:
     (root / ITEM_ID / "fused.zarr/reflectance/c/0/0/0").write_bytes(b"")
     assert _outcomes(product, root) == ["replaced"]
     assert verify(root / ITEM_ID).ok
+
+
+@pytest.mark.parametrize("root", ["https://user:secret@example.com/fused", "https://example.com/fused?sig=secret"])
+def test_an_asset_root_with_credentials_is_refused(product: Path, tmp_path: Path, root: str) -> None:
+    with pytest.raises(UsageError, match=r"https://example\.com/fused with a user name, a query") as refused:
+        publish_static([product], tmp_path / "catalogue", asset_root=root)
+    assert "secret" not in str(refused.value)
+    assert not (tmp_path / "catalogue").exists()
 
 
 def test_asset_hrefs_stand_under_the_asset_root(product: Path, tmp_path: Path) -> None:
