@@ -6,7 +6,7 @@ import heapq
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -86,7 +86,7 @@ class Failure:
 
 
 class GivenUpError(WorkError):
-    """A task was given up without which its step cannot end."""
+    """A task was given up without which its step cannot end; a WorkError of which records tell the task's failure."""
 
     def __init__(self, value: str, consequence: str, cure: str, failure: Failure | None = None) -> None:
         super().__init__(value, consequence, cure)
@@ -127,6 +127,23 @@ def work_off(
                 yield ended
     finally:
         lane.cancel()
+
+
+def results_in_order(
+    works: Sequence[Work],
+    ended: Iterable[tuple[Work, Any | Failure]],
+    stopped_by: Callable[[Work, Failure], SceneFuseError],
+) -> list[Any]:
+    """The result of each task in the order of works, whichever ended first: sums of floats depend on it.
+
+    ended: what work_off gives for works. The first failure ends the waiting with the error that stopped_by makes of it.
+    """
+    results: dict[str, Any] = {}
+    for work, result in ended:
+        if isinstance(result, Failure):
+            raise stopped_by(work, result)
+        results[work.name] = result
+    return [results[work.name] for work in works]
 
 
 @dataclass(kw_only=True)

@@ -10,13 +10,14 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.fill import FillStage
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import InProcessLane, Lane
@@ -26,7 +27,7 @@ from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
 from scenefuse.engine.sampling import Places, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
-from scenefuse.errors import DataError, WorkError
+from scenefuse.errors import DataError, SceneFuseError
 from scenefuse.models.base import FusionModel, SceneWindow, Stage
 from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import lattice_px
@@ -108,7 +109,8 @@ def prepare(
                 for sample in _samples(source, preparation, stage):
                     tasks = [replace(task, places=places, least_valid=sample.least_valid) for places in sample.parts]
                     works = _works(tasks, stage)
-                    measured = _measured(works, stage, work_off(works, lane, patience=patience, observer=observer))
+                    ended = work_off(works, lane, patience=patience, observer=observer)
+                    measured: list[Measurement] = list(chain(*results_in_order(works, ended, _stopped_by)))
                     if len(measured) >= sample.least_found * len(works):
                         break
                 total, parts = _sum(measured, stage), len(measured)
@@ -178,29 +180,21 @@ def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
     ]
 
 
-def _measured(
-    works: Sequence[Work], stage: Stage, ended: Iterator[tuple[Work, list[Measurement] | Failure]]
-) -> list[Measurement]:
-    """Measurements of the parts that have enough data, in the order of the parts, whichever ended first.
-
-    Float64 sums depend on their order.
-    """
-    results: dict[str, list[Measurement]] = {}
-    for work, result in ended:
-        if isinstance(result, Failure) and result.kind == "data":
-            raise DataError(
-                f"Stage {stage.name} met this: {result.cause}",
-                "the scene cannot be measured, and so not be fused",
-                "Correct the input",
-            )
-        if isinstance(result, Failure):
-            raise WorkError(
-                f"Stage {stage.name} failed: {result.cause}",
-                "no tile can be fused before it is done",
-                "Run again" if result.retryable else "See the cause; a bug if it does not explain itself",
-            )
-        results[work.name] = result
-    return [part for work in works for part in results[work.name]]
+def _stopped_by(work: Work, failure: Failure) -> SceneFuseError:
+    """The error of a stage of which a part was given up."""
+    name = work.facts["stage"]
+    if failure.kind == "data":
+        return DataError(
+            f"Stage {name} met this: {failure.cause}",
+            "the scene cannot be measured, and so not be fused",
+            "Correct the input",
+        )
+    return GivenUpError(
+        f"Stage {name} failed: {failure.cause}",
+        "no tile can be fused before it is done",
+        "Run again" if failure.retryable else "See the cause; a bug if it does not explain itself",
+        failure,
+    )
 
 
 def _sum(found: Sequence[Measurement], stage: Stage) -> Measurement:

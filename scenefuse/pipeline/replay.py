@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from scenefuse.config import RunConfig, parse, weights_folder
-from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.device import choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
-from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, MismatchError, ResourceError, WorkError
+from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
@@ -136,12 +135,14 @@ def replay(
                 name=f"replay-{provenance.identity[:24]}-{number}",
                 function=compare_group,
                 argument=CompareTask(group=replace(task, tiles=group), sink=sink),
-                facts={"group": number},
+                facts={"product": folder.name, "group": number},
             )
             for number, group in enumerate(groups)
         ]
         observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": sum(map(len, groups))}))
-        cores = _compared(works, lane, observer, folder.name)
+        ended = work_off(works, lane, patience=Patience(), observer=observer)
+        compared: list[CoreComparison] = list(chain(*results_in_order(works, ended, _stopped_by)))
+    cores = tuple(sorted(compared, key=lambda core: (core.iy, core.ix)))
     return ReplayReport(
         product=folder.name, tiles=len(tiling), cores=cores, changed=tuple(_changes(provenance, read_run(folder)))
     )
@@ -193,14 +194,9 @@ def _workers(opened: OpenedPair, config: RunConfig, tiles: int) -> ClusterSpec:
     )
 
 
-def _compared(works: Sequence[Work], lane: Lane, observer: Observer, product: str) -> tuple[CoreComparison, ...]:
-    """Comparisons of all tiles, by row and column."""
-    cores: list[CoreComparison] = []
-    for _, result in work_off(works, lane, patience=Patience(), observer=observer):
-        if isinstance(result, Failure):
-            raise WorkError(f"a tile of {product} failed: {result.cause}", "it cannot be compared", "Run again")
-        cores += result
-    return tuple(sorted(cores, key=lambda core: (core.iy, core.ix)))
+def _stopped_by(work: Work, failure: Failure) -> GivenUpError:
+    what = f"a tile of {work.facts['product']} failed: {failure.cause}"
+    return GivenUpError(what, "it cannot be compared", "Run again", failure)
 
 
 def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, work_off
+from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
@@ -129,17 +129,7 @@ class _Crew:
             )
             for function, task in tasks
         ]
-        results: dict[str, Any] = {}
-        for work, result in self._ended(works):
-            if isinstance(result, Failure):
-                raise GivenUpError(
-                    f"Core {work.facts['core']} failed in step {work.facts['step']}: {result.cause}",
-                    "the product is not complete and is not published",
-                    "Run again: finished tiles are kept and skipped",
-                    result,
-                )
-            results[work.name] = result
-        return [results[work.name] for work in works]
+        return results_in_order(works, self._ended(works), _stopped_by)
 
     def _ended(self, works: Sequence[Work]) -> Iterator[tuple[Work, Any | Failure]]:
         """Each work as it ends."""
@@ -148,3 +138,12 @@ class _Crew:
         here = [work for work in works if work.argument.needs_scratch and not everywhere]
         yield from work_off(there, self.lane, patience=Patience(), observer=self.observer)
         yield from work_off(here, InProcessLane(), patience=Patience(), observer=self.observer)
+
+
+def _stopped_by(work: Work, failure: Failure) -> GivenUpError:
+    return GivenUpError(
+        f"Core {work.facts['core']} failed in step {work.facts['step']}: {failure.cause}",
+        "the product is not complete and is not published",
+        "Run again: finished tiles are kept and skipped",
+        failure,
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, work_off
+from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
@@ -170,7 +170,8 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
             for each in precisions
             for number, some in enumerate(batched(tiles, job.plan.batch))
         ]
-        found = _worked_off(works, lane, observer)
+        ended = work_off(works, lane, patience=Patience(), observer=observer)
+        found = list(zip(works, results_in_order(works, ended, _stopped_by), strict=True))
     same = [check for work, checks in found for check in checks if work.facts["check"] == precision]
     single = [check for work, checks in found for check in checks if work.facts["check"] == "fp32"]
     return SelfCheck(
@@ -181,19 +182,13 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
     )
 
 
-def _worked_off(works: Sequence[Work], lane: Lane, observer: Observer) -> list[tuple[Work, list[WindowCheck]]]:
-    """Each work with its checks, in the order of works: sums of floats depend on it."""
-    results: dict[str, list[WindowCheck]] = {}
-    for work, result in work_off(works, lane, patience=Patience(), observer=observer):
-        if isinstance(result, Failure):
-            raise GivenUpError(
-                f"A window across seams failed: {result.cause}",
-                "the product cannot be checked and is not published",
-                "Run again: finished tiles are kept and skipped",
-                result,
-            )
-        results[work.name] = result
-    return [(work, results[work.name]) for work in works]
+def _stopped_by(_: Work, failure: Failure) -> GivenUpError:
+    return GivenUpError(
+        f"A window across seams failed: {failure.cause}",
+        "the product cannot be checked and is not published",
+        "Run again: finished tiles are kept and skipped",
+        failure,
+    )
 
 
 def _scores(sums: Sequence[SeamSums]) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scenefuse.engine import known_states
+from scenefuse.engine.attempts import GivenUpError, Patience
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
@@ -18,7 +19,7 @@ from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, WorkError
+from scenefuse.errors import DataError, TransientError, WorkError
 from scenefuse.grid.window import Window
 from scenefuse.models.base import SceneWindow
 from scenefuse.models.state import SceneState
@@ -49,6 +50,13 @@ class BrokenStage(CoordinateStage):
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
         raise ZeroDivisionError(f"no such luck with {window.hs.shape} and {sorted(state.arrays)}")
+
+
+class PassingStage(CoordinateStage):
+    """Meets a store that is away."""
+
+    def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:
+        raise TransientError(f"the store of {window.hs.shape} and {sorted(state.arrays)} is away", "no pixels", "wait")
 
 
 class RefusingStage(CoordinateStage):
@@ -160,6 +168,17 @@ def test_of_a_large_scene_some_blocks_are_measured_unless_few_have_data() -> Non
 def test_a_stage_that_fails_stops_the_preparation_with_its_cause() -> None:
     with pytest.raises(WorkError, match="no such luck"):
         prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2), Preparation(stages=(BrokenStage(),)))
+
+
+def test_a_preparation_that_a_store_ended_is_recorded_as_one_that_may_pass() -> None:
+    with pytest.raises(GivenUpError, match="is away") as given_up:
+        prepare(
+            AnalyticSource(coarse_shape=(9, 9), ratio=2),
+            Preparation(stages=(PassingStage(),)),
+            patience=Patience(transient=0),
+        )
+    assert given_up.value.failure is not None
+    assert (given_up.value.failure.kind, given_up.value.failure.retryable) == ("transient", True)
 
 
 def test_an_input_that_a_stage_cannot_read_is_refused_as_such() -> None:
