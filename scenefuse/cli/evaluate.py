@@ -17,7 +17,7 @@ from scenefuse.metrics.convention import CONVENTIONS
 if TYPE_CHECKING:
     from scenefuse.pipeline.evaluate import Arena
     from scenefuse.quality.contest import Entry, Protocol, Result
-    from scenefuse.quality.product_scores import Scores
+    from scenefuse.quality.product_scores import Scored
     from scenefuse.quality.table import Standing
 
 CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "seeds", "folds", "out")
@@ -117,7 +117,7 @@ def show_result(result: Result) -> None:
         note(f"  {result.scene}: {result.method}{noise}: {result.seconds:.1f} s{seen}")
 
 
-def show_scores(title: str, scores: Sequence[Scores]) -> None:
+def show_scores(title: str, scores: Sequence[Scored]) -> None:
     """Print scores as a table, a row per product or method."""
     if not scores:
         return
@@ -145,7 +145,7 @@ def show_standings(title: str, table: Sequence[Standing]) -> None:
     print_table("Costs", ("name", "parameters", "multiply_adds_per_pixel"), dict.fromkeys(costs))
 
 
-def score_record(entry: Scores) -> dict[str, object]:
+def score_record(entry: Scored) -> dict[str, object]:
     """The scores as JSON can hold them."""
     values = {name: value if math.isfinite(value) else None for name, value in entry.values.items()}
     return {"name": entry.name, **values, "seconds": entry.seconds}

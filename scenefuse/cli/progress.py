@@ -59,8 +59,8 @@ class ProgressBar:
         elif event.kind == "known":
             stages = ", ".join(facts["stages"])
             self._bar.console.print(f"  known from an earlier run: {stages}", style="dim", soft_wrap=True)
-        elif event.kind == "stage":
-            self._bar.console.print(f"  {facts['stage']}: {facts['seconds']:.1f} s", style="dim", soft_wrap=True)
+        elif event.kind in ("stage", "phase"):
+            self._bar.console.print(f"  {facts[event.kind]}: {facts['seconds']:.1f} s", style="dim", soft_wrap=True)
         elif event.kind == "plan":
             self._begin(int(facts["tiles"]), int(facts.get("skipped", 0)))
         elif event.kind == "group":

@@ -119,7 +119,7 @@ def write_site(root: Path, site: DemoSite, seed: int) -> None:
     for scene in site.scenes:
         for part, paths in zip(instruments(scene), asset_paths(root, scene), strict=True):
             paths[0].parent.mkdir(parents=True, exist_ok=True)
-            jobs.append((scene, part, paths[0].with_suffix(".stage.tif"), False))
+            jobs.append((scene, part, paths[0].with_suffix(".draft.tif"), False))
     if site.has_truth and site.ms is not None:
         jobs.append((site.ms, enmap_truth(), truth_path(root, site), True))
     with ExitStack() as files:
@@ -135,11 +135,11 @@ def write_site(root: Path, site: DemoSite, seed: int) -> None:
         _simulate(site, exposures)
     for scene in site.scenes:
         for paths in asset_paths(root, scene):
-            stage = paths[0].with_suffix(".stage.tif")
+            draft = paths[0].with_suffix(".draft.tif")
             if scene.role == "hsi":
-                publish_cube(stage, paths[0])
+                publish_cube(draft, paths[0])
             else:
-                publish_bands(stage, paths)
+                publish_bands(draft, paths)
 
 
 def _simulate(site: DemoSite, exposures: list[Exposure]) -> None:

@@ -22,23 +22,23 @@ _OVERVIEWS = {
 _COG = {"driver": "COG", "COMPRESS": "ZSTD", "LEVEL": "3", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 
 
-def publish_cube(stage: Path, target: Path) -> None:
-    """Write the staged raster as one COG with all its bands; the stage is removed.
+def publish_cube(draft: Path, target: Path) -> None:
+    """Write the draft, a plain raster, as one COG with all its bands; the draft is removed.
 
-    Overviews are built on the band-interleaved stage: the COG driver would build them band by band over
+    Overviews are built on the band-interleaved draft: the COG driver would build them band by band over
     interleaved pixels, fifteen times slower at 32 bands.
     """
-    with rasterio.Env(**_OVERVIEWS), rasterio.open(stage, "r+") as raster:  # type: ignore[no-untyped-call]
+    with rasterio.Env(**_OVERVIEWS), rasterio.open(draft, "r+") as raster:  # type: ignore[no-untyped-call]
         factors = _overview_factors(min(raster.shape), _CUBE_BLOCK_PX)
         if factors:
             raster.build_overviews(factors, Resampling.average)
-    rasterio.shutil.copy(stage, target, BLOCKSIZE=str(_CUBE_BLOCK_PX), OVERVIEWS="AUTO", **_COG)
-    _remove(stage)
+    rasterio.shutil.copy(draft, target, BLOCKSIZE=str(_CUBE_BLOCK_PX), OVERVIEWS="AUTO", **_COG)
+    _remove(draft)
 
 
-def publish_bands(stage: Path, targets: tuple[Path, ...]) -> None:
-    """Write each band of the staged raster as a COG of its own; the stage is removed."""
-    with rasterio.open(stage) as raster:
+def publish_bands(draft: Path, targets: tuple[Path, ...]) -> None:
+    """Write each band of the draft, a plain raster, as a COG of its own; the draft is removed."""
+    with rasterio.open(draft) as raster:
         profile = {key: raster.profile[key] for key in ("width", "height", "dtype", "crs", "transform", "nodata")}
         for band, target in enumerate(targets, start=1):
             options = {"BLOCKSIZE": str(_BAND_BLOCK_PX), "OVERVIEW_RESAMPLING": "AVERAGE"}
@@ -47,7 +47,7 @@ def publish_bands(stage: Path, targets: tuple[Path, ...]) -> None:
                 cog.scales, cog.offsets = raster.scales[band - 1 : band], raster.offsets[band - 1 : band]
                 cog.set_band_description(1, raster.descriptions[band - 1])
                 cog.update_tags(1, **raster.tags(band))
-    _remove(stage)
+    _remove(draft)
 
 
 def file_checksum(path: Path) -> str:
@@ -63,7 +63,7 @@ def _overview_factors(side_px: int, block_px: int) -> list[int]:
     return factors
 
 
-def _remove(stage: Path) -> None:
-    """Delete the staged raster and what GDAL laid beside it."""
-    for path in (stage, stage.with_name(f"{stage.name}.ovr"), stage.with_name(f"{stage.name}.aux.xml")):
+def _remove(draft: Path) -> None:
+    """Delete the draft and what GDAL laid beside it."""
+    for path in (draft, draft.with_name(f"{draft.name}.ovr"), draft.with_name(f"{draft.name}.aux.xml")):
         path.unlink(missing_ok=True)

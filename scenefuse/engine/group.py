@@ -103,7 +103,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
 
     def read(tile: Tile) -> _Window:
         window = read_model_window(task.source, tile.read, state)
-        return _Window(tile=tile, hs=transfers.stage(window.hs), ms=transfers.stage(window.ms), valid=window.valid)
+        return _Window(tile=tile, hs=transfers.pin(window.hs), ms=transfers.pin(window.ms), valid=window.valid)
 
     def fuse(windows: Sequence[_Window]) -> list[Callable[[], _Core]]:
         cores = _fuse_cores(task, model, windows, state, transfers)

@@ -56,7 +56,7 @@ class Sink(Protocol):
 class Event:
     """Something that happened in a run, for progress, run.json and metrics."""
 
-    kind: Literal["begin", "known", "stage", "plan", "group", "retry", "warning", "done"]
+    kind: Literal["begin", "known", "stage", "plan", "group", "phase", "retry", "warning", "done"]
     """What happened."""
     facts: dict[str, Any]
     """Its numbers; times in seconds, sizes in bytes, areas in fine pixels."""

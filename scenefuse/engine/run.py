@@ -60,7 +60,7 @@ class RunReport:
     """Wall time."""
     fine_px: int
     """Fine pixels written by this run."""
-    stage_seconds: dict[str, float]
+    loop_seconds: dict[str, float]
     """Seconds of all workers together by the fields of LoopSeconds: read, compute, write, wait, drain."""
     peak_rss_bytes: int
     """Largest resident size among the workers."""
@@ -82,7 +82,7 @@ class RunReport:
             "failed_groups": len(self.failures),
             "seconds": self.seconds,
             "fine_px": self.fine_px,
-            "stage_seconds": dict(self.stage_seconds),
+            "loop_seconds": dict(self.loop_seconds),
             "peak_rss_bytes": self.peak_rss_bytes,
             "batch": self.batch,
             "hosts": list(self.hosts),
@@ -228,7 +228,7 @@ class _Tally:
             skipped=0,
             seconds=0.0,
             fine_px=sum(report.fine_px for report in self.reports),
-            stage_seconds=_seconds(self.reports),
+            loop_seconds=_seconds(self.reports),
             peak_rss_bytes=max((report.peak_rss_bytes for report in self.reports), default=0),
             batch=1,
             hosts=tuple(sorted({report.host for report in self.reports})),

@@ -23,12 +23,12 @@ Array = NDArray[np.float32]
 class Transfers(Protocol):
     """The copies of one group, in the threads of its loop."""
 
-    def stage(self, array: Array) -> Tensor:
-        """In the reader: the array where it can be uploaded from."""
+    def pin(self, array: Array) -> Tensor:
+        """In the reader: the array in memory from which the device can copy it beside its arithmetic."""
         ...
 
     def upload(self, windows: Sequence[Tensor], layout: torch.memory_format) -> Tensor:
-        """In the device loop: staged windows as one batch, (n, band, y, x), on the device."""
+        """In the device loop: pinned windows as one batch, (n, band, y, x), on the device."""
         ...
 
     def download(self, core: Tensor) -> Callable[[], Array]:
@@ -48,8 +48,8 @@ def transfers_of(device: Device) -> Transfers:
 class HostTransfers:
     """A CPU computes in the host's own memory: no copy, but for a batch."""
 
-    def stage(self, array: Array) -> Tensor:
-        """A view."""
+    def pin(self, array: Array) -> Tensor:
+        """A view: there is no copy to wait for."""
         return torch.from_numpy(array)
 
     def upload(self, windows: Sequence[Tensor], layout: torch.memory_format) -> Tensor:
@@ -72,7 +72,7 @@ class GpuTransfers:
         self._upward, self._downward = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._last: torch.cuda.Event | None = None
 
-    def stage(self, array: Array) -> Tensor:
+    def pin(self, array: Array) -> Tensor:
         """A copy in pinned memory: from elsewhere the driver would copy it there itself, and the loop would wait."""
         return torch.from_numpy(array).pin_memory()
 

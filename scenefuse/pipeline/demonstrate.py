@@ -17,7 +17,7 @@ from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.opening import require_config
 from scenefuse.place.location import place_at
-from scenefuse.quality.product_scores import Scores
+from scenefuse.quality.product_scores import Scored
 
 BASELINE = "bicubic"
 """Method that a fusion has to beat: the HSI alone, upsampled."""
@@ -33,7 +33,7 @@ class Demonstration:
     """Folder of the products and their catalogue."""
     report: BatchReport
     """Pairs, products and failures."""
-    scores: tuple[Scores, ...]
+    scores: tuple[Scored, ...]
     """Scores of each product against the truth, then of the same pairs by the baseline."""
 
 

@@ -34,7 +34,7 @@ from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import ready
-from scenefuse.quality.product_scores import Scores, score_with_reference, score_without_reference
+from scenefuse.quality.product_scores import Scored, score_with_reference, score_without_reference
 from scenefuse.quality.split import honest_pixels, unseen_blocks
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import (
@@ -75,7 +75,7 @@ def evaluate_product(
     convention: str = "standard",
     hrefs: tuple[str, str] | None = None,
     config: RunConfig | None = None,
-) -> Scores:
+) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
 
     Without a reference the inputs are read again: from hrefs, or where run.json says.

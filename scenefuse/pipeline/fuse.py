@@ -179,7 +179,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
         phases.begin("finish")
         finish_data(order.folder, order.spec, cog="cog" in config.format, lane=lane, observer=watching)
         seconds = phases.end()["finish"]
-        watching.notify(Event(kind="stage", facts={"stage": "overviews, COG, quicklook", "seconds": seconds}))
+        watching.notify(Event(kind="phase", facts={"phase": "overviews, COG, quicklook", "seconds": seconds}))
         lease.check()
         if config.adapt is not None:
             keep_weights(order.folder, Path(str(order.opened.model.ref.weights)))

@@ -20,7 +20,7 @@ from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.identity import Method, ProductInput, item_id, product_identity
+from scenefuse.product.identity import ProductInput, ProductMethod, item_id, product_identity
 from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
@@ -89,7 +89,7 @@ def known_states(order: Order) -> KnownStates:
     seen = {name: options[name] for name in ("hs_scale", "ms_scale", "drop_bands", "register")}
     return KnownStates(
         folder=order.folder.parent / STATES,
-        scene=product_identity(product_inputs(opened), Method(name="scene"), seen),
+        scene=product_identity(product_inputs(opened), ProductMethod(name="scene"), seen),
         method=product_identity((), method_of(opened), {"device": opened.model.device}),
     )
 
@@ -139,10 +139,12 @@ def name_of(source: str | Path | Scene) -> str | Scene:
     return str(source) if isinstance(source, Path) else source
 
 
-def method_of(opened: OpenedPair) -> Method:
+def method_of(opened: OpenedPair) -> ProductMethod:
     """The method as identity and provenance name it."""
     card = opened.card
-    return Method(name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options))
+    return ProductMethod(
+        name=card.name, source=card.source, weights_sha256=card.weights_sha256, options=dict(card.options)
+    )
 
 
 def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:

@@ -35,7 +35,7 @@ class ProductInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+class ProductMethod:
     """The method, with all of it that its numbers depend on."""
 
     name: str
@@ -51,7 +51,7 @@ class Method:
 
 
 def product_identity(
-    inputs: Sequence[ProductInput], method: Method, options: Mapping[str, Any], *, numerics: int | None = None
+    inputs: Sequence[ProductInput], method: ProductMethod, options: Mapping[str, Any], *, numerics: int | None = None
 ) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 

@@ -15,7 +15,7 @@ from scenefuse.place.href import redact
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import PROVENANCE, RUN
-from scenefuse.product.identity import Method, ProductInput
+from scenefuse.product.identity import ProductInput, ProductMethod
 
 _PREFIXES = {
     "scenefuse": "urn:scenefuse:",
@@ -63,7 +63,7 @@ class Provenance:
     """product_identity, hexadecimal sha256."""
     inputs: tuple[ProductInput, ...]
     """Every file that was read."""
-    method: Method
+    method: ProductMethod
     """The method and its weights."""
     plan: Plan
     """Tiling, precision, device."""
@@ -135,7 +135,7 @@ class Provenance:
             grid=product["grid"],
             checks=product.get("checks", {}),
             inputs=tuple(ProductInput(**_values(entities[name])) for name in names),
-            method=Method(**_values(entities[_METHOD])),
+            method=ProductMethod(**_values(entities[_METHOD])),
             state_sha256=_values(entities[_STATE])["sha256"],
             plan=Plan(**activity["plan"]),
             options=activity["options"],

@@ -37,12 +37,12 @@ def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
     target = place_at(folder) / QUALITY
     flags = cast("zarr.Array[Any]", open_store(folder / STORE)["quality"])
     with target.writing() as part:
-        stage = part.with_name(f".stage{part.name}")  # beside it, and known by its name when it is left behind
+        draft = part.with_name(f".draft{part.name}")  # beside it, and known by its name when it is left behind
         try:
             with _told_when_full(part, spec), rasterio.Env(**_GDAL):  # type: ignore[no-untyped-call]
-                _write_stage(stage, spec, flags)
+                _write_draft(draft, spec, flags)
                 gdal_copy(
-                    stage,
+                    draft,
                     part,
                     driver="GTiff",
                     copy_src_overviews=True,
@@ -56,7 +56,7 @@ def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
                 )
                 _check(part, spec, flags)
         finally:
-            stage.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
     return target
 
 
@@ -79,8 +79,8 @@ def _told_when_full(part: Path, spec: ProductSpec) -> Iterator[None]:
         ) from error
 
 
-def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
-    """Write the flags, one TIFF block per core, and their overviews to the stage."""
+def _write_draft(draft: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
+    """Write the flags, one TIFF block per core, and their overviews to the draft."""
     rows, columns = spec.grid.fine_shape
     options = {
         "driver": "GTiff",
@@ -98,7 +98,7 @@ def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None
         "zstd_level": 1,
         "bigtiff": "if_safer",
     }
-    with rasterio.open(stage, "w", **options) as dataset:
+    with rasterio.open(draft, "w", **options) as dataset:
         for core in spec.level_cores(1):
             window = spec.core_window(core)
             dataset.write(np.asarray(flags[window.slices]), 1, window=_raster_window(window))
@@ -106,7 +106,7 @@ def _write_stage(stage: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None
         dataset.update_tags(1, flags="1 nodata, 2 near edge, 4 near nodata, 8 clipped, 16 not finite")
     if spec.overview_factors:
         coded = {"COMPRESS_OVERVIEW": "ZSTD", "ZSTD_LEVEL_OVERVIEW": "1"}
-        with rasterio.Env(**coded), rasterio.open(stage, "r+") as dataset:  # type: ignore[no-untyped-call]
+        with rasterio.Env(**coded), rasterio.open(draft, "r+") as dataset:  # type: ignore[no-untyped-call]
             dataset.build_overviews(list(spec.overview_factors), Resampling.nearest)
 
 

@@ -22,8 +22,8 @@ from scenefuse.tiles.tiling import Tiling, round_core_px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """Scores of one product or method."""
+class Scored:
+    """What one product or method scored."""
 
     name: str
     """Product or method."""
@@ -33,7 +33,7 @@ class Scores:
     """Wall time of the method where it was run; None for a product."""
 
 
-def score_with_reference(product: StoredProduct, reference: str, *, convention: str = "standard") -> Scores:
+def score_with_reference(product: StoredProduct, reference: str, *, convention: str = "standard") -> Scored:
     """Scores against a raster of the same pixels; it may cover more ground and hold more bands.
 
     Streams over the product's cores; equal to whole-image scores within 1e-6.
@@ -42,10 +42,10 @@ def score_with_reference(product: StoredProduct, reference: str, *, convention: 
     sums = ReferenceSums(ratio=product.ratio)
     for window, core in _cores(product):
         sums = sums.add(product.read(window), truth.read(window), core=core)
-    return Scores(name=product.folder.name, values=sums.scores(convention))
+    return Scored(name=product.folder.name, values=sums.scores(convention))
 
 
-def score_without_reference(product: StoredProduct, source: PairSource, state: SceneState) -> Scores:
+def score_without_reference(product: StoredProduct, source: PairSource, state: SceneState) -> Scored:
     """QNR with its two distortions, and how far the product, degraded, is from both inputs.
 
     spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the
@@ -88,7 +88,7 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
         "spatial_consistency_rmse": spatial.scores()["rmse"],
         "spatial_consistency_cc": spatial.scores()["cc"],
     }
-    return Scores(name=product.folder.name, values=values)
+    return Scored(name=product.folder.name, values=values)
 
 
 def _cores(product: StoredProduct) -> list[tuple[Window, tuple[slice, slice]]]:

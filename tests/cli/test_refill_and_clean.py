@@ -176,7 +176,7 @@ def _given_up(kind: Kind, *, retryable: bool) -> Failure:
 def test_a_run_may_pass_if_each_of_its_groups_may(*, others: bool, retryable: bool) -> None:
     groups = _given_up("transient", retryable=True), _given_up("worker", retryable=others)
     report = RunReport(
-        tiles=2, skipped=0, seconds=0.0, fine_px=0, stage_seconds={}, peak_rss_bytes=0, batch=1, hosts=(), finished={},
+        tiles=2, skipped=0, seconds=0.0, fine_px=0, loop_seconds={}, peak_rss_bytes=0, batch=1, hosts=(), finished={},
         failures=groups,
     )  # fmt: skip
     failed = WORK.because(IncompleteRunError("a", "b", "c", report))

@@ -24,7 +24,7 @@ def test_windows_and_cores_are_whole_while_the_device_is_busy(device: Device) ->
     ballast = torch.rand(*((4096, 4096) if device == "cuda" else (64, 64)), device=device)
     cores: list[Callable[[], NDArray[np.float32]]] = []
     for array in arrays:
-        batch = transfers.upload([transfers.stage(array), transfers.stage(array[::-1].copy())], torch.contiguous_format)
+        batch = transfers.upload([transfers.pin(array), transfers.pin(array[::-1].copy())], torch.contiguous_format)
         for _ in range(4):  # milliseconds of work between the upload and what it is for
             ballast = (ballast @ ballast).clamp_(0, 1)
         result = batch * 2 + 1

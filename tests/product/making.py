@@ -15,7 +15,7 @@ from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.place.place import Place
-from scenefuse.product.identity import NUMERICS, Method, ProductInput, item_id, product_identity
+from scenefuse.product.identity import NUMERICS, ProductInput, ProductMethod, item_id, product_identity
 from scenefuse.product.layout import lay_out
 from scenefuse.product.provenance import Plan, Provenance, RunRecord
 from scenefuse.product.shards import ZarrSink
@@ -27,7 +27,7 @@ INPUTS = (
     ProductInput(role="hsi", scene_id="HS1", key="data", href="https://a.example/hs1.tif", checksum="multihash:12200a"),
     ProductInput(role="msi", scene_id="MS1", key="B02", href="https://a.example/ms1.tif", checksum="etag:abc"),
 )
-METHOD = Method(name="gsa", source="Aiazzi 2007", options={"ridge": 1e-6})
+METHOD = ProductMethod(name="gsa", source="Aiazzi 2007", options={"ridge": 1e-6})
 IDENTITY = product_identity(INPUTS, METHOD, {"precision": "fp32"})
 ITEM_ID = item_id("HS1", "MS1", "gsa", IDENTITY)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenefuse.errors import MismatchError
-from scenefuse.product.identity import Method
+from scenefuse.product.identity import ProductMethod
 from scenefuse.product.provenance import (
     Provenance,
     read_provenance,
@@ -42,7 +42,7 @@ def test_any_options_survive_the_round_trip(options: dict[str, object], weights:
     written = replace(
         PROVENANCE,
         options=options,
-        method=Method(name="x", weights_sha256=weights, options=options),
+        method=ProductMethod(name="x", weights_sha256=weights, options=options),
         plan=replace(PROVENANCE.plan, core_px=core),
     )
     read = Provenance.from_prov(json.loads(json.dumps(written.to_prov())))

@@ -206,14 +206,14 @@ def _outcome(
 ) -> Outcome:
     model = resident_model(job.model)
     tiling = job.plan.tiling
-    stages = {f"{name}_s": seconds for name, seconds in report.stage_seconds.items()} if report else {}
+    loops = {f"{name}_s": seconds for name, seconds in report.loop_seconds.items()} if report else {}
     sides = {"core_px": tiling.core_px, "halo_px": tiling.halo_px, "window_px": tiling.window_px}
     return Outcome(
         computed_px=model.computed_px or None if isinstance(model, CountedModel) else None,
         coverage=None if writes is None else (int(writes.min()), int(writes.max())),
         cuts=tuple(range(0, tiling.fine_shape[0], tiling.core_px)),
         image=image,
-        facts={**stages, **sides, **(facts or {})},
+        facts={**loops, **sides, **(facts or {})},
     )
 
 

@@ -191,12 +191,12 @@ def _lit(rows: Image, y: int, ratio: int) -> NDArray[np.int16]:
 
 def _write_cog(folder: Path, name: str, rows: Image, *, ratio: int) -> None:
     """A COG with wavelengths: a row of blocks repeated downwards until the image is square."""
-    stage = folder / f"stage-{name}.tif"
+    draft = folder / f"draft-{name}.tif"
     bands, height, side = rows.shape
     transform = Affine(GSD_M * ratio, 0, 4e5, 0, -GSD_M * ratio, 58e5)
     profile: dict[str, Any] = {"count": bands, "height": side, "width": side, "dtype": "int16", "nodata": NODATA}
     tiles = {"tiled": True, "blockxsize": 128, "blockysize": 128, "interleave": "band"}
-    with rasterio.open(stage, "w", driver="GTiff", crs="EPSG:32633", transform=transform, **profile, **tiles) as raster:
+    with rasterio.open(draft, "w", driver="GTiff", crs="EPSG:32633", transform=transform, **profile, **tiles) as raster:
         for y in range(0, side, height):
             part = _lit(rows, y, ratio)
             raster.write(part, window=RasterWindow(0, y, side, part.shape[1]))
@@ -204,7 +204,7 @@ def _write_cog(folder: Path, name: str, rows: Image, *, ratio: int) -> None:
         for index, nm in enumerate(_nanometres(name), start=1):
             raster.set_band_description(index, f"B{index:02d}")
             raster.update_tags(index, wavelength=str(nm), wavelength_units="Nanometers", fwhm=str(_fwhm(name, index)))
-    publish_cube(stage, folder / f"{name}.tif")
+    publish_cube(draft, folder / f"{name}.tif")
 
 
 def _write_store(folder: Path, name: str, rows: Image, *, ratio: int) -> None:
