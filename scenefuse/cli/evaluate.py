@@ -118,13 +118,11 @@ def show_result(result: Result) -> None:
 
 
 def show_scores(title: str, scores: Sequence[Scored]) -> None:
-    """Print scores as a table, a row per product or method."""
+    """Print scores as a table, a row per product."""
     if not scores:
         return
     names = list(scores[0].values)
-    timed = any(entry.seconds is not None for entry in scores)
-    rows = [(entry.name, *entry.values.values(), *((entry.seconds,) if timed else ())) for entry in scores]
-    print_table(title, ("name", *names, *(("seconds",) if timed else ())), rows)
+    print_table(title, ("name", *names), [(entry.name, *entry.values.values()) for entry in scores])
 
 
 def show_standings(title: str, table: Sequence[Standing]) -> None:
@@ -148,7 +146,7 @@ def show_standings(title: str, table: Sequence[Standing]) -> None:
 def score_record(entry: Scored) -> dict[str, object]:
     """The scores as JSON can hold them."""
     values = {name: value if math.isfinite(value) else None for name, value in entry.values.items()}
-    return {"name": entry.name, **values, "seconds": entry.seconds}
+    return {"name": entry.name, **values}
 
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:

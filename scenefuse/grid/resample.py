@@ -101,17 +101,6 @@ def degrade(fine: Array, ratio: int, sigma_px: float) -> Array:
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 
-def block_mean(fine: Array, ratio: int) -> Array:
-    """Mean of the fine pixels of each coarse pixel, (band, y, x) float32; NaN where one of them is NaN.
-
-    fine: (band, y * ratio, x * ratio).
-    """
-    taps = np.full(ratio, 1.0 / ratio, np.float32)
-    rows = _weigh_rows(np.asarray(fine, np.float32), taps, ratio)
-    columns = _weigh_rows(rows.swapaxes(1, 2), taps, ratio)
-    return np.ascontiguousarray(columns.swapaxes(1, 2))
-
-
 def _frozen(taps: NDArray[np.float64]) -> Array:
     """The taps as a read-only float32 array, safe to share from a cache."""
     frozen = taps.astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, needs_weights
 from scenefuse.models.shelf import with_weights
 from scenefuse.models.weights import read_card
-from scenefuse.quality.product_scores import Scored
 from scenefuse.quality.trial import Trial, TrialSource
 
 Image = NDArray[np.float32]
@@ -70,13 +68,3 @@ def score_part(
     there = (slice(None), *around.slices)
     mask = None if scored is None else scored[around.slices]
     return ReferenceSums(ratio=ratio).add(fused[there], truth[there], mask, core=part.within(around))
-
-
-def score_methods(trial: Trial, names: Sequence[str], *, convention: str = "standard") -> Iterator[Scored]:
-    """Scores of each method without weights on the trial, as they are done."""
-    rows, columns = trial.truth.shape[1:]
-    whole = Window(y0=0, y1=rows, x0=0, x1=columns)
-    for name in names:
-        fusion = fuse_trial(trial, name)
-        sums = score_part(fusion.fused, trial.truth, whole, ratio=trial.ratio)
-        yield Scored(name=name, values=sums.scores(convention), seconds=fusion.seconds)

@@ -23,14 +23,12 @@ from scenefuse.tiles.tiling import Tiling, round_core_px
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What one product or method scored."""
+    """What one product scored."""
 
     name: str
-    """Product or method."""
+    """The product's."""
     values: dict[str, float] = field(default_factory=dict)
     """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
-    seconds: float | None = None
-    """Wall time of the method where it was run; None for a product."""
 
 
 def score_with_reference(product: StoredProduct, reference: str, *, convention: str = "standard") -> Scored:

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
+from scenefuse.grid.window import Window
 from scenefuse.models.registry import weightless_names
-from scenefuse.quality.methods import score_methods
+from scenefuse.quality.methods import fuse_trial, score_part
 from tests.bench.machine import machine
 from tests.bench.scenes import trials
 
@@ -33,13 +34,14 @@ def measure(root: Path, *, quick: bool) -> list[dict[str, Any]]:
     records = []
     with tempfile.TemporaryDirectory() as work:
         for trial in trials(root, Path(work), quick=quick):
-            rounds = [list(score_methods(trial, weightless_names())) for _ in range(runs)]
-            for same in zip(*rounds, strict=True):
-                seconds = statistics.median(entry.seconds or 0.0 for entry in same)
-                shape = [len(trial.hs_bands), len(trial.ms_bands), *trial.truth.shape[1:]]
-                records.append(
-                    {"scene": trial.name, "shape": shape, "method": same[0].name, **same[0].values, "seconds": seconds}
-                )
+            rows, columns = trial.truth.shape[1:]
+            facts = {"scene": trial.name, "shape": [len(trial.hs_bands), len(trial.ms_bands), rows, columns]}
+            whole = Window(y0=0, y1=rows, x0=0, x1=columns)
+            rounds = [[fuse_trial(trial, name) for name in weightless_names()] for _ in range(runs)]
+            for name, same in zip(weightless_names(), zip(*rounds, strict=True), strict=True):
+                seconds = statistics.median(fusion.seconds for fusion in same)
+                scores = score_part(same[0].fused, trial.truth, whole, ratio=trial.ratio).scores()
+                records.append({**facts, "method": name, **scores, "seconds": seconds})
     return records
 
 

@@ -12,9 +12,9 @@ from scenefuse.cube.pair import PairCube, open_pair
 from scenefuse.cube.readers import open_raster
 from scenefuse.cube.registration import estimate_shift
 from scenefuse.errors import DataError
-from scenefuse.grid.resample import block_mean
 from scenefuse.grid.window import Window
 from tests.cube.conftest import bare_scene, pair_of
+from tests.grid.blocks import block_mean
 
 
 def needed(folder: Path, name: str) -> Path:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.grid.resample import (
-    block_mean,
     degrade,
     degrade_reach_px,
     degrade_taps,
@@ -112,16 +111,10 @@ def test_degrade_of_a_window_equals_the_window_of_the_degrade() -> None:
     assert np.array_equal(part, whole[:, 2:7, 3:4])
 
 
-def test_block_mean_is_the_mean_of_the_blocks() -> None:
-    fine = np.random.default_rng(6).random((2, 12, 18)).astype(np.float32)
-    expected = fine.reshape(2, 4, 3, 6, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(block_mean(fine, 3), expected, atol=1e-6)
-
-
 def test_shapes_that_do_not_fit_are_refused_with_their_numbers() -> None:
     with pytest.raises(ValueError, match="margin of 2"):
         upsample(np.zeros((1, 4, 8), np.float32), 2)
     with pytest.raises(ValueError, match="not whole coarse pixels of 3"):
-        block_mean(np.zeros((1, 7, 9), np.float32), 3)
+        degrade(np.zeros((1, 7 + 2 * degrade_reach_px(3, 1.0), 99), np.float32), 3, 1.0)
     with pytest.raises(ValueError, match="sigma_px > 0"):
         degrade_taps(3, 0.0)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scenefuse.models.base import UPSAMPLE_MARGIN, FusionModel
 from scenefuse.models.coarse_pixels import psf_sigma_limits_px
 from scenefuse.models.state import SceneState
-from scenefuse.models.whole import freeze_whole
 from tests.models.classical_pairs import CLASSICAL, drawn_pair, model_for
+from tests.models.whole import freeze_whole
 
 RATIOS = (2, 3, 4, 6, 8)
 

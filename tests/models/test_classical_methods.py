@@ -12,7 +12,6 @@ from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.moments import ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
-from scenefuse.models.whole import freeze_whole, fuse_whole
 from tests.models.classical_pairs import (
     CLASSICAL,
     bands,
@@ -23,6 +22,7 @@ from tests.models.classical_pairs import (
     observe,
     real_scene,
 )
+from tests.models.whole import freeze_whole, fuse_whole
 
 
 def psnr_db(fused: np.ndarray, truth: np.ndarray) -> float:

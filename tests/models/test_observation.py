@@ -13,9 +13,9 @@ from scenefuse.models.observation import nominal_response, observation_stages
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.models.state import SceneState
-from scenefuse.models.whole import freeze_whole
 from scenefuse.sensors.band import Band
 from tests.models.classical_pairs import bands, drawn_pair, drawn_scene, observe
+from tests.models.whole import freeze_whole
 
 WAVELENGTHS_NM = np.linspace(450, 850, 12)
 

@@ -25,10 +25,10 @@ from scenefuse.grid.window import Window
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.registry import load_model
 from scenefuse.models.state import SceneState
-from scenefuse.models.whole import fuse_whole
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from tests.models.classical_pairs import CLASSICAL
+from tests.models.whole import fuse_whole
 from tests.pipeline.making import Cores, Holes, Image, product_bytes, write_pair
 
 RATIOS = (2, 3, 4, 6, 8)

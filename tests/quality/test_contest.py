@@ -17,7 +17,6 @@ from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, weightless_names
-from scenefuse.models.whole import freeze_whole, fuse_whole
 from scenefuse.quality.contest import Entry, Protocol, Result, compete, enter
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import fuse_trial, score_part
@@ -28,6 +27,7 @@ from scenefuse.sensors.psf import psf_sigma_px
 from scenefuse.sensors.sensor import find_sensor
 from tests.models.classical_pairs import drawn_pair, drawn_scene
 from tests.models.test_network_model import HS_BANDS, MS_BANDS, saved
+from tests.models.whole import freeze_whole, fuse_whole
 from tests.quality.test_product_scores import Inputs
 
 RATIO = 4

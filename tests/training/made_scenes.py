@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from scenefuse.grid.pair_grid import PairGrid
-from scenefuse.grid.resample import block_mean
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
+from tests.grid.blocks import block_mean
 
 Image = NDArray[np.float32]
 

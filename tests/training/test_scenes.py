@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenefuse.errors import DataError
-from scenefuse.grid.resample import block_mean
 from scenefuse.grid.window import Window
 from scenefuse.simulate.wald import WaldProtocol, pair_at_reduced_resolution
 from scenefuse.training.augment import noisy, turned
 from scenefuse.training.resident import ResidentPair, may_reside, resident_bytes
 from scenefuse.training.scenes import Example, FullScene, WaldScene, wald_sigmas_px
+from tests.grid.blocks import block_mean
 from tests.training.made_scenes import RATIO, made_pair
 
 PAIR = made_pair(96)

@@ -24,12 +24,12 @@ from scenefuse.engine.cluster import WORKER_ENVIRONMENT
 from scenefuse.engine.group import peak_rss_bytes
 from scenefuse.engine.resident import resident_model
 from scenefuse.engine.state_file import load_state
-from scenefuse.models.whole import fuse_whole
 from tests.bench.tiling.contest import Case, Clock
 from tests.bench.tiling.contestants import LANES, Lane
 from tests.bench.tiling.models import handle_of
 from tests.bench.tiling.ours import freeze
 from tests.bench.tiling.rivals import whole
+from tests.models.whole import fuse_whole
 
 MEMORY_SHARE = 0.7
 """Share of the free memory that the whole-image reference may take."""
