@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.serving import serving
+
 BUCKET = "products"
 SECRET = "secret-that-nobody-may-see"  # noqa: S105 - the test server takes any
 KEY_ID = "key-that-nobody-may-see"
@@ -119,14 +121,9 @@ class Proxy:
 @contextmanager
 def fault_proxy(upstream: str) -> Iterator[Proxy]:
     """A proxy before the server at upstream, as yet without faults."""
-    with _Server(upstream) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.proxy
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(upstream)
+    with serving(server):
+        yield server.proxy
 
 
 class _Server(ThreadingHTTPServer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from tests.serving import serving
 
 FaultKind = Literal["500", "403", "whole", "short", "elsewhere"]
 """whole: no ranges; short: half of what it promises; elsewhere: a redirect to another server."""
@@ -47,16 +48,10 @@ class WebFolder:
 def web_folder(folder: Path) -> Iterator[WebFolder]:
     """A server of the folder."""
     web = WebFolder(folder=folder)
-
-    with _Server(web) as server:
-        web.host = f"127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield web
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(web)
+    web.host = f"127.0.0.1:{server.server_port}"
+    with serving(server):
+        yield web
 
 
 class _Server(ThreadingHTTPServer):

@@ -25,26 +25,15 @@ from scenefuse.quality.trial import Trial, reference_trial, wald_trial
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px
 from scenefuse.sensors.sensor import find_sensor
-from tests.models.classical_pairs import drawn_pair, drawn_scene
 from tests.models.test_network_model import HS_BANDS, MS_BANDS, saved
 from tests.models.whole import freeze_whole, fuse_whole
+from tests.quality.drawn_trial import RATIO, drawn_trial
 from tests.quality.test_product_scores import Inputs
-
-RATIO = 4
 
 
 @pytest.fixture(scope="module")
 def trial() -> Trial:
-    hs, ms = drawn_pair(RATIO, coarse_side=16)
-    return Trial(
-        name="drawn",
-        hs=hs,
-        ms=ms,
-        truth=drawn_scene(16 * RATIO, 12),
-        hs_bands=tuple(Band(name=f"h{i}") for i in range(12)),
-        ms_bands=tuple(Band(name=f"m{i}") for i in range(4)),
-        ratio=RATIO,
-    )
+    return drawn_trial(16)
 
 
 def entry(model: str) -> Entry:
@@ -163,9 +152,7 @@ def test_a_single_image_is_seen_through_the_named_sensor() -> None:
 
 @pytest.fixture
 def network_trial() -> Trial:
-    hs, ms = drawn_pair(RATIO, coarse_side=12, hs_bands=6, ms_bands=3)
-    truth = drawn_scene(12 * RATIO, 6)
-    return Trial(name="drawn", hs=hs, ms=ms, truth=truth, hs_bands=HS_BANDS, ms_bands=MS_BANDS, ratio=RATIO)
+    return drawn_trial(12, HS_BANDS, MS_BANDS)
 
 
 def test_a_network_takes_part_with_its_weights(network_trial: Trial, tmp_path: Path) -> None:

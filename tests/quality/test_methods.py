@@ -9,25 +9,13 @@ from scenefuse.grid.window import Window
 from scenefuse.models.registry import weightless_names
 from scenefuse.quality.methods import fuse_trial, score_part
 from scenefuse.quality.trial import Trial, wald_trial
-from scenefuse.sensors.band import Band
-from tests.models.classical_pairs import drawn_pair, drawn_scene
+from tests.quality.drawn_trial import RATIO, drawn_trial
 from tests.quality.test_product_scores import Inputs
-
-RATIO = 4
 
 
 @pytest.fixture(scope="module")
 def trial() -> Trial:
-    hs, ms = drawn_pair(RATIO, coarse_side=24)
-    return Trial(
-        name="drawn",
-        hs=hs,
-        ms=ms,
-        truth=drawn_scene(24 * RATIO, 12),
-        hs_bands=tuple(Band(name=f"h{i}") for i in range(12)),
-        ms_bands=tuple(Band(name=f"m{i}") for i in range(4)),
-        ratio=RATIO,
-    )
+    return drawn_trial(24)
 
 
 def test_every_method_without_weights_beats_bicubic(trial: Trial) -> None:
