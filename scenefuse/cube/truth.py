@@ -13,6 +13,7 @@ from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
 
 SAME_BAND_NM = 0.5
@@ -57,7 +58,7 @@ def _matching(image: Image, bands: Sequence[Band], raster: str) -> tuple[int, ..
         distance = np.abs(waves - (np.nan if band.wavelength_nm is None else band.wavelength_nm))
         if not np.nanmin(distance, initial=np.inf) <= SAME_BAND_NM:
             raise DataError(
-                f"{raster} has no band within {SAME_BAND_NM} nm of {band.name} ({band.wavelength_nm} nm)",
+                f"{redact(raster)} has no band within {SAME_BAND_NM} nm of {band.name} ({band.wavelength_nm} nm)",
                 "it is no truth of that band",
                 "Give a raster with all bands of the HSI, or leave the band out with --drop-band",
             )
@@ -75,7 +76,7 @@ def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]
     inside = min(down, right) >= 0 and down + rows <= theirs.shape[0] and right + columns <= theirs.shape[1]
     if not (aligned and inside):
         raise DataError(
-            f"{raster} does not hold the pixels of {ours.name}",
+            f"{redact(raster)} does not hold the pixels of {ours.name}",
             "the two cannot be compared pixel by pixel",
             "Warp it onto the fine grid, over the overlap of the two scenes at least",
         )

@@ -31,6 +31,7 @@ from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM, WeightsCard, save_
 from scenefuse.pipeline.opening import OpenedPair, open_aligned
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.place.durable import sha256_of
+from scenefuse.place.href import redact
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
@@ -335,7 +336,7 @@ def _psf_facts(scene: TrainingScene) -> dict[str, float]:
 def _known_truth(truth: str) -> list[str]:
     """Name of a raster of truth, and its digest where it is a local file."""
     path = Path(truth)
-    return [path.name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
+    return [Path(redact(truth)).name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
 
 
 def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:

@@ -21,7 +21,7 @@ from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.planning import plan_fusion
-from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, train
+from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, _known_truth, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
@@ -222,3 +222,7 @@ def test_the_command_trains_and_prints_one_document(pair: PairFiles, tmp_path: P
 def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{len(scenes)} scenes and 0 catalogues"):
         CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)
+
+
+def test_a_truth_on_the_web_is_known_without_its_signature() -> None:
+    assert _known_truth("https://user:secret@example.com/a/truth.tif?sig=secret") == ["truth.tif"]
