@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import scenefuse
+from scenefuse.place.shipped import shipped_folder
 from scenefuse.sensors.sensor import Role
 
 
@@ -51,13 +51,6 @@ def known_archives() -> tuple[KnownArchive, ...]:
     """All archives with a TOML in catalogs/, sorted by name."""
     folder = shipped_folder("catalogs")
     return tuple(_read_archive(path) for path in sorted(folder.glob("*.toml")))
-
-
-def shipped_folder(name: str) -> Path:
-    """The folder `catalogs` or `workflows`: in the wheel below scenefuse/_shipped, in a checkout beside scenefuse."""
-    package = Path(scenefuse.__file__).parent
-    in_wheel = package / "_shipped" / name
-    return in_wheel if in_wheel.is_dir() else package.parent / name
 
 
 def _read_archive(path: Path) -> KnownArchive:

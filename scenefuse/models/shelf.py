@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from scenefuse.archive.known import shipped_folder
 from scenefuse.config import weights_folder
 from scenefuse.errors import ModelError
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.weights import WeightsCard, fits, read_card
+from scenefuse.place.shipped import shipped_folder
 
 _log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""The room place: where files are kept, on a disk or on an object store, behind one seam."""
+"""The room place: where files are kept, on a disk or on an object store, behind one seam; what is said of addresses."""

@@ -13,8 +13,8 @@ from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from scenefuse.archive.known import shipped_folder
 from scenefuse.errors import DataError
+from scenefuse.place.shipped import shipped_folder
 
 _CORE = "https://schemas.stacspec.org/v{version}/{kind}-spec/json-schema/{kind}.json"
 _KINDS = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}

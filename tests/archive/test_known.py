@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import scenefuse
 from scenefuse.archive import known as module
 from scenefuse.archive import source as source_module
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.known import known_archives, shipped_folder
+from scenefuse.archive.known import known_archives
 
 
 def test_known_archives_have_https_addresses_that_the_policy_allows() -> None:
@@ -41,15 +40,6 @@ def test_a_known_name_opens_its_address(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(source_module, "read_document", read)
     assert source_module.open_source("earth-search").kind == "api"
     assert asked == ["https://earth-search.aws.element84.com/v1"]
-
-
-def test_catalogues_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (shipped_folder("catalogs") / "earth-search.toml").is_file()
-    package = tmp_path / "scenefuse"
-    (package / "_shipped" / "catalogs").mkdir(parents=True)
-    monkeypatch.setattr(scenefuse, "__file__", str(package / "__init__.py"))
-    assert shipped_folder("catalogs") == package / "_shipped" / "catalogs"
-    assert shipped_folder("workflows") == tmp_path / "workflows"
 
 
 def test_a_catalogue_with_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scenefuse.archive.known import shipped_folder
 from scenefuse.errors import UsageError
+from scenefuse.place.shipped import shipped_folder
 from scenefuse.workflow.specification import read_workflow
 
 
