@@ -20,8 +20,9 @@ from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
-from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, _known_truth, train
+from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
@@ -225,4 +226,4 @@ def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path)
 
 
 def test_a_truth_on_the_web_is_known_without_its_signature() -> None:
-    assert _known_truth("https://user:secret@example.com/a/truth.tif?sig=secret") == ["truth.tif"]
+    assert truth_facts("https://user:secret@example.com/a/truth.tif?sig=secret") == ["truth.tif"]

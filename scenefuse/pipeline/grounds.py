@@ -1,0 +1,155 @@
+"""The ground that a training learns on: pairs that are alike, as a protocol shows them, with their held-out blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scenefuse.archive.items import sensor_of
+from scenefuse.cube.pair import PairCube
+from scenefuse.cube.source import PairSource
+from scenefuse.cube.truth import open_truth
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.prepare import Preparation, prepare
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.transform import Transform
+from scenefuse.models.observation import observation_stages
+from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM
+from scenefuse.pipeline.opening import OpenedPair
+from scenefuse.place.durable import sha256_of
+from scenefuse.place.href import redact
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
+from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
+from scenefuse.training.recipe import Recipe
+from scenefuse.training.resident import ResidentImage, ResidentPair, may_reside, resident_bytes
+from scenefuse.training.scenes import FullScene, Read, TrainingScene, WaldScene, wald_sigmas_px
+from scenefuse.training.score import Ground
+
+RESIDENT_BYTES = 6 * 2**30
+"""Scenes are kept in memory when all of them, with their truths, need no more and it is free; else windows come from
+the files."""
+
+
+def require_alike(cubes: Sequence[PairCube]) -> PairCube:
+    """The first of the pairs, whose bands and ratio all others share."""
+    first = cubes[0]
+    for other in cubes[1:]:
+        kind = [(cube.grid.ratio, len(cube.hs_bands), len(cube.ms_bands)) for cube in (first, other)]
+        if kind[0] != kind[1]:
+            raise DataError(
+                f"{first.pair_id} and {other.pair_id} have ratio, HSI and MSI bands {kind[0]} and {kind[1]}",
+                "one network has one of each",
+                "Leave out the bands that not all have with --drop-band, or train for each kind apart",
+            )
+        bands = zip((*first.hs_bands, *first.ms_bands), (*other.hs_bands, *other.ms_bands), strict=True)
+        for ours, theirs in bands:
+            if abs((ours.wavelength_nm or 0.0) - (theirs.wavelength_nm or 0.0)) > WAVELENGTH_TOLERANCE_NM:
+                raise DataError(
+                    f"{other.pair_id} has {theirs.name} at {theirs.wavelength_nm} nm where {first.pair_id} has "
+                    f"{ours.name} at {ours.wavelength_nm} nm",
+                    "the network would read one wavelength as another",
+                    "Leave out the bands that not all have with --drop-band",
+                )
+    return first
+
+
+def grounds_of(opened: Sequence[OpenedPair], truths: Sequence[str], recipe: Recipe) -> tuple[Ground, ...]:
+    """Each pair as the recipe's protocol shows it, with its held-out blocks; truths: a raster for each pair, or none.
+
+    Pairs that show the same ground in one CRS hold out the same blocks of it: else one pair would teach what the
+    other asks. (Where their pixels are not the same, blocks are the same within a pixel, which the guard covers.)
+    """
+    shown = list(zip(opened, truths or (None,) * len(opened), strict=True))
+    needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in shown)
+    resident = may_reside(needed, RESIDENT_BYTES)
+    scenes = [_scene(pair, recipe, truth, resident=resident) for pair, truth in shown]
+    guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
+    places = [
+        RasterGrid(crs_wkt=pair.cube.grid.crs_wkt, transform=_transform(pair.cube, recipe), shape=scene.shape)
+        for pair, scene in zip(opened, scenes, strict=True)
+    ]
+    return tuple(
+        Ground(
+            scene=scene,
+            hold_out=plan_hold_out(
+                scene.shape,
+                patch_px=recipe.patch_px,
+                guard_px=guard_px,
+                step_px=scene.ratio,
+                block_px=recipe.block_px,
+                origin_px=origin,
+            ),
+        )
+        for scene, origin in zip(scenes, shared_origins_px(places), strict=True)
+    )
+
+
+def ground_facts(pair: OpenedPair, ground: Ground) -> dict[str, Any]:
+    """What the weights' card says of one pair; of the PSF only one that was estimated, not a sensor card's."""
+    scene, hold_out = ground.scene, ground.hold_out
+    estimated_px = scene.estimated_psf_px if isinstance(scene, WaldScene) else None
+    return {
+        "pair": pair.pair.id,
+        "opened": pair.facts(),
+        "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in pair.cube.inputs),
+        "held_out_px": sum(block.shape[0] * block.shape[1] for block in hold_out.blocks()),
+        "windows": hold_out.count(),
+        "block_px": hold_out.block_px,
+        "guard_px": hold_out.guard_px,
+        "block_origin_px": list(hold_out.origin_px),
+        **({} if estimated_px is None else {"estimated_psf_px": estimated_px}),
+    }
+
+
+def truth_facts(truth: str) -> list[str]:
+    """Name of a raster of truth, and its digest where it is a local file."""
+    path = Path(truth)
+    return [Path(redact(truth)).name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
+
+
+def _transform(cube: PairCube, recipe: Recipe) -> Transform:
+    """Affine of the pixels that windows count: the HSI's at reduced resolution."""
+    return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
+
+
+def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: bool) -> TrainingScene:
+    """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF.
+
+    Of an HSI whose instrument has no card the PSF is estimated from the pair.
+    """
+    cube, name = pair.cube, pair.pair.id
+    source: PairSource = ResidentPair(cube) if resident else cube
+    if recipe.protocol != "wald":
+        shown: Read | None = None if truth is None else open_truth(truth, cube.fine_raster, cube.hs_bands).read
+        if shown is not None and resident:
+            shown = ResidentImage(shown, cube.grid.fine_shape).read
+        return FullScene(name=name, source=source, truth=shown)
+    grid = cube.grid
+    sigmas = []
+    for scene, bands, pixel_m in (
+        (pair.pair.hs, cube.hs_bands, grid.hs_gsd_m),
+        (pair.pair.ms, cube.ms_bands, grid.fine_gsd_m),
+    ):
+        sensor = sensor_of(scene.properties)
+        mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
+        gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
+        sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
+    known = WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
+    psf_sigma_px = _estimated_psf_px(cube) if sensor_of(pair.pair.hs.properties) is None else None
+    if psf_sigma_px is None:
+        return known
+    return replace(known, hs_sigmas_px=(psf_sigma_px,) * len(cube.hs_bands), estimated_psf_px=psf_sigma_px)
+
+
+def _estimated_psf_px(cube: PairCube) -> float | None:
+    """Blur of the HSI against the MSI as the pair shows it, fine pixels; None where it does not show it.
+
+    It is relative to the fine image's own blur, and at reduced resolution the truth has its own, too: the fine
+    pixels are the HSI's there, and the number stands.
+    """
+    stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
+    facts = prepare(cube, Preparation(stages=stages), lane=InProcessLane()).facts
+    return round(float(facts["psf_sigma_px"]), 4) if facts["psf_source"] == "estimated" else None
