@@ -22,10 +22,10 @@ TARGET_CORE_PX = 512
 """Side of a core that the planner aims at, fine pixels."""
 
 GROUP_TILES: dict[Device, int] = {"cpu": 8, "cuda": 64}
-"""Tiles of a group, where every worker gets at least one group: a GPU waits for the writers at each group's end."""
+"""Tiles of a group, where every worker gets at least one group: a GPU waits for the encoders at each group's end."""
 
-MOST_WRITERS = 16
-"""Threads that encode the cores of one GPU, at most."""
+MOST_ENCODERS: dict[Device, int] = {"cpu": 1, "cuda": 16}
+"""Threads that encode the cores of one device, at most: a processor core fuses no faster than one other encodes."""
 
 _GROUP_SECONDS = 60.0
 """Time that a group should not exceed: what a death of its worker costs at most."""
@@ -54,7 +54,7 @@ class PlanRequest:
     device_memory_bytes: int | None = None
     """Memory of each GPU; needed for `cuda`."""
     worker_cores: int = 1
-    """Processor cores for each worker. One whose model is on a CPU uses one; beside a GPU the others encode."""
+    """Processor cores for each worker. A model on a CPU takes one of them; those beside it encode."""
     precision: PrecisionChoice = "auto"
     """Numbers in which models run."""
     halo: Halo = "default"
@@ -79,8 +79,8 @@ class RunPlan:
     """Windows per call of the model."""
     group_tiles: int
     """Tiles of a task."""
-    writers: int
-    """Threads of a worker that encode and store cores."""
+    encoders: int
+    """Threads of a worker that encode cores beside its device loop; with 0 the loop does."""
     workers: int
     """Worker processes."""
     device: Device
@@ -233,36 +233,41 @@ def _fits(plan: RunPlan, request: PlanRequest) -> bool:
 def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
     """The plan that this tiling gives.
 
-    A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working
-    memory; and results, on a CPU with their halo, in the model's hand, in the queue and in the writers, where the
-    core is encoded once more.
+    A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working memory;
+    results, on a CPU with their halo, in the model's hand, and behind it in the queue and at the encoders; and cores
+    as integers and as bytes where they are encoded. Where the device loop encodes, only bytes wait behind it.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     window_px = tiling.window_px**2
     coarse_px = (tiling.window_px // source.grid.ratio + 2 * UPSAMPLE_MARGIN) ** 2
     window_bytes = 4 * (window_px * ms + coarse_px * hs) + window_px
-    stored_bytes = hs * request.bytes_per_value + 1
-    core_px = tiling.core_px**2
+    bytes_per_px = hs * request.bytes_per_value + 1
     result_bytes = window_px * (4 * hs + 1)
     working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
     batch = request.batch or _default_batch(working_bytes, request)
     on_device = working_bytes * batch
     if request.device == "cuda":  # beside a batch the windows of the next, and the cores of the one before
         on_device += (window_bytes + result_bytes) * batch
-    writer_bytes = result_bytes + core_px * stored_bytes * 2
-    writers = _default_writers(writer_bytes, request)
-    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + (QUEUE_WINDOWS + batch) * result_bytes + writers * writer_bytes
+    stored_bytes = tiling.core_px**2 * bytes_per_px
+    encoder_bytes = result_bytes + 2 * stored_bytes
+    encoders = _encoders(encoder_bytes, request)
+    if encoders:
+        behind = QUEUE_WINDOWS * result_bytes + encoders * encoder_bytes
+    else:  # integers and bytes in the loop's hand, bytes in the queue and in the thread that puts them
+        behind = (2 + QUEUE_WINDOWS + 1) * stored_bytes
+    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + batch * result_bytes + behind
     host = _PROCESS_BYTES + held + (0 if request.device == "cuda" else on_device)
     tiles = len(tiling)
     multiply_adds = card.multiply_adds_per_pixel * window_px * tiles
-    read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * stored_bytes
-    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + (read_bytes + write_bytes / writers) / _BYTES_PER_S
+    read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * bytes_per_px
+    moved_bytes = read_bytes + write_bytes / max(1, encoders)
+    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + moved_bytes / _BYTES_PER_S
     group_tiles = _group_tiles(tiles, seconds / tiles, batch, request)
     return RunPlan(
         tiling=tiling,
         batch=batch,
         group_tiles=group_tiles,
-        writers=writers,
+        encoders=encoders,
         workers=request.workers,
         device=request.device,
         precision=request.precision,  # type: ignore[arg-type] # chosen by the caller
@@ -283,14 +288,15 @@ def _default_batch(working_bytes: int, request: PlanRequest) -> int:
     return max(1, min(8, (request.device_memory_bytes or 0) // 2 // working_bytes))
 
 
-def _default_writers(writer_bytes: int, request: PlanRequest) -> int:
-    """1 on a CPU, whose one core is the model's, too; beside a GPU one a core, in a quarter of the memory.
+def _encoders(encoder_bytes: int, request: PlanRequest) -> int:
+    """Processor cores beside that of a CPU's model, or beside a GPU, as far as a quarter of the memory holds them.
 
     Coding a core of 217 bands takes a processor core half a second; a GPU should need less to compute it.
     """
+    most = min(MOST_ENCODERS[request.device], request.worker_memory_bytes // 4 // encoder_bytes)
     if request.device == "cpu":
-        return 1
-    return max(1, min(request.worker_cores, MOST_WRITERS, request.worker_memory_bytes // 4 // writer_bytes))
+        return min(request.worker_cores - 1, most)
+    return max(1, min(request.worker_cores, most))
 
 
 def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanRequest) -> int:

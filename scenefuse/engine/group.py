@@ -22,7 +22,7 @@ from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
 from scenefuse.engine.precision import Precision, repeatable
-from scenefuse.engine.protocols import Sink, TileReceipts
+from scenefuse.engine.protocols import EncodedShard, Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
 from scenefuse.engine.transfers import Transfers, transfers_of
 from scenefuse.engine.windows import read_model_window
@@ -52,8 +52,8 @@ class GroupTask:
     """Numbers in which the model runs."""
     batch: int
     """Windows per call of the model."""
-    writers: int = 1
-    """Threads that encode and store cores."""
+    encoders: int = 0
+    """Threads that encode and put cores beside the device loop; with 0 the loop itself encodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +110,16 @@ def fuse_group(task: GroupTask) -> GroupReport:
         transfers.keep_pace()
         return [partial(_received, core, window) for core, window in zip(cores, windows, strict=True)]
 
-    def write(tile: Tile, core: _Core) -> TileReceipts:
+    def encode(tile: Tile, core: _Core) -> tuple[EncodedShard, ...]:
         quality = mask_core(core.fused, core.valid, tile, fine_shape=fine_shape, near_px=model.card.effective_px)
-        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.write(tile, core.fused, quality))
+        return task.sink.encode(tile, core.fused, quality)
 
-    steps = Steps(read=read, fuse=fuse, receive=lambda core: core(), write=write)
+    def put(tile: Tile, shards: tuple[EncodedShard, ...]) -> TileReceipts:
+        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.put(shards))
+
+    steps = Steps(read=read, fuse=fuse, receive=lambda core: core(), encode=encode, put=put)
     with repeatable(task.model.device, task.precision):
-        written, seconds = run_loop(task.tiles, steps, batch=task.batch, writers=task.writers)
+        written, seconds = run_loop(task.tiles, steps, batch=task.batch, encoders=task.encoders)
     return GroupReport(
         tiles=tuple(written),
         fine_px=sum(tile.core.shape[0] * tile.core.shape[1] for tile in task.tiles),

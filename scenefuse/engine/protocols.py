@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -37,14 +38,30 @@ class TileReceipts:
     """One per shard of the tile."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedShard:
+    """A shard that is ready to be stored."""
+
+    key: str
+    """Path below the product's store: `reflectance/c/0/3/4`."""
+    data: bytes
+    """All of it."""
+    sha256: str
+    """Digest of data, hexadecimal."""
+
+
 class Sink(Protocol):
     """Where finished cores go. Picklable; laid out by the coordinator before any work."""
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        """Store a core whole and durably; the receipts of its shards.
+    def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+        """A core as shards: arithmetic alone, nothing is stored.
 
         fused: (band, y, x) reflectance of tile.core, NaN = no data; quality: (y, x) flags of QualityFlag.
         """
+        ...
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
+        """Store shards whole and durably, which waits for a disk or a network; their receipts, in order."""
         ...
 
     def holds(self, receipt: ShardReceipt) -> bool:

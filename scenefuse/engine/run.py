@@ -168,7 +168,7 @@ def _work(job: FusionJob, state_sha256: str, name: str, tiles: Sequence[Tile]) -
         state_sha256=state_sha256,
         precision=job.plan.precision,
         batch=job.plan.batch,
-        writers=job.plan.writers,
+        encoders=job.plan.encoders,
     )
     return Work(
         name=name,

@@ -32,7 +32,7 @@ class Transfers(Protocol):
         ...
 
     def download(self, core: Tensor) -> Callable[[], Array]:
-        """In the device loop: what gives the core, (band, y, x), in float32; called in the writer."""
+        """In the device loop: what gives the core, (band, y, x), in float32; called where the core is encoded."""
         ...
 
     def keep_pace(self) -> None:
@@ -66,7 +66,7 @@ class HostTransfers:
 
 
 class GpuTransfers:
-    """Copies that no thread waits for, but the writer for its own core."""
+    """Copies that no thread waits for, but each encoder for its own core."""
 
     def __init__(self) -> None:
         self._upward, self._downward = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -164,7 +164,7 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
         worker_memory_bytes=memory,
         device=workers.device,
         device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
-        worker_cores=max(1, available_cores() // workers.worker_count),
+        worker_cores=1 if on_cluster and not cuda else max(1, available_cores() // workers.worker_count),
         precision=config.precision,
         halo=config.halo,
         core_px=config.core_px or laid_out_core_px(folder),

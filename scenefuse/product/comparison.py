@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from scenefuse.place.place import Place
 from scenefuse.product.place_store import open_store
 from scenefuse.product.shards import encode_reflectance
@@ -52,8 +53,8 @@ class ComparingSink:
     found: list[CoreComparison] = field(default_factory=list)
     """Comparisons so far, in the order of writing; stays in this process."""
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        """Nothing is stored: no receipts; the comparison is in found."""
+    def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+        """No shards: the comparison is in found."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
         group = open_store(self.store)
         rows, columns = tile.core.slices
@@ -72,6 +73,10 @@ class ComparingSink:
                 quality_differing=int(np.count_nonzero(flags != stored_flags)),
             )
         )
+        return ()
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:  # noqa: ARG002 - the engine's protocol
+        """No receipts: there are no shards."""
         return ()
 
     def holds(self, receipt: ShardReceipt) -> bool:  # noqa: ARG002 - the engine's protocol

@@ -114,7 +114,10 @@ def layout_in_memory(spec: ProductSpec) -> MemoryStore:
     crs = CRS.from_wkt(spec.grid.crs_wkt)
     for factor in (1, *spec.overview_factors):
         group = root if factor == 1 else root.create_group(level_path(factor).rstrip("/"))
-        _level_arrays(group, spec, crs, factor)
+        reflectance_array(group, spec, factor)
+        if factor == 1:
+            quality_array(group, spec)
+        _coordinates(group, spec, crs, factor)
     _consolidate(memory, spec)
     return memory
 
@@ -170,11 +173,11 @@ def quality_attributes() -> dict[str, Any]:
     }
 
 
-def _level_arrays(group: zarr.Group, spec: ProductSpec, crs: CRS, factor: int) -> None:
-    level = spec.level_shape(factor)
-    group.create_array(
+def reflectance_array(group: zarr.Group, spec: ProductSpec, factor: int = 1) -> zarr.Array[Any]:
+    """The reflectance of a level, (band, y, x), made in the group."""
+    return group.create_array(
         "reflectance",
-        shape=(spec.shape[0], *level),
+        shape=(spec.shape[0], *spec.level_shape(factor)),
         shards=spec.shard_shape,
         chunks=spec.chunk_shape,
         dtype="int16",
@@ -183,19 +186,21 @@ def _level_arrays(group: zarr.Group, spec: ProductSpec, crs: CRS, factor: int) -
         dimension_names=["band", "y", "x"],
         attributes=reflectance_attributes(spec),
     )
-    if factor == 1:
-        group.create_array(
-            "quality",
-            shape=level,
-            shards=spec.shard_shape[1:],
-            chunks=spec.chunk_shape[1:],
-            dtype="uint8",
-            fill_value=int(QualityFlag.NODATA),
-            compressors=[BloscCodec(typesize=1, cname="zstd", clevel=1, shuffle="noshuffle")],
-            dimension_names=["y", "x"],
-            attributes=quality_attributes(),
-        )
-    _coordinates(group, spec, crs, factor)
+
+
+def quality_array(group: zarr.Group, spec: ProductSpec) -> zarr.Array[Any]:
+    """The quality flags, (y, x), made in the group."""
+    return group.create_array(
+        "quality",
+        shape=spec.level_shape(1),
+        shards=spec.shard_shape[1:],
+        chunks=spec.chunk_shape[1:],
+        dtype="uint8",
+        fill_value=int(QualityFlag.NODATA),
+        compressors=[BloscCodec(typesize=1, cname="zstd", clevel=1, shuffle="noshuffle")],
+        dimension_names=["y", "x"],
+        attributes=quality_attributes(),
+    )
 
 
 def _coordinates(group: zarr.Group, spec: ProductSpec, crs: CRS, factor: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scenefuse.place.place import Place
 from scenefuse.product.files import STORE
-from scenefuse.product.shards import StoredCore, encode_core, put_shard, shard_key
+from scenefuse.product.shards import StoredCore, encode_core, put_shard, shard_key, with_digest
 from scenefuse.product.spec import LevelCore, ProductSpec
 
 
@@ -61,4 +61,5 @@ def build_overview(folder: Path | Place, spec: ProductSpec, core: LevelCore) -> 
             for bands in spec.band_groups():
                 small = halve(quarter.read(bands), spec.nodata)
                 pixels[bands.start : bands.stop, y : y + small.shape[1], x : x + small.shape[2]] = small
-    put_shard(store, shard_key("reflectance", core.iy, core.ix, factor=core.factor), encode_core(pixels, spec))
+    key = shard_key("reflectance", core.iy, core.ix, factor=core.factor)
+    put_shard(store, with_digest(key, encode_core(pixels, spec)))

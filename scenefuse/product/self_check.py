@@ -20,7 +20,7 @@ from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
 from scenefuse.engine.precision import Precision
-from scenefuse.engine.protocols import Observer, ShardReceipt
+from scenefuse.engine.protocols import EncodedShard, Observer, ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.engine.run import FusionJob
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
@@ -97,8 +97,8 @@ class CheckingSink:
     found: list[WindowCheck] = field(default_factory=list)
     """Comparisons so far, in the order of writing; stays in this process."""
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        """Nothing is stored: no receipts; the comparison is in found."""
+    def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+        """No shards: the comparison is in found."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
         level = open_level(self.store, 1)
         now = self._reflectance(integers)
@@ -113,6 +113,10 @@ class CheckingSink:
                 not_finite_px=int(np.count_nonzero(lost)),
             )
         )
+        return ()
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:  # noqa: ARG002 - the engine's protocol
+        """No receipts: there are no shards."""
         return ()
 
     def holds(self, receipt: ShardReceipt) -> bool:  # noqa: ARG002 - the engine's protocol

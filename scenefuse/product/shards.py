@@ -6,6 +6,7 @@ import functools
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +16,13 @@ import zarr
 from numcodecs.blosc import Blosc
 from numcodecs.checksum32 import CRC32C
 from numpy.typing import NDArray
+from zarr.storage import MemoryStore
 
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.layout import layout_in_memory, level_path
+from scenefuse.product.layout import level_path, quality_array, reflectance_array
 from scenefuse.product.place_store import open_store, read_shard
 from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.tiles.tiling import Tile
@@ -221,17 +223,22 @@ def open_level(store: Path | Place, factor: int) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_store(store)[f"{level_path(factor)}reflectance"])
 
 
-def put_shard(store: Path | Place, key: str, data: bytes) -> ShardReceipt:
+def with_digest(key: str, data: bytes) -> EncodedShard:
+    """The bytes of a shard, ready to be stored under its key."""
+    return EncodedShard(key=key, data=data, sha256=hashlib.sha256(data).hexdigest())
+
+
+def put_shard(store: Path | Place, shard: EncodedShard) -> ShardReceipt:
     """The receipt of a shard that is now stored whole. The only function that stores a shard."""
-    tag = (place_at(store) / key).put(data)
-    return ShardReceipt(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), tag=tag)
+    tag = (place_at(store) / shard.key).put(shard.data)
+    return ShardReceipt(key=shard.key, size_bytes=len(shard.data), sha256=shard.sha256, tag=tag)
 
 
 @functools.lru_cache(maxsize=4)
 def _empty_arrays(spec: ProductSpec) -> dict[str, zarr.Array[Any]]:
-    """The arrays as lay_out wrote them, without reading them back for every core."""
-    group = zarr.open_group(layout_in_memory(spec), mode="r", zarr_format=3, use_consolidated=False)
-    return {name: cast("zarr.Array[Any]", group[name]) for name in ("reflectance", "quality")}
+    """The arrays as lay_out makes them, without reading them back for every core."""
+    group = zarr.create_group(MemoryStore(), zarr_format=3)
+    return {"reflectance": reflectance_array(group, spec), "quality": quality_array(group, spec)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +250,8 @@ class ZarrSink:
     spec: ProductSpec
     """The arrays."""
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        """Receipts of the core's two shards, reflectance and quality, both stored whole.
+    def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+        """The core's two shards, reflectance and quality.
 
         fused: (band, y, x) reflectance of tile.core, NaN = no data; quality: (y, x) flags of QualityFlag.
         """
@@ -254,7 +261,11 @@ class ZarrSink:
             "reflectance": encode_core(integers, self.spec),
             "quality": encode_quality(flags, self.spec.shard_shape[1:], _empty_arrays(self.spec)["quality"]),
         }
-        return tuple(put_shard(self.store, shard_key(name, tile.iy, tile.ix), data) for name, data in shards.items())
+        return tuple(with_digest(shard_key(name, tile.iy, tile.ix), data) for name, data in shards.items())
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
+        """Receipts of shards that are stored whole now."""
+        return tuple(put_shard(self.store, shard) for shard in shards)
 
     def holds(self, receipt: ShardReceipt) -> bool:
         """True when the stored shard has the receipt's size and digest."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from scenefuse.errors import DataError, TransientError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.window import Window
@@ -99,14 +101,19 @@ class NpySink:
     failure: Literal["data", "transient", "kill", "disk", "hang", "device"] = "data"
     times: int = 10**9
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
+    def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+        place = f"{tile.iy}/{tile.ix}"
+        return _encoded(f"fused/{place}", fused), _encoded(f"quality/{place}", quality)
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
         time.sleep(self.delay_s)
         if os.environ.get(_DEVICE_LOST):
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-        if (tile.iy, tile.ix) == self.fail_at and self._log("failures") <= self.times:
+        _, iy, ix = shards[0].key.split("/")
+        if (int(iy), int(ix)) == self.fail_at and self._log("failures") <= self.times:
             self._fail()
-        self._log("writes", f"{tile.iy} {tile.ix}\n")
-        return (self._put(f"fused/{tile.iy}/{tile.ix}", fused), self._put(f"quality/{tile.iy}/{tile.ix}", quality))
+        self._log("writes", f"{iy} {ix}\n")
+        return tuple(self._put(shard) for shard in shards)
 
     def holds(self, receipt: ShardReceipt) -> bool:
         path = self.folder / f"{receipt.key}.npy"
@@ -128,15 +135,13 @@ class NpySink:
             whole[..., y0 : y0 + core.shape[-2], x0 : x0 + core.shape[-1]] = core
         return whole
 
-    def _put(self, key: str, array: NDArray[Any]) -> ShardReceipt:
-        path = self.folder / f"{key}.npy"
+    def _put(self, shard: EncodedShard) -> ShardReceipt:
+        path = self.folder / f"{shard.key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        with part.open("wb") as file:
-            np.save(file, array)
-        data = part.read_bytes()
+        part.write_bytes(shard.data)
         part.replace(path)
-        return ShardReceipt(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        return ShardReceipt(key=shard.key, size_bytes=len(shard.data), sha256=shard.sha256)
 
     def _log(self, name: str, line: str = "x\n") -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +167,12 @@ class NpySink:
             case "device":
                 os.environ[_DEVICE_LOST] = "1"
                 raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+def _encoded(key: str, array: NDArray[Any]) -> EncodedShard:
+    file = io.BytesIO()
+    np.save(file, array)
+    return EncodedShard(key=key, data=file.getvalue(), sha256=hashlib.sha256(file.getbuffer()).hexdigest())
 
 
 class SumStage:

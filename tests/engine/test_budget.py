@@ -103,13 +103,22 @@ def test_the_cores_beside_a_gpu_encode_as_memory_allows() -> None:
         return plan_run(SETTING.source, CARD, request(**{**gpu, **changes}))
 
     one, six = plan(), plan(worker_cores=6)
-    assert (one.writers, six.writers, plan(worker_cores=99).writers) == (1, 6, 16)
+    assert (one.encoders, six.encoders, plan(worker_cores=99).encoders) == (1, 6, 16)
     # Each holds a core in float32 with its halo, and twice as integers.
     held = six.tiling.window_px**2 * (4 * 200 + 1) + six.tiling.core_px**2 * 2 * 401
     assert six.worker_bytes - one.worker_bytes == 5 * held
-    assert plan(worker_cores=99, worker_memory_bytes=24 * GIB).writers == 6 * GIB // held
-    assert plan_run(SETTING.source, CARD, request(worker_cores=6)).writers == 1
+    assert plan(worker_cores=99, worker_memory_bytes=24 * GIB).encoders == 6 * GIB // held
     assert one.sha256_with("x") == six.sha256_with("x")
+
+
+def test_on_a_cpu_one_core_beside_the_models_encodes_where_there_is_one() -> None:
+    alone, beside, many = (plan_run(SETTING.source, CARD, request(worker_cores=cores)) for cores in (1, 2, 6))
+    assert (alone.encoders, beside.encoders, many.encoders) == (0, 1, 1)
+    # In float32 with the halo: one more at the encoder and two that wait for it; of bytes three less.
+    result, stored = alone.tiling.window_px**2 * (4 * 200 + 1), alone.tiling.core_px**2 * 401
+    assert beside.worker_bytes - alone.worker_bytes == 3 * result - 3 * stored
+    tight = request(worker_cores=2, worker_memory_bytes=alone.worker_bytes, core_px=alone.tiling.core_px)
+    assert plan_run(SETTING.source, CARD, tight).encoders == 0
 
 
 def test_a_batch_takes_half_of_a_gpu() -> None:

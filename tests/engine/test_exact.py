@@ -58,20 +58,20 @@ def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path, lane: Lane) -
     np.testing.assert_array_equal(quality, alone_quality)
 
 
-def test_several_writers_give_the_bytes_of_one(tmp_path: Path) -> None:
+def test_encoders_give_the_bytes_of_the_loop(tmp_path: Path) -> None:
     setting = setting_of((40, 60), 3)
     results = []
-    for writers in (1, 3):
-        folder = tmp_path / str(writers)
+    for encoders in (0, 1, 3):
+        folder = tmp_path / str(encoders)
         folder.mkdir()
         sink = NpySink(folder=folder)
         job = job_of(setting, sink, core_px=48)
-        job = replace(job, plan=replace(job.plan, writers=writers))
+        job = replace(job, plan=replace(job.plan, encoders=encoders))
         report = run_job(job, folder)
         assert len(report.finished) == job.plan.tiles
         results.append([(path.relative_to(folder), path.read_bytes()) for path in sorted(folder.rglob("*.npy"))])
     assert len(results[0]) > 8
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_halo_below_the_support_is_seen_by_this_very_test(tmp_path: Path) -> None:

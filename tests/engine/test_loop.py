@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -14,23 +15,29 @@ def doubled(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
 
-def steps(**changes: object) -> Steps[int, int, int, int, int]:
-    plain = {"read": lambda n: n + 1, "fuse": doubled, "receive": int, "write": lambda job, core: core - job}
+def steps(**changes: object) -> Steps[int, int, int, int, int, int]:
+    plain = {
+        "read": lambda n: n + 1,
+        "fuse": doubled,
+        "receive": int,
+        "encode": lambda job, core: core - job,
+        "put": lambda job, encoded: encoded * (1 + job),
+    }
     return Steps(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 99])
-@pytest.mark.parametrize("writers", [1, 4, 20])
-def test_results_come_in_the_order_of_the_jobs(batch: int, writers: int) -> None:
-    written, seconds = run_loop(range(10), steps(), batch=batch, writers=writers)
-    assert written == [2 * (n + 1) - n for n in range(10)]
+@pytest.mark.parametrize("encoders", [0, 1, 4, 20])
+def test_results_come_in_the_order_of_the_jobs(batch: int, encoders: int) -> None:
+    written, seconds = run_loop(range(10), steps(), batch=batch, encoders=encoders)
+    assert written == [(2 * (n + 1) - n) * (1 + n) for n in range(10)]
     assert min(seconds.read, seconds.compute, seconds.write, seconds.wait) >= 0
 
 
-@pytest.mark.parametrize("broken", ["read", "fuse", "receive", "write"])
+@pytest.mark.parametrize("broken", ["read", "fuse", "receive", "encode", "put"])
 @pytest.mark.parametrize("at", [0, 4, 11])
-@pytest.mark.parametrize("writers", [1, 3])
-def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int, writers: int) -> None:
+@pytest.mark.parametrize("encoders", [0, 1, 3])
+def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: int, encoders: int) -> None:
     calls = 0
 
     def fail(*_: object) -> object:
@@ -42,7 +49,7 @@ def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: 
 
     before = threading.active_count()
     with pytest.raises(OSError, match=f"{broken} broke"):
-        run_loop(range(12), steps(**{broken: fail}), batch=1, writers=writers)
+        run_loop(range(12), steps(**{broken: fail}), batch=1, encoders=encoders)
     assert threading.active_count() == before
 
 
@@ -60,7 +67,7 @@ def test_the_reader_is_never_more_than_its_queue_ahead() -> None:
 
 
 def test_drain_is_what_is_written_after_the_last_window_was_computed() -> None:
-    _, seconds = run_loop(range(3), steps(write=lambda *_: time.sleep(0.05)), batch=1)
+    _, seconds = run_loop(range(3), steps(put=lambda *_: time.sleep(0.05)), batch=1)
     assert 0.05 <= seconds.drain <= seconds.write + 0.05
     _, seconds = run_loop(range(3), steps(fuse=lambda items: time.sleep(0.05) or list(items)), batch=1)  # type: ignore[func-returns-value]
     assert seconds.drain < 0.05
@@ -76,7 +83,7 @@ def test_reading_computing_and_writing_run_at_the_same_time() -> None:
         steps(
             read=lambda n: slow(0.03) or n,  # type: ignore[func-returns-value]
             fuse=lambda items: slow(0.03) or items,  # type: ignore[func-returns-value]
-            write=lambda _, fused: slow(0.03) or fused,  # type: ignore[func-returns-value]
+            put=lambda _, fused: slow(0.03) or fused,  # type: ignore[func-returns-value]
         ),
         batch=1,
     )
@@ -84,17 +91,62 @@ def test_reading_computing_and_writing_run_at_the_same_time() -> None:
     assert seconds.read + seconds.compute + seconds.write > 1.5 * wall
 
 
-def test_several_writers_write_at_the_same_time_and_keep_the_order() -> None:
+def test_several_encoders_work_at_the_same_time_and_keep_the_order() -> None:
     together = threading.Barrier(4)
 
-    def write(job: int, core: int) -> int:
-        together.wait(timeout=5)  # breaks, and with it the loop, unless four write at once
+    def encode(job: int, core: int) -> int:
+        together.wait(timeout=5)  # breaks, and with it the loop, unless four encode at once
         time.sleep(0.02 * (4 - job % 4))  # those that began first end last
         return core
 
-    written, seconds = run_loop(range(12), steps(write=write), batch=1, writers=4)
+    written, seconds = run_loop(range(12), steps(encode=encode, put=lambda _, core: core), batch=1, encoders=4)
     assert written == [2 * (n + 1) for n in range(12)]
     assert seconds.write >= 12 * 0.02
+
+
+@pytest.mark.parametrize("encoders", [0, 1])
+def test_without_encoders_the_device_loop_encodes_each_result_before_it_fuses_the_next(encoders: int) -> None:
+    threads: set[str] = set()
+    fused: list[int] = []
+    behind: list[int] = []
+
+    def fuse(items: Sequence[int]) -> list[int]:
+        fused.extend(items)
+        return list(items)
+
+    def encode(job: int, core: int) -> int:
+        threads.add(threading.current_thread().name)
+        behind.append(len(fused) - len(behind))
+        time.sleep(0.01)
+        return core - job
+
+    _, seconds = run_loop(range(8), steps(fuse=fuse, encode=encode), batch=1, encoders=encoders)
+    if encoders:
+        assert threads == {"scenefuse-write"}
+        assert max(behind) > 1
+    else:
+        assert threads == {threading.current_thread().name}
+        assert set(behind) == {1}
+        assert seconds.wait < 0.05  # encoding is the loop's own work
+    assert seconds.write >= 8 * 0.01
+
+
+def test_no_result_is_held_once_it_is_encoded() -> None:
+    class Result:
+        """Something that can be watched."""
+
+    alive: weakref.WeakSet[Result] = weakref.WeakSet()
+    most: list[int] = []
+
+    def fuse(items: Sequence[int]) -> list[Result]:
+        most.append(len(alive))
+        results = [Result() for _ in items]
+        alive.update(results)
+        return results
+
+    watched = steps(fuse=fuse, receive=lambda result: result, encode=lambda *_: 0)
+    run_loop(range(6), watched, batch=1)
+    assert max(most) == 0
 
 
 def test_a_cancelled_channel_ends_both_sides() -> None:

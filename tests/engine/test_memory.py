@@ -1,14 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.protocols import ShardReceipt
-from scenefuse.tiles.tiling import Tile
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from tests.engine.fakes import AnalyticSource, NpySink, Setting
 from tests.engine.scenes import job_of, run_job
 
@@ -16,8 +14,8 @@ from tests.engine.scenes import job_of, run_job
 class NullSink(NpySink):
     """Stores nothing."""
 
-    def write(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-        assert fused.shape[1:] == quality.shape == tile.core.shape
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
+        assert all(shard.data for shard in shards)
         return ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from scenefuse.tiles.tiling import Tile
 from tests.models.classical_pairs import drawn_pair
 
@@ -89,9 +90,13 @@ class Cores:
 
     found: dict[tuple[int, int], tuple[Tile, Image, NDArray[np.uint8]]] = field(default_factory=dict)
 
-    def write(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
+    def encode(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
         assert (tile.iy, tile.ix) not in self.found
         self.found[tile.iy, tile.ix] = tile, fused.copy(), quality.copy()
+        return ()
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
+        assert not shards
         return ()
 
     def holds(self, receipt: ShardReceipt) -> bool:

@@ -38,7 +38,7 @@ from scenefuse.product.comparison import CoreComparison
 from scenefuse.product.files import STATE
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
-from scenefuse.product.shards import encode_shard, put_shard
+from scenefuse.product.shards import encode_shard, put_shard, with_digest
 from scenefuse.product.verify import VerifyReport, verify
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
 
@@ -390,7 +390,7 @@ def forge(product: Path) -> None:
     array = zarr.open_array(store / "reflectance", mode="r")
     pixels = np.asarray(array[:, 64:, 64:]).copy()
     pixels[5, 20, 20] += 1
-    put_shard(store, "reflectance/c/0/1/1", encode_shard(pixels, array.shards or (), array))
+    put_shard(store, with_digest("reflectance/c/0/1/1", encode_shard(pixels, array.shards or (), array)))
     provenance = read_provenance(product)
     digest = write_manifest(product, measure(store))
     write_provenance(product, replace(provenance, manifest_sha256=digest))

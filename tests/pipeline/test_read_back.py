@@ -16,7 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.engine.protocols import ShardReceipt
+from scenefuse.engine.protocols import EncodedShard
 from scenefuse.pipeline import fuse as module
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.product.shards import ZarrSink
@@ -43,9 +43,9 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Fused:
     cores = Cores()
 
     class KeepingSink(ZarrSink):
-        def write(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:
-            cores.write(tile, fused, quality)
-            return super().write(tile, fused, quality)
+        def encode(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
+            cores.encode(tile, fused, quality)
+            return super().encode(tile, fused, quality)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ZarrSink", KeepingSink)

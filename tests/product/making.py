@@ -108,8 +108,10 @@ def write_scene(
     return [
         receipt
         for tile in tiling
-        for receipt in sink.write(
-            tile, np.ascontiguousarray(fused[:, *tile.core.slices]), np.ascontiguousarray(quality[tile.core.slices])
+        for receipt in sink.put(
+            sink.encode(
+                tile, np.ascontiguousarray(fused[:, *tile.core.slices]), np.ascontiguousarray(quality[tile.core.slices])
+            )
         )
     ]
 

@@ -19,7 +19,7 @@ from scenefuse.grid.window import Window
 from scenefuse.metrics.seams import SEAM_RMS_BUDGET
 from scenefuse.product.layout import lay_out
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
-from scenefuse.product.shards import ZarrSink, encode_shard, open_level, put_shard, shard_key
+from scenefuse.product.shards import ZarrSink, encode_shard, open_level, put_shard, shard_key, with_digest
 from scenefuse.product.spec import ProductSpec
 from tests.engine.fakes import AnalyticSource, Setting, load_fake
 from tests.engine.scenes import request, run_job
@@ -114,7 +114,7 @@ def test_a_tile_that_is_not_what_was_computed_shows(tmp_path: Path) -> None:
     made = Made(tmp_path)
     level = open_level(made.store, 1)
     core = np.asarray(level[:, :64, :64]) + np.int16(20)
-    put_shard(made.store, shard_key("reflectance", 0, 0), encode_shard(core, made.spec.shard_shape, level))
+    put_shard(made.store, with_digest(shard_key("reflectance", 0, 0), encode_shard(core, made.spec.shard_shape, level)))
     seams = made.check().seams
     assert seams is not None
     assert seams["max"] == pytest.approx(2e-3, rel=1e-3)
@@ -132,5 +132,5 @@ def test_a_result_that_is_no_number_now_is_counted_where_the_stored_one_is(tmp_p
     tile = made.job.plan.tiling.tile(2, 0)
     fused = np.full((len(made.spec.bands), 64, 64), 0.1, np.float32)
     fused[0, 3, 4:6] = np.inf
-    sink.write(tile, fused, np.zeros((64, 64), np.uint8))
+    sink.encode(tile, fused, np.zeros((64, 64), np.uint8))
     assert sink.found[0].not_finite_px == 2

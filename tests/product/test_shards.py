@@ -111,7 +111,7 @@ def test_flags_that_were_encoded_before_are_the_same_shard_and_others_are_not(tm
 def test_a_shard_of_no_data_alone_is_stored_and_reads_back(tmp_path: Path) -> None:
     sink, tile = _sink(tmp_path), TILING.tile(0, 0)
     nothing = np.full((12, 128, 128), np.nan, np.float32)
-    receipts = sink.write(tile, nothing, np.full((128, 128), QualityFlag.NODATA, np.uint8))
+    receipts = sink.put(sink.encode(tile, nothing, np.full((128, 128), QualityFlag.NODATA, np.uint8)))
     assert all((tmp_path / "fused.zarr" / receipt.key).stat().st_size == receipt.size_bytes for receipt in receipts)
     assert (
         np.asarray(zarr.open_group(tmp_path / "fused.zarr", mode="r")["reflectance"])[:, :128, :128] == -32768
@@ -142,7 +142,7 @@ def test_a_sink_holds_only_what_has_the_receipts_size_and_digest(tmp_path: Path)
     sink: Sink = _sink(tmp_path)
     fused, quality = random_scene()
     tile = TILING.tile(2, 1)
-    receipt, _ = sink.write(tile, fused[:, *tile.core.slices], quality[tile.core.slices])
+    receipt, _ = sink.put(sink.encode(tile, fused[:, *tile.core.slices], quality[tile.core.slices]))
     assert sink.holds(receipt)
     path = tmp_path / "fused.zarr" / receipt.key
     data = bytearray(path.read_bytes())
@@ -163,7 +163,7 @@ def test_a_write_that_fails_leaves_the_old_shard_and_no_other_file(
     fused, quality = random_scene()
     tile = TILING.tile(0, 0)
     core = fused[:, *tile.core.slices], quality[tile.core.slices]
-    receipt, _ = sink.write(tile, *core)
+    receipt, _ = sink.put(sink.encode(tile, *core))
     before = {path.name for path in tmp_path.rglob("*")}
 
     def broken(_: int) -> None:
@@ -172,7 +172,7 @@ def test_a_write_that_fails_leaves_the_old_shard_and_no_other_file(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", broken)
         with pytest.raises(StorageError, match="No space"):
-            sink.write(tile, core[0] * 2, core[1])
+            sink.put(sink.encode(tile, core[0] * 2, core[1]))
     assert sink.holds(receipt)
     assert {path.name for path in tmp_path.rglob("*")} == before
 
@@ -186,6 +186,6 @@ def test_a_core_of_another_tiling_or_shape_is_refused(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     other = Tiling(fine_shape=SPEC.grid.fine_shape, core_px=64, halo_px=0, lattice_px=16).tile(0, 1)
     with pytest.raises(ValueError, match="is not core"):
-        sink.write(other, np.zeros((12, 64, 64), np.float32), np.zeros((64, 64), np.uint8))
+        sink.put(sink.encode(other, np.zeros((12, 64, 64), np.float32), np.zeros((64, 64), np.uint8)))
     with pytest.raises(ValueError, match="12 bands"):
-        sink.write(TILING.tile(0, 0), np.zeros((11, 128, 128), np.float32), np.zeros((128, 128), np.uint8))
+        sink.put(sink.encode(TILING.tile(0, 0), np.zeros((11, 128, 128), np.float32), np.zeros((128, 128), np.uint8)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.prepare import Preparation, prepare
-from scenefuse.engine.protocols import ShardReceipt, Sink
+from scenefuse.engine.protocols import EncodedShard, ShardReceipt, Sink
 from scenefuse.engine.resident import resident_model
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
@@ -56,10 +56,14 @@ class MemorySink:
     writes: NDArray[np.uint8]
     """(y, x)."""
 
-    def write(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[ShardReceipt, ...]:  # noqa: ARG002
-        """Copy the core; there are no receipts."""
+    def encode(self, tile: Tile, fused: Image, quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:  # noqa: ARG002
+        """Copy the core; there are no shards."""
         self.image[(slice(None), *tile.core.slices)] = fused
         self.writes[tile.core.slices] += 1
+        return ()
+
+    def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:  # noqa: ARG002
+        """No receipts."""
         return ()
 
     def holds(self, receipt: ShardReceipt) -> bool:
@@ -269,7 +273,7 @@ def _warm(job: FusionJob) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spec = _spec(job.source, job.plan.tiling.core_px)
         sink = ZarrSink(store=lay_out(Path(folder), spec), spec=spec)
-        sink.write(tile, core, np.zeros(tile.core.shape, np.uint8))
+        sink.put(sink.encode(tile, core, np.zeros(tile.core.shape, np.uint8)))
 
 
 def _pin_each(client: Client) -> None:
