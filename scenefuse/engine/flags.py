@@ -31,7 +31,9 @@ def finite_in_every_band(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
     finite = np.ones(pixels.shape[1:], dtype=np.bool_)
     of_band = np.empty_like(finite)
     for band in pixels:
-        finite &= np.isfinite(band, out=of_band)
+        np.isfinite(band, out=of_band)
+        if not of_band.all():
+            finite &= of_band
     return finite
 
 

@@ -55,13 +55,11 @@ def encode_reflectance(
     holes = [bool(absent[rows].any()) for rows in parts]
     with np.errstate(over="ignore"):  # beyond float32 is beyond the integers, too
         for values, encoded in zip(fused, integers, strict=True):
-            ends = np.rint(np.array([values.min(), values.max()]) * per_unit)
-            plain = bool((np.abs(ends) <= _STEPS).all())  # false of NaN, too
             for rows, any_absent in zip(parts, holes, strict=True):
                 steps = buffer[: rows.stop - rows.start]
                 np.multiply(values[rows], per_unit, out=steps)
                 np.rint(steps, out=steps)
-                if not plain:
+                if not (steps.min() >= -_STEPS and steps.max() <= _STEPS):  # NaN is neither
                     void = ~np.isfinite(values[rows])
                     not_finite[rows] |= void
                     clipped[rows] |= (np.abs(steps) > _STEPS) & ~void

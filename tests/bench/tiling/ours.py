@@ -143,12 +143,13 @@ def forward(case: Case, clock: Clock, work: Path) -> Outcome:  # noqa: ARG001 - 
 
 
 def codec(case: Case, clock: Clock, work: Path, *, files: Files) -> Outcome:
-    """The same windows read and the same cores written by the libraries alone, without a model."""
+    """The same windows read and the same cores written by the libraries alone, without a model; the store is made, too."""
     source = case.scene.open(files)
     spec = _spec(source, case.core_px)
     job = _job(case, source, ZarrSink(store=work / STORE, spec=spec))
     result = np.load(case.image_path(files, "ours"), mmap_mode="r")
-    lay_out(work, spec)
+    with clock.running():
+        lay_out(work, spec)
     root = zarr.open_group(work / STORE, mode="r+", zarr_format=3, use_consolidated=False)
     reflectance, quality = (_array(root, name) for name in ("reflectance", "quality"))
     readers = _cog_readers(case) if files == "cog" else _zarr_readers(case)
