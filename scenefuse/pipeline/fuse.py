@@ -29,6 +29,7 @@ from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
+from scenefuse.models.weights import read_card
 from scenefuse.pipeline.adapt import adapt
 from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
 from scenefuse.pipeline.opening import open_aligned
@@ -48,9 +49,10 @@ from scenefuse.pipeline.planning import (
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
-from scenefuse.product.files import LEASE, LEDGER, PROVENANCE, STATE
+from scenefuse.product.files import LEASE, LEDGER, PROVENANCE, STATE, WEIGHTS
 from scenefuse.product.identity import NUMERICS
 from scenefuse.product.layout import lay_out
+from scenefuse.product.model_item import build_method_item, build_model_item, write_model_item
 from scenefuse.product.own_weights import keep_weights
 from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
@@ -183,6 +185,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
         lease.check()
         if config.adapt is not None:
             keep_weights(order.folder, Path(str(order.opened.model.ref.weights)))
+        write_model_item(order.folder, _model_item(order))
         commit(
             order.folder,
             order.spec,
@@ -277,6 +280,21 @@ def _provenance(order: Order, state: SceneState, report: RunReport) -> Provenanc
         options=number_options(order.config, opened),
         grid=opened.facts(),
         state_sha256=state.sha256,
+    )
+
+
+def _model_item(order: Order) -> dict[str, Any]:
+    """The method's STAC item as it stands beside the product; weights are there when they were adapted to the pair."""
+    card, path = order.opened.card, order.opened.model.ref.weights
+    if path is None:
+        return build_method_item(card)
+    weights = read_card(Path(path))
+    return build_model_item(
+        f"{card.name}-{weights.sha256[:12]}",
+        weights,
+        card,
+        size_bytes=Path(path).stat().st_size,
+        href=None if order.config.adapt is None else f"./{WEIGHTS}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scenefuse.config import weights_folder
@@ -45,7 +46,8 @@ def shelve(weights: Path, name: str, *, folder: Path | None = None) -> Shelved:
     part.mkdir(parents=True)
     shutil.copyfile(weights, part / WEIGHTS)
     shutil.copyfile(weights.with_suffix(".json"), (part / WEIGHTS).with_suffix(".json"))
-    item = build_model_item(f"{name}-{version}", card, model, href=f"./{WEIGHTS}", size_bytes=weights.stat().st_size)
+    size_bytes, made = weights.stat().st_size, datetime.now(UTC)
+    item = build_model_item(f"{name}-{version}", card, model, size_bytes=size_bytes, href=f"./{WEIGHTS}", made=made)
     (part / ITEM).write_text(json.dumps(item, indent=1) + "\n", encoding="utf-8")
     part.rename(place)
     return Shelved(name=name, version=version, path=place / WEIGHTS, card=card)

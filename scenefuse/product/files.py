@@ -18,6 +18,8 @@ WEIGHTS = "weights.safetensors"
 """The weights of a network that was adapted to the pair."""
 WEIGHTS_CARD = "weights.json"
 """What those weights come from."""
+MODEL = "model.json"
+"""The method as a STAC item: of a network its MLM item."""
 PROVENANCE = "provenance.json"
 """What the numbers depend on."""
 RUN = "run.json"
@@ -38,6 +40,6 @@ FAILURES = "failures.jsonl"
 """One JSON record per pair that failed under the output and has not succeeded since."""
 
 PRODUCT_FILES = frozenset(
-    {STORE, MANIFEST, COG, QUALITY, QUICKLOOK, STATE, WEIGHTS, WEIGHTS_CARD, PROVENANCE, RUN, REPORT}
+    {STORE, MANIFEST, COG, QUALITY, QUICKLOOK, STATE, WEIGHTS, WEIGHTS_CARD, MODEL, PROVENANCE, RUN, REPORT}
 )
 """What belongs to a finished product, besides `<item id>.json`."""

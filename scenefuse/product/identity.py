@@ -42,8 +42,6 @@ class ProductMethod:
     """Name in the registry: `gsa`."""
     source: str = ""
     """Paper and DOI."""
-    href: str | None = None
-    """Where the network's MLM item or the method's card stands; None when nowhere."""
     weights_sha256: str | None = None
     """Digest of the weights' file; None for a method without weights."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -1,12 +1,16 @@
-"""Trained weights as a STAC item with the Machine Learning Model extension (MLM 1.4)."""
+"""What made a product as a STAC item: a network by the Machine Learning Model extension (MLM 1.4), else a method."""
 
 from __future__ import annotations
 
+import base64
+import math
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pystac
-from pystac import Asset, Item
+from pystac import Asset, Item, Link
 from pystac.extensions.mlm import (
     AcceleratorType,
     InputStructure,
@@ -20,38 +24,47 @@ from pystac.extensions.raster import DataType
 
 from scenefuse.models.base import ModelCard
 from scenefuse.models.weights import WeightsCard
-from scenefuse.place.durable import multihash
+from scenefuse.place.durable import json_bytes, multihash
+from scenefuse.place.place import Place
+from scenefuse.product.files import MODEL
 from scenefuse.product.stac_item import FILE_EXTENSION, stac_band
 from scenefuse.sensors.band import Band
 
-TRAINING = ("seed", "recipe", "steps", "stopped", "score", "bicubic", "float16_cost_db")
+TRAINING = ("adapted_from", "seed", "recipe", "steps", "stopped", "score", "bicubic", "float16_cost_db")
 """What the item repeats of the card's training; the scenes and their digests stand in the card alone."""
 AXES = ["batch", "band", "y", "x"]
 """Axes of both inputs and of the result."""
+ALWAYS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+"""The interval that the MLM extension has for what is bound to no time."""
+
+_DOI = re.compile(r"\b10\.\d{4,9}/[^\s;,]+")
 
 
 def build_model_item(
-    item_id: str, weights: WeightsCard, model: ModelCard, *, href: str, size_bytes: int, made: datetime | None = None
+    item_id: str,
+    weights: WeightsCard,
+    model: ModelCard,
+    *,
+    size_bytes: int,
+    href: str | None = None,
+    made: datetime | None = None,
 ) -> dict[str, Any]:
     """The item document of weights that lie at href (relative to the item) and have so many bytes.
 
     Two inputs, reflectance on full scale 1, the coarse one with its margin; one output on the fine grid with the
-    coarse one's bands. A model shows no ground, so the item has no geometry. made: its time; None for now.
+    coarse one's bands. The bands are described at the weights' asset: MLM's schema (to 1.5.2) looks for them in the
+    item's properties, where STAC 1.1 forbids them. A model shows no ground, so the item has no geometry.
+    href: None where the weights do not lie beside the item: they are named by their digest. made: its time; None for
+    an item that has the same bytes whenever it is made.
     """
-    item = Item(
-        id=item_id,
-        geometry=None,
-        bbox=None,
-        datetime=made or datetime.now(UTC),
-        properties={
-            "title": f"{model.title}, trained for {len(weights.hs_bands)} and {len(weights.ms_bands)} bands at ratio "
-            f"{weights.ratio}",
-            "license": weights.licence,
-            "scenefuse:ratio": weights.ratio,
-            "scenefuse:training": {key: weights.training[key] for key in TRAINING if key in weights.training},
-        },
-        stac_extensions=[FILE_EXTENSION],
-    )
+    ratio = f"{len(weights.hs_bands)} and {len(weights.ms_bands)} bands at ratio {weights.ratio}"
+    item = _item(item_id, model, made, title=f"{model.title}, trained for {ratio}")
+    item.properties |= {
+        "license": weights.licence,
+        "scenefuse:ratio": weights.ratio,
+        "scenefuse:training": _json({key: weights.training[key] for key in TRAINING if key in weights.training}),
+    }
+    item.stac_extensions.append(FILE_EXTENSION)
     task = [TaskType.SUPER_RESOLUTION]
     result = ResultStructure.create([-1, len(weights.hs_bands), -1, -1], AXES, DataType.FLOAT32)
     MLMExtension.ext(item, add_if_missing=True).apply(
@@ -69,7 +82,7 @@ def build_model_item(
         accelerator_constrained=False,
     )
     asset = Asset(
-        href=href,
+        href=href or digest_name(weights.sha256),
         title="Weights (safetensors)",
         media_type="application/octet-stream",
         roles=["mlm:model", "data"],
@@ -81,10 +94,66 @@ def build_model_item(
         },
     )
     item.add_asset("weights", asset)
-    card = Asset(href=href.removesuffix(".safetensors") + ".json", title="Card", media_type=pystac.MediaType.JSON)
-    card.roles = ["metadata"]
-    item.add_asset("card", card)
+    if href is not None:
+        card = Asset(href=href.removesuffix(".safetensors") + ".json", title="Card", media_type=pystac.MediaType.JSON)
+        card.roles = ["metadata"]
+        item.add_asset("card", card)
     return item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def build_method_item(method: ModelCard) -> dict[str, Any]:
+    """The item document of a method without weights: what it is, for which ratio, with which options; no geometry."""
+    item = _item(method.name, method, None, title=method.title)
+    item.properties |= {
+        "license": method.licence,
+        "scenefuse:method": method.name,
+        "scenefuse:ratio": method.ratio,
+        "scenefuse:options": dict(method.options),
+    }
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def write_model_item(folder: Place, document: dict[str, Any]) -> Place:
+    """`model.json` in the product's folder, the same bytes for the same document."""
+    place = folder / MODEL
+    place.put(json_bytes(document))
+    return place
+
+
+def digest_name(sha256: str) -> str:
+    """The URI of content by its hexadecimal digest, wherever it lies (RFC 6920).
+
+    >>> digest_name("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
+    'ni:///sha-256;n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg'
+    """
+    return f"ni:///sha-256;{base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip('=')}"
+
+
+def _item(item_id: str, model: ModelCard, made: datetime | None, *, title: str) -> Item:
+    """The item with what it has of any method: its title, source and the papers."""
+    start, end = (None, None) if made else ALWAYS
+    properties = {"title": title, "description": f"{model.title}. {model.source}"}
+    item = Item(
+        id=item_id,
+        geometry=None,
+        bbox=None,
+        datetime=made,
+        start_datetime=start,
+        end_datetime=end,
+        properties=properties,
+    )
+    for doi in _DOI.findall(model.source):
+        item.add_link(Link(rel="cite-as", target=f"https://doi.org/{doi}"))
+    return item
+
+
+def _json(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have: a score may be infinite."""
+    if isinstance(value, Mapping):
+        return {key: _json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _input(name: str, bands: tuple[Band, ...]) -> ModelInput:

@@ -22,6 +22,8 @@ _PREFIXES = {
     "xsd": "http://www.w3.org/2001/XMLSchema#",
 }
 _JSON = "scenefuse:json"
+_DROPPED = "href"
+"""A field of the method that products of older releases have, always without a value."""
 _PRODUCT, _FUSE, _AGENT, _METHOD, _STATE = (
     "scenefuse:product",
     "scenefuse:fuse",
@@ -135,7 +137,7 @@ class Provenance:
             grid=product["grid"],
             checks=product.get("checks", {}),
             inputs=tuple(ProductInput(**_values(entities[name])) for name in names),
-            method=ProductMethod(**_values(entities[_METHOD])),
+            method=ProductMethod(**{name: value for name, value in _values(entities[_METHOD]).items() if name != _DROPPED}),
             state_sha256=_values(entities[_STATE])["sha256"],
             plan=Plan(**activity["plan"]),
             options=activity["options"],

@@ -26,6 +26,7 @@ from scenefuse.place.place import Place
 from scenefuse.product.files import (
     COG,
     MANIFEST,
+    MODEL,
     PROVENANCE,
     QUALITY,
     QUICKLOOK,
@@ -132,6 +133,13 @@ _FILES = (
         roles=("metadata",),
     ),
     _File(
+        key="model",
+        name=MODEL,
+        media_type=pystac.MediaType.GEOJSON,
+        title="The method as a STAC item, of a network its MLM item",
+        roles=("metadata",),
+    ),
+    _File(
         key="report",
         name=REPORT,
         media_type=pystac.MediaType.HTML,
@@ -171,8 +179,8 @@ def build_item(
     for scene in (pair.hs, pair.ms):
         if scene.is_stac:
             item.add_link(_source_link(folder, scene.href, scene.id))
-    if provenance.method.href is not None:
-        item.add_link(_source_link(folder, provenance.method.href, provenance.method.name))
+    if (folder / MODEL).is_file():
+        item.add_link(_model_link(json.loads((folder / MODEL).read())))
     document = item.to_dict(include_self_link=False, transform_hrefs=False)
     document["links"] += [
         {"rel": "collection", "href": "../collection.json", "type": "application/json"},
@@ -303,6 +311,15 @@ def _source_link(folder: Place, href: str, title: str) -> Link:
     local = href.removeprefix("file://")
     target = redact(href) if "://" in local else folder.link_to(Path(local))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
+
+
+def _model_link(model: Mapping[str, Any]) -> Link:
+    """derived_from: the method's own item, in the product's folder; named as the MLM extension asks for."""
+    name = {"mlm:name": model["properties"]["mlm:name"]} if "mlm:name" in model["properties"] else {}
+    title = model["properties"]["title"]
+    return Link(
+        rel="derived_from", target=f"./{MODEL}", media_type=pystac.MediaType.GEOJSON, title=title, extra_fields=name
+    )
 
 
 def read_item(folder: Path | Place) -> dict[str, Any]:

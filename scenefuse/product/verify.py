@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from scenefuse.errors import DataError, MismatchError
 from scenefuse.place.durable import PART, multihash
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.files import MANIFEST, PROVENANCE, STATE, STORE
+from scenefuse.product.files import MANIFEST, MODEL, PROVENANCE, STATE, STORE
 from scenefuse.product.layout import belongs
 from scenefuse.product.manifest import measure, read_manifest
 from scenefuse.product.place_store import open_store
@@ -191,7 +192,11 @@ def _check_provenance(
         found.append(Mismatch(kind="provenance", name=PROVENANCE, message=error.value))
         return
     manifest, state = folder / MANIFEST, folder / STATE
-    pairs = [("item id", provenance.item_id, folder.name), *_item_identity(folder, provenance)]
+    pairs = [
+        ("item id", provenance.item_id, folder.name),
+        *_item_identity(folder, provenance),
+        *_model_weights(folder, provenance),
+    ]
     if manifest.is_file():
         digest = hashlib.sha256(manifest.read()).hexdigest()
         pairs.append(("digest of the manifest", provenance.manifest_sha256, digest))
@@ -207,6 +212,19 @@ def _check_provenance(
         for what, said, there in pairs
         if said != there
     ]
+
+
+def _model_weights(folder: Place, provenance: Provenance) -> Iterator[tuple[str, str | None, Any]]:
+    """The weights' digest in the provenance and in the method's item, where there is one that can be read."""
+    if not (folder / MODEL).is_file():  # a product of an older release
+        return
+    said = provenance.method.weights_sha256
+    try:
+        weights = json.loads((folder / MODEL).read())["assets"].get("weights", {})
+        there = weights.get("file:checksum")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # its own checksum tells
+    yield "digest of the weights", None if said is None else multihash(said), there
 
 
 def _item_identity(folder: Place, provenance: Provenance) -> Iterator[tuple[str, str, Any]]:

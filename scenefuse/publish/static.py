@@ -95,16 +95,20 @@ class StaticCatalogue:
         """The item as it will stand in target: same assets, and links to the sources that readers can follow.
 
         A source on this disk is linked while it is there and the catalogue is read from this disk, or beside it: from
-        a web server the path would lead nowhere. The provenance names every source.
+        a web server the path would lead nowhere. The provenance names every source. The method's item goes with the
+        product.
         """
         item = read_item(folder)
+        assets = {asset["href"]: asset for asset in item["assets"].values()}
         if self.asset_root is not None:
             root = f"{self.asset_root.rstrip('/')}/{quote(folder.name)}"
             for asset in item["assets"].values():
                 asset["href"] = f"{root}/{Path(asset['href']).name}"
         links = []
         for link in item["links"]:
-            if link["rel"] == "derived_from" and "://" not in link["href"]:
+            if link["rel"] == "derived_from" and link["href"] in assets:
+                link["href"] = assets[link["href"]]["href"]
+            elif link["rel"] == "derived_from" and "://" not in link["href"]:
                 source = (folder / link["href"]).resolve()
                 if not source.exists() or not (self.asset_root is None or source.is_relative_to(self.root.resolve())):
                     continue

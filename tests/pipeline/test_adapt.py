@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pystac
 import pytest
 
 from scenefuse.config import RunConfig
@@ -16,6 +17,7 @@ from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.replay import replay
 from scenefuse.pipeline.train import TrainConfig, train
+from scenefuse.product.model_item import digest_name
 from scenefuse.product.verify import verify
 from scenefuse.training.recipe import Recipe
 from tests.pipeline.making import PairFiles, write_pair
@@ -60,6 +62,13 @@ def test_a_network_comes_nearer_to_both_inputs_and_stays_with_the_product(
     provenance = json.loads((adapted.folder / "provenance.json").read_text())
     assert provenance["entity"]["scenefuse:method"]["scenefuse:weights_sha256"] == card.sha256
     assert not verify(adapted.folder).mismatches
+    (own,), (shelf,) = (pystac.Item.from_file(str(made.item)).get_derived_from() for made in (adapted, plain))
+    assert Path(own.assets["weights"].get_absolute_href() or "").samefile(adapted.folder / "weights.safetensors")
+    assert own.assets["weights"].extra_fields["file:checksum"] == f"1220{card.sha256}"
+    assert own.properties["scenefuse:training"]["adapted_from"] == card.training["adapted_from"]
+    assert shelf.assets["weights"].extra_fields["file:checksum"] == f"1220{card.training['adapted_from']}"
+    assert shelf.assets["weights"].get_absolute_href() == digest_name(card.training["adapted_from"])
+    assert str(own_shelf) not in (plain.folder / "model.json").read_text(), "other machines keep weights elsewhere"
 
 
 def test_the_same_call_finds_the_product_and_replay_needs_nothing_but_it(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 import torch
@@ -32,6 +33,7 @@ from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.replay import ReplayReport, replay
+from scenefuse.place.durable import json_bytes
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
 from scenefuse.product.comparison import CoreComparison
@@ -95,6 +97,38 @@ def test_a_run_records_what_it_found_at_its_seams_and_where_its_time_went(made: 
     phases = json.loads((made.folder / "run.json").read_bytes())["facts"]["phases"]
     assert set(phases) == {"open", "prepare", "tiles", "check", "finish"}
     assert sum(phase["share"] for phase in phases.values()) == pytest.approx(1.0)
+
+
+def test_a_product_is_derived_from_its_method_which_pystac_finds_beside_it(made: FusedProduct) -> None:
+    """The pair are bare files, which no item can name."""
+    (method,) = pystac.Item.from_file(str(made.item)).get_derived_from()
+    assert (method.id, method.properties["scenefuse:ratio"]) == ("gsa", 4)
+    assert method.properties["scenefuse:options"] == dict(read_provenance(made.folder).method.options)
+    papers = [link.href for link in method.links if link.rel == "cite-as"]
+    assert papers == ["https://doi.org/10.1109/TGRS.2007.901007", "https://doi.org/10.1109/MGRS.2016.2637824"]
+
+
+def test_a_product_of_a_release_without_its_methods_item_is_found_verified_and_replayed(
+    pair: PairFiles, product: Path
+) -> None:
+    item, provenance = (
+        json.loads(path.read_text()) for path in (product / f"{product.name}.json", product / "provenance.json")
+    )
+    (product / "model.json").unlink()
+    del item["assets"]["model"]
+    item["links"] = [link for link in item["links"] if link["rel"] != "derived_from"]
+    provenance["entity"]["scenefuse:method"]["scenefuse:href"] = {"$": "null", "type": "scenefuse:json"}
+    (product / "provenance.json").write_bytes(json_bytes(provenance))
+    size, digest = place_at(product / "provenance.json").measure()
+    item["assets"]["provenance"] |= {"file:checksum": f"1220{digest}", "file:size": size}
+    (product / f"{product.name}.json").write_bytes(json_bytes(item))
+    assert verify(product).ok
+    assert replay(product).ok
+    out = product.parent
+    assert fuse(*pair.both, out=out, config=CONFIG, lane=InProcessLane()).status == "found"
+    later = fuse(*pair.both, out=out, config=replace(CONFIG, format=("zarr", "cog")), lane=InProcessLane())
+    assert (later.status, verify(product).ok) == ("resumed", True)
+    assert (product / "model.json").is_file()
 
 
 def test_a_cog_that_is_asked_for_later_is_added_to_the_same_pixels(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from scenefuse.place.location import place_at
 from scenefuse.product.commit import commit, finish_data
-from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+from scenefuse.product.model_item import build_method_item, write_model_item
+from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +19,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("output") / ITEM_ID
     receipts = write_scene(folder, *random_scene())
     finish_data(folder, SPEC, cog=True)
+    write_model_item(place_at(folder), build_method_item(MODEL_CARD))
     commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN, receipts=receipts)
     return folder
 

@@ -14,6 +14,7 @@ from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.engine.protocols import ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.models.base import ModelCard
 from scenefuse.place.place import Place
 from scenefuse.product.identity import NUMERICS, ProductInput, ProductMethod, item_id, product_identity
 from scenefuse.product.layout import lay_out
@@ -41,6 +42,21 @@ GRID = PairGrid(
     ms_gsd_m=10.0,
     hs_resampled=False,
     ms_resampled=False,
+)
+
+MODEL_CARD = ModelCard(
+    name="gsa",
+    title="Gram-Schmidt adaptive",
+    source="Aiazzi et al. 2007, doi 10.1109/TGRS.2007.901007",
+    ratio=3,
+    hs_bands=(),
+    ms_bands=(),
+    support_px=8,
+    halo_px=0,
+    effective_px=6,
+    multiply_adds_per_pixel=1.0,
+    activation_bytes_per_pixel=1.0,
+    options={"ridge": 1e-6},
 )
 
 SPEC = ProductSpec(

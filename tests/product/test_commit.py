@@ -10,12 +10,14 @@ import pystac
 import pytest
 
 from scenefuse.errors import DataError, TransientError, WorkError
+from scenefuse.place.location import place_at
 from scenefuse.product import commit as commit_module
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.levels import make_overviews
+from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.verify import verify
-from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -106,6 +108,7 @@ def test_the_same_work_in_another_place_gives_the_same_bytes(committed: Path, tm
     folder = tmp_path / "elsewhere" / ITEM_ID
     write_scene(folder, *random_scene())
     finish_data(folder, SPEC, cog=True)
+    write_model_item(place_at(folder), build_method_item(MODEL_CARD))
     _commit(folder)
     assert _contents(folder.parent) == _contents(committed.parent)
 

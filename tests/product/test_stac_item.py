@@ -170,20 +170,30 @@ def test_an_unknown_time_is_not_passed_off_as_the_acquisition(tmp_path: Path) ->
 def test_links_to_the_sources_carry_no_signature(committed: Path) -> None:
     text = (committed / f"{ITEM_ID}.json").read_text()
     links = [link for link in json.loads(text)["links"] if link["rel"] == "derived_from"]
-    assert [link["href"] for link in links] == ["https://a.example/hs1.json", "https://a.example/ms1.json"]
+    assert [link["href"] for link in links] == [
+        "https://a.example/hs1.json",
+        "https://a.example/ms1.json",
+        "./model.json",
+    ]
     assert not any("secret" in path.read_text(errors="ignore") for path in committed.iterdir() if path.is_file())
+
+
+def test_the_link_to_a_network_carries_its_name(tmp_path: Path) -> None:
+    """The MLM extension asks for it, so that a reader knows the link without following it."""
+    model = {"id": "aelf-t-1", "properties": {"title": "AELF-t", "mlm:name": "aelf-t-1"}}
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    item = _build(tmp_path)
+    assert isinstance(item["links"], list)
+    (link,) = (link for link in item["links"] if link["href"] == "./model.json")
+    assert (link["rel"], link["title"], link["mlm:name"]) == ("derived_from", "AELF-t", "aelf-t-1")
 
 
 def test_sources_on_this_disk_are_linked_relatively(tmp_path: Path) -> None:
     pair = replace(PAIR, hs=replace(PAIR.hs, href=str(tmp_path / "archive/hs1.json")))
-    item = _build(
-        tmp_path / "out" / ITEM_ID,
-        pair=pair,
-        provenance=replace(PROVENANCE, method=replace(PROVENANCE.method, href="https://m.example/card.json")),
-    )
+    item = _build(tmp_path / "out" / ITEM_ID, pair=pair)
     assert isinstance(item["links"], list)
     hrefs = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
-    assert hrefs == ["../../archive/hs1.json", "https://a.example/ms1.json", "https://m.example/card.json"]
+    assert hrefs == ["../../archive/hs1.json", "https://a.example/ms1.json"]
 
 
 def test_the_footprint_covers_what_gdal_says_the_bounds_are() -> None:

@@ -33,10 +33,12 @@ def test_a_committed_product_is_good(committed: Path) -> None:
     assert report.ok
     report.raise_if_bad()
     stored = sum(path.is_file() for path in (committed / "fused.zarr").rglob("*"))
-    assert report.files == stored + len(["cog", "quality", "quicklook", "manifest", "provenance", "run"])
+    assert report.files == stored + len(["cog", "quality", "quicklook", "model", "manifest", "provenance", "run"])
 
 
-@pytest.mark.parametrize("name", ["fused.tif", "quality.tif", "quicklook.png", "provenance.json", "run.json"])
+@pytest.mark.parametrize(
+    "name", ["fused.tif", "quality.tif", "quicklook.png", "model.json", "provenance.json", "run.json"]
+)
 def test_a_changed_file_is_found(product: Path, name: str) -> None:
     _flip(product / name)
     assert ("checksum", name) in _kinds(product)
@@ -57,7 +59,9 @@ def test_a_missing_file_of_the_store_is_found(product: Path, key: str) -> None:
     assert ("missing", f"fused.zarr/{key}") in _kinds(product)
 
 
-@pytest.mark.parametrize("name", ["fused.tif", "provenance.json", "quicklook.png", "run.json", "fused.zarr.manifest"])
+@pytest.mark.parametrize(
+    "name", ["fused.tif", "provenance.json", "quicklook.png", "model.json", "run.json", "fused.zarr.manifest"]
+)
 def test_a_missing_file_is_found(product: Path, name: str) -> None:
     (product / name).unlink()
     assert ("missing", name) in _kinds(product)
@@ -68,6 +72,13 @@ def test_a_shortened_shard_is_found_by_size_and_by_decoding(product: Path) -> No
     path.write_bytes(path.read_bytes()[:-1000])
     name = "fused.zarr/reflectance/c/0/0/0"
     assert {("size", name), ("undecodable", name)} <= _kinds(product)
+
+
+def test_a_methods_item_of_other_weights_is_found(product: Path) -> None:
+    provenance = read_provenance(product)
+    write_provenance(product, replace(provenance, method=replace(provenance.method, weights_sha256="ab" * 32)))
+    messages = [mismatch.message for mismatch in verify(product).mismatches]
+    assert f"digest of the weights is '1220{'ab' * 32}', but there is None" in messages
 
 
 def test_foreign_files_are_found(product: Path) -> None:

@@ -7,12 +7,14 @@ import pystac
 import pytest
 
 from scenefuse.errors import DataError, MismatchError, UsageError
+from scenefuse.place.location import place_at
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
+from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.destination import Catalogue
 from scenefuse.publish.static import StaticCatalogue, Transfer, publish_static
-from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 
 @pytest.fixture
@@ -137,6 +139,19 @@ def test_a_lost_link_is_set_again(product: Path, tmp_path: Path) -> None:
     (root / "collection.json").unlink()
     assert _outcomes(product, root) == ["replaced"]
     assert not link_item(root, json.loads((root / ITEM_ID / f"{ITEM_ID}.json").read_text()))
+
+
+def test_the_methods_item_goes_with_the_product(product: Path, tmp_path: Path) -> None:
+    write_model_item(place_at(product), build_method_item(MODEL_CARD))
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    root = tmp_path / "www"
+    (done,) = publish_static([product], root)
+    (method,) = (link for link in pystac.Item.from_file(done.href).links if "model.json" in link.href)
+    assert (method.rel, method.get_absolute_href()) == ("derived_from", str(root / ITEM_ID / "model.json"))
+    assert (root / ITEM_ID / "model.json").read_bytes() == (product / "model.json").read_bytes()
+    (done,) = publish_static([product], root, asset_root="https://a.example/fused")
+    assert _sources(Path(done.href))[-1] == f"https://a.example/fused/{ITEM_ID}/model.json"
+    assert verify(root / ITEM_ID).ok
 
 
 def _sources(item: Path) -> list[str]:
