@@ -18,6 +18,7 @@ from scenefuse.place.place import Place
 from scenefuse.product.files import CATALOG, COLLECTION
 from scenefuse.product.output import CATALOG_ID, parse_stac, read_stac
 from scenefuse.product.stac_item import COLLECTION_ID
+from scenefuse.product.summaries import summarise
 
 _TITLE = "Fused images"
 _DESCRIPTION = "Hyperspectral images fused with multispectral ones: all bands of the one on the grid of the other."
@@ -27,8 +28,8 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
     """True when `collection.json` and `catalog.json` under root changed so that they link the item; else they did.
 
     The item stands at `<id>/<id>.json`; TransientError when it does not: root is another folder by now. The
-    collection's extent grows to hold it; other content of the two files is kept. Safe against others that link other
-    items at the same time.
+    collection's extent, summaries and item_assets grow to hold it; other content of the two files is kept. Safe
+    against others that link other items at the same time.
     """
     root = place_at(root)
     if not (root / item["id"] / f"{item['id']}.json").is_file():
@@ -44,6 +45,8 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
             )
         _add_link(collection, "item", f"./{item['id']}/{item['id']}.json", None)
         _grow(collection["extent"], item)
+        if "summaries" in collection:  # of a collection that was begun without they would leave out its first items
+            summarise(collection, item)
 
     def with_collection(catalog: dict[str, Any]) -> None:
         _add_link(catalog, "child", "./collection.json", _TITLE)
@@ -80,6 +83,7 @@ def _new_collection(item: dict[str, Any]) -> dict[str, Any]:
     )
     collection = pystac.Collection(COLLECTION_ID, _DESCRIPTION, extent, title=_TITLE, license="other")
     document: dict[str, Any] = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    document |= {"summaries": {}, "item_assets": {}}
     document["links"] = [
         {"rel": "root", "href": "./catalog.json", "type": "application/json"},
         {"rel": "parent", "href": "./catalog.json", "type": "application/json"},

@@ -16,6 +16,7 @@ from pystac import Asset, Item, Link
 from rasterio.warp import transform as warp_points
 
 from scenefuse import __version__
+from scenefuse.archive.json_values import texts
 from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
 from scenefuse.grid.transform import to_ground
@@ -44,12 +45,16 @@ from scenefuse.sensors.band import Band
 
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 """Digest and size of a file."""
+PROJECTION_EXTENSION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+"""CRS and grid."""
+RASTER_EXTENSION = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
+"""Scale and offset."""
 EXTENSIONS = (
     "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     FILE_EXTENSION,
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    PROJECTION_EXTENSION,
+    RASTER_EXTENSION,
 )
 """Extensions of every item."""
 
@@ -154,12 +159,14 @@ def build_item(
 ) -> dict[str, Any]:
     """The item of a finished product folder as a JSON document; hrefs are relative to the folder.
 
-    Its time is the HSI's acquisition; with both known, start and end span the two. Properties `scenefuse:...`:
-    `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel), `hs_gsd_m` and `ms_gsd_m`
-    (native, metres), `grid` (`ms-grid`: the MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between
-    the acquisitions, where both are known), `precision`, `seam_rms` and `seam_p999` (steps between tiles,
-    reflectance), `drift_rms` and `drift_p999` (against float32, where the precision is another), and
-    `datetime_from` when the time is not the HSI's: `msi`, or `processing` when neither is known.
+    Its time is the HSI's acquisition; with both known, start and end span the two. `instruments` are those of both
+    scenes; `platform` and `constellation`, of which an item has one, are there where both scenes have the same.
+    Properties `scenefuse:...`: `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel),
+    `band_count`, `hs_gsd_m` and `ms_gsd_m` (native, metres), `hs_platform` and `ms_platform`, `grid` (`ms-grid`: the
+    MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between the acquisitions, where both are known),
+    `precision`, `seam_rms` and `seam_p999` (steps between tiles, reflectance), `drift_rms` and `drift_p999` (against
+    float32, where the precision is another), and `datetime_from` when the time is not the HSI's: `msi`, or
+    `processing` when neither is known.
     """
     folder = place_at(folder)
     geometry, bbox = footprint(spec)
@@ -217,6 +224,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
     times = sorted(time for time in (pair.hs.acquired, pair.ms.acquired) if time is not None)
     properties: dict[str, Any] = {
         "gsd": grid.fine_gsd_m,
+        **_instruments(pair),
         "created": pystac.utils.datetime_to_str(finished),
         "processing:lineage": f"{pair.hs.id} fused with {pair.ms.id} by {provenance.method.name}",
         "processing:software": dict(provenance.software),
@@ -229,6 +237,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
         "scenefuse:method": provenance.method.name,
         "scenefuse:identity": provenance.identity,
         "scenefuse:ratio": grid.ratio,
+        "scenefuse:band_count": len(spec.bands),
         "scenefuse:hs_gsd_m": grid.hs_gsd_m,
         "scenefuse:ms_gsd_m": grid.ms_gsd_m,
         "scenefuse:grid": grid.case,
@@ -243,6 +252,23 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
     elif pair.hs.acquired is None:
         properties["scenefuse:datetime_from"] = "msi"
     return properties
+
+
+def _instruments(pair: ScenePair) -> dict[str, Any]:
+    """What took the two images, as far as their items say."""
+    scenes = (pair.hs.properties, pair.ms.properties)
+    found: dict[str, Any] = {}
+    for name in ("platform", "constellation"):
+        hs, ms = (scene.get(name) for scene in scenes)
+        if hs == ms and isinstance(hs, str):
+            found[name] = hs
+    instruments = dict.fromkeys(text for scene in scenes for text in texts(scene.get("instruments")))
+    if instruments:
+        found["instruments"] = list(instruments)
+    for role, scene in zip(("hs", "ms"), scenes, strict=True):
+        if isinstance(scene.get("platform"), str):
+            found[f"scenefuse:{role}_platform"] = scene["platform"]
+    return found
 
 
 def _checked(checks: Mapping[str, Any]) -> dict[str, float]:

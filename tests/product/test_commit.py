@@ -122,12 +122,22 @@ def test_without_a_cog_the_item_has_no_such_asset(tmp_path: Path) -> None:
     assert verify(folder).ok
 
 
-def _item(number: int) -> dict[str, object]:
+def _item(number: int) -> dict[str, Any]:
     longitude = float(number)
     return {
         "id": f"item{number}",
         "bbox": [longitude, 0.0, longitude + 1.0, 1.0],
-        "properties": {"datetime": f"2024-01-{number + 1:02d}T00:00:00Z"},
+        "properties": {
+            "datetime": f"2024-01-{number + 1:02d}T00:00:00Z",
+            "gsd": 10.0 + number,
+            "instruments": ["msi", f"hsi{number % 4}"],
+            "proj:code": f"EPSG:3263{number % 2}",
+            "scenefuse:ratio": number + 2,
+        },
+        "assets": {
+            "reflectance": {"href": "./fused.zarr", "type": "z", "roles": ["data"], "raster:scale": 1e-4, "bands": []},
+            f"extra{number % 2}": {"href": "./extra", "type": "e", "roles": ["x"], "title": f"{number % 4}"},
+        },
     }
 
 
@@ -166,6 +176,42 @@ def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None
     assert hrefs == sorted(f"./item{n}/item{n}.json" for n in range(12))
     assert collection.extent.spatial.bboxes == [[0.0, 0.0, 12.0, 1.0]]
     assert collection.extent.to_dict()["temporal"]["interval"] == [["2024-01-01T00:00:00Z", "2024-01-12T00:00:00Z"]]
+
+    assert collection.summaries.get_list("instruments") == ["hsi0", "hsi1", "hsi2", "hsi3", "msi"]
+    assert collection.summaries.get_list("proj:code") == ["EPSG:32630", "EPSG:32631"]
+    assert collection.summaries.get_list("scenefuse:ratio") == list(range(2, 14))
+    gsd = collection.summaries.get_range("gsd")
+    assert gsd is not None
+    assert gsd.to_dict() == {"minimum": 10.0, "maximum": 21.0}
+    assert {key: asset.to_dict() for key, asset in collection.item_assets.items()} == {
+        "reflectance": {"type": "z", "roles": ["data"], "raster:scale": 1e-4},
+        "extra0": {"type": "e", "roles": ["x"]},
+        "extra1": {"type": "e", "roles": ["x"]},
+    }
+
+
+def test_a_collection_of_an_older_release_gets_no_summaries_of_its_last_item_alone(tmp_path: Path) -> None:
+    _link(tmp_path, 0)
+    old = json.loads((tmp_path / "collection.json").read_text())
+    del old["summaries"], old["item_assets"], old["stac_extensions"]
+    (tmp_path / "collection.json").write_text(json.dumps(old))
+    _link(tmp_path, 1)
+    assert not {"summaries", "item_assets"} & json.loads((tmp_path / "collection.json").read_text()).keys()
+
+
+def test_summaries_that_others_wrote_in_another_form_are_kept(tmp_path: Path) -> None:
+    _link(tmp_path, 0)
+    collection = json.loads((tmp_path / "collection.json").read_text())
+    theirs = {"gsd": [10.0], "instruments": {"type": "string"}, "proj:code": [{"odd": 1}], "mission": ["a"]}
+    collection["summaries"] |= theirs
+    (tmp_path / "collection.json").write_text(json.dumps(collection))
+    _link(tmp_path, 1)
+    summaries = json.loads((tmp_path / "collection.json").read_text())["summaries"]
+    assert {name: summaries[name] for name in ("gsd", "instruments", "mission")} == {
+        name: theirs[name] for name in ("gsd", "instruments", "mission")
+    }
+    assert summaries["proj:code"] == ["EPSG:32631", {"odd": 1}]
+    assert summaries["scenefuse:ratio"] == [2, 3]
 
 
 def test_linking_keeps_what_others_wrote_into_the_catalogue(tmp_path: Path) -> None:

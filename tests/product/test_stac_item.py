@@ -73,6 +73,22 @@ def test_stac_validator_accepts_the_item_with_every_extension(committed: Path, t
     assert validator.run(), validator.message
 
 
+def test_the_collection_says_what_its_items_have(committed: Path) -> None:
+    collection = pystac.Collection.from_file(str(committed.parent / "collection.json"))
+    (item,) = collection.get_items()
+    assert collection.summaries.get_list("proj:code") == [item.properties["proj:code"]]
+    assert collection.summaries.get_list("scenefuse:method") == ["gsa"]
+    bands = collection.summaries.get_range("scenefuse:band_count")
+    assert bands is not None
+    assert (bands.minimum, bands.maximum) == (12, 12)
+    assert collection.item_assets.keys() == item.assets.keys()
+    for key, asset in collection.item_assets.items():
+        own = item.assets[key]
+        assert (asset.title, asset.media_type, asset.roles) == (own.title, own.media_type, own.roles)
+    assert collection.item_assets["cog"].properties["raster:scale"] == 1e-4
+    assert len((committed.parent / "collection.json").read_bytes()) < 8000, "bands stand in the items"
+
+
 def test_pystac_reads_the_output_as_one_linked_catalogue(committed: Path) -> None:
     catalog = pystac.Catalog.from_file(str(committed.parent / "catalog.json"))
     items = list(catalog.get_items(recursive=True))
@@ -141,6 +157,39 @@ def test_the_box_and_what_the_run_found_are_properties(tmp_path: Path) -> None:
     assert properties["proj:bbox"] == [400_000, 5_797_000, 401_980, 5_800_000]
     assert (properties["scenefuse:seam_rms"], properties["scenefuse:seam_p999"]) == (1e-5, 2e-4)
     assert "scenefuse:drift_rms" not in properties
+
+
+def _scenes(hs: dict[str, object], ms: dict[str, object]) -> ScenePair:
+    return replace(PAIR, hs=replace(PAIR.hs, properties=hs), ms=replace(PAIR.ms, properties=ms))
+
+
+def test_instruments_are_those_of_both_scenes_and_each_platform_is_told(tmp_path: Path) -> None:
+    pair = _scenes(
+        {"platform": "enmap", "instruments": ["hsi"]},
+        {"platform": "sentinel-2a", "constellation": "sentinel-2", "instruments": ["msi", "hsi"]},
+    )
+    item = pystac.Item.from_dict(_build(tmp_path, pair=pair))
+    assert item.common_metadata.instruments == ["hsi", "msi"]
+    assert (item.properties["scenefuse:hs_platform"], item.properties["scenefuse:ms_platform"]) == (
+        "enmap",
+        "sentinel-2a",
+    )
+    assert item.common_metadata.platform is item.common_metadata.constellation is None, "neither is the product's"
+
+
+def test_a_platform_that_carries_both_instruments_is_the_products(tmp_path: Path) -> None:
+    both: dict[str, object] = {"platform": "gf-5", "constellation": "gaofen", "instruments": ["ahsi"]}
+    item = pystac.Item.from_dict(_build(tmp_path, pair=_scenes(both, both | {"instruments": ["vims"]})))
+    assert (item.common_metadata.platform, item.common_metadata.constellation) == ("gf-5", "gaofen")
+    assert item.common_metadata.instruments == ["ahsi", "vims"]
+
+
+@pytest.mark.parametrize("odd", [{}, {"platform": None, "instruments": None}, {"platform": 2, "instruments": "msi"}])
+def test_an_item_says_nothing_of_instruments_that_are_not_known(odd: dict[str, object], tmp_path: Path) -> None:
+    document = _build(tmp_path, pair=_scenes(odd, odd))
+    assert isinstance(document["properties"], dict)
+    assert not {"platform", "constellation", "instruments", "scenefuse:hs_platform"} & document["properties"].keys()
+    assert not [error for error in schema_errors(document)[0] if "properties" in error]
 
 
 def test_the_gap_is_told_of_every_pair_whose_times_are_known(tmp_path: Path) -> None:
