@@ -28,8 +28,8 @@ from rasterio.windows import Window as RasterWindow
 from scenefuse.errors import WorkError
 from scenefuse.place.local import explained, went_away
 from scenefuse.place.place import Place
+from scenefuse.product.cog_overviews import core_of_cog
 from scenefuse.product.files import STORE
-from scenefuse.product.shards import StoredCore
 from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.product.tiff import cog_header, overview_directory, read_image
 
@@ -51,9 +51,9 @@ class CogPart:
 
 
 def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_in: Path) -> CogPart:
-    """The part of one core, coded from its shard and now in a file of the folder parts_in."""
+    """The part of one core, coded from what is stored and now in a file of the folder parts_in."""
     window = spec.core_window(core)
-    stored = StoredCore(folder / STORE, spec, core)
+    stored = core_of_cog(folder / STORE, spec, core)
     checksums: list[int] = []
     with rasterio.Env(**_GDAL), MemoryFile(ext=".tif") as file:  # type: ignore[no-untyped-call]
         a, b, c, d, e, f = spec.level_transform(core.factor)

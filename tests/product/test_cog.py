@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rio_cogeo.cogeo import cog_validate
@@ -77,6 +79,59 @@ def test_overviews_agree_with_those_that_gdal_averages(tmp_path: Path) -> None:
         plain.build_overviews([2], Resampling.average)
     with rasterio.open(tmp_path / "plain.tif") as plain:
         assert np.abs(ours.astype(int) - plain.read(out_shape=ours.shape)).max() <= 1
+
+
+UNEVEN = replace(SPEC, grid=replace(GRID, coarse_shape=(683, 342)), bands=SPEC.bands[:2], core_px=256)
+"""2049 x 1026 fine pixels: 1025 x 513 at 1/2, 513 x 257 at 1/4, 257 x 129 at 1/8, of several cores each."""
+
+
+def _gdal_overviews(path: Path, image: Path) -> Path:
+    """The image as a plain TIFF whose overviews GDAL averages."""
+    with rasterio.open(image) as dataset:
+        pixels, factors = dataset.read(), dataset.overviews(1)
+        profile = {name: dataset.profile[name] for name in ("count", "dtype", "height", "width", "nodata", "transform")}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as plain:
+        plain.write(pixels)
+    with rasterio.open(path, "r+") as plain:
+        plain.build_overviews(factors, Resampling.average)
+    return path
+
+
+def _overview(path: Path, level: int) -> tuple[NDArray[Any], Affine]:
+    """Pixels of an overview, and where GDAL takes them to be."""
+    with rasterio.open(path, overview_level=level) as dataset:
+        return dataset.read(), dataset.transform
+
+
+def test_overviews_lie_where_readers_take_them_to_be_whatever_the_sides(tmp_path: Path) -> None:
+    """A reader stretches an overview over the image. The bands are places: a step of 10 for each pixel."""
+    rows, columns = UNEVEN.grid.fine_shape
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    ramps = np.stack([x, y]) * np.float32(10 * UNEVEN.scale)
+    write_scene(tmp_path, ramps, np.zeros((rows, columns), np.uint8), spec=UNEVEN)
+    finish_data(tmp_path, UNEVEN, cog=True)
+    path = tmp_path / "fused.tif"
+    assert cog_validate(path, strict=True) == (True, [], [])
+    plain = _gdal_overviews(tmp_path / "plain.tif", path)
+    for level, factor in enumerate((2, 4, 8)):
+        ours, transform = _overview(path, level)
+        theirs, place = _overview(plain, level)
+        assert (ours.shape, transform) == (theirs.shape, place)
+        down, across = np.indices(ours.shape[1:]) + 0.5
+        expected = np.stack([across * transform.a, down * -transform.e]) / GRID.fine_gsd_m - 0.5
+        shifts = [np.abs(pixels / 10 - expected).max() / factor for pixels in (ours, theirs)]
+        assert max(shifts) < 0.07, "a mean of unequal shares lies up to 1/16 of a pixel off, in GDAL's, too"
+
+
+@pytest.mark.parametrize("coarse_shape", [(683, 342), (342, 171), (173, 7)])
+def test_uneven_overviews_are_those_that_gdal_averages(tmp_path: Path, coarse_shape: tuple[int, int]) -> None:
+    spec = replace(UNEVEN, grid=replace(GRID, coarse_shape=coarse_shape))
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    plain = _gdal_overviews(tmp_path / "plain.tif", tmp_path / "fused.tif")
+    ours, theirs = (_overview(path, 0)[0].astype(int) for path in (tmp_path / "fused.tif", plain))
+    assert np.abs(ours - theirs).max() <= 1
+    np.testing.assert_array_equal(ours == -32768, theirs == -32768)
 
 
 @pytest.mark.parametrize(
