@@ -8,8 +8,9 @@ CONSTRAINTS := docker/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO_OUT ?= demo-out
 # Tests run in PROCESSES processes of one thread each; benchmarks measure, so they have the machine to themselves.
+# Byte code is kept, whatever the environment says: without it each process that a test starts compiles all modules.
 PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check explore lint format slow bench gpu weights clean

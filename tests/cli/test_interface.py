@@ -230,7 +230,7 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    process = started("models", "--json")
+    process = started("sensors", "--json")
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
