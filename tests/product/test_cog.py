@@ -170,19 +170,24 @@ class RecordingLane(InProcessLane):
         super().submit(call)
 
 
+@pytest.fixture(scope="module")
+def finished_in_a_folder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every file of a large scene with its COG, made in a folder, by its path."""
+    folder, spec = tmp_path_factory.mktemp("folder"), large_spec()
+    write_scene(folder, *random_scene(spec), spec=spec)
+    finish_data(folder, spec, cog=True)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("near", [True, False])
 def test_on_a_store_the_cog_is_made_where_its_parts_are_and_put_once(
-    proxy: Proxy, prefix: StorePlace, tmp_path: Path, *, near: bool
+    proxy: Proxy, prefix: StorePlace, finished_in_a_folder: dict[str, bytes], *, near: bool
 ) -> None:
     spec, lane = large_spec(), RecordingLane(on_this_machine=near)
     write_scene(prefix, *random_scene(spec), spec=spec)
     finish_data(prefix, spec, cog=True, lane=lane)
     assert lane.steps == ({"overview", "part", "check"} if near else {"overview"})
-    write_scene(tmp_path, *random_scene(spec), spec=spec)
-    finish_data(tmp_path, spec, cog=True)
-    assert {key: (prefix / key).read() for key in prefix.files()} == {
-        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
-    }
+    assert {key: (prefix / key).read() for key in prefix.files()} == finished_in_a_folder
     assert len([path for method, path in proxy.requests if method == "PUT" and "fused.tif" in path]) == 1
 
 
