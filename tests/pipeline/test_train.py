@@ -22,7 +22,7 @@ from scenefuse.models.weights import read_card
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
-from scenefuse.pipeline.train import TrainConfig, _fitted_recipe, train
+from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
@@ -47,9 +47,16 @@ def truth(pair: PairFiles) -> Path:
     return path
 
 
-def test_trained_weights_fuse_the_pair_that_they_were_trained_on(pair: PairFiles, tmp_path: Path) -> None:
-    trained = train([pair.both], out=tmp_path, config=CONFIG)
-    assert trained.weights == tmp_path / "aelf-t-6x4.safetensors"
+@pytest.fixture(scope="module")
+def trained(pair: PairFiles, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What CONFIG makes of the pair; read only."""
+    return train([pair.both], out=tmp_path_factory.mktemp("trained"), config=CONFIG)
+
+
+def test_trained_weights_fuse_the_pair_that_they_were_trained_on(
+    pair: PairFiles, trained: Trained, tmp_path: Path
+) -> None:
+    assert trained.weights.name == "aelf-t-6x4.safetensors"
     assert {"psnr_db", "sam_deg"} == trained.scores.keys() == trained.bicubic.keys()
     config = RunConfig(
         model="aelf-t", weights=str(trained.weights), register=False, core_px=64, format=("zarr",), precision="fp32"
@@ -58,10 +65,8 @@ def test_trained_weights_fuse_the_pair_that_they_were_trained_on(pair: PairFiles
     assert product.shape == (6, 192, 192)
 
 
-def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, tmp_path: Path) -> None:
-    config = RunConfig(
-        model="aelf-t", weights=str(train([pair.both], out=tmp_path, config=CONFIG).weights), register=False
-    )
+def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, trained: Trained, tmp_path: Path) -> None:
+    config = RunConfig(model="aelf-t", weights=str(trained.weights), register=False)
     orders = [
         plan_fusion(*pair.both, out=tmp_path / "products", config=replace(config, precision=precision))
         for precision in ("bf16", "fp32", "auto")
@@ -98,11 +103,10 @@ def test_the_psf_of_an_instrument_without_a_card_is_estimated_from_the_pair(sigm
     assert scene["estimated_psf_px"] == pytest.approx(sigma_px, rel=0.05)
 
 
-def test_training_again_gives_the_same_file_without_a_step(pair: PairFiles, tmp_path: Path) -> None:
-    first = train([pair.both], out=tmp_path, config=CONFIG)
+def test_training_again_gives_the_same_file_without_a_step(pair: PairFiles, trained: Trained) -> None:
     rows: list[Any] = []
-    again = train([pair.both], out=tmp_path, config=CONFIG, report=rows.append)
-    assert again == first
+    again = train([pair.both], out=trained.weights.parent, config=CONFIG, report=rows.append)
+    assert again == trained
     assert rows == []
 
 
@@ -195,8 +199,7 @@ def test_a_checkpoint_does_not_go_on_with_other_reflectance_or_another_truth(
         train([pair.both], out=tmp_path, config=replace(config, truths=(str(tmp_path / truth.name),)))
 
 
-def test_weights_of_another_pair_are_refused_by_fuse(pair: PairFiles, tmp_path: Path) -> None:
-    trained = train([pair.both], out=tmp_path, config=CONFIG)
+def test_weights_of_another_pair_are_refused_by_fuse(trained: Trained, tmp_path: Path) -> None:
     other = write_pair(tmp_path / "other", ratio=4, coarse_shape=(48, 48), bands=(5, 3))
     config = RunConfig(model="aelf-t", weights=str(trained.weights), register=False, format=("zarr",))
     with pytest.raises(ModelError, match="number of HSI bands 6, the pair needs 5"):
