@@ -71,7 +71,7 @@ def test_a_window_cropped_by_the_support_equals_the_whole_bitwise(name: str, dat
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-@pytest.mark.parametrize("ratio", [3, 4])
+@pytest.mark.parametrize("ratio", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_default_halo_is_enough_for_cores_on_coarse_pixels(name: str, ratio: int) -> None:
     torch.set_num_threads(1)
     model, state, hs, ms = prepared(name, ratio)
@@ -94,7 +94,7 @@ def test_a_batch_gives_each_window_the_bits_it_has_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-@pytest.mark.parametrize("ratio", [2, 3, 8])
+@pytest.mark.parametrize("ratio", [3, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (2, 8))])
 def test_nothing_beyond_the_declared_support_moves_a_pixel_and_little_within_is_spare(name: str, ratio: int) -> None:
     model, state, hs, ms = prepared(name, ratio, widest=True)
     before = model.fuse(hs, ms, state)

@@ -67,13 +67,13 @@ GIGA_MULTIPLY_ADDS_128 = [
 
 GIGA_MULTIPLY_ADDS = [
     ("smifnet", 31, 3, 4, 512, 1166.7),
-    ("smifnet", 31, 3, 8, 512, 1140.0),
-    ("smifnet", 191, 10, 4, 128, 74.6),
-    ("smifnet", 191, 10, 8, 128, 72.9),
+    pytest.param("smifnet", 31, 3, 8, 512, 1140.0, marks=pytest.mark.slow),
+    pytest.param("smifnet", 191, 10, 4, 128, 74.6, marks=pytest.mark.slow),
+    pytest.param("smifnet", 191, 10, 8, 128, 72.9, marks=pytest.mark.slow),
     ("mossfuse", 31, 3, 32, 512, 113.3),
     # released, S3RNet also computes its inert query, key and map: (2 * 86 * 64 + 4 * 16 * 16) * 256^2 = 0.79e9
     ("s3rnet", 172, 4, 4, 256, 941.83 - 0.79),
-    ("s3rnet", 172, 6, 4, 256, 942.04 - 0.79),
+    pytest.param("s3rnet", 172, 6, 4, 256, 942.04 - 0.79, marks=pytest.mark.slow),
 ]
 """Architecture, HSI and MSI bands, ratio, side of the image, 1e9 multiply-adds; published are 1200, 1200, 79, 79 for
 SMIF-NET and 941.77 for S3RNet."""
@@ -253,7 +253,14 @@ def test_the_gates_of_aelf_add_up_to_one() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize(("hs_bands", "ratio"), [(31, 2), (285, 3), (172, 4), (224, 6), (128, 8)])
+@pytest.mark.parametrize(
+    ("hs_bands", "ratio"),
+    [
+        (285, 3),
+        (172, 4),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((31, 2), (224, 6), (128, 8))),
+    ],
+)
 def test_the_result_has_the_bands_of_the_hsi_on_the_grid_of_the_msi(name: str, hs_bands: int, ratio: int) -> None:
     with torch.device("meta"):
         network = build_model(name, hs_bands=hs_bands, ms_bands=4, ratio=ratio)

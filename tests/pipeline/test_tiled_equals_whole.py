@@ -32,6 +32,8 @@ from tests.models.whole import fuse_whole
 from tests.pipeline.making import Cores, Holes, Image, product_bytes, write_pair
 
 RATIOS = (2, 3, 4, 6, 8)
+EVERY_RATIO = [3, 8, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (2, 4, 6))]
+"""An odd one and the largest in the quick tests, too; test_any_tiling_of_any_scene draws all of them."""
 HALOS: dict[Halo, float] = {"full": 0.0, "default": 1e-6}
 """Largest difference from the whole on full scale 1, by halo."""
 
@@ -95,7 +97,7 @@ def difference(image: Image, whole: Image) -> float:
     return float(np.nanmax(np.abs(image - whole)))
 
 
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", EVERY_RATIO)
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_swath_fused_by_tiles_equals_the_swath_fused_as_a_whole(
     scenes: Path, tmp_path: Path, name: str, ratio: int
@@ -112,7 +114,7 @@ def test_a_swath_fused_by_tiles_equals_the_swath_fused_as_a_whole(
             np.testing.assert_array_equal((quality & QualityFlag.NODATA) != 0, np.isnan(whole[0]))
 
 
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", EVERY_RATIO)
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_scene_that_tiles_divide_or_that_is_smaller_than_a_tile_equals_the_whole(
     scenes: Path, tmp_path: Path, name: str, ratio: int
@@ -126,7 +128,7 @@ def test_a_scene_that_tiles_divide_or_that_is_smaller_than_a_tile_equals_the_who
             assert difference(image, whole) <= bound
 
 
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", EVERY_RATIO)
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_scene_smaller_than_the_halo_equals_the_whole(scenes: Path, tmp_path: Path, name: str, ratio: int) -> None:
     opened, state, whole = prepared(scenes, name, ratio, (6, 4), "none")
