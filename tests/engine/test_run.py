@@ -125,6 +125,7 @@ def test_a_worker_that_dies_is_replaced_and_its_group_done_again(tmp_path: Path,
     assert [facts["type"] for facts in observer.facts("retry")] == ["worker"]
 
 
+@pytest.mark.slow
 def test_a_worker_whose_device_failed_is_replaced_and_spoils_no_other_group(
     tmp_path: Path, killable_lane: Lane
 ) -> None:
@@ -219,6 +220,7 @@ def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPa
     assert "HOME" not in environment_of_a_worker(spec)
 
 
+@pytest.mark.slow
 def test_workers_have_one_thread_where_the_caller_forked_processes_before() -> None:
     """A fork server of the caller's, as Python 3.14 starts one for any pool, began in another environment."""
     code = """if True:
