@@ -86,8 +86,8 @@ def fuse_by_command(hs: Path, ms: Path, out: Path, *options: str) -> Product:
 
 
 def fuse_here(hs: str | Path, ms: str | Path, out: Path, **options: Any) -> Product:
-    """The product of the same pipeline in this process: quicker, and its store alone."""
-    made = fuse(hs, ms, out=out, config=RunConfig(format=("zarr",), **options), lane=InProcessLane())
+    """The product of the same pipeline in this process: quicker, and its store alone unless a format is given."""
+    made = fuse(hs, ms, out=out, config=RunConfig(**{"format": ("zarr",), **options}), lane=InProcessLane())
     return read_product(made.folder, made.notes)
 
 

@@ -52,7 +52,7 @@ def berlin(test_data: Path) -> Path:
 @pytest.fixture(scope="module")
 def product(berlin: Path, tmp_path_factory: pytest.TempPathFactory) -> Product:
     out = tmp_path_factory.mktemp("berlin")
-    return fuse_by_command(berlin / f"{HS}.bsq", berlin / f"{MS}.bsq", out, "--workers", "1", "--format", "zarr,cog")
+    return fuse_here(berlin / f"{HS}.bsq", berlin / f"{MS}.bsq", out, format=("zarr", "cog"))
 
 
 @pytest.fixture
@@ -123,6 +123,15 @@ def test_the_pair_as_given_becomes_a_product_with_all_bands_on_an_eighth_of_the_
     with rasterio.open(product.folder / "fused.tif") as cog:
         assert cog.transform.almost_equals(product.transform, 1e-6)
         np.testing.assert_array_equal(cog.read([1, 90, 177]), product.integers[[0, 89, 176]])
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_same_product(product: Product, berlin: Path, tmp_path: Path) -> None:
+    options = ("--workers", "1", "--format", "zarr,cog")
+    commanded = fuse_by_command(berlin / f"{HS}.bsq", berlin / f"{MS}.bsq", tmp_path, *options)
+    assert stored_bytes(commanded) == stored_bytes(product)
+    assert (commanded.folder / "fused.tif").read_bytes() == (product.folder / "fused.tif").read_bytes()
+    assert commanded.notes == product.notes
 
 
 def test_fused_bands_lie_on_the_msi_to_a_twentieth_of_a_pixel(product: Product, berlin: Path) -> None:
