@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from math import lcm
 from typing import Any, ClassVar, Literal
 
@@ -83,12 +82,16 @@ def multiply_adds_per_pixel(network: FusionNetwork, side_px: int = 0) -> float:
     """Multiply-adds per fine pixel of convolutions and matrix products, statistics included; runs on zeros."""
     side = side_px or 2 * lcm(8, network.lattice_px, network.ratio)
     coarse = side // network.ratio + 2 * UPSAMPLE_MARGIN
-    copy = deepcopy(network).eval()
-    copy.statistics.thaw()
-    like = next(copy.parameters())
+    like = next(network.parameters())
     hs, ms = like.new_zeros(1, network.hs_bands, coarse, coarse), like.new_zeros(1, network.ms_bands, side, side)
-    with torch.no_grad(), MultiplyAdds() as counted:
-        copy(hs, ms)
+    training = {part: part.training for part in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad(), network.statistics.thawed(), MultiplyAdds() as counted:
+            network(hs, ms)
+    finally:
+        for part, was in training.items():
+            part.training = was
     return float(counted.total) / side**2
 
 

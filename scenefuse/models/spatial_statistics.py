@@ -78,9 +78,15 @@ class SpatialStatistics:
             frozen[name] = reduction.conclude(own).to(like)
         self.mode, self._frozen = "frozen", frozen
 
-    def thaw(self) -> None:
-        """From now on reductions look at the window again."""
-        self.mode, self._frozen = "local", {}
+    @contextmanager
+    def thawed(self) -> Iterator[None]:
+        """Inside the context reductions look at the window; after it they do what they did before."""
+        before = self.mode
+        self.mode = "local"
+        try:
+            yield
+        finally:
+            self.mode = before
 
     def add(self, key: str, sums: Sums) -> None:
         """Add the items of a batch to what is recorded for a reduction."""

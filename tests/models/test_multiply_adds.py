@@ -56,3 +56,19 @@ def test_describing_a_network_does_not_import_the_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", "; ".join(lines)], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_network_is_after_the_count_what_it_was_before() -> None:
+    network = build_model("aelf-t", hs_bands=8, ms_bands=4, ratio=4, width=8, step=8)
+    hs, ms = torch.rand(1, 8, 16, 16), torch.rand(1, 4, 48, 48)
+    with torch.no_grad(), network.statistics.recording() as sums:
+        network(hs, ms)
+    network.statistics.freeze(sums, like=ms)
+    network.train()
+    next(network.children()).eval()
+    modes = [part.training for part in network.modules()]
+    with torch.no_grad():
+        before = network(hs, ms)
+        multiply_adds_per_pixel(network)
+        assert torch.equal(network(hs, ms), before)
+    assert [part.training for part in network.modules()] == modes

@@ -123,8 +123,10 @@ def test_thawed_reductions_look_at_the_window_again() -> None:
     with network.statistics.recording() as sums:
         network(x)
     network.statistics.freeze(sums, like=network.weight)
-    network.statistics.thaw()
-    torch.testing.assert_close(network(x)[..., 0, 0], x.mean((-2, -1)))
+    frozen = network(x)
+    with network.statistics.thawed():
+        torch.testing.assert_close(network(x)[..., 0, 0], x.mean((-2, -1)))
+    torch.testing.assert_close(network(x), frozen)
 
 
 def test_cosines_agree_with_their_definition() -> None:
