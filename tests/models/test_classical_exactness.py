@@ -20,8 +20,8 @@ RATIOS = (2, 3, 4, 6, 8)
 
 
 def coarse_side(ratio: int) -> int:
-    """Coarse pixels of a scene of about 300 fine pixels."""
-    return -(-300 // ratio)
+    """Coarse pixels of a scene of 216 fine pixels: three times the largest support, and a multiple of every ratio."""
+    return 216 // ratio
 
 
 @cache
