@@ -201,8 +201,9 @@ def tiles_done(out: Path) -> int:
     return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in out.glob("*/ledger.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_workers")
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     scenefuse: Command, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -257,8 +257,7 @@ def test_the_gates_of_aelf_add_up_to_one() -> None:
     ("hs_bands", "ratio"),
     [
         (285, 3),
-        (172, 4),
-        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((31, 2), (224, 6), (128, 8))),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((31, 2), (172, 4), (224, 6), (128, 8))),
     ],
 )
 def test_the_result_has_the_bands_of_the_hsi_on_the_grid_of_the_msi(name: str, hs_bands: int, ratio: int) -> None:
