@@ -137,7 +137,9 @@ class Provenance:
             grid=product["grid"],
             checks=product.get("checks", {}),
             inputs=tuple(ProductInput(**_values(entities[name])) for name in names),
-            method=ProductMethod(**{name: value for name, value in _values(entities[_METHOD]).items() if name != _DROPPED}),
+            method=ProductMethod(
+                **{name: value for name, value in _values(entities[_METHOD]).items() if name != _DROPPED}
+            ),
             state_sha256=_values(entities[_STATE])["sha256"],
             plan=Plan(**activity["plan"]),
             options=activity["options"],

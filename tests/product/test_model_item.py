@@ -18,9 +18,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 from stac_model.schema import MLModelProperties
 
-from scenefuse.archive.known import shipped_folder
 from scenefuse.models.weights import WeightsCard
 from scenefuse.place.durable import json_bytes
+from scenefuse.place.shipped import shipped_folder
 from scenefuse.product.model_item import build_method_item, build_model_item, digest_name
 from scenefuse.product.schemas import schema_map
 from tests.product.making import MODEL_CARD, SPEC
