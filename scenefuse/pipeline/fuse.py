@@ -46,6 +46,7 @@ from scenefuse.pipeline.planning import (
     order_of,
     product_inputs,
 )
+from scenefuse.place.href import redact
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
@@ -58,6 +59,7 @@ from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_prove
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.stac_item import read_item
+from scenefuse.product.succession import succeed
 
 Status = Literal["done", "resumed", "found"]
 
@@ -82,7 +84,7 @@ class FusedProduct:
     checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the run that made it found in its own result: seams, drift against float32."""
     notes: tuple[str, ...] = ()
-    """What people should know: resolution given up, shift removed, bands dropped."""
+    """What people should know: resolution given up, shift removed, bands dropped, earlier versions replaced."""
 
     @property
     def item_id(self) -> str:
@@ -155,7 +157,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
     item = order.folder / f"{order.folder.name}.json"
     if is_finished(order.folder, config):
         link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
-        return _product(order, "found", item)
+        return _product(order, "found", item, _succeeded(order))
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
@@ -194,7 +196,20 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             run=_run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
-    return _product(order, "resumed" if report.skipped else "done", item)
+    return _product(order, "resumed" if report.skipped else "done", item, _succeeded(order))
+
+
+def _succeeded(order: Order) -> tuple[str, ...]:
+    """A note for each product of earlier versions of the same two items, which is deprecated from now on.
+
+    A bare file is no version of what was at its path before: only items have ids.
+    """
+    pair = order.opened.pair
+    if not (pair.hs.is_stac and pair.ms.is_stac):
+        return ()
+    return tuple(
+        f"replaces {name}, made of earlier inputs: deprecated" for name in succeed(order.folder, _hrefs(order))
+    )
 
 
 def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: Observer) -> SelfCheck:
@@ -319,7 +334,7 @@ def _run_record(
         started=started,
         finished=datetime.now(UTC),
         host=socket.gethostname(),
-        hrefs={"hsi": pair.hs.href, "msi": pair.ms.href},
+        hrefs=_hrefs(order),
         roots={role: scene.root for role, scene in (("hsi", pair.hs), ("msi", pair.ms)) if scene.root is not None},
         facts={
             "plan": order.plan.facts(),
@@ -332,7 +347,13 @@ def _run_record(
     )
 
 
-def _product(order: Order, status: Status, item: Place) -> FusedProduct:
+def _hrefs(order: Order) -> dict[str, str]:
+    """Where the two scenes are, by role, as it may be written down."""
+    scenes = (("hsi", order.opened.pair.hs), ("msi", order.opened.pair.ms))
+    return {role: redact(scene.href) for role, scene in scenes}
+
+
+def _product(order: Order, status: Status, item: Place, more: Sequence[str]) -> FusedProduct:
     grid = order.opened.cube.grid
     return FusedProduct(
         status=status,
@@ -341,5 +362,5 @@ def _product(order: Order, status: Status, item: Place) -> FusedProduct:
         gsd_m=grid.fine_gsd_m,
         seconds=0.0,
         checks=read_provenance(item.parent).checks,
-        notes=(*order.opened.notes(), *order.plan.notes),
+        notes=(*order.opened.notes(), *order.plan.notes, *more),
     )

@@ -17,6 +17,7 @@ from scenefuse.product.catalog import link_item
 from scenefuse.product.files import MANIFEST, STORE
 from scenefuse.product.manifest import read_manifest
 from scenefuse.product.stac_item import read_item
+from scenefuse.product.succession import PREDECESSOR, SUCCESSOR, item_name, pass_on
 from scenefuse.product.verify import verify
 from scenefuse.publish.destination import Outcome, Published
 
@@ -87,12 +88,13 @@ class StaticCatalogue:
         if outcome != "unchanged":
             self._put(folder, target, item)
         linked = link_item(self.root, item)
+        pass_on(target)
         if outcome == "unchanged" and linked:
             outcome = "replaced"
         return Published(item_id=item["id"], outcome=outcome, href=str(target / f"{folder.name}.json"))
 
     def _item(self, folder: Path, target: Path) -> dict[str, Any]:
-        """The item as it will stand in target: same assets, and links to the sources that readers can follow.
+        """The item as it will stand in target: same assets, and links to sources and versions that readers can follow.
 
         A source on this disk is linked while it is there and the catalogue is read from this disk, or beside it: from
         a web server the path would lead nowhere. The provenance names every source. The method's item goes with the
@@ -106,6 +108,8 @@ class StaticCatalogue:
                 asset["href"] = f"{root}/{Path(asset['href']).name}"
         links = []
         for link in item["links"]:
+            if link["rel"] in {PREDECESSOR, SUCCESSOR} and not (target.parent / item_name(link)).is_dir():
+                continue
             if link["rel"] == "derived_from" and link["href"] in assets:
                 link["href"] = assets[link["href"]]["href"]
             elif link["rel"] == "derived_from" and "://" not in link["href"]:

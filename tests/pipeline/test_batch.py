@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pystac
 import pytest
 
 from scenefuse.archive.pair_search import find_in_archive
@@ -21,11 +23,14 @@ from scenefuse.errors import DataError
 from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import PairFailure, read_failures
-from scenefuse.pipeline.fuse import FusedProduct
+from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.refill import refill
 from scenefuse.pipeline.replay import replay
 from scenefuse.place.location import place_at
+from scenefuse.product.stac_item import read_item
+from scenefuse.product.verify import verify
+from scenefuse.publish.static import publish_static
 from tests.cli import scenes
 
 Pair = tuple[Path, Path]
@@ -129,3 +134,78 @@ def test_a_scheduler_that_is_gone_ends_the_batch_and_the_pair_can_be_tried_again
         attempt_pair(lost, work, out=place_at(tmp_path), observer=NullObserver())
     (record,) = read_failures(place_at(tmp_path))
     assert (record.kind, record.retryable) == ("work", True)
+
+
+@pytest.mark.filterwarnings("ignore:The item .* is deprecated")  # so pystac warns its readers
+@pytest.mark.usefixtures("no_workers")
+def test_a_corrected_input_makes_a_new_version_and_the_old_one_says_so(pair: Pair, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert second.notes[-1] == f"replaces {first.item_id}, made of earlier inputs: deprecated"
+    catalog = pystac.Catalog.from_file(str(tmp_path / "out" / "catalog.json"))
+    items = {item.id: item for item in catalog.get_items(recursive=True)}
+    versions = {name: item.properties.get("deprecated", False) for name, item in items.items()}
+    assert versions == {first.item_id: True, second.item_id: False}
+    for item, rel, other in ((first, "successor-version", second), (second, "predecessor-version", first)):
+        (link,) = items[item.item_id].get_links(rel)
+        target = link.resolve_stac_object().target
+        assert isinstance(target, pystac.Item)
+        assert target.id == other.item_id
+        assert verify(item.folder).ok
+    (again,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert (again.status, read_item(again.folder)) == ("found", read_item(second.folder))
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_an_input_that_is_put_back_makes_the_first_version_the_current_one(pair: Pair, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    data = archive.parent / "hs.tif"
+    kept = shutil.copy2(data, tmp_path / "kept.tif")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    scenes.write_hs(data, scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    shutil.copy2(kept, data)
+    (found,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert (found.status, found.item_id) == ("found", first.item_id)
+    links = {
+        product.item_id: [link["title"] for link in read_item(product.folder)["links"] if "version" in link["rel"]]
+        for product in (first, second)
+    }
+    assert links == {first.item_id: [second.item_id], second.item_id: [first.item_id]}
+    assert "deprecated" not in read_item(first.folder)["properties"]
+    assert read_item(second.folder)["properties"]["deprecated"] is True
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_other_options_and_bare_files_are_no_versions_of_each_other(pair: Pair, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    made = [
+        batch([str(archive)], out=tmp_path / "out", config=config).products[0]
+        for config in (CONFIG, replace(CONFIG, register=False))
+    ]
+    files = [shutil.copy(path, tmp_path / f"current-{path.name}") for path in pair]
+    made.append(fuse(*files, out=tmp_path / "out", config=CONFIG, lane=InProcessLane()))
+    scenes.write_hs(Path(files[0]), scenes.hs_cube() * 1.05)  # a folder that each night's scene is put into
+    made.append(fuse(*files, out=tmp_path / "out", config=CONFIG, lane=InProcessLane()))
+    assert len({product.item_id for product in made}) == 4
+    assert not any("deprecated" in read_item(product.folder)["properties"] for product in made)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_new_version_that_is_published_replaces_the_old_one_there(pair: Pair, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    publish_static([first.folder], tmp_path / "www")
+    scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    publish_static([second.folder], tmp_path / "new")
+    publish_static([second.folder], tmp_path / "www")
+    (alone,) = pystac.Catalog.from_file(str(tmp_path / "new" / "catalog.json")).get_items(recursive=True)
+    assert alone.get_links("predecessor-version") == []
+    published = read_item(tmp_path / "www" / first.item_id)
+    assert published["properties"]["deprecated"] is True
+    assert verify(tmp_path / "www" / first.item_id).ok
+    outcomes = [done.outcome for done in publish_static([first.folder, second.folder], tmp_path / "www")]
+    assert outcomes == ["unchanged", "unchanged"]

@@ -1,0 +1,119 @@
+"""Versions of a product: where an input was corrected, the new item says which one it replaces, and the old one so.
+
+Fields and links are those of the STAC extension `version`: `deprecated`, `predecessor-version`, `successor-version`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scenefuse.errors import MismatchError
+from scenefuse.place.durable import json_bytes
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.files import COLLECTION
+from scenefuse.product.identity import product_identity
+from scenefuse.product.output import read_stac
+from scenefuse.product.provenance import Provenance, read_provenance, read_run
+from scenefuse.product.stac_item import read_item
+
+VERSION_EXTENSION = "https://stac-extensions.github.io/version/v1.2.0/schema.json"
+"""Which item replaces which."""
+PREDECESSOR, SUCCESSOR = "predecessor-version", "successor-version"
+
+Document = dict[str, Any]
+
+
+def succeed(folder: Path | Place, hrefs: dict[str, str]) -> tuple[str, ...]:
+    """Ids of the items that the product in folder replaces now: they are deprecated, and each links the other.
+
+    Replaced is what was made of the same two items (their ids, and their places in hrefs, by role), by the same method
+    with the same options, from other files or by another release's numbers. The product asked for last is the current
+    one, also when it was there before. For products that their output links; safe to repeat, whatever it was ended by.
+    """
+    folder = place_at(folder)
+    replaced = tuple(place.name for place in _older(folder, hrefs))
+    if replaced or read_item(folder)["properties"].get("deprecated"):
+        _change(folder, lambda item: _as_current(item, replaced))
+    for name in replaced:
+        _change(folder.parent / name, lambda item: _as_replaced(item, folder.name))
+    return replaced
+
+
+def pass_on(folder: Path | Place) -> None:
+    """Mark what the product in folder says that it replaces, where that stands beside it: in another catalogue."""
+    folder = place_at(folder)
+    for link in read_item(folder)["links"]:
+        if link["rel"] == PREDECESSOR:
+            _change(folder.parent / item_name(link), lambda item: _as_replaced(item, folder.name))
+
+
+def item_name(link: Mapping[str, Any]) -> str:
+    """Id of the item, of the same output, that a link of this module leads to."""
+    return str(link["href"]).rpartition("/")[2].removesuffix(".json")
+
+
+def _older(folder: Place, hrefs: dict[str, str]) -> Iterator[Place]:
+    """The products beside folder that it replaces and that do not say so yet."""
+    collection = read_stac(folder.parent / COLLECTION) or {}
+    stem = folder.name.rpartition("_")[0]
+    names = {item_name(link) for link in collection.get("links", ())}
+    beside = sorted(name for name in names if name.rpartition("_")[0] == stem and name != folder.name)
+    if not beside:
+        return
+    made = _made_of(read_provenance(folder))
+    for name in beside:
+        place = folder.parent / name
+        try:
+            same = not read_item(place)["properties"].get("deprecated") and read_run(place).hrefs == hrefs
+            if same and _made_of(read_provenance(place)) == made:
+                yield place
+        except (OSError, ValueError, KeyError, MismatchError):
+            continue  # not there any more, or damaged: verify tells
+
+
+def _made_of(provenance: Provenance) -> tuple[Any, ...]:
+    """What the versions of one product have in common: the scenes, the method, the options."""
+    scenes = sorted({(file.role, file.scene_id) for file in provenance.inputs})
+    return scenes, product_identity((), provenance.method, provenance.options, numerics=0)
+
+
+def _change(folder: Place, change: Callable[[Document], Document]) -> None:
+    def changed(old: bytes | None) -> bytes | None:
+        return None if old is None else json_bytes(change(json.loads(old)))
+
+    (folder / f"{folder.name}.json").update(changed)
+
+
+def _as_current(item: Document, replaced: tuple[str, ...]) -> Document:
+    """The item as one that replaces others and is replaced by none."""
+    properties = {key: value for key, value in item["properties"].items() if key != "deprecated"}
+    links = [link for link in item["links"] if link["rel"] != SUCCESSOR]
+    return _versioned({**item, "properties": properties, "links": links}, PREDECESSOR, replaced)
+
+
+def _as_replaced(item: Document, successor: str) -> Document:
+    """The item as one that another replaces."""
+    properties = {**item["properties"], "deprecated": True}
+    links = [link for link in item["links"] if link["rel"] != SUCCESSOR and link["href"] != _href(successor)]
+    return _versioned({**item, "properties": properties, "links": links}, SUCCESSOR, (successor,))
+
+
+def _versioned(item: Document, rel: str, names: tuple[str, ...]) -> Document:
+    """The item with links of a relation to other items of its output."""
+    there = {(link["rel"], link["href"]) for link in item["links"]}
+    added = [
+        {"rel": rel, "href": _href(name), "type": "application/geo+json", "title": name}
+        for name in names
+        if (rel, _href(name)) not in there
+    ]
+    extensions = sorted({*item.get("stac_extensions", ()), VERSION_EXTENSION})
+    return {**item, "stac_extensions": extensions, "links": [*item["links"], *added]}
+
+
+def _href(name: str) -> str:
+    """How an item of the same output refers to another."""
+    return f"../{name}/{name}.json"
