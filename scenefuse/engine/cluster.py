@@ -224,6 +224,9 @@ def _start_cluster(spec: ClusterSpec) -> SpecCluster:
                 "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
             },
             silence_logs=50,
+            # The with block closes it. One that is interrupted as it starts ends with this process: Dask's own way
+            # to close it then fails with a traceback over workers that are not up.
+            shutdown_on_close=False,
         )
 
 
