@@ -17,12 +17,18 @@ DATA_SUFFIXES = ("", ".bsq", ".bil", ".bip", ".dat", ".img", ".raw", ".bin")
 NM_PER_UNIT = {
     "nanometers": 1.0,
     "nanometer": 1.0,
+    "nanometres": 1.0,
+    "nanometre": 1.0,
     "nm": 1.0,
     "micrometers": 1e3,
     "micrometer": 1e3,
+    "micrometres": 1e3,
+    "micrometre": 1e3,
     "microns": 1e3,
+    "micron": 1e3,
     "um": 1e3,
-    "µm": 1e3,
+    "\N{MICRO SIGN}m": 1e3,
+    "\N{GREEK SMALL LETTER MU}m": 1e3,
 }
 """Nanometres in the wavelength units that are understood, lower case."""
 _BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15: 8}

@@ -6,7 +6,7 @@ import gzip
 import json
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,15 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
     if _is_blosc(array):
         _check_frames(path, path / name)
     attributes = {**array.encoding, **array.attrs}
+    if (str(attributes.get("_Unsigned")).lower(), array.dtype.kind) in {("true", "i"), ("false", "u")}:
+        raise DataError(
+            f"{path}: {name!r} has the attribute _Unsigned",
+            "its integers mean others than those that are stored",
+            "write it with the type that it has: xarray.open_zarr decodes it",
+        )
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
-    nodata = attributes.get("_FillValue", attributes.get("missing_value"))
+    shifted = offset is not None and array.dtype.kind == "f"  # reflectance but for an offset; integers need a scale
+    nodata = _nodata(path, attributes)
     centres = _per_band(array, ("wavelength_nm", "wavelength"))
     widths = _per_band(array, ("fwhm_nm", "fwhm"))
     labels = _labels(array)
@@ -93,7 +100,7 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
             fwhm_nm=widths[i] if widths else None,
             scale=None if scale is None else float(scale),
             offset=None if offset is None else float(offset),
-            nodata=None if nodata is None else float(nodata),
+            nodata=nodata,
         )
         for i in range(count)
     )
@@ -108,7 +115,8 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
         ),
         dtype=str(array.dtype),
         bands=bands,
-        scale_source="the array's scale_factor and add_offset" if scale is not None else None,
+        scale_source="the array's scale_factor and add_offset" if scale is not None or shifted else None,
+        wavelength_note=None if centres else _unknown_unit(array, ("wavelength_nm", "wavelength")),
         pixels=ZarrPixels(path, name),
     )
 
@@ -228,6 +236,27 @@ def _axis(path: Path, array: xr.DataArray, name: str, stated: tuple[float, float
     start = float(centres[0]) - step / 2
     numbers_pixels = step == 1 and start in {-0.5, 0.0}
     return stated if stated is not None and numbers_pixels else (start, step)
+
+
+def _nodata(path: Path, attributes: Mapping[str, Any]) -> float | None:
+    """The value that means no data: _FillValue's or missing_value's, as xarray takes both; NaN means it anyhow."""
+    stated = {float(attributes[key]) for key in ("_FillValue", "missing_value") if attributes.get(key) is not None}
+    values = {value for value in stated if not np.isnan(value)}
+    if len(values) > 1:
+        raise DataError(
+            f"{path} has the two no-data values {', '.join(f'{value:g}' for value in sorted(values))}",
+            "an image is read with one, and the other would be taken for reflectance",
+            "write one value for both, as _FillValue",
+        )
+    return values.pop() if values else next(iter(stated), None)
+
+
+def _unknown_unit(array: xr.DataArray, keys: tuple[str, ...]) -> str | None:
+    """What the wavelengths' unit is where it is not understood; None when there are no wavelengths."""
+    for key in keys:
+        if key in array.coords and array.coords[key].dims == array.dims[:1]:
+            return f"the units of {key!r} are {array.coords[key].attrs.get('units')!r}"
+    return None
 
 
 def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None, ...] | None:

@@ -316,6 +316,57 @@ def test_a_zarr_with_an_attribute_of_the_wrong_kind_is_refused(
         open_raster(str(tmp_path / "a"))
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"missing_value": -9999.0},  # beside it xarray writes _FillValue = NaN
+        {"missing_value": -9999.0, "_FillValue": -9999.0},
+        {"add_offset": 0.25},
+        {"add_offset": 0.25, "missing_value": -9999.0},
+    ],
+)
+def test_a_zarr_of_floats_is_decoded_as_xarray_decodes_it(tmp_path: Path, attributes: dict[str, float]) -> None:
+    dataset = placed()
+    values = np.linspace(0.1, 0.5, 1200, dtype=np.float32).reshape(2, 20, 30)
+    values[0, 3:7] = values[1, :, 4] = -9999.0
+    dataset["reflectance"] = (("band", "y", "x"), values, {**attributes, "grid_mapping": "spatial_ref"})
+    dataset.to_zarr(tmp_path / "a", consolidated=False)
+    expected = xr.open_zarr(tmp_path / "a", consolidated=False)["reflectance"].values
+    whole = Window(y0=0, y1=20, x0=0, x1=30)
+    found = open_image(bare_scene(tmp_path / "a"), "msi", Choice()).read([0, 1], whole)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"missing_value": -9999, "_FillValue": -1}, "the two no-data values -9999, -1"),
+        ({"_Unsigned": "true"}, "has the attribute _Unsigned"),
+    ],
+)
+def test_a_zarr_whose_integers_have_two_meanings_is_refused(
+    tmp_path: Path, attributes: dict[str, object], message: str
+) -> None:
+    dataset = placed()
+    dataset["reflectance"].attrs |= attributes
+    dataset.to_zarr(tmp_path / "a", consolidated=False)
+    with pytest.raises(DataError, match=message):
+        open_raster(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "centre_nm"), [("micrometre", 450), ("\N{GREEK SMALL LETTER MU}m", 450), ("cm", None)]
+)
+def test_wavelengths_of_a_zarr_are_read_in_the_units_that_are_known(
+    tmp_path: Path, unit: str, centre_nm: float | None
+) -> None:
+    dataset = placed().assign_coords(wavelength=("band", [0.45, 0.65], {"units": unit}))
+    dataset.to_zarr(tmp_path / "a", consolidated=False)
+    raster = open_raster(str(tmp_path / "a"))
+    assert raster.bands[0].wavelength_nm == (None if centre_nm is None else pytest.approx(centre_nm))
+    assert raster.wavelength_note == (None if centre_nm else "the units of 'wavelength' are 'cm'")
+
+
 def test_a_zarr_of_an_item_is_not_read_through_a_link_out_of_the_catalogue(tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue"
     placed().to_zarr(catalogue / "a.zarr", zarr_format=2, consolidated=False)
