@@ -129,7 +129,7 @@ def _to_crs(x: Points, y: Points, source_wkt: str, target: RasterGrid) -> tuple[
         return x, y
     transformed = transformer(source_wkt, target.crs_wkt).transform(x, y)
     x, y = (np.asarray(axis, np.float64) for axis in transformed)
-    period = _longitude_period(target.crs_wkt)
+    period = longitude_period(target.crs_wkt)
     if period is None:
         return x, y
     middle = target.matrix @ (target.shape[1] / 2, target.shape[0] / 2, 1.0)
@@ -138,7 +138,7 @@ def _to_crs(x: Points, y: Points, source_wkt: str, target: RasterGrid) -> tuple[
 
 
 @lru_cache(maxsize=64)
-def _longitude_period(crs_wkt: str) -> float | None:
+def longitude_period(crs_wkt: str) -> float | None:
     """A full turn in the CRS's own angular unit; None for a CRS that is not geographic."""
     crs = CRS.from_wkt(crs_wkt)
     if not crs.is_geographic:

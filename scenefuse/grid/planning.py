@@ -15,7 +15,15 @@ from pyproj import CRS
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import RATIOS, PairGrid
 from scenefuse.grid.placement import AxisMap, Offset, PointMap, RasterGrid, same_crs
-from scenefuse.grid.relation import Relation, check_georeference, is_parallel, no_overlap, overlap_px, relate
+from scenefuse.grid.relation import (
+    Relation,
+    check_georeference,
+    is_parallel,
+    no_overlap,
+    on_turn_of,
+    overlap_px,
+    relate,
+)
 from scenefuse.grid.transform import coarsened, moved, refined
 
 RATIO_TOLERANCE = 1e-3
@@ -53,7 +61,7 @@ def plan_pair_grid(hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, flo
     """
     for raster in (hs, ms):
         check_georeference(raster)
-    relation = relate(hs, ms)
+    relation = relate(on_turn_of(hs, ms), ms)
     ratio = _nesting_ratio(relation)
     if ratio is not None:
         return _plan_on_ms_grid(relation, ratio, shift_px)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Geod
 
 from scenefuse.errors import DataError
-from scenefuse.grid.placement import PointMap, RasterGrid, same_crs, transformer
+from scenefuse.grid.placement import PointMap, RasterGrid, longitude_period, same_crs, transformer
 from scenefuse.grid.transform import to_ground
 
 MAX_ANISOTROPY = 2.0
@@ -60,6 +60,17 @@ def relate(hs: RasterGrid, ms: RasterGrid) -> Relation:
     place = ((middle_y, middle_x), (float(rows[0]), float(columns[0])))
     gsds = (_gsd_m(hs, place[1]), _gsd_m(ms, place[0]))
     return Relation(hs=hs, ms=ms, ratios=ratios, parallel=parallel, gsds_m=gsds)
+
+
+def on_turn_of(hs: RasterGrid, ms: RasterGrid) -> RasterGrid:
+    """The HSI's raster by the longitudes of the MSI's, where both have one geographic CRS: 190 degrees may be -170."""
+    period = longitude_period(hs.crs_wkt)
+    if period is None or not same_crs(hs.crs_wkt, ms.crs_wkt):
+        return hs
+    middles = [(raster.matrix @ (raster.shape[1] / 2, raster.shape[0] / 2, 1.0))[0] for raster in (hs, ms)]
+    turns = round(float(middles[1] - middles[0]) / period)
+    a, b, c, d, e, f = hs.transform
+    return replace(hs, transform=(a, b, c + turns * period, d, e, f)) if turns else hs
 
 
 def check_georeference(raster: RasterGrid) -> None:

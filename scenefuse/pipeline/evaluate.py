@@ -80,7 +80,7 @@ def evaluate_product(
 
     Without a reference the inputs are read again: from hrefs, or where run.json says.
     """
-    folder = place_at(folder)
+    folder = place_at(folder).resolved()
     product = open_product(folder)
     if reference is not None:
         return score_with_reference(product, reference, convention=convention)

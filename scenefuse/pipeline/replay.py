@@ -109,7 +109,7 @@ def replay(
     memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
     comes from the provenance.
     """
-    folder = place_at(folder)
+    folder = place_at(folder).resolved()
     config, observer = config or RunConfig(), observer or NullObserver()
     opened, provenance = reopen(folder, hrefs=hrefs, config=config)
     state, plan, cube = _state(folder, provenance), provenance.plan, opened.cube

@@ -50,7 +50,7 @@ class StoredProduct:
 
 def open_product(folder: Path | Place) -> StoredProduct:
     """The product in folder; DataError when it has no item, for what has no item does not exist."""
-    folder = place_at(folder)
+    folder = place_at(folder).resolved()
     try:
         item = read_item(folder)
     except (OSError, ValueError) as error:

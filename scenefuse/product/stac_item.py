@@ -206,9 +206,11 @@ def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
     down = np.concatenate([steps, one, 1 - steps, zero]) * rows
     right = np.concatenate([zero, steps, one, 1 - steps]) * columns
     longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", *to_ground(spec.grid.fine_transform, down, right))
-    ring = [[round(x, 7), round(y, 7)] for x, y in zip(longitude, latitude, strict=True)]
+    with np.errstate(invalid="ignore"):  # infinite where the CRS ends
+        east = np.asarray(longitude) - 360.0 * np.round(np.mean(longitude) / 360.0)  # some count from 0 to 360
+    ring = [[round(x, 7), round(y, 7)] for x, y in zip(east.tolist(), latitude, strict=True)]
     xs, ys = [point[0] for point in ring], [point[1] for point in ring]
-    if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0:
+    if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0 or max(map(abs, xs)) > 180.0:
         raise DataError(
             f"the outline of {spec.item_id} crosses the antimeridian or leaves the CRS",
             "one polygon of longitudes cannot describe it",

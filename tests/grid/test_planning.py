@@ -243,6 +243,16 @@ def test_a_geographic_msi_across_the_antimeridian_meets_an_hsi_in_utm() -> None:
     assert corner(other) == pytest.approx((179.9903 - 360, 10.0053))
 
 
+@pytest.mark.parametrize(("hs_west", "ms_west"), [(190.0, -170.0), (-170.0, 190.0), (190.0, 190.0)])
+def test_geographic_rasters_meet_whichever_turn_their_longitudes_are_from(hs_west: float, ms_west: float) -> None:
+    hs = RasterGrid(crs_wkt=WGS84, transform=(3e-4, 0, hs_west, 0, -3e-4, 10), shape=(30, 40), name="hs")
+    ms = RasterGrid(crs_wkt=WGS84, transform=(1e-4, 0, ms_west, 0, -1e-4, 10), shape=(90, 120), name="ms")
+    plan = plan_pair_grid(hs, ms)
+    assert plan.grid.coarse_shape == (30, 40)
+    assert not plan.grid.hs_resampled
+    assert corner(plan) == pytest.approx((ms_west, 10.0))
+
+
 def test_the_fine_pixel_is_in_metres_whatever_the_unit_of_the_crs() -> None:
     ms = RasterGrid(crs_wkt=WGS84, transform=(1e-4, 0, 13.5, 0, -1e-4, 10.02), shape=(400, 400), name="ms")
     hs = RasterGrid(crs_wkt=WGS84, transform=(3e-4, 0, 13.5, 0, -3e-4, 10.02), shape=(133, 133), name="hs")

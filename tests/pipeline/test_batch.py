@@ -112,6 +112,20 @@ def test_a_product_of_a_catalogue_finds_its_inputs_again(side_by_side: Path, tmp
 
 
 @pytest.mark.usefixtures("no_workers")
+def test_a_product_is_itself_through_a_link_and_from_inside(
+    side_by_side: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (product,) = batch([str(side_by_side)], out=tmp_path / "out", config=CONFIG).products
+    link = tmp_path / "latest"
+    link.symlink_to(product.folder)
+    monkeypatch.chdir(product.folder)
+    for place in (link, Path()):
+        assert replay(place).product == product.item_id
+        assert evaluate_product(place).values
+        assert verify(place).ok
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_a_failed_pair_of_a_catalogue_is_found_again_by_refill(side_by_side: Path, tmp_path: Path) -> None:
     damaged = side_by_side.parent / "data" / "hs.tif"
     whole = damaged.read_bytes()

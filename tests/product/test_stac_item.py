@@ -267,6 +267,16 @@ def test_a_grid_across_the_antimeridian_is_refused() -> None:
         footprint(replace(SPEC, grid=replace(grid, coarse_shape=(100, 100))))
 
 
+def test_longitudes_from_0_to_360_are_told_from_180_west_to_180_east() -> None:
+    grid = replace(GRID, crs_wkt=CRS.from_epsg(4326).to_wkt(), fine_transform=(1e-3, 0.0, 190.0, 0.0, -1e-3, 10.0))
+    west, _, east, _ = footprint(replace(SPEC, grid=grid))[1]
+    assert west == pytest.approx(-170.0)
+    assert -170.0 < east < -169.0
+    across = replace(grid, fine_transform=(1e-3, 0.0, 179.99, 0.0, -1e-3, 10.0))
+    with pytest.raises(DataError, match="antimeridian"):
+        footprint(replace(SPEC, grid=across))
+
+
 def test_a_crs_without_a_code_is_given_as_projjson(tmp_path: Path) -> None:
     crs = CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=9 +ellps=GRS80 +units=m")
     grid = replace(GRID, crs_wkt=crs.to_wkt(), fine_transform=(10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
