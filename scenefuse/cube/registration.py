@@ -155,11 +155,27 @@ def _samples(cube: Pair, response: Array, margin: int) -> list[_Sample]:
             window = Window(y0=y0, y1=y0 + side, x0=x0, x1=x0 + side)
             hs = cube.read_hs(window)[used].astype(np.float64)
             ms = cube.read_ms(window.grow(margin).refine(cube.grid.ratio))[covered].astype(np.float64)
-            missing = max(float(np.isnan(hs).any(axis=0).mean()), float(np.isnan(ms).any(axis=0).mean()))
+            missing = _hide_missing(hs, ms, margin=margin, ratio=cube.grid.ratio)
             if len(covered) and missing <= _MAX_MISSING:
                 seen = np.einsum("mh,hyx->myx", weights, _filled(hs))
                 samples.append(_Sample(place=(y0, x0), hs_seen=_standardised(seen), ms=_filled(ms)))
     return samples
+
+
+def _hide_missing(hs: Array, ms: Array, *, margin: int, ratio: int) -> float:
+    """Make no-data in both of what lacks data in either; its share of the coarse pixels of hs.
+
+    Where one image has a cloud masked, the other must not show it: a feature of one alone draws the shift.
+    hs: (hs band, side, side). ms: (ms band, (side + 2 margin) * ratio, ...), the same ground with a margin around it.
+    """
+    side, inner = hs.shape[-1], slice(margin * ratio, ms.shape[-1] - margin * ratio)
+    without = np.asarray(np.isnan(ms).any(axis=0))
+    blocks = without[inner, inner].reshape(side, ratio, side, ratio).any(axis=(1, 3))
+    missing = np.isnan(hs).any(axis=0) | blocks
+    without[inner, inner] |= missing.repeat(ratio, axis=0).repeat(ratio, axis=1)
+    hs[:, missing] = np.nan
+    ms[:, without] = np.nan
+    return float(missing.mean())
 
 
 def _error_of_mean(places: list[tuple[int, int]], side: int) -> float:

@@ -87,6 +87,19 @@ def test_holes_do_not_move_the_shift() -> None:
     assert (shift.dy_px, shift.dx_px) == pytest.approx((0.3, -0.7), abs=0.1)
 
 
+@pytest.mark.parametrize("masked", ["hs", "ms"])
+def test_clouds_that_one_image_has_masked_and_the_other_shows_do_not_move_the_shift(masked: str) -> None:
+    pair = simulate(3, 80, (0.3, -0.7))
+    y, x = np.mgrid[:80, :80]
+    places = np.random.default_rng(0).uniform(0, 80, (10, 2))
+    cloudy = np.any([(y - a) ** 2 + (x - b) ** 2 < 5**2 for a, b in places], axis=0)
+    fine = cloudy.repeat(3, axis=0).repeat(3, axis=1)
+    pair.hs[:, cloudy] = np.nan if masked == "hs" else 1.0
+    pair.ms[:, fine] = np.nan if masked == "ms" else 1.0
+    shift = estimate_shift(pair, RESPONSE)
+    assert (shift.dy_px, shift.dx_px) == pytest.approx((0.3, -0.7), abs=0.1)
+
+
 def test_a_shift_beyond_the_bound_is_refused() -> None:
     with pytest.raises(DataError, match="wrong georeference"):
         estimate_shift(simulate(3, 80, (9.0, 0.0)), RESPONSE)
