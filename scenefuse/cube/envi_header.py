@@ -13,6 +13,8 @@ from scenefuse.errors import DataError
 
 HEADER_MAGIC = b"ENVI"
 GZIP_MAGIC = b"\x1f\x8b"
+HEADER_SUFFIXES = (".hdr", ".HDR")
+"""Endings of a header's name that GDAL finds; the second is that of programs on Windows."""
 DATA_SUFFIXES = ("", ".bsq", ".bil", ".bip", ".dat", ".img", ".raw", ".bin")
 NM_PER_UNIT = {
     "nanometers": 1.0,
@@ -152,8 +154,11 @@ def read_header(path: Path) -> EnviHeader:
 
 
 def find_header(data: Path) -> Path | None:
-    """The header beside a data file (`a.bsq.hdr` or `a.hdr`); None when there is none."""
-    for candidate in (data.with_name(data.name + ".hdr"), data.with_suffix(".hdr")):
+    """The header beside a data file (`a.bsq.hdr` or `a.hdr`, or with `.HDR`); None when there is none."""
+    names = [
+        place for suffix in HEADER_SUFFIXES for place in (data.with_name(data.name + suffix), data.with_suffix(suffix))
+    ]
+    for candidate in names:
         if candidate != data and candidate.is_file():
             with candidate.open("rb") as file:
                 if file.read(4) == HEADER_MAGIC:
@@ -163,7 +168,7 @@ def find_header(data: Path) -> Path | None:
 
 def find_data(header: Path) -> Path:
     """The data file beside a header."""
-    for suffix in DATA_SUFFIXES:
+    for suffix in (*DATA_SUFFIXES, *map(str.upper, DATA_SUFFIXES)):
         candidate = header.with_suffix(suffix)
         if candidate != header and candidate.is_file():
             return candidate

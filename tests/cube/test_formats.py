@@ -72,6 +72,17 @@ def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_pa
         open_raster(str(path))
 
 
+@pytest.mark.parametrize(("data", "header"), [("A.BSQ", "A.HDR"), ("a.bsq", "a.bsq.HDR"), ("A.IMG", "A.hdr")])
+def test_envi_files_with_names_in_capitals_are_read(tmp_path: Path, data: str, header: str) -> None:
+    pixels = texture(3, (20, 30))
+    path = write_envi(tmp_path, pixels)
+    path.with_suffix(".hdr").rename(tmp_path / header)
+    path = path.rename(tmp_path / data)
+    for place in (path, tmp_path / header):
+        raster = open_raster(str(place))
+        np.testing.assert_array_equal(raster.pixels.read([1], PART), pixels[[1], 3:12, 5:9])
+
+
 def test_envi_wavelengths_without_a_unit_are_not_guessed(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)))
     header = path.with_suffix(".hdr")
