@@ -196,7 +196,8 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             run=_run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
-    return _product(order, "resumed" if report.skipped else "done", item, _succeeded(order))
+        replaced = _succeeded(order)
+    return _product(order, "resumed" if report.skipped else "done", item, replaced)
 
 
 def _succeeded(order: Order) -> tuple[str, ...]:

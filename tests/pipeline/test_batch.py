@@ -28,6 +28,7 @@ from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.refill import refill
 from scenefuse.pipeline.replay import replay
 from scenefuse.place.location import place_at
+from scenefuse.place.store import StorePlace
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.static import publish_static
@@ -190,6 +191,17 @@ def test_an_input_that_is_put_back_makes_the_first_version_the_current_one(pair:
     assert links == {first.item_id: [second.item_id], second.item_id: [first.item_id]}
     assert "deprecated" not in read_item(first.folder)["properties"]
     assert read_item(second.folder)["properties"]["deprecated"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_workers")
+def test_versions_are_told_apart_on_a_store_too(pair: Pair, prefix: StorePlace, tmp_path: Path) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=prefix, config=CONFIG).products
+    scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=prefix, config=CONFIG).products
+    assert read_item(prefix / first.item_id)["properties"]["deprecated"] is True
+    assert "deprecated" not in read_item(prefix / second.item_id)["properties"]
 
 
 @pytest.mark.usefixtures("no_workers")
