@@ -27,6 +27,14 @@ class InputFile:
     """What the checksum is."""
     checksum: str
     """The multihash that metadata gives, `<bytes>+<nanoseconds since 1970>` or `<bytes>+<the server's tag>`."""
+    path: Path | None = None
+    """Where it is on this machine; None for one on the network, whose reader looks itself whether it changed."""
+    version: str = ""
+    """`<bytes>+<nanoseconds since 1970>` of the one on this machine when it was opened, whatever metadata say."""
+
+    def changed(self) -> bool:
+        """True when the file on this machine is not the one that was opened; FileNotFoundError when it is gone."""
+        return self.path is not None and _version(self.path) != self.version
 
 
 def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile, ...]:
@@ -35,23 +43,26 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
     for path in (raster.path, *raster.sidecars):
         stated = asset.checksum if path == raster.path else None
         kind: Literal["size+mtime", "size+etag"] = "size+mtime"
+        here = None if isinstance(path, RemoteFile) else path
         if isinstance(path, RemoteFile):
-            kind, size, version = "size+etag", path.size_bytes, path.tag
+            kind, version = "size+etag", f"{path.size_bytes}+{path.tag}"
         else:
-            size, version = _size_and_mtime(path)
+            version = _version(path)
         files.append(
             InputFile(
                 href=redact(asset.href) if path == raster.path else str(path),
                 role=role,
-                size_bytes=size,
+                size_bytes=int(version.partition("+")[0]),
                 checksum_kind=kind if stated is None else "file:checksum",
-                checksum=f"{size}+{version}" if stated is None else stated,
+                checksum=version if stated is None else stated,
+                path=here,
+                version="" if here is None else version,
             )
         )
     return tuple(files)
 
 
-def _size_and_mtime(path: Path) -> tuple[int, str]:
-    """Bytes, and nanoseconds since 1970 of the last change; of a folder, the sum and the latest of its files."""
+def _version(path: Path) -> str:
+    """`<bytes>+<nanoseconds since 1970 of the last change>`; of a folder, the sum and the latest of its files."""
     found = [file.stat() for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path.stat()]
-    return sum(stat.st_size for stat in found), str(max(stat.st_mtime_ns for stat in found))
+    return f"{sum(stat.st_size for stat in found)}+{max((stat.st_mtime_ns for stat in found), default=0)}"

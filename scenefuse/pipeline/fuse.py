@@ -167,6 +167,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
         watching.notify(Event(kind="begin", facts={"item_id": order.folder.name, "dashboard": lane.dashboard}))
         phases.begin("prepare")
         state = _state(order, lane, watching)
+        _require_same_files(order)
         phases.begin("tiles")
         job = FusionJob(
             source=order.opened.cube,
@@ -180,6 +181,7 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             report = fuse_scene(job, lane=lane, ledger=ledger, observer=watching)
         phases.begin("check")
         checks = _checked(order, job, store, lane, watching)
+        _require_same_files(order)
         phases.begin("finish")
         finish_data(order.folder, order.spec, cog="cog" in config.format, lane=lane, observer=watching)
         seconds = phases.end()["finish"]
@@ -198,6 +200,33 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
         )
         replaced = _succeeded(order)
     return _product(order, "resumed" if report.skipped else "done", item, replaced)
+
+
+class ChangedInputError(WorkError):
+    """A file on this machine became another one while it was read."""
+
+    retryable = True
+
+
+def _require_same_files(order: Order) -> None:
+    """Refuse to go on with two versions of an input, and remove what may be made of both."""
+    for file in order.opened.cube.inputs:
+        try:
+            changed = file.changed()
+        except OSError as error:
+            raise WorkError(
+                f"{file.path}: {error.strerror}",
+                "whether all tiles were made of the same file cannot be told",
+                "Put it back and run the same command again: what is finished is kept",
+            ) from error
+        if changed:
+            order.folder.clear(last=LEASE)
+            (order.folder.parent / STATES).clear()
+            raise ChangedInputError(
+                f"{file.path} changed while it was read",
+                "the product would be of two scenes, so what was made of it is removed",
+                "Run the same command again, when the file is complete",
+            )
 
 
 def _succeeded(order: Order) -> tuple[str, ...]:

@@ -69,6 +69,47 @@ def item_name(pair: PairFiles, out: Path, **changes: Any) -> str:
     return plan_fusion(*pair.both, out=out, config=replace(CONFIG, **changes)).folder.name
 
 
+class Replacing:
+    """An observer that does something to a file at an event."""
+
+    def __init__(self, kind: str, act: Callable[[], object]) -> None:
+        self.kind, self.act = kind, act
+
+    def notify(self, event: Event) -> None:
+        if event.kind == self.kind:
+            self.act()
+
+
+@pytest.mark.parametrize("kind", ["begin", "group"])
+def test_an_input_that_is_replaced_meanwhile_makes_no_product(pair: PairFiles, tmp_path: Path, kind: str) -> None:
+    hs, ms = (Path(shutil.copy2(path, tmp_path / Path(path).name)) for path in pair.both)
+    out = tmp_path / "out"
+    old = plan_fusion(hs, ms, out=out, config=CONFIG).folder.name
+
+    def replace_it() -> None:
+        with rasterio.open(shutil.copy(hs, tmp_path / "new.tif"), "r+") as file:
+            file.write(file.read() // 2)
+        (tmp_path / "new.tif").replace(hs)
+
+    with pytest.raises(WorkError, match=f"{hs.name} changed while it was read"):
+        fuse(hs, ms, out=out, config=CONFIG, lane=InProcessLane(), observer=Replacing(kind, replace_it))
+    assert not (out / old).exists()
+    assert [record.retryable for record in read_failures(place_at(out))] == [True]
+    made = fuse(hs, ms, out=out, config=CONFIG, lane=InProcessLane())
+    assert made.item_id != old
+    assert replay(made.folder, every_tile=True).ok
+    assert read_failures(place_at(out)) == ()
+
+
+def test_an_input_that_is_away_at_the_end_leaves_what_is_finished(pair: PairFiles, tmp_path: Path) -> None:
+    hs, ms = (Path(shutil.copy2(path, tmp_path / Path(path).name)) for path in pair.both)
+    away = Replacing("stage", lambda: hs.rename(tmp_path / "away.tif") if hs.exists() else None)
+    with pytest.raises(WorkError, match=r"No such file|not exist"):
+        fuse(hs, ms, out=tmp_path / "out", config=CONFIG, lane=InProcessLane(), observer=away)
+    (tmp_path / "away.tif").rename(hs)
+    assert fuse(hs, ms, out=tmp_path / "out", config=CONFIG, lane=InProcessLane()).status in {"done", "resumed"}
+
+
 class CtrlC:
     """An observer that ends the run as Ctrl-C would, after some groups."""
 
