@@ -38,21 +38,26 @@ class InputFile:
 
 
 def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile, ...]:
-    """The asset's file and the side files that were read with it."""
+    """The asset's file and the side files that were read with it.
+
+    A checksum that metadata give counts for a file of the size that they give: of another it tells nothing.
+    """
     files = []
     for path in (raster.path, *raster.sidecars):
-        stated = asset.checksum if path == raster.path else None
         kind: Literal["size+mtime", "size+etag"] = "size+mtime"
         here = None if isinstance(path, RemoteFile) else path
         if isinstance(path, RemoteFile):
             kind, version = "size+etag", f"{path.size_bytes}+{path.tag}"
         else:
             version = _version(path)
+        size_bytes = int(version.partition("+")[0])
+        is_described = path == raster.path and asset.size_bytes in {None, size_bytes}
+        stated = asset.checksum if is_described else None
         files.append(
             InputFile(
                 href=redact(asset.href) if path == raster.path else str(path),
                 role=role,
-                size_bytes=int(version.partition("+")[0]),
+                size_bytes=size_bytes,
                 checksum_kind=kind if stated is None else "file:checksum",
                 checksum=version if stated is None else stated,
                 path=here,

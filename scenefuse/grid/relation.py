@@ -79,7 +79,7 @@ def check_georeference(raster: RasterGrid) -> None:
         raise DataError(
             f"{raster.name} has no CRS",
             "it cannot be placed on the ground",
-            f"assign the right one, for example `rio edit-info --crs EPSG:32633 {raster.name}`",
+            f"assign the right one: `rio edit-info --crs EPSG:32633 {raster.name}`; a Zarr by rioxarray's write_crs",
         )
     crs = CRS.from_wkt(raster.crs_wkt)
     if not (crs.is_projected or crs.is_geographic):

@@ -448,6 +448,16 @@ def test_an_envi_header_that_names_another_folder_reads_its_own_data(tmp_path: P
         open_raster(str(header))
 
 
+def test_a_stated_checksum_counts_for_a_file_of_the_stated_size_only(write_tiff: WriteTiff) -> None:
+    path = write_tiff("a.tif", texture(2, (20, 30)))
+    size = path.stat().st_size
+    for stated, kind in ((size, "file:checksum"), (None, "file:checksum"), (size - 1, "size+mtime")):
+        scene = bare_scene(path, checksum="1220ab", size_bytes=stated)
+        (file,) = open_image(scene, "msi", Choice()).inputs
+        assert (file.checksum_kind, file.size_bytes) == (kind, size)
+        assert (file.checksum == "1220ab") == (kind == "file:checksum")
+
+
 def test_a_band_asked_for_twice_is_read_twice(write_tiff: WriteTiff) -> None:
     """GDAL 3.10 by itself gets one in a hundred such calls wrong, where threads decode."""
     stored = texture(7, (300, 410))
