@@ -143,7 +143,7 @@ def forward(case: Case, clock: Clock, work: Path) -> Outcome:  # noqa: ARG001 - 
 
 
 def codec(case: Case, clock: Clock, work: Path, *, files: Files) -> Outcome:
-    """The same windows read and the same cores written by the libraries alone, in a store made for it, without a model."""
+    """The same windows read and the same cores written by the libraries alone, in a store made for them, no model."""
     source = case.scene.open(files)
     spec = _spec(source, case.core_px)
     job = _job(case, source, ZarrSink(store=work / STORE, spec=spec))
