@@ -86,7 +86,11 @@ def command(
         _refuse_contest_options(catalogs, options)
         if not inputs:
             raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
-        scores = [evaluate_product(Path(folder), reference=reference, convention=convention) for folder in inputs]
+        config = scene_config(options)
+        scores = [
+            evaluate_product(Path(folder), reference=reference, convention=convention, config=config)
+            for folder in inputs
+        ]
         if as_json:
             emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})
         else:

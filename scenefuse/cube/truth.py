@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.source import load_scene
 from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.errors import DataError
@@ -43,9 +44,13 @@ class Truth:
         return self.image.read(self.bands, there)
 
 
-def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band]) -> Truth:
-    """The raster as truth of a fused image on grid with these bands; DataError unless it holds all of them."""
-    image = open_image(load_scene(raster), "hsi", Choice())
+def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band], *, policy: AccessPolicy | None = None) -> Truth:
+    """The raster as truth of a fused image on grid with these bands; DataError unless it holds all of them.
+
+    policy: which hosts are followed to it on the network; None for the public ones.
+    """
+    policy = policy or AccessPolicy()
+    image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy))
     down, right = _place(image.grids[0], grid, raster)
     return Truth(image=image, bands=_matching(image, bands, raster), down=down, right=right)
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.cube.image import Choice, Image, open_image
@@ -25,7 +24,7 @@ from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -78,13 +77,14 @@ def evaluate_product(
 ) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
 
-    Without a reference the inputs are read again: from hrefs, or where run.json says.
+    Without a reference the inputs are read again: from hrefs, or where run.json says. Of config, allow_host counts.
     """
+    config = config or RunConfig()
     folder = place_at(folder).resolved()
     product = open_product(folder)
     if reference is not None:
-        return score_with_reference(product, reference, convention=convention)
-    opened, _ = reopen(folder, hrefs=hrefs, config=config or RunConfig())
+        return score_with_reference(product, reference, convention=convention, policy=policy_of(config))
+    opened, _ = reopen(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, opened.cube, load_state(folder / STATE))
 
 
@@ -162,7 +162,8 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
         if raster is None:
             yield _scoring(_maker_of_pair(opened, protocol), scored)
         else:
-            yield _scoring(_maker_of_truth(opened, open_truth(raster, cube.fine_raster, cube.hs_bands)), scored)
+            truth = open_truth(raster, cube.fine_raster, cube.hs_bands, policy=policy_of(arena.config))
+            yield _scoring(_maker_of_truth(opened, truth), scored)
 
 
 def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Callable[[], Trial]:
@@ -225,10 +226,9 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
     sensor = _ms_sensor(arena.ms_sensor)
     for href in arena.images:
         scene = scene_of(href, arena.config)
-        policy = AccessPolicy(allow_hosts=arena.config.allow_host)
-        image = open_image(
-            scene, "hsi", Choice(scale=arena.config.hs_scale, drop=arena.config.drop_bands, policy=policy)
-        )
+        config = arena.config
+        choice = Choice(scale=config.hs_scale, drop=config.drop_bands, policy=policy_of(config))
+        image = open_image(scene, "hsi", choice)
         if len(image.grids) > 1:
             raise DataError(
                 f"{scene.id} has bands on {len(image.grids)} grids", "it is no one image", "Give one raster file"

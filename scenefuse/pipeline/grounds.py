@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.items import sensor_of
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.source import PairSource
@@ -56,7 +57,9 @@ def require_alike(cubes: Sequence[PairCube]) -> PairCube:
     return first
 
 
-def grounds_of(opened: Sequence[OpenedPair], truths: Sequence[str], recipe: Recipe) -> tuple[Ground, ...]:
+def grounds_of(
+    opened: Sequence[OpenedPair], truths: Sequence[str], recipe: Recipe, *, policy: AccessPolicy | None = None
+) -> tuple[Ground, ...]:
     """Each pair as the recipe's protocol shows it, with its held-out blocks; truths: a raster for each pair, or none.
 
     Pairs that show the same ground in one CRS hold out the same blocks of it: else one pair would teach what the
@@ -65,7 +68,7 @@ def grounds_of(opened: Sequence[OpenedPair], truths: Sequence[str], recipe: Reci
     shown = list(zip(opened, truths or (None,) * len(opened), strict=True))
     needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in shown)
     resident = may_reside(needed, RESIDENT_BYTES)
-    scenes = [_scene(pair, recipe, truth, resident=resident) for pair, truth in shown]
+    scenes = [_scene(pair, recipe, truth, resident=resident, policy=policy) for pair, truth in shown]
     guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
     places = [
         RasterGrid(crs_wkt=pair.cube.grid.crs_wkt, transform=_transform(pair.cube, recipe), shape=scene.shape)
@@ -115,7 +118,9 @@ def _transform(cube: PairCube, recipe: Recipe) -> Transform:
     return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
 
 
-def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: bool) -> TrainingScene:
+def _scene(
+    pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: bool, policy: AccessPolicy | None
+) -> TrainingScene:
     """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF.
 
     Of an HSI whose instrument has no card the PSF is estimated from the pair.
@@ -123,9 +128,10 @@ def _scene(pair: OpenedPair, recipe: Recipe, truth: str | None, *, resident: boo
     cube, name = pair.cube, pair.pair.id
     source: PairSource = ResidentPair(cube) if resident else cube
     if recipe.protocol != "wald":
-        shown: Read | None = None if truth is None else open_truth(truth, cube.fine_raster, cube.hs_bands).read
-        if shown is not None and resident:
-            shown = ResidentImage(shown, cube.grid.fine_shape).read
+        shown: Read | None = None
+        if truth is not None:
+            shown = open_truth(truth, cube.fine_raster, cube.hs_bands, policy=policy).read
+            shown = ResidentImage(shown, cube.grid.fine_shape).read if resident else shown
         return FullScene(name=name, source=source, truth=shown)
     grid = cube.grid
     sigmas = []

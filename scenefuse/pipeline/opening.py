@@ -67,7 +67,12 @@ def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None)
     if isinstance(source, Scene):
         return source
     roots = () if root is None else (Path(root),)
-    return load_scene(source, policy=AccessPolicy(allow_hosts=config.allow_host, roots=roots))
+    return load_scene(source, policy=replace(policy_of(config), roots=roots))
+
+
+def policy_of(config: RunConfig) -> AccessPolicy:
+    """Which hosts are followed to scenes and truths on the network."""
+    return AccessPolicy(allow_hosts=config.allow_host)
 
 
 def require_config(config: RunConfig) -> None:

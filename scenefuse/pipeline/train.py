@@ -21,7 +21,7 @@ from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.grounds import ground_facts, grounds_of, require_alike, truth_facts
-from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX
@@ -111,7 +111,7 @@ def train(
         first = require_alike([pair.cube for pair in opened])
         network = _first_network(config, first)
         recipe = _fitted_recipe(config, network)
-        grounds = grounds_of(opened, config.truths, recipe)
+        grounds = grounds_of(opened, config.truths, recipe, policy=policy_of(config.inputs))
         name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
         facts = _facts(opened, grounds, config)
         course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)

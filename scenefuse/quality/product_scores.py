@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import open_truth
 from scenefuse.grid.borders import read_mirrored
@@ -31,12 +32,14 @@ class Scored:
     """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
 
 
-def score_with_reference(product: StoredProduct, reference: str, *, convention: str = "standard") -> Scored:
+def score_with_reference(
+    product: StoredProduct, reference: str, *, convention: str = "standard", policy: AccessPolicy | None = None
+) -> Scored:
     """Scores against a raster of the same pixels; it may cover more ground and hold more bands.
 
     Streams over the product's cores; equal to whole-image scores within 1e-6.
     """
-    truth = open_truth(reference, product.grid, product.bands)
+    truth = open_truth(reference, product.grid, product.bands, policy=policy)
     sums = ReferenceSums(ratio=product.ratio)
     for window, core in _cores(product):
         sums = sums.add(product.read(window), truth.read(window), core=core)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.pipeline.batch import batch
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.replay import replay
 from scenefuse.place.store import StorePlace
@@ -137,6 +139,15 @@ def test_a_catalogue_on_a_store_is_fused_with_its_scenes(
     np.testing.assert_array_equal(pixels(made.folder), of_archive)
     with pytest.raises(DataError, match="does not exist"):
         batch_of(f"{prefix}/nothing.json", tmp_path, CONFIG)
+
+
+def test_a_truth_on_the_web_is_read_under_the_same_rules(web: WebFolder, pair: PairFiles, tmp_path: Path) -> None:
+    made = fuse(*pair.both, out=tmp_path, config=replace(CONFIG, format=("zarr", "cog")), lane=InProcessLane())
+    shutil.copy(made.folder / "fused.tif", pair.hs.parent / "truth.tif")
+    with pytest.raises(DataError, match="http can be altered"):
+        evaluate_product(made.folder, reference=web.url("truth.tif"))
+    scored = evaluate_product(made.folder, reference=web.url("truth.tif"), config=RunConfig(allow_host=(web.host,)))
+    assert scored.values["rmse"] == pytest.approx(0.0, abs=1e-7)
 
 
 def test_a_scene_that_changes_on_the_web_is_another_one(web: WebFolder, pair: PairFiles, tmp_path: Path) -> None:
