@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import ssl
@@ -34,6 +35,9 @@ _PASSING = {408, 425, 429}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 T = TypeVar("T")
+
+for _name in ("httpx", "httpcore"):  # at levels below they log whole addresses, and so signatures
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ def waits() -> list[float]:
 def fetcher(stub: Stub, waits: list[float]) -> Iterator[Fetcher]:
     with Fetcher(AccessPolicy(allow_hosts=(stub.host,)), timeout_s=2, sleep=waits.append) as running:
         yield running
+
+
+def test_no_log_tells_a_signature(stub: Stub, fetcher: Fetcher, caplog: pytest.LogCaptureFixture) -> None:
+    stub.replies["/a"] = [(200, {}, b"fine")]
+    with caplog.at_level(logging.DEBUG):
+        fetcher.get(f"{stub.url}/a?sig=secret")
+    assert "secret" not in caplog.text
 
 
 def test_loopback_is_refused_before_anything_is_sent(stub: Stub) -> None:
