@@ -43,9 +43,9 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     )
     click.echo(
         f"  reads {plan.read_bytes / 1e9:.2f} GB, writes up to {plan.write_bytes / 1e9:.2f} GB, "
-        f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}, "
-        f"roughly {plan.seconds:.0f} s"
+        f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}"
     )
+    click.echo(f"  roughly {max(1.0, plan.seconds):.0f} s for the tiles; start, preparation, overviews and COG on top")
 
 
 def _record(order: Order) -> dict[str, Any]:

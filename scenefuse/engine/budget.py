@@ -98,7 +98,7 @@ class RunPlan:
     multiply_adds: float
     """Arithmetic of the whole run, halos included."""
     seconds: float
-    """Rough time of the run, from typical rates of a core or a GPU."""
+    """Rough time of the tiles, from typical rates of a core or a GPU: nothing before and after them."""
     time_limit_s: float
     """Seconds after which a group is taken for hung."""
     notes: tuple[str, ...] = ()
