@@ -1,4 +1,4 @@
-"""Progress on stderr: tiles, Mpx/s, where the time goes, time left."""
+"""Progress on stderr: tiles, Mpx/s, where the time goes, how busy devices are, time left."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._started = 0.0
         self._pixels = 0
-        self._seconds = {"read": 0.0, "compute": 0.0, "write": 0.0, "wait": 0.0}
+        self._seconds = dict.fromkeys(("read", "compute", "write", "starved", "blocked", "drain", "whole"), 0.0)
         self._dashboard: str | None = None
 
     def __enter__(self) -> Self:
@@ -93,6 +93,16 @@ class ProgressBar:
         if self._task is None:
             return
         speed = self._pixels / 1e6 / max(time.monotonic() - self._started, 1e-9)
-        busy = sum(self._seconds.values()) or 1.0
-        shares = " ".join(f"{name} {100 * value / busy:.0f}%" for name, value in self._seconds.items())
-        self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s  {shares}")
+        self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s  {_where(self._seconds)}")
+
+
+def _where(seconds: dict[str, float]) -> str:
+    """Where the time of groups went: shares of the work, how busy devices were, and which queue they waited for."""
+    work = {name: seconds[name] for name in ("read", "compute", "write")}
+    waits = {name: seconds[name] for name in ("starved", "blocked")}
+    busy = seconds["whole"] - sum(waits.values()) - seconds["drain"]
+    return f"{_shares(work, sum(work.values()))}  {_shares({'busy': busy, **waits}, seconds['whole'])}"
+
+
+def _shares(parts: dict[str, float], whole: float) -> str:
+    return " ".join(f"{name} {100 * part / (whole or 1.0):.0f}%" for name, part in parts.items())

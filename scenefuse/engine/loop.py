@@ -38,7 +38,10 @@ QUEUE_WINDOWS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSeconds:
-    """Where the time of a group went; the first three run at the same time, as far as threads are there."""
+    """Where the time of a group went; the first three run at the same time, as far as threads are there.
+
+    Starved and blocked tell of the queues: the one before the device was empty, the one behind it full.
+    """
 
     read: float
     """Seconds in the reader, waiting for room left out."""
@@ -46,10 +49,14 @@ class LoopSeconds:
     """Seconds in which the device loop fused."""
     write: float
     """Seconds of encoding and putting, waiting for results left out; of all threads together."""
-    wait: float
-    """Seconds that the device loop waited for windows or for room."""
+    starved: float
+    """Seconds that the device loop waited for windows: reading is too slow."""
+    blocked: float
+    """Seconds that the device loop waited for room behind it: writing is too slow."""
     drain: float
     """Seconds from the device loop's end to the last core written, in which the device is idle."""
+    whole: float
+    """Seconds from the start to the end of the group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +98,9 @@ def run_loop(
             thread.join()
     if loop.error is not None:
         raise loop.error
-    wait, drain = device_seconds - loop.busy, perf_counter() - start - device_seconds
+    whole = perf_counter() - start
     return [loop.written[index] for index in range(len(jobs))], LoopSeconds(
-        **loop.seconds, wait=max(0.0, wait), drain=drain
+        **loop.seconds, drain=whole - device_seconds, whole=whole
     )
 
 
@@ -108,8 +115,7 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
         encoders: int,
     ) -> None:
         self.written: dict[int, Written] = {}
-        self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
-        self.busy = 0.0
+        self.seconds = dict.fromkeys(("read", "compute", "write", "starved", "blocked"), 0.0)
         self.error: BaseException | None = None
         self._jobs = jobs
         self._steps = steps
@@ -139,7 +145,12 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
         self._windows.finish()
 
     def fuse_all(self) -> None:
-        for members in batched(self._windows, self._batch):
+        batches = batched(self._windows, self._batch)
+        while True:
+            with self._timed("starved"):
+                members = next(batches, None)
+            if members is None:
+                break
             self._fuse_batch(members)
         self._results.finish()
 
@@ -151,33 +162,25 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
 
     def _fuse_batch(self, members: Sequence[tuple[int, Read]]) -> None:
         """Fuse and hand over, one result after the other, so that none is held longer than it must."""
-        with self._busily(), self._timed("compute"):
+        with self._timed("compute"):
             results = deque(self._steps.fuse([window for _, window in members]))
         for index, _ in members:
             self._hand_over(index, results.popleft())
 
     def _hand_over(self, index: int, fused: Fused) -> None:
         if self._encoders:
-            self._results.put((index, partial(self._encoded, index, fused)))
-            return
-        with self._busily():
+            waiting = partial(self._encoded, index, fused)
+        else:
             encoded = self._encoded(index, fused)
+            waiting = partial(_given, encoded)
         del fused
-        self._results.put((index, lambda: encoded))
+        with self._timed("blocked"):
+            self._results.put((index, waiting))
 
     def _encoded(self, index: int, fused: Fused) -> Encoded:
         core = self._steps.receive(fused)
         with self._timed("write"):
             return self._steps.encode(self._jobs[index], core)
-
-    @contextmanager
-    def _busily(self) -> Iterator[None]:
-        """A block in which the device loop works."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self.busy += perf_counter() - start
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -187,6 +190,10 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
         finally:
             with self._timing:
                 self.seconds[name] += perf_counter() - start
+
+
+def _given(value: T) -> T:
+    return value
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -61,7 +61,7 @@ class RunReport:
     fine_px: int
     """Fine pixels written by this run."""
     loop_seconds: dict[str, float]
-    """Seconds of all workers together by the fields of LoopSeconds: read, compute, write, wait, drain."""
+    """Seconds of all workers together by the fields of LoopSeconds: read, compute, write, starved, ..., whole."""
     peak_rss_bytes: int
     """Largest resident size among the workers."""
     batch: int

@@ -182,7 +182,7 @@ def report_of(task: GroupTask) -> GroupReport:
         )
         for tile in task.tiles
     )
-    seconds = LoopSeconds(read=0.0, compute=0.0, write=0.0, wait=0.0, drain=0.0)
+    seconds = LoopSeconds(read=0.0, compute=0.0, write=0.0, starved=0.0, blocked=0.0, drain=0.0, whole=0.0)
     return GroupReport(tiles=tiles, fine_px=1, seconds=seconds, peak_rss_bytes=0, batch=1, host="none", pid=0)
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import pytest
 
@@ -31,7 +32,7 @@ def steps(**changes: object) -> Steps[int, int, int, int, int, int]:
 def test_results_come_in_the_order_of_the_jobs(batch: int, encoders: int) -> None:
     written, seconds = run_loop(range(10), steps(), batch=batch, encoders=encoders)
     assert written == [(2 * (n + 1) - n) * (1 + n) for n in range(10)]
-    assert min(seconds.read, seconds.compute, seconds.write, seconds.wait) >= 0
+    assert min(astuple(seconds)) >= 0
 
 
 @pytest.mark.parametrize("broken", ["read", "fuse", "receive", "encode", "put"])
@@ -71,6 +72,15 @@ def test_drain_is_what_is_written_after_the_last_window_was_computed() -> None:
     assert 0.05 <= seconds.drain <= seconds.write + 0.05
     _, seconds = run_loop(range(3), steps(fuse=lambda items: time.sleep(0.05) or list(items)), batch=1)  # type: ignore[func-returns-value]
     assert seconds.drain < 0.05
+
+
+def test_a_loop_without_windows_is_starved_and_one_without_room_blocked() -> None:
+    _, seconds = run_loop(range(8), steps(read=lambda n: time.sleep(0.02) or n), batch=1)  # type: ignore[func-returns-value]
+    assert 0.8 * seconds.whole < seconds.starved <= seconds.whole
+    assert seconds.blocked < 0.02
+    _, seconds = run_loop(range(8), steps(put=lambda *_: time.sleep(0.02)), batch=1)
+    assert 0.08 < seconds.blocked < seconds.whole  # all but those that found room
+    assert seconds.starved < 0.02
 
 
 def test_reading_computing_and_writing_run_at_the_same_time() -> None:
@@ -127,7 +137,7 @@ def test_without_encoders_the_device_loop_encodes_each_result_before_it_fuses_th
     else:
         assert threads == {threading.current_thread().name}
         assert set(behind) == {1}
-        assert seconds.wait < 0.05  # encoding is the loop's own work
+        assert seconds.blocked < 0.05  # encoding is the loop's own work
     assert seconds.write >= 8 * 0.01
 
 

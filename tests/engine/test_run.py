@@ -168,7 +168,7 @@ def test_the_report_and_the_events_tell_what_run_json_needs(tmp_path: Path) -> N
     observer = RecordingObserver()
     report = run_job(job_of(SETTING, NpySink(folder=tmp_path), **SIZE), tmp_path, observer=observer)
     assert report.fine_px == 192 * 288
-    assert set(report.loop_seconds) == {"read", "compute", "write", "wait", "drain"}
+    assert set(report.loop_seconds) == {"read", "compute", "write", "starved", "blocked", "drain", "whole"}
     assert report.peak_rss_bytes > 2**26
     assert [facts["done"] for facts in observer.facts("group")] == [8, 16, 24]
     assert json.loads(json.dumps([observer.facts(kind) for kind in ("plan", "group", "done")]))
