@@ -88,8 +88,7 @@ def command(
             raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
         config = scene_config(options)
         scores = [
-            evaluate_product(Path(folder), reference=reference, convention=convention, config=config)
-            for folder in inputs
+            evaluate_product(folder, reference=reference, convention=convention, config=config) for folder in inputs
         ]
         if as_json:
             emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine.attempts import Patience
 from scenefuse.engine.lanes import InProcessLane
@@ -133,6 +135,9 @@ def test_a_product_on_a_store_that_fails_now_and_then_is_the_same_and_tells_no_s
         assert KEY_ID.encode() not in data
     again = fuse(pair.hs, pair.ms, out=str(prefix), config=CONFIG, lane=InProcessLane())
     assert again.status == "found"
+    scored = CliRunner().invoke(app, ["evaluate", f"{prefix}/{product.item_id}", "--json"])
+    assert scored.exit_code == 0, scored.output
+    assert json.loads(scored.stdout)["scores"][0]["qnr"] > 0.1
 
 
 def test_a_store_that_takes_no_more_is_a_typed_failure_and_refill_ends_it(
