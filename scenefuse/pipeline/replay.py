@@ -129,6 +129,7 @@ def replay(
             state_sha256=digest,
             precision=cast("Precision", plan.precision),
             batch=plan.batch,
+            encoders=1 if opened.model.device == "cuda" else 0,  # one: comparisons stay in the order of tiles
         )
         works = [
             Work(
