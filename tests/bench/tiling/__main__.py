@@ -43,7 +43,9 @@ def main() -> None:
 
 
 def kept(path: Path, entries: list[Entry]) -> list[dict[str, object]]:
-    """The file's records, without those that the entries will make anew."""
+    """The file's records, without those that the entries will make anew; none where there is no file yet."""
+    if not path.exists():
+        return []
     again = {
         (entry.model, entry.mpx, lane, name)
         for entry in entries
