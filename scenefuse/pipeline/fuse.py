@@ -154,15 +154,15 @@ def fuse(
 def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime, phases: Phases) -> FusedProduct:
     """The product, found or finished or made from the start."""
     config = order.config
-    item = order.folder / f"{order.folder.name}.json"
-    if is_finished(order.folder, config):
-        link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
-        return _product(order, "found", item, _succeeded(order))
+    if (found := _found(order)) is not None:
+        return found
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
         lane = lane or stack.enter_context(open_lane(cluster_spec(config)))
         lease = stack.enter_context(_claimed(order.folder))
+        if (found := _found(order)) is not None:  # another operator has made it while workers started here
+            return found
         store = lay_out(order.folder, order.spec)
         watching.notify(Event(kind="begin", facts={"item_id": order.folder.name, "dashboard": lane.dashboard}))
         phases.begin("prepare")
@@ -199,7 +199,15 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
         replaced = _succeeded(order)
-    return _product(order, "resumed" if report.skipped else "done", item, replaced)
+    return _product(order, "resumed" if report.skipped else "done", replaced)
+
+
+def _found(order: Order) -> FusedProduct | None:
+    """The product if it is there with all that is asked for."""
+    if not is_finished(order.folder, order.config):
+        return None
+    link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
+    return _product(order, "found", _succeeded(order))
 
 
 class ChangedInputError(WorkError):
@@ -383,8 +391,8 @@ def _hrefs(order: Order) -> dict[str, str]:
     return {role: redact(scene.href) for role, scene in scenes}
 
 
-def _product(order: Order, status: Status, item: Place, more: Sequence[str]) -> FusedProduct:
-    grid = order.opened.cube.grid
+def _product(order: Order, status: Status, more: Sequence[str]) -> FusedProduct:
+    grid, item = order.opened.cube.grid, order.folder / f"{order.folder.name}.json"
     return FusedProduct(
         status=status,
         location=item,

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,18 @@ class Replacing:
     def notify(self, event: Event) -> None:
         if event.kind == self.kind:
             self.act()
+
+
+def test_a_product_that_another_made_while_workers_started_is_found(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def slow_start(_: object) -> Iterator[InProcessLane]:
+        assert fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane()).status == "done"
+        yield InProcessLane()
+
+    monkeypatch.setattr("scenefuse.pipeline.fuse.open_lane", slow_start)
+    assert fuse(*pair.both, out=tmp_path, config=CONFIG).status == "found"
 
 
 @pytest.mark.parametrize("kind", ["begin", "group"])
