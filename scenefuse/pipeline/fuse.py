@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from scenefuse import __version__
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
@@ -24,12 +19,11 @@ from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver, RecordingObserver, TeeObserver
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import Event, Observer
-from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
+from scenefuse.engine.run import FusionJob, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
-from scenefuse.models.weights import read_card
 from scenefuse.pipeline.adapt import adapt
 from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
 from scenefuse.pipeline.opening import open_aligned
@@ -40,31 +34,24 @@ from scenefuse.pipeline.planning import (
     cluster_spec,
     is_finished,
     known_states,
-    method_of,
     name_of,
-    number_options,
     order_of,
-    product_inputs,
 )
-from scenefuse.place.href import redact
+from scenefuse.pipeline.records import model_item_of, provenance_of, recorded_hrefs, run_record
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
-from scenefuse.product.files import LEASE, LEDGER, PROVENANCE, STATE, WEIGHTS
-from scenefuse.product.identity import NUMERICS
+from scenefuse.product.files import LEASE, LEDGER, STATE
 from scenefuse.product.layout import lay_out
-from scenefuse.product.model_item import build_method_item, build_model_item, write_model_item
+from scenefuse.product.model_item import write_model_item
 from scenefuse.product.own_weights import keep_weights
-from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
+from scenefuse.product.provenance import read_provenance
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.succession import succeed
 
 Status = Literal["done", "resumed", "found"]
-
-LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
-"""Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +176,13 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
         lease.check()
         if config.adapt is not None:
             keep_weights(order.folder, Path(str(order.opened.model.ref.weights)))
-        write_model_item(order.folder, _model_item(order))
+        write_model_item(order.folder, model_item_of(order))
         commit(
             order.folder,
             order.spec,
             pair=order.opened.pair,
-            provenance=replace(_provenance(order, state, report), checks=checks.facts()),
-            run=_run_record(order, report, recorder, started, phases.end()),
+            provenance=replace(provenance_of(order, state, report), checks=checks.facts()),
+            run=run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
         replaced = _succeeded(order)
@@ -246,7 +233,7 @@ def _succeeded(order: Order) -> tuple[str, ...]:
     if not (pair.hs.is_stac and pair.ms.is_stac):
         return ()
     return tuple(
-        f"replaces {name}, made of earlier inputs: deprecated" for name in succeed(order.folder, _hrefs(order))
+        f"replaces {name}, made of earlier inputs: deprecated" for name in succeed(order.folder, recorded_hrefs(order))
     )
 
 
@@ -304,91 +291,6 @@ def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
     state = prepare(cube, preparation, lane=lane, observer=observer, known=known_states(order))
     save_state(path, state)
     return state
-
-
-def _provenance(order: Order, state: SceneState, report: RunReport) -> Provenance:
-    """Where the product comes from; of one that was finished before and only gets more files, what made its tiles."""
-    plan, opened = order.plan, order.opened
-    software, processor = software_versions(), instruction_set(plan.device)
-    if report.skipped == report.tiles and (order.folder / PROVENANCE).is_file():
-        before = read_provenance(order.folder)
-        software, processor = dict(before.software), before.plan.instruction_set
-    return Provenance(
-        item_id=order.folder.name,
-        identity=order.identity,
-        inputs=product_inputs(opened),
-        method=method_of(opened),
-        plan=Plan(
-            core_px=plan.tiling.core_px,
-            halo_px=plan.tiling.halo_px,
-            lattice_px=plan.tiling.lattice_px,
-            tiling="exact",
-            precision=plan.precision,
-            device=plan.device,
-            batch=plan.batch,
-            instruction_set=processor,
-        ),
-        numerics=NUMERICS,
-        software=software,
-        options=number_options(order.config, opened),
-        grid=opened.facts(),
-        state_sha256=state.sha256,
-    )
-
-
-def _model_item(order: Order) -> dict[str, Any]:
-    """The method's STAC item as it stands beside the product; weights are there when they were adapted to the pair."""
-    card, path = order.opened.card, order.opened.model.ref.weights
-    if path is None:
-        return build_method_item(card)
-    weights = read_card(Path(path))
-    return build_model_item(
-        f"{card.name}-{weights.sha256[:12]}",
-        weights,
-        card,
-        size_bytes=Path(path).stat().st_size,
-        href=None if order.config.adapt is None else f"./{WEIGHTS}",
-    )
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
-    return {"scenefuse": __version__, **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def instruction_set(device: str) -> str:
-    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
-    if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        return f"sm_{major}{minor}"
-    return str(torch.backends.cpu.get_cpu_capability())
-
-
-def _run_record(
-    order: Order, report: RunReport, recorder: RecordingObserver, started: datetime, seconds: Mapping[str, float]
-) -> RunRecord:
-    pair, total = order.opened.pair, sum(seconds.values())
-    return RunRecord(
-        started=started,
-        finished=datetime.now(UTC),
-        host=socket.gethostname(),
-        hrefs=_hrefs(order),
-        roots={role: scene.root for role, scene in (("hsi", pair.hs), ("msi", pair.ms)) if scene.root is not None},
-        facts={
-            "plan": order.plan.facts(),
-            "run": report.facts(),
-            "phases": {name: {"seconds": s, "share": s / total} for name, s in seconds.items()},
-            "stages": recorder.facts("stage"),
-            "warnings": recorder.facts("warning"),
-            "retries": recorder.facts("retry"),
-        },
-    )
-
-
-def _hrefs(order: Order) -> dict[str, str]:
-    """Where the two scenes are, by role, as it may be written down."""
-    scenes = (("hsi", order.opened.pair.hs), ("msi", order.opened.pair.ms))
-    return {role: redact(scene.href) for role, scene in scenes}
 
 
 def _product(order: Order, status: Status, more: Sequence[str]) -> FusedProduct:

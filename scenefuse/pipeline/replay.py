@@ -22,9 +22,9 @@ from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
-from scenefuse.pipeline.fuse import instruction_set, software_versions
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
+from scenefuse.pipeline.records import instruction_set, software_versions
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison

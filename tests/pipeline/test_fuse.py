@@ -361,8 +361,8 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
     pair: PairFiles, product: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read_provenance(product)
-    monkeypatch.setattr("scenefuse.pipeline.fuse.software_versions", lambda: {"scenefuse": "9", "torch": "9"})
-    monkeypatch.setattr("scenefuse.pipeline.fuse.instruction_set", lambda _: "AVX9")
+    monkeypatch.setattr("scenefuse.pipeline.records.software_versions", lambda: {"scenefuse": "9", "torch": "9"})
+    monkeypatch.setattr("scenefuse.pipeline.records.instruction_set", lambda _: "AVX9")
     config = replace(CONFIG, format=("zarr", "cog"))
     assert fuse(*pair.both, out=product.parent, config=config, lane=InProcessLane()).status == "resumed"
     after = read_provenance(product)

@@ -1,0 +1,113 @@
+"""What a product tells of its making: its provenance, its method's STAC item, the record of its run."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scenefuse import __version__
+from scenefuse.engine.observers import RecordingObserver
+from scenefuse.engine.run import RunReport
+from scenefuse.models.state import SceneState
+from scenefuse.models.weights import read_card
+from scenefuse.pipeline.planning import Order, method_of, number_options, product_inputs
+from scenefuse.place.href import redact
+from scenefuse.product.files import PROVENANCE, WEIGHTS
+from scenefuse.product.identity import NUMERICS
+from scenefuse.product.model_item import build_method_item, build_model_item
+from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
+
+LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
+"""Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
+
+
+def provenance_of(order: Order, state: SceneState, report: RunReport) -> Provenance:
+    """Where the product comes from; of one that was finished before and only gets more files, what made its tiles."""
+    plan, opened = order.plan, order.opened
+    software, processor = software_versions(), instruction_set(plan.device)
+    if report.skipped == report.tiles and (order.folder / PROVENANCE).is_file():
+        before = read_provenance(order.folder)
+        software, processor = dict(before.software), before.plan.instruction_set
+    return Provenance(
+        item_id=order.folder.name,
+        identity=order.identity,
+        inputs=product_inputs(opened),
+        method=method_of(opened),
+        plan=Plan(
+            core_px=plan.tiling.core_px,
+            halo_px=plan.tiling.halo_px,
+            lattice_px=plan.tiling.lattice_px,
+            tiling="exact",
+            precision=plan.precision,
+            device=plan.device,
+            batch=plan.batch,
+            instruction_set=processor,
+        ),
+        numerics=NUMERICS,
+        software=software,
+        options=number_options(order.config, opened),
+        grid=opened.facts(),
+        state_sha256=state.sha256,
+    )
+
+
+def model_item_of(order: Order) -> dict[str, Any]:
+    """The method's STAC item as it stands beside the product; weights are there when they were adapted to the pair."""
+    card, path = order.opened.card, order.opened.model.ref.weights
+    if path is None:
+        return build_method_item(card)
+    weights = read_card(Path(path))
+    return build_model_item(
+        f"{card.name}-{weights.sha256[:12]}",
+        weights,
+        card,
+        size_bytes=Path(path).stat().st_size,
+        href=None if order.config.adapt is None else f"./{WEIGHTS}",
+    )
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
+    return {"scenefuse": __version__, **{name: metadata.version(name) for name in LIBRARIES}}
+
+
+def instruction_set(device: str) -> str:
+    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return f"sm_{major}{minor}"
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def run_record(
+    order: Order, report: RunReport, recorder: RecordingObserver, started: datetime, seconds: Mapping[str, float]
+) -> RunRecord:
+    """How the run went: times and host, where the inputs were, and seconds (by phase) as shares of all."""
+    pair, total = order.opened.pair, sum(seconds.values())
+    return RunRecord(
+        started=started,
+        finished=datetime.now(UTC),
+        host=socket.gethostname(),
+        hrefs=recorded_hrefs(order),
+        roots={role: scene.root for role, scene in (("hsi", pair.hs), ("msi", pair.ms)) if scene.root is not None},
+        facts={
+            "plan": order.plan.facts(),
+            "run": report.facts(),
+            "phases": {name: {"seconds": s, "share": s / total} for name, s in seconds.items()},
+            "stages": recorder.facts("stage"),
+            "warnings": recorder.facts("warning"),
+            "retries": recorder.facts("retry"),
+        },
+    )
+
+
+def recorded_hrefs(order: Order) -> dict[str, str]:
+    """Where the two scenes are, by role, as it may be written down."""
+    scenes = (("hsi", order.opened.pair.hs), ("msi", order.opened.pair.ms))
+    return {role: redact(scene.href) for role, scene in scenes}
