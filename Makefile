@@ -42,10 +42,11 @@ gpu: $(VENV)/.installed-dev ## The tests that need a CUDA device, on a machine t
 weights: $(VENV)/.installed-dev ## Train the weights that ship from nothing, and score them on unseen landscapes
 	$(BIN)/python -m tests.bench.weights --out weights-out --json tests/bench/results/weights.json
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and hadolint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/hadolint docker/Dockerfile
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/python -m ruff format .

@@ -24,10 +24,8 @@ from distributed.system import MEMORY_LIMIT
 from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
 from scenefuse.engine.device import Device
 from scenefuse.engine.lanes import InProcessLane, Lane
+from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIRONMENT
 from scenefuse.errors import ResourceError, TransientError, UsageError
-
-GDAL_CACHE_MIB = 64
-"""GDAL's block cache per process; its default, 5 % of memory, grows with the machine and fills with the scene."""
 
 CONNECT_S = 15
 """Seconds within which a scheduler that is named has to answer."""
@@ -35,31 +33,8 @@ CONNECT_S = 15
 QUEUE_LIMIT_S = 1800.0
 """Seconds that a run on a cluster of others waits for a worker: one may stand in a queue, or its machine be started."""
 
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "GDAL_CACHEMAX": str(GDAL_CACHE_MIB),
-    # glibc's own thresholds grow with what is freed, and a worker's peak drifts upwards. Fixed ones keep it flat, but
-    # small ones, as Dask's 64 KiB, map and fault in each array anew: the same work then takes three times the
-    # system's time.
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20),
-    "MALLOC_MMAP_THRESHOLD_": str(16 * 2**20),
-    # Each thread of a worker would have an arena of its own and keep there what it has freed: the peak of 16 Mpx was
-    # up to 1.2 times that of 4. Two are as fast.
-    "MALLOC_ARENA_MAX": "2",
-    # Pages of 2 MiB where the kernel leaves it to the program: a convolution's result is new memory each time, and
-    # a fault for each 4 KiB of it was 40 % of the time of a small network (peak: 4 % more).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-}
-"""Environment of each worker process of an embedded cluster."""
-
 _DASK_CONFIG = {
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
+    **WORKER_DASK_CONFIG,
     # A death goes back to the engine at once, which counts attempts itself.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": True,
@@ -155,7 +130,7 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
             yield client
         return
     starting = {
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.nanny.pre-spawn-environ": dict(WORKER_ENVIRONMENT),
         "distributed.worker.multiprocessing-method": "forkserver" if _may_fork(spec) else "spawn",
     }
     with (

@@ -8,7 +8,9 @@ from distributed import Client
 
 from scenefuse.engine.cluster import ClusterSpec, open_client
 from scenefuse.engine.finding import Finding
+from scenefuse.engine.worker_environment import missing_here
 from scenefuse.errors import ResourceError
+from scenefuse.place.shipped import shipped_folder
 
 _PACKAGES = ("scenefuse", "torch", "numpy", "zarr", "rasterio", "dask", "distributed")
 
@@ -19,6 +21,7 @@ def check_scheduler(address: str) -> Finding:
         with open_client(ClusterSpec(scheduler=address)) as client:
             workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
             differing = _differing_versions(client)
+            missing = [] if differing else _missing_variables(client)
     except ResourceError as error:
         text = f"{address} does not answer ({error.__cause__}): start it, or leave --scheduler out to use own workers"
         return Finding(name="scheduler", verdict="failed", text=text)
@@ -28,6 +31,7 @@ def check_scheduler(address: str) -> Finding:
         "gpu_workers": sum("GPU" in worker.get("resources", {}) for worker in workers),
         "memory_bytes": sum(worker["memory_limit"] for worker in workers),
         "differing_versions": differing,
+        "missing_variables": missing,
     }
     complaint = _complaint(facts, workers)
     if complaint:
@@ -48,6 +52,12 @@ def _complaint(facts: dict[str, Any], workers: list[dict[str, Any]]) -> str:
         return f"its workers have other versions than this machine ({named}): install the same on all"
     if facts["threads"] > len(workers):
         return "workers have several threads, and results then differ in the last bit: start them with --nthreads 1"
+    if facts["missing_variables"]:
+        named, file = ", ".join(facts["missing_variables"]), shipped_folder("workflows") / "deploy" / "worker.env"
+        return (
+            f"workers were started without {named} of {file}, and may need more memory and time: "
+            "start them in a shell after `set -a; . worker.env`"
+        )
     return ""
 
 
@@ -63,3 +73,9 @@ def _differing_versions(client: Client) -> list[str]:
         if packages.get(name) != here[name]
     }
     return sorted(differing)
+
+
+def _missing_variables(client: Client) -> list[str]:
+    """Variables of ours that some worker was not started with; asked only of workers that have our version."""
+    found: Any = client.run(missing_here)  # a coroutine for asynchronous clients only
+    return sorted({name for names in found.values() for name in names})

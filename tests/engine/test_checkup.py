@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 import torch
 from distributed import LocalCluster
@@ -13,6 +14,7 @@ from scenefuse.engine import checkup
 from scenefuse.engine.checkup import check_machine
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
+from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIRONMENT
 
 
 def finding(name: str, folder: Path) -> Finding:
@@ -84,10 +86,15 @@ def test_an_endpoint_that_answers_needs_keys(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_a_scheduler_is_asked_for_its_workers() -> None:
-    with LocalCluster(
-        n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
-    ) as cluster:
+def test_a_scheduler_is_asked_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WORKER_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with (
+        dask.config.set(dict(WORKER_DASK_CONFIG)),
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
+        ) as cluster,
+    ):
         nobody = check_scheduler(cluster.scheduler_address)
         assert (nobody.verdict, nobody.facts["workers"]) == ("warning", 0)
         cluster.scale(1)

@@ -18,11 +18,7 @@ import dask
 import dask_jobqueue
 from dask_jobqueue.local import LocalCluster as LocalJobs
 
-WORKER_ENVIRONMENT = (
-    "export OMP_NUM_THREADS=1 GDAL_CACHEMAX=64",
-    "export DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False",
-    "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
-)
+WORKER_ENVIRONMENT = Path(__file__).resolve().with_name("worker.env")
 
 
 def main() -> None:
@@ -45,13 +41,19 @@ def main() -> None:
             processes=1,
             memory=given.memory,
             worker_extra_args=["--resources", "GPU=1"] if given.gpu else [],
-            job_script_prologue=[] if kind is LocalJobs else list(WORKER_ENVIRONMENT),  # a local job is no script
+            job_script_prologue=[] if kind is LocalJobs else _exports(WORKER_ENVIRONMENT),  # a local job is no script
         ) as cluster,
     ):
         # Tasks are submitted two per worker, so that the scheduler sees no long queue: a short target lets it grow.
         cluster.adapt(minimum=1, maximum=given.maximum, target_duration="1s")
         given.address_file.write_text(cluster.scheduler_address)
         signal.pause()
+
+
+def _exports(file: Path) -> list[str]:
+    """Its variables as lines of a job's script: the jobs need not see the file."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [f"export {line}" for line in lines if line and not line.startswith("#")]
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ import numpy as np
 import psutil
 import torch
 
-from scenefuse.engine.cluster import WORKER_ENVIRONMENT
 from scenefuse.engine.group import peak_rss_bytes
 from scenefuse.engine.resident import resident_model
 from scenefuse.engine.state_file import load_state
+from scenefuse.engine.worker_environment import WORKER_ENVIRONMENT
 from tests.bench.tiling.contest import Case, Clock
 from tests.bench.tiling.contestants import LANES, Lane
 from tests.bench.tiling.models import handle_of
