@@ -51,7 +51,18 @@ class KnownStates:
             self.folder.make()
             save_state(self._path(stages, shared), state)
 
+    def forget(self) -> None:
+        """Remove what is kept of this scene, whatever the method; that of others stays."""
+        for name in self.folder.names():
+            if name.startswith(self._prefix):
+                (self.folder / name).discard()
+        self.folder.unmake()
+
+    @property
+    def _prefix(self) -> str:
+        return f"{hashlib.sha256(self.scene.encode()).hexdigest()[:16]}-"
+
     def _path(self, stages: Sequence[str], shared: int) -> Place:
         method = "" if len(stages) <= shared else self.method
-        digest = hashlib.sha256(json.dumps([self.scene, method, list(stages)]).encode())
-        return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+        digest = hashlib.sha256(json.dumps([method, list(stages)]).encode())
+        return self.folder / f"{self._prefix}{digest.hexdigest()[:32]}.safetensors"

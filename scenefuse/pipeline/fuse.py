@@ -216,7 +216,7 @@ def _require_same_files(order: Order) -> None:
             ) from error
         if changed:
             order.folder.clear(last=LEASE)
-            (order.folder.parent / STATES).clear()
+            known_states(order).forget()
             raise ChangedInputError(
                 f"{file.path} changed while it was read",
                 "the product would be of two scenes, so what was made of it is removed",

@@ -342,6 +342,21 @@ def test_a_damaged_state_is_measured_again_and_replaced(known: KnownStates) -> N
     assert load_state(known.folder / name).sha256 == state.sha256
 
 
+def test_a_scene_is_forgotten_without_the_others_beside_it(known: KnownStates) -> None:
+    source, other = AnalyticSource(coarse_shape=(70, 130), ratio=2), replace(known, scene="another")
+    for one in (known, replace(known, method="another"), other):
+        prepare(source, Preparation(stages=(CoordinateStage(),)), known=one)
+    known.forget()
+    observer = RecordingObserver()
+    prepare(source, Preparation(stages=(CoordinateStage(),)), observer=observer, known=other)
+    assert stage_names(observer) == []
+    prepare(source, Preparation(stages=(CoordinateStage(),)), observer=observer, known=known)
+    assert stage_names(observer) == ["scene/fill", "test/margins"]
+    known.forget()
+    other.forget()
+    assert not known.folder.exists()
+
+
 def test_what_is_measured_in_no_time_is_not_kept(tmp_path: Path) -> None:
     known = KnownStates(folder=place_at(tmp_path / "states"), scene="a scene", method="a method")
     prepare(AnalyticSource(coarse_shape=(70, 130), ratio=2), Preparation(), known=known)

@@ -32,7 +32,7 @@ from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, WorkError
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
-from scenefuse.pipeline.planning import plan_fusion
+from scenefuse.pipeline.planning import STATES, plan_fusion
 from scenefuse.pipeline.replay import ReplayReport, replay
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.local import LocalPlace
@@ -94,9 +94,14 @@ def test_a_product_that_another_made_while_workers_started_is_found(
 
 
 @pytest.mark.parametrize("kind", ["begin", "group"])
-def test_an_input_that_is_replaced_meanwhile_makes_no_product(pair: PairFiles, tmp_path: Path, kind: str) -> None:
+def test_an_input_that_is_replaced_meanwhile_makes_no_product(
+    pair: PairFiles, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_states, "LEAST_SECONDS", 0.0)
     hs, ms = (Path(shutil.copy2(path, tmp_path / Path(path).name)) for path in pair.both)
     out = tmp_path / "out"
+    of_another_scene = place_at(out) / STATES / "another.safetensors"
+    of_another_scene.put(b"its state")
     old = plan_fusion(hs, ms, out=out, config=CONFIG).folder.name
 
     def replace_it() -> None:
@@ -107,6 +112,7 @@ def test_an_input_that_is_replaced_meanwhile_makes_no_product(pair: PairFiles, t
     with pytest.raises(WorkError, match=f"{hs.name} changed while it was read"):
         fuse(hs, ms, out=out, config=CONFIG, lane=InProcessLane(), observer=Replacing(kind, replace_it))
     assert not (out / old).exists()
+    assert of_another_scene.parent.names() == [of_another_scene.name]
     assert [record.retryable for record in read_failures(place_at(out))] == [True]
     made = fuse(hs, ms, out=out, config=CONFIG, lane=InProcessLane())
     assert made.item_id != old
