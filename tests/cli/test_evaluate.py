@@ -101,6 +101,7 @@ def test_a_comparison_that_cannot_be_is_refused_with_the_reason(
     assert_explained(ended, code, said)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_by_the_cpus_recipe_and_enters_a_comparison(
     scenefuse: Command, pair: Pair, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_tiled_fusion_equals_whole_scene_fusion_bitwise(
     assert (quality & QualityFlag.NODATA).any()
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path, lane: Lane) -> None:
     setting = setting_of((70, 90), 3)
     fused, quality = fused_scene(setting, tmp_path / "two", lane=lane, core_px=48)

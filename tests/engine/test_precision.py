@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from scenefuse.engine.precision import repeatable
 
 
+@pytest.mark.slow
 def test_products_of_matrices_are_deterministic_in_a_process_that_trains_first() -> None:
     code = "import os, scenefuse.pipeline.train; print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'))"
     bare = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}

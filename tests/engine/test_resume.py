@@ -62,6 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return contents(folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_and_resumed_gives_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

@@ -45,6 +45,7 @@ def config(pair: PairFiles, tmp_path_factory: pytest.TempPathFactory) -> RunConf
     )
 
 
+@pytest.mark.slow
 def test_a_network_comes_nearer_to_both_inputs_and_stays_with_the_product(
     pair: PairFiles, config: RunConfig, own_shelf: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_network_comes_nearer_to_both_inputs_and_stays_with_the_product(
     assert str(own_shelf) not in (plain.folder / "model.json").read_text(), "other machines keep weights elsewhere"
 
 
+@pytest.mark.slow
 def test_the_same_call_finds_the_product_and_replay_needs_nothing_but_it(
     pair: PairFiles, config: RunConfig, own_shelf: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_truth_teaches_at_full_resolution(pair: PairFiles, truth: Path, tmp_pa
     assert training["truths"] == [["truth.tif", f"sha256:{sha256(truth.read_bytes()).hexdigest()}"]]
 
 
+@pytest.mark.slow
 def test_mossfuse_learns_without_any_truth(pair: PairFiles, tmp_path: Path) -> None:
     recipe = replace(RECIPE, protocol="scene")
     trained = train(

@@ -32,6 +32,8 @@ from tests.real.products import (
     write_item,
 )
 
+pytestmark = pytest.mark.slow
+
 HS = "EnMAP_BerlinUrbanGradient_177"
 RAW = "EnMAP_BerlinUrbanGradient_raw244"
 MS = "HighResolution_BerlinUrbanGradient"

@@ -107,7 +107,7 @@ def test_a_network_overfits_one_pair_and_beats_interpolation_on_held_out_blocks(
     assert fitted.scores == score(fitted.network, learnt.grounds)
 
 
-@pytest.mark.parametrize(("name", "killed_at"), [("smifnet", 1), ("cofusion", 4)])
+@pytest.mark.parametrize(("name", "killed_at"), [("smifnet", 1), pytest.param("cofusion", 4, marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_curve(
     name: str, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
