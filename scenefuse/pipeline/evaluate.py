@@ -70,9 +70,9 @@ class Arena:
 def evaluate_product(
     folder: str | Path | Place,
     *,
-    reference: str | None = None,
+    reference: str | Path | None = None,
     convention: str = "standard",
-    hrefs: tuple[str, str] | None = None,
+    hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
@@ -83,7 +83,7 @@ def evaluate_product(
     folder = place_at(folder).resolved()
     product = open_product(folder)
     if reference is not None:
-        return score_with_reference(product, reference, convention=convention, policy=policy_of(config))
+        return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
     opened, _ = reopen(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, opened.cube, load_state(folder / STATE))
 

@@ -56,12 +56,15 @@ class Order:
         )
 
 
-def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig) -> Order:
+def plan_fusion(
+    hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig | None = None
+) -> Order:
     """What fuse with the same arguments would do; reads the registration's sample, writes nothing.
 
     A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
     """
-    return order_of(open_aligned(name_of(hs), name_of(ms), config), out=out, config=config)
+    config = config or RunConfig()
+    return order_of(open_aligned(hs, ms, config), out=out, config=config)
 
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
@@ -132,11 +135,6 @@ def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
         )
         for file in opened.cube.inputs
     )
-
-
-def name_of(source: str | Path | Scene) -> str | Scene:
-    """The scene, or its place as text."""
-    return str(source) if isinstance(source, Path) else source
 
 
 def method_of(opened: OpenedPair) -> ProductMethod:

@@ -99,7 +99,7 @@ def replay(
     folder: str | Path | Place,
     *,
     every_tile: bool = False,
-    hrefs: tuple[str, str] | None = None,
+    hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
     observer: Observer | None = None,
 ) -> ReplayReport:
@@ -149,7 +149,9 @@ def replay(
     )
 
 
-def reopen(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
+def reopen(
+    folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig
+) -> tuple[OpenedPair, Provenance]:
     """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
     if not folder.is_folder():
         raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
