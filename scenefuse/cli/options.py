@@ -22,10 +22,12 @@ class PlaceType(click.ParamType[Place]):
     """A path, or s3://bucket/prefix."""
 
     name = "place"
+    may_be_file = False
+    """Whether it may name a file of this machine."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         """The place that was named; a file of this machine is none for products."""
-        if isinstance(value, str) and Path(value).is_file():
+        if isinstance(value, str) and not self.may_be_file and Path(value).is_file():
             self.fail(f"Directory {value!r} is a file.", param, ctx)
         return place_at(value)
 
@@ -34,7 +36,15 @@ class PlaceType(click.ParamType[Place]):
         return [CompletionItem(incomplete, type="file")]
 
 
+class ProductType(PlaceType):
+    """A product's folder, or the item in it."""
+
+    name = "product"
+    may_be_file = True
+
+
 PLACE = PlaceType()
+PRODUCT = ProductType()
 
 out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."

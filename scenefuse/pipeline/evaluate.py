@@ -26,9 +26,9 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
@@ -80,7 +80,7 @@ def evaluate_product(
     Without a reference the inputs are read again: from hrefs, or where run.json says. Of config, allow_host counts.
     """
     config = config or RunConfig()
-    folder = place_at(folder).resolved()
+    folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:
         return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))

@@ -25,10 +25,10 @@ from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.pipeline.records import instruction_set, software_versions
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.files import STATE, STORE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, product_identity
 from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
@@ -109,7 +109,7 @@ def replay(
     memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
     comes from the provenance.
     """
-    folder = place_at(folder).resolved()
+    folder = product_folder(folder)
     config, observer = config or RunConfig(), observer or NullObserver()
     opened, provenance = reopen(folder, hrefs=hrefs, config=config)
     state, plan, cube = _state(folder, provenance), provenance.plan, opened.cube
