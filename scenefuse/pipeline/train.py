@@ -23,6 +23,7 @@ from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.grounds import ground_facts, grounds_of, require_alike, truth_facts
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
+from scenefuse.place.location import own_path
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
@@ -110,7 +111,7 @@ def train(
         raise UsageError(
             f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
         )
-    folder = Path(out)
+    folder = own_path(out)
     with open_ranks(choose_device(config.device)) as ranks:
         opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
         first = require_alike([pair.cube for pair in opened])

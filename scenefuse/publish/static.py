@@ -13,6 +13,7 @@ from urllib.parse import quote
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.place.href import redact
+from scenefuse.place.location import own_path
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import MANIFEST, STORE
 from scenefuse.product.folder import product_folder
@@ -45,7 +46,7 @@ def catalogue_folder(text: str) -> Path:
             "a static catalogue is written into a local folder",
             "Publish into a folder and copy it there, or write the products to the store by --out",
         )
-    return Path(text)
+    return own_path(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,6 +230,19 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     assert scenefuse("verify", Path(resumed.document["item"]).parent).code == 0
 
 
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "run.toml"
+    config.write_text('model = "none-such"')
+    ended = scenefuse("plan", "~/hs.tif", "~/ms.tif", "--out=~/out", "--config=~/run.toml")
+    assert "none-such" in ended.stderr, "the file was read"
+    assert scenefuse("doctor", "--out=~", "--json").document["findings"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = started("sensors", "--json")
     assert process.stdout is not None
