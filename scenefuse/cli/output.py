@@ -24,6 +24,10 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+_WIDEST = 10_000
+"""Columns of a table that is piped: enough for every name, so that a row is a line."""
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
@@ -34,9 +38,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for row in body:
         table.add_row(*(_cell(value) for value in row))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    whole = Console(highlight=False, width=_WIDEST)
+    with whole.capture() as printed:
+        whole.print(table)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _cell(value: Any) -> str:

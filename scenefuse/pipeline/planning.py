@@ -32,7 +32,7 @@ CLUSTER_WORKER_BYTES = 4 * 2**30
 """Memory of a worker of a running cluster when --memory-limit does not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Order:
     """One product that is to be made: what of, how, where."""
 
@@ -46,6 +46,12 @@ class Order:
     """The product's folder, named after its item."""
     plan: RunPlan
     """How the scene is cut, and what that costs."""
+
+    def __repr__(self) -> str:
+        """What is made and what it costs on a line; the fields fill pages of a notebook."""
+        plan = self.plan
+        need = f"{size_text(plan.worker_bytes)} of memory each, up to {size_text(plan.write_bytes)} written"
+        return f"Order({self.folder}: {self.opened.cube!r}, {plan.tiles} tiles, {plan.workers} workers, {need})"
 
     @property
     def spec(self) -> ProductSpec:

@@ -18,6 +18,7 @@ import pytest
 
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
+from scenefuse.cli.output import print_table
 from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
 from tests.cli.command import Command
@@ -228,6 +229,14 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     assert resumed.code == 0, resumed.stderr
     assert resumed.document["status"] == "resumed"
     assert scenefuse("verify", Path(resumed.document["item"]).parent).code == 0
+
+
+def test_a_row_of_a_piped_table_is_a_line_whatever_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"product-{i}-{'x' * 150}", "y" * 120, 0.5) for i in range(2)]
+    print_table("Scores", ("name", "method", "psnr_db"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.strip()][-2:] == [[*row[:2], "0.5"] for row in rows]
+    assert all(line == line.rstrip() for line in lines)
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(

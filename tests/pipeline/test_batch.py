@@ -111,7 +111,10 @@ def test_the_api_takes_paths_as_pathlib_has_them(side_by_side: Path, pair: Pair,
     cube = scenes.hs_cube().repeat(scenes.RATIO, axis=1).repeat(scenes.RATIO, axis=2)
     truth = scenes.write_hs(tmp_path / "truth.tif", cube=cube, gsd_m=10.0)
     assert evaluate_product(product.folder, reference=truth, hrefs=pair).values["psnr_db"] > 0
-    assert plan_fusion(*pair, out=tmp_path / "plan").config == RunConfig()
+    order = plan_fusion(*pair, out=tmp_path / "plan")
+    assert order.config == RunConfig()
+    assert str(order.folder) in repr(order)
+    assert len(repr(order)) < 500
 
 
 @pytest.mark.usefixtures("no_workers")
