@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
-from scenefuse.cli.output import print_table
+from scenefuse.cli.output import emit_json, print_table
 from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
 from tests.cli.command import Command
@@ -229,6 +230,11 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     assert resumed.code == 0, resumed.stderr
     assert resumed.document["status"] == "resumed"
     assert scenefuse("verify", Path(resumed.document["item"]).parent).code == 0
+
+
+def test_a_document_has_its_times_as_iso_8601(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_json({"acquired": datetime(2024, 6, 4, 10, 45, tzinfo=UTC), "out": Path("a/b")})
+    assert json.loads(capsys.readouterr().out) == {"acquired": "2024-06-04T10:45:00+00:00", "out": "a/b"}
 
 
 def test_a_row_of_a_piped_table_is_a_line_whatever_its_names(capsys: pytest.CaptureFixture[str]) -> None:
