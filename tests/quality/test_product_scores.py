@@ -36,7 +36,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> StoredProduct:
     return open_product(folder)
 
 
-def write_truth(path: Path, truth: Image, *, origin: tuple[float, float], bands: tuple[Band, ...] = SPEC.bands) -> str:
+def write_truth(
+    path: Path, truth: Image, *, origin: tuple[float, float], bands: tuple[Band, ...] = SPEC.bands, epsg: int = 32633
+) -> str:
     """A float GeoTIFF with wavelengths as band tags, its first pixel's corner at origin (x, y)."""
     profile = {
         "driver": "GTiff",
@@ -44,7 +46,7 @@ def write_truth(path: Path, truth: Image, *, origin: tuple[float, float], bands:
         "count": len(truth),
         "height": truth.shape[1],
         "width": truth.shape[2],
-        "crs": CRS.from_epsg(32633).to_wkt(),
+        "crs": CRS.from_epsg(epsg).to_wkt(),
         "transform": Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
         "nodata": float("nan"),
     }
@@ -108,6 +110,15 @@ def test_a_reference_on_other_pixels_is_refused(
     origin = (SPEC.grid.fine_transform[2] + dx, SPEC.grid.fine_transform[5])
     path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0), origin=origin)
     with pytest.raises(DataError, match=message):
+        score_with_reference(product, path)
+
+
+def test_a_reference_with_the_same_coordinates_in_another_zone_is_refused(
+    product: StoredProduct, tmp_path: Path
+) -> None:
+    origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
+    path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0), origin=origin, epsg=32634)
+    with pytest.raises(DataError, match=r"is in WGS 84 / UTM zone 34N, and .* in WGS 84 / UTM zone 33N"):
         score_with_reference(product, path)
 
 
