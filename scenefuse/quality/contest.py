@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from math import inf, isfinite, isnan, isqrt
 from pathlib import Path
 
@@ -149,9 +150,10 @@ def compete(
 ) -> Iterator[Result]:
     """Results as they are done; trials are drawn one after the other, and one is held at a time.
 
+    Of trials of one name (`hs.tif` and `ms.tif` of several folders) the later ones get a number: `hs_ms (2)`.
     show: told of each trial once all have fused its first variant, with pictures of each method.
     """
-    for trial in trials:
+    for trial in _told_apart(trials):
         parts = protocol.parts((trial.truth.shape[1], trial.truth.shape[2]))
         for number, (snr_db, seed) in enumerate(protocol.variants()):
             gallery = Gallery.of(trial) if show is not None and number == 0 else None
@@ -172,6 +174,16 @@ def compete(
                     )
             if gallery is not None and show is not None:
                 show(gallery)
+
+
+def _told_apart(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """The trials, each with a name that none before it has."""
+    taken: set[str] = set()
+    for trial in trials:
+        names = (trial.name if number == 1 else f"{trial.name} ({number})" for number in count(1))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        yield trial if name == trial.name else replace(trial, name=name)
 
 
 def _costs(card: ModelCard) -> dict[str, float]:

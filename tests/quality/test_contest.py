@@ -101,6 +101,19 @@ def test_methods_are_given_the_same_noise(trial: Trial) -> None:
     assert first.values == second.values
 
 
+def test_scenes_of_one_name_are_told_apart(trial: Trial) -> None:
+    hs, ms, truth = (np.multiply(image, 0.5, dtype=np.float32) for image in (trial.hs, trial.ms, trial.truth))
+    darker = replace(trial, hs=hs, ms=ms, truth=truth)
+    shown: list[Gallery] = []
+    results = list(compete([trial, darker], [entry("bicubic")], Protocol(), show=shown.append))
+    assert [result.scene for result in results] == ["drawn", "drawn (2)"]
+    assert [gallery.scene for gallery in shown] == ["drawn", "drawn (2)"]
+    text = markdown(results, Protocol())
+    assert "over 2 scenes" in text
+    first, second = (part.splitlines()[4].split(" | ")[8] for part in text.split("\n## ")[1:])
+    assert float(second) == pytest.approx(float(first) / 2, rel=1e-3), "the tables of two scenes, their RMSE"
+
+
 def test_mean_and_spread_are_those_counted_by_hand() -> None:
     results = [
         Result(
