@@ -178,7 +178,7 @@ def _honest_pixels(
     cube = opened.cube
     blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
-    coarse = middle_of(cube)
+    coarse = middle_of(cube, truth=not reduced)
     if reduced:
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
         rows, columns = (side // ratio * ratio for side in coarse.shape)
@@ -202,7 +202,7 @@ def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial
 def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
     def make() -> Trial:
         cube = opened.cube
-        coarse = middle_of(cube)
+        coarse = middle_of(cube, truth=True)
         fine = coarse.refine(cube.grid.ratio)
         return Trial(
             name=opened.pair.id,

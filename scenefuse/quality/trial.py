@@ -171,10 +171,13 @@ def covered_bands(
     return tuple(ms_sensor.bands[index] for index in covered), response.matrix[covered]
 
 
-def middle_of(source: PairSource) -> Window:
-    """The coarse window in the scene's middle that holds at most MOST_VALUES values."""
-    bands = len(source.hs_bands), len(source.ms_bands) * source.grid.ratio**2
-    return middle_window(source.grid.coarse_shape, sum(bands))
+def middle_of(source: PairSource, *, truth: bool = False) -> Window:
+    """The coarse window in the scene's middle that holds at most MOST_VALUES values.
+
+    truth: whether a truth on the fine grid is read beside the pair, of all values most.
+    """
+    hs, ms = len(source.hs_bands), len(source.ms_bands)
+    return middle_window(source.grid.coarse_shape, hs + (ms + (hs if truth else 0)) * source.grid.ratio**2)
 
 
 def middle_window(shape: tuple[int, int], values_per_pixel: float) -> Window:

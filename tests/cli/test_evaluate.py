@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scenefuse.config import RunConfig
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
+from scenefuse.pipeline.evaluate import Arena, evaluate_methods
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
+from scenefuse.quality.contest import Protocol, Result, enter
+from scenefuse.quality.trial import Trial
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 
@@ -56,6 +61,30 @@ def test_a_pair_with_a_truth_is_scored_as_it_is(scenefuse: Command, pair: Pair, 
     (score,) = ended.document["scores"]
     blocks = ReferenceSums(ratio=3).add(cube, scenes.ground() * gains).scores()
     assert score["psnr_db"] > blocks["psnr_db"]
+
+
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_of_a_large_scene_no_more_is_held_than_the_bound_says(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_truth: bool
+) -> None:
+    shown = np.stack([scenes.ground()] * len(scenes.HS_NM))
+    truth = scenes.write_tif(tmp_path / "truth.tif", shown, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
+    held: list[int] = []
+
+    def drawn(trials: Iterable[Trial], *_: object, **__: object) -> Iterator[Result]:
+        held.extend(made.hs.size + made.ms.size + made.truth.size for made in trials)
+        return iter(())
+
+    monkeypatch.setattr("scenefuse.pipeline.evaluate.compete", drawn)
+    most = shown.size // 4
+    monkeypatch.setattr("scenefuse.quality.trial.MOST_VALUES", most)
+    arena = Arena(
+        pairs=((str(pair[0]), str(pair[1])),),
+        truths=(str(truth),) if with_truth else (),
+        config=RunConfig(register=False),
+    )
+    evaluate_methods(arena, enter([("bicubic", None)]), Protocol())
+    assert 0 < held[0] <= most
 
 
 def test_one_image_is_its_own_truth(scenefuse: Command, pair: Pair) -> None:
