@@ -51,7 +51,7 @@ def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band], *, policy: 
     policy: which hosts are followed to it on the network; None for the public ones.
     """
     policy = policy or AccessPolicy()
-    image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy))
+    image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy, scale_option=False))
     down, right = _place(image.grids[0], grid, raster)
     return Truth(image=image, bands=_matching(image, bands, raster), down=down, right=right)
 

@@ -37,18 +37,23 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> StoredProduct:
 
 
 def write_truth(
-    path: Path, truth: Image, *, origin: tuple[float, float], bands: tuple[Band, ...] = SPEC.bands, epsg: int = 32633
+    path: Path,
+    truth: Image | NDArray[np.int16],
+    *,
+    origin: tuple[float, float],
+    bands: tuple[Band, ...] = SPEC.bands,
+    epsg: int = 32633,
 ) -> str:
     """A float GeoTIFF with wavelengths as band tags, its first pixel's corner at origin (x, y)."""
     profile = {
         "driver": "GTiff",
-        "dtype": "float32",
+        "dtype": truth.dtype.name,
         "count": len(truth),
         "height": truth.shape[1],
         "width": truth.shape[2],
         "crs": CRS.from_epsg(epsg).to_wkt(),
         "transform": Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
-        "nodata": float("nan"),
+        "nodata": float("nan") if truth.dtype.kind == "f" else None,
     }
     with rasterio.open(path, "w", **profile) as file:
         file.write(truth)
@@ -120,6 +125,24 @@ def test_a_reference_with_the_same_coordinates_in_another_zone_is_refused(
     path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0), origin=origin, epsg=32634)
     with pytest.raises(DataError, match=r"is in WGS 84 / UTM zone 34N, and .* in WGS 84 / UTM zone 33N"):
         score_with_reference(product, path)
+
+
+def test_a_reference_of_integers_without_a_scale_is_refused_with_what_helps(
+    product: StoredProduct, tmp_path: Path
+) -> None:
+    origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
+    truth = wider_truth(product, 0, 0)
+    path = write_truth(tmp_path / "t.tif", np.rint(truth / 1e-4).astype(np.int16), origin=origin)
+    with pytest.raises(DataError, match="holds int16 values") as refused:
+        score_with_reference(product, path)
+    assert "--hs-scale" not in str(refused.value), "an option for the HSI, not for its truth"
+    with rasterio.open(path, "r+") as file:
+        file.scales = (1e-4,) * file.count  # as gdal_edit.py -scale does
+    scaled, exact = (
+        score_with_reference(product, raster).values
+        for raster in (path, write_truth(tmp_path / "exact.tif", truth, origin=origin))
+    )
+    assert scaled["psnr_db"] == pytest.approx(exact["psnr_db"], abs=1e-3)
 
 
 def test_a_reference_without_one_of_the_bands_is_refused(product: StoredProduct, tmp_path: Path) -> None:
