@@ -61,8 +61,13 @@ class Protocol:
             raise UsageError(
                 f"mtf {self.mtf_nyquist:g}", "an MTF at Nyquist lies between 0 and 1", "Instruments have 0.2 to 0.4"
             )
-        if any(map(isnan, self.snr_db)):
-            raise UsageError("a noise level that is no number", "nothing can be that noisy", "Give --snr-db in dB")
+        impossible = [level for level in self.snr_db if isnan(level) or level == -inf]
+        if impossible:
+            raise UsageError(
+                f"a noise level of {impossible[0]:g} dB",
+                "nothing can be that noisy",
+                "Give --snr-db in dB, inf for none",
+            )
         if self.ratio is not None and self.ratio not in RATIOS:
             raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
         if self.convention not in CONVENTIONS:
