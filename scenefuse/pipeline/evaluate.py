@@ -25,7 +25,7 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
-from scenefuse.pipeline.replay import reopen
+from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE
@@ -77,15 +77,16 @@ def evaluate_product(
 ) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
 
-    Without a reference the inputs are read again: from hrefs, or where run.json says. Of config, allow_host counts.
+    Without a reference the inputs are read again: from hrefs, or where run.json says; weights and GPU that made the
+    product are not needed. Of config, allow_host counts.
     """
     config = config or RunConfig()
     folder = place_at(folder).resolved()
     product = open_product(folder)
     if reference is not None:
         return score_with_reference(product, reference, convention=convention, policy=policy_of(config))
-    opened, _ = reopen(folder, hrefs=hrefs, config=config)
-    return score_without_reference(product, opened.cube, load_state(folder / STATE))
+    cube = reopen_inputs(folder, hrefs=hrefs, config=config)
+    return score_without_reference(product, cube, load_state(folder / STATE))
 
 
 def evaluate_methods(
