@@ -127,23 +127,28 @@ class Result:
 def enter(models: Sequence[tuple[str, str | None]]) -> tuple[Entry, ...]:
     """Entries of (name, weights); refused are unknown names, missing or useless weights, and one entry twice.
 
-    A model that enters more than once is called by its weights' file too.
+    A model that enters more than once is called by its weights' file too, by its path where files have one name, as
+    those of two trainings have.
     """
     for model, weights in models:
         require_method(model, weights=weights)
-    counts = Counter(model for model, _ in models)
     entries = tuple(
-        Entry(
-            model=model,
-            weights=weights,
-            label=model if weights is None or counts[model] == 1 else f"{model} ({Path(weights).stem})",
-        )
-        for model, weights in models
+        Entry(model=model, weights=weights, label=_label(model, weights, models)) for model, weights in models
     )
     twice = [label for label, count in Counter(entry.label for entry in entries).items() if count > 1]
     if twice:
         raise UsageError(f"{twice[0]} is given twice", "its rows could not be told apart", "Leave one out")
     return entries
+
+
+def _label(model: str, weights: str | None, models: Sequence[tuple[str, str | None]]) -> str:
+    """The model's name, with as much of its weights' place as tells it from the others."""
+    others = [other for name, other in models if name == model]
+    if weights is None or len(others) == 1:
+        return model
+    stem = Path(weights).stem
+    alike = sum(Path(other).stem == stem for other in others if other is not None)
+    return f"{model} ({stem if alike == 1 else weights})"
 
 
 def compete(

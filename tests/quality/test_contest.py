@@ -192,6 +192,21 @@ def test_entries_are_refused_before_work() -> None:
     assert [e.label for e in enter([(name, None) for name in weightless_names()])] == list(weightless_names())
 
 
+def test_two_trainings_of_a_network_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (str(saved(folder, "aelf-t", width=8, step=8).weights) for folder in folders)
+    labels = [e.label for e in enter([("aelf-t", first), ("aelf-t", second), ("gsa", None)])]
+    assert labels == [f"aelf-t ({first})", f"aelf-t ({second})", "gsa"]
+    other = str(tmp_path / "other.safetensors")
+    Path(first).with_suffix(".json").rename(Path(other).with_suffix(".json"))
+    Path(first).rename(other)
+    assert [e.label for e in enter([("aelf-t", other), ("aelf-t", second)])] == ["aelf-t (other)", "aelf-t (aelf-t)"]
+    with pytest.raises(UsageError, match="twice"):
+        enter([("aelf-t", second), ("aelf-t", second)])
+
+
 def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path) -> None:
     galleries: list[Gallery] = []
     list(compete([trial], [entry("bicubic"), entry("gsa")], Protocol(snr_db=(inf, 15.0)), show=galleries.append))
