@@ -113,7 +113,9 @@ class Result:
     fold: int
     """Number of the fold."""
     scored_share: float = 1.0
-    """Share of the fold's pixels that were scored: below 1 where a network that takes part learnt from the others."""
+    """Share of the fold's pixels that may score: below 1 where a network that takes part learnt from the others."""
+    pixels: int
+    """Pixels that were scored: of those the ones with data in every band of result and truth."""
     values: dict[str, float]
     """Scores by name."""
     seconds: float
@@ -178,6 +180,7 @@ def compete(
                     yield Result(
                         **key,  # type: ignore[arg-type] # names and numbers of the fields above
                         scored_share=1.0 if trial.scored is None else float(trial.scored[part.slices].mean()),
+                        pixels=int(sums.count),
                         values=sums.scores(protocol.convention),
                         seconds=fusion.seconds,
                         **_costs(fusion.card),  # type: ignore[arg-type] # likewise

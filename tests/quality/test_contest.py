@@ -122,6 +122,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
             snr_db=inf,
             seed=0,
             fold=0,
+            pixels=400,
             values={"psnr_db": psnr_db, "ssim": float("nan")},
             seconds=2.0,
             parameters=0,
@@ -136,7 +137,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     text = markdown(results, Protocol())
     assert "| gsa | none | 33 ± 3.6 | - |" in text
     assert "## s2" in text
-    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,30.0,,2.0,0,5.0"
+    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,400,30.0,,2.0,0,5.0"
 
 
 def test_the_trial_of_a_pair_may_have_another_ratio_than_the_pair() -> None:
@@ -190,6 +191,15 @@ def test_entries_are_refused_before_work() -> None:
     with pytest.raises(UsageError, match="twice"):
         enter([("gsa", None), ("gsa", None)])
     assert [e.label for e in enter([(name, None) for name in weightless_names()])] == list(weightless_names())
+
+
+def test_what_was_scored_is_told_and_a_fold_without_data_is_no_result(trial: Trial) -> None:
+    truth = trial.truth.copy()
+    truth[0, :40] = np.nan  # in one band; folds are rows 0 to 31 and 32 to 63
+    results = list(compete([replace(trial, truth=truth)], [entry("bicubic")], Protocol(folds=2)))
+    assert [result.pixels for result in results] == [0, 24 * 64]
+    (row,) = standings(results)
+    assert (row.count, row.mean["psnr_db"]) == (1, results[1].values["psnr_db"])
 
 
 def test_two_trainings_of_a_network_are_told_apart_by_their_folders(tmp_path: Path) -> None:
