@@ -82,10 +82,13 @@ class Protocol:
         return tuple((snr, seed) for snr in self.snr_db for seed in range(self.seeds if isfinite(snr) else 1))
 
     def parts(self, shape: tuple[int, int]) -> tuple[Window, ...]:
-        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows."""
+        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows.
+
+        An image too small for SSIM's window is scored whole, without SSIM and UIQI.
+        """
         across = max(divisor for divisor in range(1, isqrt(self.folds) + 1) if self.folds % divisor == 0)
         counts = (self.folds // across, across) if shape[0] >= shape[1] else (across, self.folds // across)
-        if any(side < LEAST_PART_PX * count for side, count in zip(shape, counts, strict=True)):
+        if self.folds > 1 and any(side < LEAST_PART_PX * count for side, count in zip(shape, counts, strict=True)):
             raise UsageError(
                 f"{self.folds} folds of {shape[0]} x {shape[1]} px",
                 f"a side would be shorter than the {LEAST_PART_PX} px of SSIM's window",

@@ -54,6 +54,12 @@ def test_folds_smaller_than_a_window_are_refused() -> None:
         Protocol(folds=4).parts((20, 60))
 
 
+def test_an_image_smaller_than_a_window_is_scored_whole_without_ssim() -> None:
+    (result,) = compete([drawn_trial(2)], [entry("bicubic")], Protocol())
+    assert result.pixels == (2 * RATIO) ** 2
+    assert {name for name, value in result.values.items() if np.isnan(value)} == {"ssim", "uiqi"}
+
+
 def test_scores_of_folds_add_up_to_those_of_the_whole(trial: Trial) -> None:
     fused = fuse_trial(trial, "sfim").fused
     (whole,) = Protocol().parts((64, 64))
