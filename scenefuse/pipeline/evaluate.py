@@ -42,6 +42,7 @@ from scenefuse.quality.trial import (
     covered_bands,
     middle_of,
     middle_window,
+    reduced_middle,
     reference_trial,
     wald_trial,
 )
@@ -179,11 +180,11 @@ def _honest_pixels(
     cube = opened.cube
     blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
-    coarse = middle_of(cube, truth=not reduced)
     if reduced:
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
-        rows, columns = (side // ratio * ratio for side in coarse.shape)
-        coarse = replace(coarse, y1=coarse.y0 + rows, x1=coarse.x0 + columns)
+        coarse = reduced_middle(cube, opened.pair.id, ratio)
+    else:
+        coarse = middle_of(cube, truth=True)
     step = cube.grid.ratio if reduced else 1
     return honest_pixels(opened.pair.id, kept, coarse.refine(cube.grid.ratio), step) if kept else None
 
