@@ -88,25 +88,34 @@ class PairCube:
 
     def read_hs(self, window: Window) -> NDArray[np.float32]:
         """(hs band, y, x) reflectance of a coarse window inside the scene; NaN = no data."""
-        _check_inside(window, self.grid.coarse_shape)
-        grid = self.hs_image.grids[0]
-        bands = tuple(range(len(self.hs_bands)))
-        return _read(self.hs_image, grid, bands, self.plan.hs, window)
+        return self._hs_pixels(tuple(range(len(self.hs_bands))), window)
 
     def read_ms(self, window: Window) -> NDArray[np.float32]:
         """(ms band, y, x) reflectance of a fine window inside the scene; NaN = no data.
 
         Every band is resampled at most once, from its own native pixels.
         """
+        return self._ms_pixels(tuple(range(len(self.ms_bands))), window)
+
+    def _hs_pixels(self, bands: tuple[int, ...], window: Window) -> NDArray[np.float32]:
+        """The window of read_hs, of some of its bands."""
+        _check_inside(window, self.grid.coarse_shape)
+        return _read(self.hs_image, self.hs_image.grids[0], bands, self.plan.hs, window)
+
+    def _ms_pixels(self, bands: tuple[int, ...], window: Window) -> NDArray[np.float32]:
+        """The window of read_ms, of some of its bands."""
         _check_inside(window, self.grid.fine_shape)
         grids = self.ms_image.grids
         if len(grids) == 1:
-            return _read(self.ms_image, grids[0], tuple(range(len(self.ms_bands))), self.plan.ms, window)
-        result = np.empty((len(self.ms_bands), *window.shape), np.float32)
+            return _read(self.ms_image, grids[0], bands, self.plan.ms, window)
+        result = np.empty((len(bands), *window.shape), np.float32)
         for grid in grids:
-            bands = self.ms_image.bands_on(grid)
-            placement = self.plan.ms if grid == grids[0] else placement_of(grid, grids[0], self.plan)
-            result[list(bands)] = _read(self.ms_image, grid, bands, placement, window)
+            there = frozenset(self.ms_image.bands_on(grid))
+            positions = [position for position, band in enumerate(bands) if band in there]
+            if positions:
+                placement = self.plan.ms if grid == grids[0] else placement_of(grid, grids[0], self.plan)
+                chosen = tuple(bands[position] for position in positions)
+                result[positions] = _read(self.ms_image, grid, chosen, placement, window)
         return result
 
     @property
@@ -115,7 +124,7 @@ class PairCube:
         from scenefuse.cube.lazy import lazy_cube
 
         return lazy_cube(
-            self.read_hs, self.hs_bands, self.grid.coarse_shape, self.grid.coarse_transform, self.grid.crs_wkt
+            self._hs_pixels, self.hs_bands, self.grid.coarse_shape, self.grid.coarse_transform, self.grid.crs_wkt
         )
 
     @property
@@ -123,7 +132,9 @@ class PairCube:
         """The MSI on the fine grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
         from scenefuse.cube.lazy import lazy_cube
 
-        return lazy_cube(self.read_ms, self.ms_bands, self.grid.fine_shape, self.grid.fine_transform, self.grid.crs_wkt)
+        return lazy_cube(
+            self._ms_pixels, self.ms_bands, self.grid.fine_shape, self.grid.fine_transform, self.grid.crs_wkt
+        )
 
     def registered(self, shift_px: tuple[float, float]) -> PairCube:
         """The pair with the MSI's content moved back by shift_px (y, x) fine pixels, within the one resampling.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from scenefuse.archive.scene import Asset, Scene
+from scenefuse.cube.image import Image
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
 from scenefuse.cube.readers import open_raster
@@ -281,6 +283,56 @@ def test_the_lazy_cubes_show_the_same_pixels_with_wavelengths_and_crs(resampled:
     np.testing.assert_array_equal(part, cube.read_ms(fine)[[1], 40:90:3, 7])
     expected = cube.read_ms(fine)
     np.testing.assert_allclose(float(ms.sel(band="band 2").mean()), np.nanmean(expected[1]), rtol=1e-4)
+
+
+@pytest.fixture
+def bands_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bands each later read of an image takes from its files."""
+    counts: list[int] = []
+    read = Image.read
+
+    def counted(self: Image, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
+        counts.append(len(bands))
+        return read(self, bands, window)
+
+    monkeypatch.setattr(Image, "read", counted)
+    return counts
+
+
+def test_a_lazy_cube_reads_the_bands_that_are_computed_and_no_others(nested: PairCube, bands_read: list[int]) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    bands_read.clear()
+    np.testing.assert_array_equal(nested.hs.isel(band=2).values, expected[2])
+    np.testing.assert_array_equal(nested.hs.sel(wavelength_nm=460, method="nearest").values, expected[0])
+    np.testing.assert_array_equal(nested.hs.isel(band=slice(1, 4, 2), y=5).values, expected[1:4:2, 5])
+    assert bands_read == [1, 1, 2]
+
+
+def test_a_lazy_cube_of_bands_on_two_grids_shows_their_pixels(
+    resampled: dict[str, PairCube], bands_read: list[int]
+) -> None:
+    mixed = resampled["mixed"]
+    _, fine = whole(mixed)
+    expected = mixed.read_ms(fine)
+    bands_read.clear()
+    for band in range(len(expected)):
+        np.testing.assert_array_equal(mixed.ms.isel(band=band).values, expected[band])
+    assert set(bands_read) == {1}
+    np.testing.assert_array_equal(mixed.ms.isel(band=slice(None, None, -1)).values, expected[::-1])
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
+def test_a_lazy_cube_names_its_axes_and_writes_its_no_data(nested: PairCube, tmp_path: Path) -> None:
+    hs = nested.hs
+    assert hs.wavelength_nm.attrs == {"long_name": "centre wavelength", "units": "nm"}
+    assert hs.fwhm_nm.attrs["units"] == "nm"
+    assert (hs.x.attrs["units"], hs.y.attrs["standard_name"]) == ("metre", "projection_y_coordinate")
+    hs.isel(band=[0]).rio.to_raster(tmp_path / "one.tif")
+    with rasterio.open(tmp_path / "one.tif") as written:
+        assert np.isnan(written.nodata)
+    bounds = hs.rio.reproject("EPSG:4326").rio.bounds()
+    assert 0 < bounds[2] - bounds[0] < 1
 
 
 def test_registration_is_compensated_in_the_one_resampling(write_tiff: WriteTiff) -> None:
