@@ -94,6 +94,12 @@ def command(
         _refuse_contest_options(catalogs, options)
         if not inputs:
             raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
+        if reference is None and convention != "standard":
+            raise UsageError(
+                f"--convention {convention} without --reference",
+                "it names formulas of scores against a truth, and there would be none",
+                "Give --reference, or leave it out",
+            )
         config = scene_config(options)
         scores = [
             evaluate_product(folder, reference=reference, convention=convention, config=config) for folder in inputs

@@ -117,6 +117,8 @@ class Choice:
 
     scale: float | None = None
     """Reflectance per stored value, before all metadata; None to go by metadata."""
+    scale_option: bool = True
+    """Whether the caller can give the scale by an option: that of a truth is in its metadata only."""
     only: tuple[str, ...] = ()
     """Names of the bands to use; empty for all."""
     drop: tuple[str, ...] = ()
@@ -129,7 +131,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
     """The usable bands of a scene: described, selected, sorted, and checked to hold data."""
     if not scene.assets:
         raise DataError(f"Scene {scene.id} has no asset with bands", "there are no pixels to read", "check its assets")
-    option = "--hs-scale" if role == "hsi" else "--ms-scale"
+    option = ("--hs-scale" if role == "hsi" else "--ms-scale") if choice.scale_option else None
     files: list[RasterFile] = []
     inputs: list[InputFile] = []
     decisions: list[Decision] = []

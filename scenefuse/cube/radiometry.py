@@ -53,12 +53,12 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
     return reflectance
 
 
-def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str) -> Decision:
+def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str | None) -> Decision:
     """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
 
     In this order: the caller's scale, STAC metadata, the file's own, the sensor card. Floats for which nobody
     gives a scale are reflectance. Nothing is ever told from the values' range.
-    option: the command's option that gives the scale, for the message.
+    option: the command's option that gives the scale, for the message; None where none does.
     """
     count = len(raster.bands)
     scale, scale_source = _scale(asset, raster, given_scale, option)
@@ -73,7 +73,7 @@ STAC = "STAC metadata"
 CARD = "the sensor card"
 
 
-def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str) -> tuple[tuple[float, ...], str]:
+def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | None) -> tuple[tuple[float, ...], str]:
     """Scale per band, and who says so."""
     count = len(raster.bands)
     own = [band.scale for band in raster.bands]
@@ -90,7 +90,9 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str) -
     raise DataError(
         f"{raster.path} holds {raster.dtype} values, and neither metadata nor the file give a scale",
         "reflectance cannot be told from the stored numbers",
-        f"give it with {option}, for example {option} 0.0001 for reflectance times 10000",
+        f"give it with {option}, for example {option} 0.0001 for reflectance times 10000"
+        if option is not None
+        else "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats",
     )
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.source import load_scene
 from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.errors import DataError
-from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.placement import RasterGrid, same_crs
 from scenefuse.grid.window import Window
 from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
@@ -50,7 +51,7 @@ def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band], *, policy: 
     policy: which hosts are followed to it on the network; None for the public ones.
     """
     policy = policy or AccessPolicy()
-    image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy))
+    image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy, scale_option=False))
     down, right = _place(image.grids[0], grid, raster)
     return Truth(image=image, bands=_matching(image, bands, raster), down=down, right=right)
 
@@ -72,7 +73,14 @@ def _matching(image: Image, bands: Sequence[Band], raster: str) -> tuple[int, ..
 
 
 def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]:
-    """Row and column of the raster where our grid begins."""
+    """Row and column of the raster where our grid begins; where one tells no CRS it is taken to be the other's."""
+    if theirs.crs_wkt and ours.crs_wkt and not same_crs(theirs.crs_wkt, ours.crs_wkt):
+        names = [CRS.from_wkt(wkt).name for wkt in (theirs.crs_wkt, ours.crs_wkt)]
+        raise DataError(
+            f"{redact(raster)} is in {names[0]}, and {ours.name} in {names[1]}",
+            "the same coordinates are other ground there",
+            "Warp it onto the fine grid, over the overlap of the two scenes at least",
+        )
     place = np.linalg.inv(theirs.matrix) @ ours.matrix
     whole = np.rint(place[:2, 2]).astype(int)
     right, down = int(whole[0]), int(whole[1])

@@ -22,6 +22,9 @@ WINDOW_SIGMA_PX = 1.5
 CONTEXT_PX = WINDOW_PX // 2
 """Pixels around a tile that its windows read: give them where the scene has them."""
 
+FLAT = 1e-12
+"""Variance / mean square up to which an image is flat: the rest is rounding, of float64 sums too."""
+
 _POSITIONS_PX = np.arange(WINDOW_PX) - CONTEXT_PX
 _TAPS = np.exp(-0.5 * (_POSITIONS_PX / WINDOW_SIGMA_PX) ** 2)
 _TAPS /= _TAPS.sum()
@@ -29,7 +32,7 @@ _TAPS /= _TAPS.sum()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStatistics:
-    """Weighted means, variances and covariance of two images x and y, each (y, x)."""
+    """Weighted means, variances and covariance of two images x and y, each (y, x), or (band,) of whole images."""
 
     mean_x: Array
     """Mean of x."""
@@ -59,7 +62,7 @@ class LocalStatistics:
         means = self.mean_x**2 + self.mean_y**2
         variances = self.var_x + self.var_y
         luminance = np.divide(2 * self.mean_x * self.mean_y, means, out=np.ones_like(means), where=means > 0)
-        flat = variances <= 1e-12 * means
+        flat = variances <= FLAT * means
         return luminance * np.divide(2 * self.covariance, variances, out=np.ones_like(variances), where=~flat)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.metrics.convention import CONVENTIONS, Convention
-from scenefuse.metrics.window import finite, local_statistics, whole_windows
+from scenefuse.metrics.window import FLAT, LocalStatistics, finite, local_statistics, whole_windows
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -100,9 +100,9 @@ class ReferenceSums:
 
         With mse_b the mean square error of band b, mu_b the reference's mean, and the convention's choices:
         PSNR = mean_b 10 log10(peak_b^2 / mse_b) (bands whose peak is 0 left out); ERGAS = 100 / ratio
-        sqrt(mean_b mse_b / mu_b^2) (bands with mean 0 left out); CC = mean over bands of Pearson's r (bands without
-        variance left out); RMSE = sqrt(mean_b mse_b); RASE = 100 RMSE / mean_b mu_b. SSIM and UIQI are means over
-        windows and bands.
+        sqrt(mean_b mse_b / mu_b^2) (bands with mean 0 left out); CC = mean over bands of Pearson's r (bands that are
+        flat in either image left out); RMSE = sqrt(mean_b mse_b); RASE = 100 RMSE / mean_b mu_b. SSIM and UIQI are
+        means over windows and bands.
         """
         chosen = CONVENTIONS[convention] if isinstance(convention, str) else convention
         if not self.count:
@@ -115,8 +115,8 @@ class ReferenceSums:
                 "ssim": float(self.ssim.mean() / self.window_count) if self.window_count else float("nan"),
                 "sam_deg": self._sam_deg(chosen),
                 "ergas": self._ergas(mse, mean, rmse, chosen),
-                "cc": self._correlation(mean),
-                "uiqi": self._uiqi(mean, chosen),
+                "cc": self._correlation(),
+                "uiqi": self._uiqi(chosen),
                 "rmse": self._rmse(rmse, chosen),
                 "rase": float(100.0 * rmse / mean.mean()),
             }
@@ -150,25 +150,33 @@ class ReferenceSums:
         share = (mse[lit] / mean[lit] ** 2).mean() if lit.any() else np.nan
         return float(100.0 / divisor * np.sqrt(share))
 
-    def _moments(self, mean: Array) -> tuple[Array, Array, Array, Array]:
-        """(band,) fused mean, variances of reference and fused, covariance."""
-        fused_mean = self.fused / self.count
-        truth_variance = self.truth_squared / self.count - mean**2
-        fused_variance = self.fused_squared / self.count - fused_mean**2
-        return fused_mean, truth_variance, fused_variance, self.product / self.count - mean * fused_mean
+    def _moments(self) -> LocalStatistics:
+        """Means, variances and covariance of reference (x) and fused image (y) as one window, each (band,)."""
+        truth_mean, fused_mean = self.truth / self.count, self.fused / self.count
+        return LocalStatistics(
+            mean_x=truth_mean,
+            mean_y=fused_mean,
+            var_x=_variance(self.truth_squared / self.count, truth_mean),
+            var_y=_variance(self.fused_squared / self.count, fused_mean),
+            covariance=self.product / self.count - truth_mean * fused_mean,
+        )
 
-    def _correlation(self, mean: Array) -> float:
-        _, truth_variance, fused_variance, covariance = self._moments(mean)
-        product = truth_variance * fused_variance
+    def _correlation(self) -> float:
+        moments = self._moments()
+        product = moments.var_x * moments.var_y
         varied = product > 0
-        return float((covariance[varied] / np.sqrt(product[varied])).mean()) if varied.any() else float("nan")
+        return float((moments.covariance[varied] / np.sqrt(product[varied])).mean()) if varied.any() else float("nan")
 
-    def _uiqi(self, mean: Array, chosen: Convention) -> float:
+    def _uiqi(self, chosen: Convention) -> float:
         if chosen.uiqi == "window":
             return float(self.uiqi.mean() / self.window_count) if self.window_count else float("nan")
-        fused_mean, truth_variance, fused_variance, covariance = self._moments(mean)
-        quality = 4 * covariance * mean * fused_mean
-        return float((quality / ((truth_variance + fused_variance) * (mean**2 + fused_mean**2))).mean())
+        return float(self._moments().uiqi().mean())
+
+
+def _variance(mean_square: Array, mean: Array) -> Array:
+    """(band,) variances; 0 where the difference of the two is no more than their rounding (FLAT)."""
+    variance = mean_square - mean**2
+    return np.where(variance > FLAT * mean_square, variance, 0.0)
 
 
 def _sums_of_tile(

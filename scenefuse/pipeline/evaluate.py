@@ -25,7 +25,7 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
-from scenefuse.pipeline.replay import reopen
+from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE
 from scenefuse.product.folder import product_folder
@@ -42,6 +42,7 @@ from scenefuse.quality.trial import (
     covered_bands,
     middle_of,
     middle_window,
+    reduced_middle,
     reference_trial,
     wald_trial,
 )
@@ -77,15 +78,16 @@ def evaluate_product(
 ) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
 
-    Without a reference the inputs are read again: from hrefs, or where run.json says. Of config, allow_host counts.
+    Without a reference the inputs are read again: from hrefs, or where run.json says; weights and GPU that made the
+    product are not needed. Of config, allow_host counts.
     """
     config = config or RunConfig()
     folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:
         return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
-    opened, _ = reopen(folder, hrefs=hrefs, config=config)
-    return score_without_reference(product, opened.cube, load_state(folder / STATE))
+    cube = reopen_inputs(folder, hrefs=hrefs, config=config)
+    return score_without_reference(product, cube, load_state(folder / STATE))
 
 
 def evaluate_methods(
@@ -178,11 +180,11 @@ def _honest_pixels(
     cube = opened.cube
     blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
-    coarse = middle_of(cube)
     if reduced:
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
-        rows, columns = (side // ratio * ratio for side in coarse.shape)
-        coarse = replace(coarse, y1=coarse.y0 + rows, x1=coarse.x0 + columns)
+        coarse = reduced_middle(cube, opened.pair.id, ratio)
+    else:
+        coarse = middle_of(cube, truth=True)
     step = cube.grid.ratio if reduced else 1
     return honest_pixels(opened.pair.id, kept, coarse.refine(cube.grid.ratio), step) if kept else None
 
@@ -202,7 +204,7 @@ def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial
 def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
     def make() -> Trial:
         cube = opened.cube
-        coarse = middle_of(cube)
+        coarse = middle_of(cube, truth=True)
         fine = coarse.refine(cube.grid.ratio)
         return Trial(
             name=opened.pair.id,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scenefuse.config import RunConfig, parse, weights_folder
+from scenefuse.cube.pair import PairCube
 from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.device import choose_device
@@ -29,7 +30,7 @@ from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.files import STATE, STORE
 from scenefuse.product.folder import product_folder
-from scenefuse.product.identity import NUMERICS, product_identity
+from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
 from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
 from scenefuse.product.spec import ProductSpec
@@ -39,6 +40,8 @@ SAMPLE_TILES = 4
 """Tiles of a sample, spread evenly over the scene."""
 GROUP_TILES = 2
 """Tiles of one task, where a batch has no more."""
+INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "register")
+"""Options of a product that decide how its two images are opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,18 +156,20 @@ def reopen(
     folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig
 ) -> tuple[OpenedPair, Provenance]:
     """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
-    if not folder.is_folder():
-        raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
-    provenance = read_provenance(folder)
-    run = read_run(folder)
-    options = _config_of(provenance, folder, config)
-    if hrefs is None:
-        hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
-    else:
-        hs, ms = (scene_of(href, options) for href in hrefs)
-    opened = open_aligned(hs, ms, options)
-    _require_same_inputs(opened, provenance, folder)
+    provenance = _provenance_of(folder)
+    opened = _opened(folder, hrefs, _config_of(provenance, folder, config))
+    _require_same_inputs(opened, method_of(opened), provenance, folder)
     return opened, provenance
+
+
+def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig) -> PairCube:
+    """The two images that the product was made of, as `reopen`; its weights and its device need not be here."""
+    provenance = _provenance_of(folder)
+    seen = {name: value for name, value in provenance.options.items() if name in INPUT_OPTIONS}
+    recorded = parse(RunConfig, {**seen, "model": "bicubic", "device": "cpu"}, where="the product's provenance")
+    opened = _opened(folder, hrefs, replace(recorded, allow_host=config.allow_host))
+    _require_same_inputs(opened, provenance.method, provenance, folder)
+    return opened.cube
 
 
 def compare_group(task: CompareTask) -> list[CoreComparison]:
@@ -172,6 +177,22 @@ def compare_group(task: CompareTask) -> list[CoreComparison]:
     sink = replace(task.sink, found=[])
     fuse_group(replace(task.group, sink=sink))
     return sink.found
+
+
+def _provenance_of(folder: Place) -> Provenance:
+    if not folder.is_folder():
+        raise DataError(f"{folder} is not a folder", "there is no product in it", "give the product's folder")
+    return read_provenance(folder)
+
+
+def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig) -> OpenedPair:
+    """The pair at hrefs, else where run.json says."""
+    if hrefs is None:
+        run = read_run(folder)
+        hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
+    else:
+        hs, ms = (scene_of(href, options) for href in hrefs)
+    return open_aligned(hs, ms, options)
 
 
 def _state(folder: Place, provenance: Provenance) -> SceneState:
@@ -228,10 +249,8 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
     return replace(recorded, allow_host=config.allow_host)
 
 
-def _require_same_inputs(opened: OpenedPair, provenance: Provenance, folder: Place) -> None:
-    identity = product_identity(
-        product_inputs(opened), method_of(opened), provenance.options, numerics=provenance.numerics
-    )
+def _require_same_inputs(opened: OpenedPair, method: ProductMethod, provenance: Provenance, folder: Place) -> None:
+    identity = product_identity(product_inputs(opened), method, provenance.options, numerics=provenance.numerics)
     if identity == provenance.identity:
         return
     then = {(file.role, file.key): file.checksum for file in provenance.inputs}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from math import inf, isfinite, isnan, isqrt
 from pathlib import Path
 
@@ -60,8 +61,13 @@ class Protocol:
             raise UsageError(
                 f"mtf {self.mtf_nyquist:g}", "an MTF at Nyquist lies between 0 and 1", "Instruments have 0.2 to 0.4"
             )
-        if any(map(isnan, self.snr_db)):
-            raise UsageError("a noise level that is no number", "nothing can be that noisy", "Give --snr-db in dB")
+        impossible = [level for level in self.snr_db if isnan(level) or level == -inf]
+        if impossible:
+            raise UsageError(
+                f"a noise level of {impossible[0]:g} dB",
+                "nothing can be that noisy",
+                "Give --snr-db in dB, inf for none",
+            )
         if self.ratio is not None and self.ratio not in RATIOS:
             raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
         if self.convention not in CONVENTIONS:
@@ -76,10 +82,13 @@ class Protocol:
         return tuple((snr, seed) for snr in self.snr_db for seed in range(self.seeds if isfinite(snr) else 1))
 
     def parts(self, shape: tuple[int, int]) -> tuple[Window, ...]:
-        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows."""
+        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows.
+
+        An image too small for SSIM's window is scored whole, without SSIM and UIQI.
+        """
         across = max(divisor for divisor in range(1, isqrt(self.folds) + 1) if self.folds % divisor == 0)
         counts = (self.folds // across, across) if shape[0] >= shape[1] else (across, self.folds // across)
-        if any(side < LEAST_PART_PX * count for side, count in zip(shape, counts, strict=True)):
+        if self.folds > 1 and any(side < LEAST_PART_PX * count for side, count in zip(shape, counts, strict=True)):
             raise UsageError(
                 f"{self.folds} folds of {shape[0]} x {shape[1]} px",
                 f"a side would be shorter than the {LEAST_PART_PX} px of SSIM's window",
@@ -107,7 +116,9 @@ class Result:
     fold: int
     """Number of the fold."""
     scored_share: float = 1.0
-    """Share of the fold's pixels that were scored: below 1 where a network that takes part learnt from the others."""
+    """Share of the fold's pixels that may score: below 1 where a network that takes part learnt from the others."""
+    pixels: int
+    """Pixels that were scored: of those the ones with data in every band of result and truth."""
     values: dict[str, float]
     """Scores by name."""
     seconds: float
@@ -121,23 +132,28 @@ class Result:
 def enter(models: Sequence[tuple[str, str | None]]) -> tuple[Entry, ...]:
     """Entries of (name, weights); refused are unknown names, missing or useless weights, and one entry twice.
 
-    A model that enters more than once is called by its weights' file too.
+    A model that enters more than once is called by its weights' file too, by its path where files have one name, as
+    those of two trainings have.
     """
     for model, weights in models:
         require_method(model, weights=weights)
-    counts = Counter(model for model, _ in models)
     entries = tuple(
-        Entry(
-            model=model,
-            weights=weights,
-            label=model if weights is None or counts[model] == 1 else f"{model} ({Path(weights).stem})",
-        )
-        for model, weights in models
+        Entry(model=model, weights=weights, label=_label(model, weights, models)) for model, weights in models
     )
     twice = [label for label, count in Counter(entry.label for entry in entries).items() if count > 1]
     if twice:
         raise UsageError(f"{twice[0]} is given twice", "its rows could not be told apart", "Leave one out")
     return entries
+
+
+def _label(model: str, weights: str | None, models: Sequence[tuple[str, str | None]]) -> str:
+    """The model's name, with as much of its weights' place as tells it from the others."""
+    others = [other for name, other in models if name == model]
+    if weights is None or len(others) == 1:
+        return model
+    stem = Path(weights).stem
+    alike = sum(Path(other).stem == stem for other in others if other is not None)
+    return f"{model} ({stem if alike == 1 else weights})"
 
 
 def compete(
@@ -149,9 +165,10 @@ def compete(
 ) -> Iterator[Result]:
     """Results as they are done; trials are drawn one after the other, and one is held at a time.
 
+    Of trials of one name (`hs.tif` and `ms.tif` of several folders) the later ones get a number: `hs_ms (2)`.
     show: told of each trial once all have fused its first variant, with pictures of each method.
     """
-    for trial in trials:
+    for trial in _told_apart(trials):
         parts = protocol.parts((trial.truth.shape[1], trial.truth.shape[2]))
         for number, (snr_db, seed) in enumerate(protocol.variants()):
             gallery = Gallery.of(trial) if show is not None and number == 0 else None
@@ -166,12 +183,23 @@ def compete(
                     yield Result(
                         **key,  # type: ignore[arg-type] # names and numbers of the fields above
                         scored_share=1.0 if trial.scored is None else float(trial.scored[part.slices].mean()),
+                        pixels=int(sums.count),
                         values=sums.scores(protocol.convention),
                         seconds=fusion.seconds,
                         **_costs(fusion.card),  # type: ignore[arg-type] # likewise
                     )
             if gallery is not None and show is not None:
                 show(gallery)
+
+
+def _told_apart(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """The trials, each with a name that none before it has."""
+    taken: set[str] = set()
+    for trial in trials:
+        names = (trial.name if number == 1 else f"{trial.name} ({number})" for number in count(1))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        yield trial if name == trial.name else replace(trial, name=name)
 
 
 def _costs(card: ModelCard) -> dict[str, float]:

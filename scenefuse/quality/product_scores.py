@@ -19,6 +19,7 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import QnrSums, seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
+from scenefuse.sensors.band import sharp_bands
 from scenefuse.tiles.tiling import Tiling, round_core_px
 
 
@@ -50,8 +51,10 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
     """QNR with its two distortions, and how far the product, degraded, is from both inputs.
 
     spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the
-    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Streams over cores; the
-    scores do not depend on them.
+    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Of the MSI its sharp
+    bands count, in D_s too: those upsampled to the fine grid are softer there than the truth, and would prefer a
+    blurred product; the spatial ones are NaN where the HSI covers no sharp band. Streams over cores; the scores do
+    not depend on them.
     """
     qnr = QnrSums.of(len(product.bands))
     spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
@@ -62,7 +65,8 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
     spare = coarse_reach * ratio - reach
     shape = product.grid.shape
     srf = np.asarray(state.arrays["srf"], np.float64)
-    covered = srf.sum(axis=1) > 0
+    sharp = sharp_bands(source.ms_bands)
+    seen = sharp & (srf.sum(axis=1) > 0)
     gain, offset = (state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
 
     def degraded(read: Callable[[Window], NDArray[np.float32]], coarse: Window) -> NDArray[np.float32]:
@@ -76,12 +80,13 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
         fused, ms = product.read(tile.core), source.read_ms(tile.core)
         hs = source.read_hs(coarse)
         around = tile.core.grow(CONTEXT_PX).clip(shape)
-        qnr = qnr.add_fine(product.read(around), source.read_ms(around), core=tile.core.within(around))
+        qnr = qnr.add_fine(product.read(around), source.read_ms(around)[sharp], core=tile.core.within(around))
         around = coarse.grow(CONTEXT_PX).clip(source.grid.coarse_shape)
-        low = degraded(source.read_ms, around)
+        low = degraded(source.read_ms, around)[sharp]
         qnr = qnr.add_coarse(source.read_hs(around), low, core=coarse.within(around))
         spectral = spectral.add(degraded(product.read, coarse), hs)
-        spatial = spatial.add(seen_by_ms(fused, srf, gain=gain, offset=offset)[covered], ms[covered])
+        if seen.any():
+            spatial = spatial.add(seen_by_ms(fused, srf, gain=gain, offset=offset)[seen], ms[seen])
     values = {
         **qnr.scores(),
         "spectral_consistency_rmse": spectral.scores()["rmse"],

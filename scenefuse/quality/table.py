@@ -110,7 +110,7 @@ def _standing(group: Sequence[Result]) -> Standing:
     return Standing(
         method=group[0].method,
         snr_db=group[0].snr_db,
-        count=sum(result.scored_share > 0 for result in group),
+        count=sum(result.pixels > 0 for result in group),
         mean=mean,
         std=std,
         seconds=float(np.mean([result.seconds for result in group])),

@@ -171,10 +171,29 @@ def covered_bands(
     return tuple(ms_sensor.bands[index] for index in covered), response.matrix[covered]
 
 
-def middle_of(source: PairSource) -> Window:
-    """The coarse window in the scene's middle that holds at most MOST_VALUES values."""
-    bands = len(source.hs_bands), len(source.ms_bands) * source.grid.ratio**2
-    return middle_window(source.grid.coarse_shape, sum(bands))
+def middle_of(source: PairSource, *, truth: bool = False) -> Window:
+    """The coarse window in the scene's middle that holds at most MOST_VALUES values.
+
+    truth: whether a truth on the fine grid is read beside the pair, of all values most.
+    """
+    hs, ms = len(source.hs_bands), len(source.ms_bands)
+    return middle_window(source.grid.coarse_shape, hs + (ms + (hs if truth else 0)) * source.grid.ratio**2)
+
+
+def reduced_middle(source: PairSource, name: str, ratio: int) -> Window:
+    """`middle_of`, less the last rows and columns that fill no pixel at reduced resolution; DataError if none is left.
+
+    ratio: by which the HSI is degraded; name is the pair's.
+    """
+    middle = middle_of(source)
+    rows, columns = (side // ratio * ratio for side in middle.shape)
+    if min(rows, columns) < 1:
+        raise DataError(
+            f"{name} has {middle.shape[0]} x {middle.shape[1]} coarse pixels, at ratio {ratio}",
+            "degraded by it, the HSI would not have one pixel",
+            "Give a smaller --ratio, --truth RASTER, or leave the pair out",
+        )
+    return replace(middle, y1=middle.y0 + rows, x1=middle.x0 + columns)
 
 
 def middle_window(shape: tuple[int, int], values_per_pixel: float) -> Window:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+AS_FINE = 1.5
+"""Pixels of the finest band that a band's own pixel may measure to count as sharp: coarser ones show no fine detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +33,13 @@ class Band:
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise ValueError(f"Band {self.name}: {field} must be positive, got {value}")
+
+
+def sharp_bands(bands: Sequence[Band]) -> NDArray[np.bool_]:
+    """(band,) True for bands as fine as the finest of the image, within AS_FINE; so are those that tell no GSD.
+
+    The others were upsampled to the fine grid (Sentinel-2's bands of 20 m), and are softer there than the ground is.
+    """
+    gsds_m = np.array([band.gsd_m or 0.0 for band in bands])
+    finest_m = gsds_m[gsds_m > 0].min(initial=inf)
+    return np.asarray(gsds_m <= AS_FINE * finest_m)

@@ -20,7 +20,7 @@ from scenefuse.grid.resample import degrade_reach_px
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import degrade
 from scenefuse.models.state import SceneState
-from scenefuse.sensors.band import Band
+from scenefuse.sensors.band import Band, sharp_bands
 from scenefuse.training.batches import draw_step
 from scenefuse.training.losses import Batch, Terms, absolute
 from scenefuse.training.recipe import Recipe
@@ -28,8 +28,6 @@ from scenefuse.training.score import Ground, Scores
 
 JUDGED = 16
 """Windows that judge, the same ones every time."""
-AS_FINE = 1.5
-"""Fine pixels that a band's own pixel may measure to count as sharp: coarser bands show no detail to learn from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,9 +51,7 @@ class Observation:
         srf = np.asarray(state.arrays["srf"], np.float32)
         gain = np.asarray(state.arrays.get("observation/gain", np.ones(len(srf))), np.float32)
         offset = np.asarray(state.arrays.get("observation/offset", np.zeros(len(srf))), np.float32)
-        gsds_m = np.array([band.gsd_m or 0.0 for band in ms_bands])
-        fine_m = gsds_m[gsds_m > 0].min(initial=inf)
-        sharp = (srf.sum(axis=1) > 0) & (gsds_m <= AS_FINE * fine_m)
+        sharp = (srf.sum(axis=1) > 0) & sharp_bands(ms_bands)
         return cls(
             ratio=ratio,
             psf_sigma_px=float(state.facts["psf_sigma_px"]),

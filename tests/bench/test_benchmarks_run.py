@@ -22,9 +22,9 @@ from tests.bench.scenes import wald_of
 ROOT = Path(__file__).parents[2]
 
 
-def quick_run(name: str, test_data: Path, result: Path) -> tuple[list[dict[str, Any]], str]:
+def quick_run(name: str, test_data: Path, result: Path, *options: str) -> tuple[list[dict[str, Any]], str]:
     """Records and printed table of `python -m tests.bench.<name> --quick`."""
-    command = [sys.executable, "-m", f"tests.bench.{name}", "--quick", "--json", str(result)]
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--quick", "--json", str(result), *options]
     environment = {**os.environ, "SCENEFUSE_TEST_DATA": str(test_data)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -56,6 +56,21 @@ def test_networks_run_and_are_recorded_beside_every_method(test_data: Path, tmp_
     assert {record["method"] for record in records} - trained == set(weightless_names())
     assert len({record["test_px"] for record in records}) == 1
     assert "At least 1 dB above bicubic" in printed
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_runs_on_a_processor(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("gpu", test_data, tmp_path / "gpu.json", "--device", "cpu")
+    assert [(record["method"], record["precision"]) for record in records] == [
+        ("aelf-t", "fp32"),
+        ("aelf-t", "bf16"),
+        ("gsa", "fp32"),
+    ]
+    assert all(record["repeats"] and record["forward"]["eager"]["from_eager"] == 0 for record in records)
+    (drift,) = json.loads((tmp_path / "gpu.json").read_text())["drift"]
+    assert 0 < drift["rms"] < 1e-3
+    assert drift["not_finite"] == 0
+    assert "| aelf-t | bf16 |" in printed
 
 
 @pytest.mark.slow

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scenefuse.config import RunConfig
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
+from scenefuse.pipeline.evaluate import Arena, evaluate_methods
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
+from scenefuse.quality.contest import Protocol, Result, enter
+from scenefuse.quality.trial import Trial
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 
@@ -58,6 +63,30 @@ def test_a_pair_with_a_truth_is_scored_as_it_is(scenefuse: Command, pair: Pair, 
     assert score["psnr_db"] > blocks["psnr_db"]
 
 
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_of_a_large_scene_no_more_is_held_than_the_bound_says(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_truth: bool
+) -> None:
+    shown = np.stack([scenes.ground()] * len(scenes.HS_NM))
+    truth = scenes.write_tif(tmp_path / "truth.tif", shown, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
+    held: list[int] = []
+
+    def drawn(trials: Iterable[Trial], *_: object, **__: object) -> Iterator[Result]:
+        held.extend(made.hs.size + made.ms.size + made.truth.size for made in trials)
+        return iter(())
+
+    monkeypatch.setattr("scenefuse.pipeline.evaluate.compete", drawn)
+    most = shown.size // 4
+    monkeypatch.setattr("scenefuse.quality.trial.MOST_VALUES", most)
+    arena = Arena(
+        pairs=((str(pair[0]), str(pair[1])),),
+        truths=(str(truth),) if with_truth else (),
+        config=RunConfig(register=False),
+    )
+    evaluate_methods(arena, enter([("bicubic", None)]), Protocol())
+    assert 0 < held[0] <= most
+
+
 def test_one_image_is_its_own_truth(scenefuse: Command, pair: Pair) -> None:
     arguments = ("--ms-sensor", "Sentinel-2A", "--methods", "all", "--ratio", "2", "--json")
     ended = scenefuse("evaluate", pair[0], *arguments)
@@ -80,12 +109,15 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "--model", "gsa"), 2, "pairs are HS MS"),
         (("{hs}", "{ms}", "--model", "gsa", "--reference", "truth.tif"), 2, "Give --truth RASTER"),
         (("product", "--folds", "3"), 2, "Give --model or --methods"),
+        (("product", "--convention", "aelf"), 2, "Give --reference"),
         (("{hs}", "{ms}", "--model", "gsaa"), 2, "Did you mean 'gsa'"),
         (("{hs}", "{ms}", "--model", "aelf"), 4, "untrained network"),
         (("{hs}", "{ms}", "--model", "aelf="), 2, "aelf-t=FILE"),
         (("{hs}", "{ms}", "--model", "gsa", "--model", "gsa"), 2, "twice"),
         (("{hs}", "{ms}", "--model", "gsa", "--seeds", "3"), 2, "every draw would be the same"),
+        (("{hs}", "{ms}", "--model", "gsa", "--snr-db=-inf"), 2, "a noise level of -inf dB"),
         (("{hs}", "{ms}", "--model", "gsa", "--ratio", "7"), 2, "no grid has it"),
+        (("{hs}", "{ms}", "--model", "gsa", "--ratio", "24"), 4, "has 20 x 20 coarse pixels, at ratio 24"),
         (("{hs}", "{ms}", "--model", "gsa", "--mtf", "1.5"), 2, "between 0 and 1"),
         (("{hs}", "{ms}", "--model", "gsa", "--folds", "400"), 2, "fewer --folds"),
         (("{hs}", "{ms}", "--model", "gsa", "--truth", "a.tif", "--truth", "b.tif"), 2, "2 truths for 1 pairs"),

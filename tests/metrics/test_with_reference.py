@@ -166,6 +166,27 @@ def test_a_band_of_zeros_changes_no_score_that_says_nothing_of_it() -> None:
         assert more[name] == pytest.approx(alone[name], rel=1e-9)
 
 
+@pytest.mark.parametrize("level", [0.1, 0.3, 0.7])
+def test_a_flat_band_has_no_correlation_and_leaves_the_others_theirs(level: float) -> None:
+    fused, truth = pair()
+    each = [np.corrcoef(f.ravel(), t.ravel())[0, 1] for f, t in zip(fused, truth, strict=True)]
+    truth[1] = level  # as a band of fill values; 0.7 in float64 leaves 1e-16 of variance
+    expected = np.mean(each[:1] + each[2:])
+    assert scores(fused, truth)["cc"] == pytest.approx(expected, rel=1e-6)
+    halves = ReferenceSums(ratio=4).add(fused[:, :31], truth[:, :31]).add(fused[:, 31:], truth[:, 31:])
+    assert halves.scores()["cc"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("own", "other", "index"), [(0.7, 0.7, 1.0), (0.25, 0.5, 0.8), (0.0, 0.0, 1.0)])
+def test_the_index_of_a_whole_flat_band_is_that_of_its_means(own: float, other: float, index: float) -> None:
+    fused, truth = pair(bands=1)
+    alone = scores(fused, truth, "aelf")["uiqi"]
+    more_fused, more_truth = (
+        np.concatenate([image, np.full_like(image, level)]) for image, level in ((fused, own), (truth, other))
+    )
+    assert scores(more_fused, more_truth, "aelf")["uiqi"] == pytest.approx((alone + index) / 2, rel=1e-6)
+
+
 def test_a_pixel_of_zeros_has_no_angle() -> None:
     fused, truth = pair()
     fused[:, 3, 5] = 0.0

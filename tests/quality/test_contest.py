@@ -54,6 +54,12 @@ def test_folds_smaller_than_a_window_are_refused() -> None:
         Protocol(folds=4).parts((20, 60))
 
 
+def test_an_image_smaller_than_a_window_is_scored_whole_without_ssim() -> None:
+    (result,) = compete([drawn_trial(2)], [entry("bicubic")], Protocol())
+    assert result.pixels == (2 * RATIO) ** 2
+    assert {name for name, value in result.values.items() if np.isnan(value)} == {"ssim", "uiqi"}
+
+
 def test_scores_of_folds_add_up_to_those_of_the_whole(trial: Trial) -> None:
     fused = fuse_trial(trial, "sfim").fused
     (whole,) = Protocol().parts((64, 64))
@@ -101,6 +107,19 @@ def test_methods_are_given_the_same_noise(trial: Trial) -> None:
     assert first.values == second.values
 
 
+def test_scenes_of_one_name_are_told_apart(trial: Trial) -> None:
+    hs, ms, truth = (np.multiply(image, 0.5, dtype=np.float32) for image in (trial.hs, trial.ms, trial.truth))
+    darker = replace(trial, hs=hs, ms=ms, truth=truth)
+    shown: list[Gallery] = []
+    results = list(compete([trial, darker], [entry("bicubic")], Protocol(), show=shown.append))
+    assert [result.scene for result in results] == ["drawn", "drawn (2)"]
+    assert [gallery.scene for gallery in shown] == ["drawn", "drawn (2)"]
+    text = markdown(results, Protocol())
+    assert "over 2 scenes" in text
+    first, second = (part.splitlines()[4].split(" | ")[8] for part in text.split("\n## ")[1:])
+    assert float(second) == pytest.approx(float(first) / 2, rel=1e-3), "the tables of two scenes, their RMSE"
+
+
 def test_mean_and_spread_are_those_counted_by_hand() -> None:
     results = [
         Result(
@@ -109,6 +128,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
             snr_db=inf,
             seed=0,
             fold=0,
+            pixels=400,
             values={"psnr_db": psnr_db, "ssim": float("nan")},
             seconds=2.0,
             parameters=0,
@@ -123,7 +143,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     text = markdown(results, Protocol())
     assert "| gsa | none | 33 ± 3.6 | - |" in text
     assert "## s2" in text
-    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,30.0,,2.0,0,5.0"
+    assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,400,30.0,,2.0,0,5.0"
 
 
 def test_the_trial_of_a_pair_may_have_another_ratio_than_the_pair() -> None:
@@ -177,6 +197,30 @@ def test_entries_are_refused_before_work() -> None:
     with pytest.raises(UsageError, match="twice"):
         enter([("gsa", None), ("gsa", None)])
     assert [e.label for e in enter([(name, None) for name in weightless_names()])] == list(weightless_names())
+
+
+def test_what_was_scored_is_told_and_a_fold_without_data_is_no_result(trial: Trial) -> None:
+    truth = trial.truth.copy()
+    truth[0, :40] = np.nan  # in one band; folds are rows 0 to 31 and 32 to 63
+    results = list(compete([replace(trial, truth=truth)], [entry("bicubic")], Protocol(folds=2)))
+    assert [result.pixels for result in results] == [0, 24 * 64]
+    (row,) = standings(results)
+    assert (row.count, row.mean["psnr_db"]) == (1, results[1].values["psnr_db"])
+
+
+def test_two_trainings_of_a_network_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (str(saved(folder, "aelf-t", width=8, step=8).weights) for folder in folders)
+    labels = [e.label for e in enter([("aelf-t", first), ("aelf-t", second), ("gsa", None)])]
+    assert labels == [f"aelf-t ({first})", f"aelf-t ({second})", "gsa"]
+    other = str(tmp_path / "other.safetensors")
+    Path(first).with_suffix(".json").rename(Path(other).with_suffix(".json"))
+    Path(first).rename(other)
+    assert [e.label for e in enter([("aelf-t", other), ("aelf-t", second)])] == ["aelf-t (other)", "aelf-t (aelf-t)"]
+    with pytest.raises(UsageError, match="twice"):
+        enter([("aelf-t", second), ("aelf-t", second)])
 
 
 def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path) -> None:

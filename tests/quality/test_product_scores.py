@@ -36,17 +36,24 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> StoredProduct:
     return open_product(folder)
 
 
-def write_truth(path: Path, truth: Image, *, origin: tuple[float, float], bands: tuple[Band, ...] = SPEC.bands) -> str:
+def write_truth(
+    path: Path,
+    truth: Image | NDArray[np.int16],
+    *,
+    origin: tuple[float, float],
+    bands: tuple[Band, ...] = SPEC.bands,
+    epsg: int = 32633,
+) -> str:
     """A float GeoTIFF with wavelengths as band tags, its first pixel's corner at origin (x, y)."""
     profile = {
         "driver": "GTiff",
-        "dtype": "float32",
+        "dtype": truth.dtype.name,
         "count": len(truth),
         "height": truth.shape[1],
         "width": truth.shape[2],
-        "crs": CRS.from_epsg(32633).to_wkt(),
+        "crs": CRS.from_epsg(epsg).to_wkt(),
         "transform": Affine(10.0, 0.0, origin[0], 0.0, -10.0, origin[1]),
-        "nodata": float("nan"),
+        "nodata": float("nan") if truth.dtype.kind == "f" else None,
     }
     with rasterio.open(path, "w", **profile) as file:
         file.write(truth)
@@ -111,6 +118,33 @@ def test_a_reference_on_other_pixels_is_refused(
         score_with_reference(product, path)
 
 
+def test_a_reference_with_the_same_coordinates_in_another_zone_is_refused(
+    product: StoredProduct, tmp_path: Path
+) -> None:
+    origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
+    path = write_truth(tmp_path / "t.tif", wider_truth(product, 0, 0), origin=origin, epsg=32634)
+    with pytest.raises(DataError, match=r"is in WGS 84 / UTM zone 34N, and .* in WGS 84 / UTM zone 33N"):
+        score_with_reference(product, path)
+
+
+def test_a_reference_of_integers_without_a_scale_is_refused_with_what_helps(
+    product: StoredProduct, tmp_path: Path
+) -> None:
+    origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
+    truth = wider_truth(product, 0, 0)
+    path = write_truth(tmp_path / "t.tif", np.rint(truth / 1e-4).astype(np.int16), origin=origin)
+    with pytest.raises(DataError, match="holds int16 values") as refused:
+        score_with_reference(product, path)
+    assert "--hs-scale" not in str(refused.value), "an option for the HSI, not for its truth"
+    with rasterio.open(path, "r+") as file:
+        file.scales = (1e-4,) * file.count  # as gdal_edit.py -scale does
+    scaled, exact = (
+        score_with_reference(product, raster).values
+        for raster in (path, write_truth(tmp_path / "exact.tif", truth, origin=origin))
+    )
+    assert scaled["psnr_db"] == pytest.approx(exact["psnr_db"], abs=1e-3)
+
+
 def test_a_reference_without_one_of_the_bands_is_refused(product: StoredProduct, tmp_path: Path) -> None:
     origin = (SPEC.grid.fine_transform[2], SPEC.grid.fine_transform[5])
     bands = SPEC.bands[:-1]
@@ -124,10 +158,10 @@ class Inputs:
 
     grid = SPEC.grid
     hs_bands = SPEC.bands
-    ms_bands = (Band(name="m0", wavelength_nm=600.0), Band(name="m1", wavelength_nm=900.0))
+    ms_bands: tuple[Band, ...] = (Band(name="m0", wavelength_nm=600.0), Band(name="m1", wavelength_nm=900.0))
 
-    def __init__(self, hs: Image, ms: Image) -> None:
-        self._hs, self._ms = hs, ms
+    def __init__(self, hs: Image, ms: Image, ms_bands: tuple[Band, ...] = ms_bands) -> None:
+        self._hs, self._ms, self.ms_bands = hs, ms, ms_bands
 
     def read_hs(self, window: Window) -> Image:
         return self._hs[:, *window.slices]
@@ -152,6 +186,33 @@ def test_consistency_is_nought_for_inputs_made_from_the_product_and_the_shift_fo
     shifted = score_without_reference(product, Inputs(hs + np.float32(0.02), ms - np.float32(0.03)), state).values
     assert shifted["spectral_consistency_rmse"] == pytest.approx(0.02, rel=1e-4)
     assert shifted["spatial_consistency_rmse"] == pytest.approx(0.03, rel=1e-4)
+
+
+def test_a_band_that_was_upsampled_to_the_fine_grid_does_not_ask_for_a_soft_product(product: StoredProduct) -> None:
+    srf = np.zeros((2, 12))
+    srf[0, :4], srf[1, 6:] = 1 / 4, 1 / 6
+    state = SceneState(arrays={"srf": srf}, facts={"psf_sigma_px": 1.2})
+    hs = np.random.default_rng(3).random((12, *SPEC.grid.coarse_shape), np.float32)
+    ms = np.einsum("mb,byx->myx", srf, product.read(WHOLE).astype(np.float64)).astype(np.float32)
+    blocks = ms[1].reshape(WHOLE.y1 // 2, 2, WHOLE.x1 // 2, 2).mean(axis=(1, 3))  # what pixels of 20 m show
+    soft = np.stack([ms[0], blocks.repeat(2, axis=0).repeat(2, axis=1)])
+    sharp_band = Band(name="B02", wavelength_nm=600.0, gsd_m=10.0)
+    soft_band = Band(name="B05", wavelength_nm=900.0, gsd_m=20.0)
+    values = score_without_reference(product, Inputs(hs, soft, (sharp_band, soft_band)), state).values
+    assert values["spatial_consistency_rmse"] == pytest.approx(0.0, abs=1e-6)
+    alone = SceneState(arrays={"srf": srf[:1]}, facts={"psf_sigma_px": 1.2})
+    assert values == score_without_reference(product, Inputs(hs, ms[:1], (sharp_band,)), alone).values
+
+
+def test_an_msi_that_the_hsi_does_not_cover_has_no_spatial_consistency(product: StoredProduct) -> None:
+    state = SceneState(arrays={"srf": np.zeros((2, 12))}, facts={"psf_sigma_px": 1.2})
+    rng = np.random.default_rng(3)
+    hs, ms = rng.random((12, *SPEC.grid.coarse_shape), np.float32), rng.random((2, *WHOLE.shape), np.float32)
+    values = score_without_reference(product, Inputs(hs, ms), state).values
+    assert {name for name, value in values.items() if np.isnan(value)} == {
+        "spatial_consistency_rmse",
+        "spatial_consistency_cc",
+    }
 
 
 @pytest.mark.parametrize("core_px", [48, 144])

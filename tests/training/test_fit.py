@@ -257,6 +257,21 @@ def test_windows_without_whole_data_are_refused() -> None:
         draw_step(learnt.grounds, RECIPE, seed=0, step=0)
 
 
+def test_a_scene_of_which_few_windows_are_whole_is_learnt_from_to_the_end() -> None:
+    pair = made_pair(120)
+    whole = pair.ms[:, :10, :16].copy()
+    pair.ms[:, ::4, ::4] = np.nan
+    pair.ms[:, :10, :16] = whole
+    learnt = course(pair=pair)
+    hold_out = learnt.grounds[0].hold_out
+    windows = [hold_out.window(index) for index in range(hold_out.count())]
+    share = np.mean([np.isfinite(pair.ms[:, *window.slices]).all() for window in windows])
+    assert 0.01 < share < 0.03
+    for step in range(100):
+        (batch,) = draw_step(learnt.grounds, RECIPE, seed=0, step=step)
+        assert torch.isfinite(batch.ms).all()
+
+
 def test_no_data_in_held_out_blocks_is_not_scored() -> None:
     clean, torn = course(), course(pair=made_pair(48))
     block = clean.grounds[0].hold_out.blocks()[0]

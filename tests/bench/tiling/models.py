@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scenefuse.engine.resident import ModelHandle
-from scenefuse.models.architectures import build_model, describe_network
+from scenefuse.models.architectures import ARCHITECTURES, build_model, describe_network
 from scenefuse.models.base import FusionModel, ModelCard
 from scenefuse.models.network import FusionNetwork, NetworkModel, multiply_adds_per_pixel, parameter_count
 from scenefuse.models.ref import ModelRef
@@ -15,8 +15,8 @@ from scenefuse.models.state import SceneState
 from scenefuse.sensors.band import Band
 from tests.bench.tiling.networks import NETWORKS
 
-OWN_NETWORKS = ("aelf-t", "mossfuse", "s3rnet")
-"""The product's networks that are measured."""
+OWN_NETWORKS = tuple(ARCHITECTURES)
+"""The product's networks."""
 SEED = 7
 """Of the random weights: the same in every process."""
 
