@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.replay import replay as replay
     from scenefuse.pipeline.train import TrainConfig as TrainConfig
     from scenefuse.pipeline.train import train as train
-    from scenefuse.product.verify import verify as verify
+    from scenefuse.pipeline.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOMES = {
     "refill": "scenefuse.pipeline.refill",
     "train": "scenefuse.pipeline.train",
     "TrainConfig": "scenefuse.pipeline.train",
-    "verify": "scenefuse.product.verify",
+    "verify": "scenefuse.pipeline.verify",
 }
 """Where each public name lives."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import os
 import re
 import tomllib
@@ -37,7 +38,11 @@ DEMO_MODEL = "aelf-t"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Options of one fusion; those above `scheduler` change numbers and belong to the product's identity."""
+    """Options of one fusion; those above `scheduler` change numbers and belong to the product's identity.
+
+    Values are held to their types, however it is made: a string or list becomes a tuple, a Path its text, and what is
+    no such value is a UsageError.
+    """
 
     model: str = DEFAULT_MODEL
     """Name of the method."""
@@ -74,6 +79,8 @@ class RunConfig:
     """Hosts that may be reached although they are loopback or not https."""
 
     def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(RunConfig).items():
+            object.__setattr__(self, name, _fit(getattr(self, name), hint, name))
         if self.scheduler is not None and self.workers is not None:
             raise UsageError(
                 f"scheduler {self.scheduler} and workers {self.workers} are both set",
@@ -98,13 +105,6 @@ class RunConfig:
                 )
         if self.core_px is not None and self.core_px < 1:
             raise UsageError(f"core_px is {self.core_px}", "a tile would be empty", "Give a side in fine pixels")
-        unknown = sorted(set(self.format) - set(get_args(Format)))
-        if unknown:
-            raise UsageError(
-                f"format is {','.join(self.format)}",
-                f"{unknown[0]!r} is not written",
-                "Use zarr or zarr,cog",
-            )
         if "zarr" not in self.format:
             raise UsageError(
                 f"format is {','.join(self.format)}",
@@ -180,6 +180,10 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
         raise UsageError(f"{where}: {error}", "the values are impossible", "Correct them") from error
 
 
+_NUMBERS: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
+"""What may stand for a number of each type."""
+
+
 def _fit(value: Any, hint: Any, where: str) -> Any:
     """The value as the annotated type; a UsageError when it is none."""
     origin, args = get_origin(hint), get_args(hint)
@@ -197,8 +201,10 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(items, list | tuple):
             raise UsageError(f"{where} is {value!r}", "a list is needed", 'Write it like ["a", "b"]')
         return tuple(_fit(item, args[0], where) for item in items)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint in (int, float) and isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool):
+        return hint(value)  # NumPy's numbers, too
+    if hint is str and isinstance(value, Path):
+        return str(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise UsageError(f"{where} is {value!r}", f"a value of type {hint.__name__} is needed", "Correct the value")
     return value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from scenefuse.config import RunConfig, parse, parse_bytes, read_toml
@@ -40,6 +42,38 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
 def test_a_wrong_value_is_refused_with_the_value(table: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(RunConfig, table, where="run.toml")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"precision": "float32"}, "precision is 'float32'.*auto, fp32, bf16, fp16"),
+        ({"device": "cuda:0"}, "device is 'cuda:0'.*auto, cpu, cuda"),
+        ({"register": "no"}, "register is 'no'.*bool"),
+        ({"core_px": 77.5}, r"core_px is 77\.5.*int"),
+        ({"hs_scale": "1"}, "hs_scale is '1'.*float"),
+        ({"memory_limit": 4}, "memory_limit is 4.*str"),
+        ({"format": ("zarr", "png")}, "format is 'png'.*zarr, cog"),
+    ],
+)
+def test_a_wrong_value_from_python_is_refused_as_one_from_a_file_is(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        RunConfig(**values)
+
+
+def test_values_from_python_become_what_a_file_gives() -> None:
+    given: dict[str, Any] = {
+        "drop_bands": "band 3",
+        "format": ["zarr"],
+        "weights": Path("aelf.safetensors"),
+        "core_px": np.int64(256),
+        "hs_scale": np.float32(0.5),
+    }
+    config = RunConfig(**given)
+    assert config == RunConfig(
+        drop_bands=("band 3",), format=("zarr",), weights="aelf.safetensors", core_px=256, hs_scale=0.5
+    )
+    assert (type(config.core_px), type(config.hs_scale)) == (int, float)
 
 
 def test_options_of_the_command_line_go_over_the_file() -> None:

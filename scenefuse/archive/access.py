@@ -12,6 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from scenefuse.errors import DataError, TransientError
 from scenefuse.place.href import is_url, redact, scheme_of
+from scenefuse.place.location import own_path
 
 STORE_SCHEMES = ("s3", "gs", "abfs")
 """Schemes of object stores; their endpoints come from the operator's configuration, never from an href."""
@@ -143,7 +144,7 @@ class AccessPolicy:
 
 def trusted_path(href: str) -> Path:
     """The absolute path of a path or file:// URL that the operator gave."""
-    return Path(unquote(urlsplit(href).path) if scheme_of(href) == "file" else href).expanduser().absolute()
+    return own_path(unquote(urlsplit(href).path) if scheme_of(href) == "file" else href).absolute()
 
 
 def check_links(folder: str, root: str) -> None:

@@ -18,12 +18,18 @@ class Bounds:
     bbox: BBox | None = None
     """West, south, east, north in degrees."""
     since: datetime | None = None
-    """First time of acquisition."""
+    """First time of acquisition; UTC where it names no zone."""
     until: datetime | None = None
-    """Last time of acquisition, inclusive."""
+    """Last time of acquisition, inclusive; UTC where it names no zone."""
 
     def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            object.__setattr__(self, name, _moment(name, getattr(self, name)))
         if self.bbox is not None:
+            if len(self.bbox) != 4:  # one for each side
+                raise UsageError(
+                    f"bbox {self.bbox!r} has {len(self.bbox)} numbers", "it is no box", "Give west, south, east, north"
+                )
             west, south, east, north = self.bbox
             if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
                 raise UsageError(
@@ -39,6 +45,17 @@ class Bounds:
             )
 
 
+def _moment(name: str, given: object) -> datetime | None:
+    """The time that was given, with its zone; UsageError for a day or a text, which have no one moment."""
+    if given is None:
+        return None
+    if not isinstance(given, datetime):
+        raise UsageError(
+            f"{name} is {given!r}", "it is no datetime to compare with", "Write it like datetime(2026, 7, 14)"
+        )
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
 def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> datetime | None:
     """An ISO 8601 day or time, UTC when it names no zone; None stays None.
 
@@ -52,7 +69,7 @@ def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> dateti
         raise UsageError(f"{name} {text!r}", "it is no ISO 8601 day or time", "Write it like 2026-07-14") from error
     if day_ends and _is_day(text):
         moment = datetime.combine(moment, time.max)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return _moment(name, moment)
 
 
 def _is_day(text: str) -> bool:

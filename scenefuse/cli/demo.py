@@ -8,6 +8,7 @@ import click
 
 from scenefuse.cli.batch import show_batch
 from scenefuse.cli.evaluate import score_record, show_scores
+from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import DEMO_MODEL, RunConfig
@@ -21,7 +22,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
 @click.command(name="demo")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OwnPath(file_okay=False, path_type=Path),
     default=Path("demo-out"),
     show_default=True,
     help="Folder of the archive and the products.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.engine.finding import Finding
 
@@ -13,7 +14,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
 @click.command(name="doctor")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder to try writing in. [.]")
+@click.option("--out", type=OwnPath(path_type=Path), default=Path(), help="Folder to try writing in. [.]")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to reach, tcp://host:8786.")
 @json_option
 def command(out: Path, scheduler: str | None, *, as_json: bool) -> int:

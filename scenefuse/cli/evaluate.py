@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, scene_config, scene_options, search_options
+from scenefuse.cli.options import (
+    OwnPath,
+    bounds_of,
+    pair_options,
+    pair_rule,
+    scene_config,
+    scene_options,
+    search_options,
+)
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
@@ -54,7 +62,7 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
     show_default=True,
     help="Formulas where papers differ.",
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and pictures.")
+@click.option("--out", type=OwnPath(file_okay=False, path_type=Path), help="Folder for tables and pictures.")
 @scene_options
 @json_option
 def command(

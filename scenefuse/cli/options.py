@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.config import RunConfig, parse, read_toml
-from scenefuse.place.location import place_at
+from scenefuse.place.location import own_path, place_at
 from scenefuse.place.place import Place
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ class PlaceType(click.ParamType[Place]):
     """A path, or s3://bucket/prefix."""
 
     name = "place"
+    may_be_file = False
+    """Whether it may name a file of this machine."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         """The place that was named; a file of this machine is none for products."""
-        if isinstance(value, str) and Path(value).is_file():
+        if isinstance(value, str) and not self.may_be_file and own_path(value).is_file():
             self.fail(f"Directory {value!r} is a file.", param, ctx)
         return place_at(value)
 
@@ -34,7 +36,23 @@ class PlaceType(click.ParamType[Place]):
         return [CompletionItem(incomplete, type="file")]
 
 
+class ProductType(PlaceType):
+    """A product's folder, or the item in it."""
+
+    name = "product"
+    may_be_file = True
+
+
+class OwnPath(click.Path):
+    """A path of this machine, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path that was named."""
+        return super().convert(own_path(value), param, ctx)
+
+
 PLACE = PlaceType()
+PRODUCT = ProductType()
 
 out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
@@ -82,7 +100,7 @@ _RUN_OPTIONS = (
     workers_option,
     memory_limit_option,
     click.option("--format", "formats", metavar="LIST", help="What is written: zarr, or zarr,cog. [zarr,cog]"),
-    click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with these options."),
+    click.option("--config", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with these options."),
 )
 
 _PAIR_OPTIONS = (

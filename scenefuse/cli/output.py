@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -16,12 +17,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def emit_json(document: Any) -> None:
     """Print the document on stdout, indented, keys in their own order."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=_plain, allow_nan=False))
+
+
+def _plain(value: object) -> str:
+    """What JSON has no type for, as text; times as ISO 8601 writes them, with a T."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def note(text: str) -> None:
     """Print a line for people on stderr."""
     click.echo(text, err=True)
+
+
+_WIDEST = 10_000
+"""Columns of a table that is piped: enough for every name, so that a row is a line."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -34,9 +44,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for row in body:
         table.add_row(*(_cell(value) for value in row))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    whole = Console(highlight=False, width=_WIDEST)
+    with whole.capture() as printed:
+        whole.print(table)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _cell(value: Any) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,9 +17,21 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
+
+
+class _TwoLines(Progress):
+    """The bar, and below it where the time goes: side by side the two leave no room for the tiles on 80 columns."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The lines from top to bottom."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            yield Text(task.fields["shares"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class ProgressBar:
@@ -26,13 +39,13 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            SpinnerColumn(),
+        self._bar = _TwoLines(
+            SpinnerColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=None, table_column=Column(max_width=24)),  # what gives way on a narrow terminal
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -84,7 +97,7 @@ class ProgressBar:
         self._bar.console.print(
             f"  {tiles} tiles" + (f", {done} of them done before" if done else ""), style="dim", soft_wrap=True
         )
-        self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="")
+        self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="", shares="")
 
     def _advance(self, tiles: int, pixels: int, seconds: dict[str, float]) -> None:
         self._pixels += pixels
@@ -93,7 +106,7 @@ class ProgressBar:
         if self._task is None:
             return
         speed = self._pixels / 1e6 / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s  {_where(self._seconds)}")
+        self._bar.update(self._task, advance=tiles, speed=f"{speed:.2f} Mpx/s", shares=f"  {_where(self._seconds)}")
 
 
 def _where(seconds: dict[str, float]) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option
 
 
 @click.command(name="publish")
-@click.argument("products", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PRODUCT...")
+@click.argument("products", nargs=-1, required=True, type=OwnPath(path_type=Path), metavar="PRODUCT...")
 @click.option("--to", "destination", required=True, metavar="FOLDER", help="Local folder of the catalogue.")
 @click.option("--asset-root", metavar="URL", help="Where readers find the assets, if not beside the items.")
 @json_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scenefuse.cli.options import PLACE, allow_host_option
+from scenefuse.cli.options import PRODUCT, allow_host_option
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="replay")
-@click.argument("product", type=PLACE)
+@click.argument("product", type=PRODUCT, metavar="PRODUCT")
 @click.option("--all", "every_tile", is_flag=True, help="Every tile. [a sample of four]")
 @click.option("--hs", help="Where the HSI is now, if it moved.")
 @click.option("--ms", help="Where the MSI is now, if it moved.")
@@ -39,7 +39,7 @@ def command(
     every_tile: bool,
     as_json: bool,
 ) -> int:
-    """Recompute tiles of PRODUCT (its folder) from its provenance and state, and compare with what is stored.
+    """Recompute tiles of PRODUCT (its folder or item) from its provenance and state, and compare with what is stored.
 
     With the versions and the processor that made it every integer must be the same; else at most one step
     (1e-4 reflectance) apart. Exits with 5 when it is not.

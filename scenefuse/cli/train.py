@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import bounds_of, pair_options, pair_rule, scene_config, scene_options, search_options
+from scenefuse.cli.options import (
+    OwnPath,
+    bounds_of,
+    pair_options,
+    pair_rule,
+    scene_config,
+    scene_options,
+    search_options,
+)
 from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.config import parse, read_toml
 from scenefuse.errors import UsageError
@@ -26,7 +34,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.command(name="train")
 @click.argument("scenes", nargs=-1, metavar="[HS MS]...")
 @click.option("--model", type=click.Choice(list(RECIPES)), required=True, help="Network.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
+@click.option("--out", type=OwnPath(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
 @click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all learnt from; repeatable.")
 @pair_options
 @search_options
@@ -47,7 +55,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
     show_default=True,
     help="`cpu`: small windows, minutes on one scene.",
 )
-@click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
+@click.option("--recipe", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Option of the network; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where it trains. [auto]")

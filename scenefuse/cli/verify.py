@@ -6,25 +6,25 @@ from dataclasses import asdict
 
 import click
 
-from scenefuse.cli.options import PLACE
+from scenefuse.cli.options import PRODUCT
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.errors import MismatchError
 from scenefuse.place.place import Place
 
 
 @click.command(name="verify")
-@click.argument("products", nargs=-1, required=True, type=PLACE, metavar="PRODUCT...")
+@click.argument("products", nargs=-1, required=True, type=PRODUCT, metavar="PRODUCT...")
 @json_option
 def command(products: tuple[Place, ...], *, as_json: bool) -> int:
     """Check every checksum of each PRODUCT, its item against the STAC schemas, and its provenance.
 
-    PRODUCT is the product's folder, or s3://bucket/prefix/<item id>.
+    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item.
 
     Exits with 5 when something does not match.
     """
-    from scenefuse.product.verify import verify
+    from scenefuse.pipeline.verify import verify
 
-    reports = [verify(product, state_sha256=_state_sha256) for product in products]
+    reports = [verify(product) for product in products]
     if as_json:
         emit_json({"products": [{**asdict(report), "ok": report.ok} for report in reports]})
     else:
@@ -36,9 +36,3 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
             for line in report.unchecked:
                 click.echo(f"  unchecked   {line}")
     return 0 if all(report.ok for report in reports) else MismatchError.exit_code
-
-
-def _state_sha256(path: Place) -> str:
-    from scenefuse.engine.state_file import load_state
-
-    return load_state(path).sha256

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.batch import show_batch
+from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
@@ -18,7 +19,7 @@ def command() -> None:
 
 
 @command.command(name="run")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OwnPath(dir_okay=False, path_type=Path))
 @json_option
 def run(file: Path, *, as_json: bool) -> int:
     """Do one pass over FILE: search, pair, fuse, publish; what is done is skipped.

@@ -44,7 +44,7 @@ class PairOptions:
     """Hosts that may be reached although they are loopback or not https."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairCube:
     """Two images on the two aligned grids of a PairGrid; float32 reflectance, NaN = no data.
 
@@ -59,6 +59,13 @@ class PairCube:
     """The MSI's usable bands on their native grids."""
     plan: PairPlan
     """Which grids, and where the native pixels lie on them."""
+
+    def __repr__(self) -> str:
+        """Bands and sizes on a line; the fields, with all bands' names and places, fill pages of a notebook."""
+        grid = self.grid
+        hs = _in_words(self.hs_bands, grid.coarse_shape, grid.fine_gsd_m * grid.ratio)
+        ms = _in_words(self.ms_bands, grid.fine_shape, grid.fine_gsd_m)
+        return f"PairCube({self.pair_id}: hs {hs}; ms {ms})"
 
     @property
     def grid(self) -> PairGrid:
@@ -220,6 +227,13 @@ def _read_within(image: Image, shape: tuple[int, int], bands: tuple[int, ...], n
         inside = native.clip(shape)
         result[(slice(None), *inside.within(native))] = image.read(bands, inside)
     return result
+
+
+def _in_words(bands: tuple[Band, ...], shape: tuple[int, int], gsd_m: float) -> str:
+    """How many bands of which wavelengths, and how many pixels of which size."""
+    known = [band.wavelength_nm for band in bands if band.wavelength_nm is not None]
+    span = f" of {min(known):.0f}-{max(known):.0f} nm" if known else ""
+    return f"{len(bands)} bands{span}, {shape[0]} x {shape[1]} px of {gsd_m:g} m"
 
 
 def _check_inside(window: Window, shape: tuple[int, int]) -> None:

@@ -212,7 +212,7 @@ def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoR
         if on_device
         else (plan.worker_bytes, request.worker_memory_bytes, "a worker")
     )
-    cure = f"Use --core-px {fitting.tiling.core_px}" if fitting else "No core is small enough"
+    cure = f"Use --core-px {fitting.tiling.core_px}, or" if fitting else "No core is small enough: use"
     more = (
         f"a GPU of {size_text(need)}"
         if on_device
@@ -221,7 +221,7 @@ def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoR
     raise ResourceError(
         f"A window of {side} x {side} px needs {size_text(need)}, {where} has {size_text(have)}",
         "the run would die for want of memory",
-        f"{cure}, or {more}",
+        f"{cure} {more}",
     )
 
 
@@ -316,7 +316,9 @@ def _ms_band_ratio(source: PairSource) -> int:
 
 
 def size_text(size_bytes: float) -> str:
-    """The size for people, with two digits or more: `1.25 GiB`, `100.0 MiB`, `285 KiB`."""
+    """The size for people, with two digits or more: `1.25 GiB`, `100.0 MiB`, `285 KiB`, `4 bytes`."""
     if size_bytes >= 2**29:
         return f"{size_bytes / 2**30:.2f} GiB"
-    return f"{size_bytes / 2**20:.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.0f} KiB"
+    if size_bytes >= 2**20:
+        return f"{size_bytes / 2**20:.1f} MiB"
+    return f"{size_bytes / 2**10:.0f} KiB" if size_bytes >= 2**10 else f"{size_bytes:.0f} bytes"

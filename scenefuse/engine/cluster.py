@@ -6,14 +6,16 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
+import signal
 import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import dask
 import distributed.utils
@@ -44,6 +46,8 @@ _DASK_CONFIG = {
 
 _forked_from: frozenset[str] | None = None
 """Names in the environment that this process's fork server began with; None before it begins."""
+_broken_off = False
+"""Whether the cluster that starts was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +159,30 @@ def _silent_client() -> Iterator[None]:
             logger.setLevel(level)
 
 
+class StartingNanny(Nanny):
+    """A worker's nanny, silent about a worker that could not start because the whole start was broken off."""
+
+    async def start_unsafe(self) -> Self:
+        """The nanny, its worker up."""
+        try:
+            await super().start_unsafe()  # type: ignore[no-untyped-call] # Dask's
+        except Exception:
+            if not _broken_off:
+                raise
+        return self
+
+
 def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
     """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
-    with contextlib.suppress(RuntimeError, OSError):
-        return _start_cluster(spec)
+    global _broken_off  # noqa: PLW0603 - see _end_server
+    _broken_off = False
     try:
+        with contextlib.suppress(RuntimeError, OSError):
+            return _start_cluster(spec)
         return _start_cluster(spec)
+    except KeyboardInterrupt:
+        _end_server()
+        raise
     except (RuntimeError, OSError) as error:
         raise TransientError(
             f"{spec.worker_count} worker processes did not start ({error.__cause__ or error})",
@@ -187,8 +209,44 @@ def _may_fork(spec: ClusterSpec) -> bool:
         ours = [name for name in sys.modules if name.startswith(f"{__name__.partition('.')[0]}.")]
         ours = [name for name in ours if not name.endswith("__main__")]
         multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed.nanny", *ours])
+        _start_server()
         _forked_from = frozenset(os.environ)
     return _forked_from <= os.environ.keys()
+
+
+def _start_server() -> None:
+    """Start the server that workers are forked from, deaf to a terminal's Ctrl-C.
+
+    All processes of a terminal get it; the command ends its workers itself, where each would add a traceback of its
+    own. A blocked signal stays blocked in what is started, and in what that forks.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # else the server's start does, and unblocks the signal
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        os.environ.update(WORKER_ENVIRONMENT)
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end_server() -> None:
+    """End the server that workers are forked from, if it is ours; the next cluster starts another.
+
+    Else this process would wait at its end until the server has imported all that it was told to, seconds, for a
+    worker that then finds its queues gone, and says so.
+    """
+    global _broken_off  # noqa: PLW0603 - asked by the nannies of the one cluster that starts
+    _broken_off = True
+    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001
+    if _forked_from is not None and server is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
 
 
 def _start_cluster(spec: ClusterSpec) -> SpecCluster:
@@ -214,7 +272,7 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
     return {
-        "cls": Nanny,
+        "cls": StartingNanny,
         "options": {
             "nthreads": 1,
             "host": "127.0.0.1",

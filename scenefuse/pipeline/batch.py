@@ -51,7 +51,7 @@ class BatchReport:
 
 
 def batch(
-    sources: Sequence[str],
+    sources: str | Path | Sequence[str | Path],
     *,
     out: str | Path | Place,
     rule: PairRule | None = None,
@@ -61,6 +61,7 @@ def batch(
 ) -> BatchReport:
     """Fuse every pair of the sources into out; products that are there already are found, not made again.
 
+    sources: one or several catalogues, STAC APIs, item collections or known archives; HSI and MSI may be in different.
     A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line, for refill) and the rest goes on.
     What no pair could get past is refused before the first: an unknown method, an output that is not ours or not
     writable.
@@ -70,7 +71,10 @@ def batch(
     out = place_at(out)
     require_output(out)
     out.free_bytes()
-    pairing, skipped = find_in_archive(sources, rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host)
+    listed = [sources] if isinstance(sources, str | Path) else sources
+    pairing, skipped = find_in_archive(
+        [str(source) for source in listed], rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host
+    )
     products: list[FusedProduct] = []
     failures: list[PairFailure] = []
     if pairing.pairs:

@@ -26,9 +26,9 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
@@ -71,9 +71,9 @@ class Arena:
 def evaluate_product(
     folder: str | Path | Place,
     *,
-    reference: str | None = None,
+    reference: str | Path | None = None,
     convention: str = "standard",
-    hrefs: tuple[str, str] | None = None,
+    hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Scored:
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
@@ -82,10 +82,10 @@ def evaluate_product(
     product are not needed. Of config, allow_host counts.
     """
     config = config or RunConfig()
-    folder = place_at(folder).resolved()
+    folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:
-        return score_with_reference(product, reference, convention=convention, policy=policy_of(config))
+        return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, cube, load_state(folder / STATE))
 

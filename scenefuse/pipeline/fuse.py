@@ -34,7 +34,6 @@ from scenefuse.pipeline.planning import (
     cluster_spec,
     is_finished,
     known_states,
-    name_of,
     order_of,
 )
 from scenefuse.pipeline.records import model_item_of, provenance_of, recorded_hrefs, run_record
@@ -123,7 +122,7 @@ def fuse(
     config, observer = config or RunConfig(), observer or NullObserver()
     phases = Phases()
     phases.begin("open")
-    opened = open_aligned(name_of(hs), name_of(ms), config)
+    opened = open_aligned(hs, ms, config)
     if config.adapt is not None:
         phases.begin("adapt")
         opened = adapt(opened, config)

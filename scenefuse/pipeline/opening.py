@@ -59,7 +59,7 @@ class OpenedPair:
         return tuple(notes)
 
 
-def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
+def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
     """The scene: a STAC item's path or URL, or a raster file.
 
     root: the folder of the source that the item was found in, whose files it may name besides those beside it.
@@ -67,7 +67,7 @@ def scene_of(source: str | Scene, config: RunConfig, *, root: str | None = None)
     if isinstance(source, Scene):
         return source
     roots = () if root is None else (Path(root),)
-    return load_scene(source, policy=replace(policy_of(config), roots=roots))
+    return load_scene(str(source), policy=replace(policy_of(config), roots=roots))
 
 
 def policy_of(config: RunConfig) -> AccessPolicy:
@@ -82,7 +82,7 @@ def require_config(config: RunConfig) -> None:
         raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")
 
 
-def open_aligned(hs: str | Scene, ms: str | Scene, config: RunConfig) -> OpenedPair:
+def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
     """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
     require_config(config)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
@@ -127,5 +127,4 @@ def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConf
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
     """
-    names = [str(source) if isinstance(source, Path) else source for source in (hs, ms)]
-    return open_aligned(names[0], names[1], replace(config or RunConfig(), model="bicubic", weights=None)).cube
+    return open_aligned(hs, ms, replace(config or RunConfig(), model="bicubic", weights=None)).cube

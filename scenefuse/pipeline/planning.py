@@ -32,7 +32,7 @@ CLUSTER_WORKER_BYTES = 4 * 2**30
 """Memory of a worker of a running cluster when --memory-limit does not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Order:
     """One product that is to be made: what of, how, where."""
 
@@ -47,6 +47,12 @@ class Order:
     plan: RunPlan
     """How the scene is cut, and what that costs."""
 
+    def __repr__(self) -> str:
+        """What is made and what it costs on a line; the fields fill pages of a notebook."""
+        plan = self.plan
+        need = f"{size_text(plan.worker_bytes)} of memory each, up to {size_text(plan.write_bytes)} written"
+        return f"Order({self.folder}: {self.opened.cube!r}, {plan.tiles} tiles, {plan.workers} workers, {need})"
+
     @property
     def spec(self) -> ProductSpec:
         """The product's arrays."""
@@ -56,12 +62,15 @@ class Order:
         )
 
 
-def plan_fusion(hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig) -> Order:
+def plan_fusion(
+    hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig | None = None
+) -> Order:
     """What fuse with the same arguments would do; reads the registration's sample, writes nothing.
 
     A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
     """
-    return order_of(open_aligned(name_of(hs), name_of(ms), config), out=out, config=config)
+    config = config or RunConfig()
+    return order_of(open_aligned(hs, ms, config), out=out, config=config)
 
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
@@ -132,11 +141,6 @@ def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
         )
         for file in opened.cube.inputs
     )
-
-
-def name_of(source: str | Path | Scene) -> str | Scene:
-    """The scene, or its place as text."""
-    return str(source) if isinstance(source, Path) else source
 
 
 def method_of(opened: OpenedPair) -> ProductMethod:

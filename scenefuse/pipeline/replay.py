@@ -26,10 +26,10 @@ from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.pipeline.records import instruction_set, software_versions
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.files import STATE, STORE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
 from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
@@ -102,7 +102,7 @@ def replay(
     folder: str | Path | Place,
     *,
     every_tile: bool = False,
-    hrefs: tuple[str, str] | None = None,
+    hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
     observer: Observer | None = None,
 ) -> ReplayReport:
@@ -112,7 +112,7 @@ def replay(
     memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
     comes from the provenance.
     """
-    folder = place_at(folder).resolved()
+    folder = product_folder(folder)
     config, observer = config or RunConfig(), observer or NullObserver()
     opened, provenance = reopen(folder, hrefs=hrefs, config=config)
     state, plan, cube = _state(folder, provenance), provenance.plan, opened.cube
@@ -152,7 +152,9 @@ def replay(
     )
 
 
-def reopen(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -> tuple[OpenedPair, Provenance]:
+def reopen(
+    folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig
+) -> tuple[OpenedPair, Provenance]:
     """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
     provenance = _provenance_of(folder)
     opened = _opened(folder, hrefs, _config_of(provenance, folder, config))
@@ -160,7 +162,7 @@ def reopen(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -
     return opened, provenance
 
 
-def reopen_inputs(folder: Place, *, hrefs: tuple[str, str] | None, config: RunConfig) -> PairCube:
+def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig) -> PairCube:
     """The two images that the product was made of, as `reopen`; its weights and its device need not be here."""
     provenance = _provenance_of(folder)
     seen = {name: value for name, value in provenance.options.items() if name in INPUT_OPTIONS}
@@ -183,7 +185,7 @@ def _provenance_of(folder: Place) -> Provenance:
     return read_provenance(folder)
 
 
-def _opened(folder: Place, hrefs: tuple[str, str] | None, options: RunConfig) -> OpenedPair:
+def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig) -> OpenedPair:
     """The pair at hrefs, else where run.json says."""
     if hrefs is None:
         run = read_run(folder)

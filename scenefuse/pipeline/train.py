@@ -23,6 +23,7 @@ from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.grounds import ground_facts, grounds_of, require_alike, truth_facts
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
+from scenefuse.place.location import own_path
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
@@ -89,7 +90,11 @@ Report = Callable[[dict[str, float]], None]
 
 
 def train(
-    pairs: Sequence[tuple[str | Scene, str | Scene]], *, out: Path, config: TrainConfig, report: Report | None = None
+    pairs: Sequence[tuple[str | Path | Scene, str | Path | Scene]],
+    *,
+    out: str | Path,
+    config: TrainConfig,
+    report: Report | None = None,
 ) -> Trained:
     """Train a network on pairs (HSI, MSI) and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
 
@@ -106,6 +111,7 @@ def train(
         raise UsageError(
             f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
         )
+    folder = own_path(out)
     with open_ranks(choose_device(config.device)) as ranks:
         opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
         first = require_alike([pair.cube for pair in opened])
@@ -115,8 +121,8 @@ def train(
         name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
         facts = _facts(opened, grounds, config)
         course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)
-        fitted = fit(network, course, stem=out / name, minutes=config.minutes, report=report, ranks=ranks)
-        return ranks.told(lambda: _kept(fitted, course, first, out / f"{name}.safetensors", config))
+        fitted = fit(network, course, stem=folder / name, minutes=config.minutes, report=report, ranks=ranks)
+        return ranks.told(lambda: _kept(fitted, course, first, folder / f"{name}.safetensors", config))
 
 
 def _kept(fitted: Fitted, course: Course, cube: PairCube, weights: Path, config: TrainConfig) -> Trained:

@@ -21,11 +21,11 @@ def place_at(location: str | Path | Place) -> Place:
     's3://bucket/products/item'
     """
     if isinstance(location, Path):
-        return LocalPlace(path=location)
+        return LocalPlace(path=own_path(location))
     if not isinstance(location, str):
         return location
     if "://" not in location:
-        return LocalPlace(path=Path(location))
+        return LocalPlace(path=own_path(location))
     try:
         parts = urlsplit(location)
     except ValueError as error:
@@ -33,6 +33,16 @@ def place_at(location: str | Path | Place) -> Place:
     if parts.scheme != "s3" or not parts.netloc or {"@", ":"} & {*parts.netloc} or parts.query or parts.fragment:
         raise _no_place(location)
     return StorePlace(bucket=parts.netloc, key="/".join(part for part in parts.path.split("/") if part))
+
+
+def own_path(text: str | Path) -> Path:
+    """The path that a person wrote, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{text} begins with ~", "whose home is meant is not known", "Write the path out, or ./~ for such a name"
+        ) from error
 
 
 def _no_place(location: str) -> UsageError:

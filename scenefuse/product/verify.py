@@ -14,9 +14,9 @@ import zarr
 
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.place.durable import PART, multihash
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import MANIFEST, MODEL, PROVENANCE, STATE, STORE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.layout import belongs
 from scenefuse.product.manifest import measure, read_manifest
 from scenefuse.product.place_store import open_store
@@ -71,9 +71,7 @@ def verify(folder: str | Path | Place, *, state_sha256: Callable[[Place], str] |
 
     state_sha256 gives SceneState.sha256 of `state.safetensors`; without it that comparison is listed as unchecked.
     """
-    folder = place_at(folder).resolved()
-    if not folder.is_folder():
-        raise DataError(f"{folder} is not a folder", "there is no product to verify", "give the product's folder")
+    folder = product_folder(folder)
     found: list[Mismatch] = []
     unchecked: list[str] = []
     files = _check_item(folder, found, unchecked)

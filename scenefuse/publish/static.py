@@ -13,8 +13,10 @@ from urllib.parse import quote
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.place.href import redact
+from scenefuse.place.location import own_path
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import MANIFEST, STORE
+from scenefuse.product.folder import product_folder
 from scenefuse.product.manifest import read_manifest
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.succession import PREDECESSOR, SUCCESSOR, item_name, pass_on
@@ -44,7 +46,7 @@ def catalogue_folder(text: str) -> Path:
             "a static catalogue is written into a local folder",
             "Publish into a folder and copy it there, or write the products to the store by --out",
         )
-    return Path(text)
+    return own_path(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class StaticCatalogue:
 
     def publish(self, folder: Path) -> Published:
         """Take in the verified product in folder: its files, then its item, then the links to it."""
-        folder = folder.resolve()
+        folder = product_folder(folder).local_path()
         verify(folder).raise_if_bad()
         target = self.root.resolve() / folder.name
         if target == folder:

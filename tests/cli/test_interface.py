@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
+from scenefuse.cli.output import emit_json, print_table
 from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
 from tests.cli.command import Command
@@ -228,6 +230,32 @@ def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     assert resumed.code == 0, resumed.stderr
     assert resumed.document["status"] == "resumed"
     assert scenefuse("verify", Path(resumed.document["item"]).parent).code == 0
+
+
+def test_a_document_has_its_times_as_iso_8601(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_json({"acquired": datetime(2024, 6, 4, 10, 45, tzinfo=UTC), "out": Path("a/b")})
+    assert json.loads(capsys.readouterr().out) == {"acquired": "2024-06-04T10:45:00+00:00", "out": "a/b"}
+
+
+def test_a_row_of_a_piped_table_is_a_line_whatever_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"product-{i}-{'x' * 150}", "y" * 120, 0.5) for i in range(2)]
+    print_table("Scores", ("name", "method", "psnr_db"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.strip()][-2:] == [[*row[:2], "0.5"] for row in rows]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "run.toml"
+    config.write_text('model = "none-such"')
+    ended = scenefuse("plan", "~/hs.tif", "~/ms.tif", "--out=~/out", "--config=~/run.toml")
+    assert "none-such" in ended.stderr, "the file was read"
+    assert scenefuse("doctor", "--out=~", "--json").document["findings"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -22,11 +23,13 @@ SECONDS = {
 }
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, *events: Event, terminal: bool) -> str:
+def shown(monkeypatch: pytest.MonkeyPatch, *events: Event, terminal: bool, width: int = 200) -> str:
     file = io.StringIO()
 
     def console(**options: Any) -> Console:
-        return Console(**{**options, "stderr": False}, file=file, force_terminal=terminal, width=200, color_system=None)
+        return Console(
+            **{**options, "stderr": False}, file=file, force_terminal=terminal, width=width, color_system=None
+        )
 
     monkeypatch.setattr(progress, "Console", console)
     with progress.ProgressBar() as bar:
@@ -48,7 +51,18 @@ def test_a_terminal_shows_tiles_speed_shares_and_how_busy_the_device_is(monkeypa
     assert "Watch the workers at http://127.0.0.1:8787/status" in text
     assert "8 tiles, 2 of them done before" in text
     assert "6/8" in text
-    assert "Mpx/s  read 25% compute 50% write 25%  busy 60% starved 20% blocked 10%" in text
+    assert "Mpx/s" in text
+    assert "read 25% compute 50% write 25%  busy 60% starved 20% blocked 10%" in text
+
+
+@pytest.mark.parametrize("width", [80, 48])
+def test_a_narrow_terminal_shows_the_tiles_and_the_time_left(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    plan = Event(kind="plan", facts={"tiles": 1000})
+    text = shown(monkeypatch, plan, group(100), terminal=True, width=width)
+    lines = [line for line in text.replace("\r", "\n").split("\n") if "100/1000" in line]
+    assert lines
+    assert re.search(r"fusing .*100/1000 [0-9.]+ Mpx/s .*:..", lines[-1])
+    assert "  read 25% compute 50% write 25%" in text
 
 
 def test_elsewhere_there_are_lines_and_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

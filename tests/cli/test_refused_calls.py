@@ -138,7 +138,7 @@ def test_a_scheduler_that_does_not_answer_is_refused(
         (("--memory-limit", "0"), "no worker could start"),
         (("--core-px", "-5"), "-5 is not in the range"),
         (("--format", "cog"), "Zarr store is what all else is made from"),
-        (("--format", "zarr,envi"), "'envi' is not written"),
+        (("--format", "zarr,envi"), "format is 'envi'"),
         (("--hs-scale", "0"), "hs_scale is 0.0"),
         (("--ms-scale", "nan"), "ms_scale is nan"),
         (("--model", "gsa", "--weights", __file__), "gsa"),

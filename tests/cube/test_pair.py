@@ -322,6 +322,12 @@ def test_a_lazy_cube_of_bands_on_two_grids_shows_their_pixels(
     np.testing.assert_array_equal(mixed.ms.isel(band=slice(None, None, -1)).values, expected[::-1])
 
 
+def test_a_pair_shows_itself_on_a_line(nested: PairCube) -> None:
+    assert repr(nested) == (
+        "PairCube(hs_ms: hs 4 bands of 450-850 nm, 40 x 36 px of 30 m; ms 2 bands of 500-800 nm, 120 x 108 px of 10 m)"
+    )
+
+
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
 def test_a_lazy_cube_names_its_axes_and_writes_its_no_data(nested: PairCube, tmp_path: Path) -> None:
     hs = nested.hs

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
+from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.errors import ModelError, ResourceError, UsageError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.sensors.band import Band
@@ -51,7 +51,7 @@ def test_a_core_that_does_not_fit_is_refused_with_one_that_does() -> None:
 
 
 def test_too_little_memory_for_any_core_is_refused() -> None:
-    with pytest.raises(ResourceError, match="No core is small enough, or --memory-limit"):
+    with pytest.raises(ResourceError, match="No core is small enough: use --memory-limit"):
         plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB // 2))
 
 
@@ -186,3 +186,13 @@ def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> 
 def test_an_impossible_request_is_refused(changes: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
         plan_run(SETTING.source, CARD, PlanRequest(**{"workers": 1, "worker_memory_bytes": GIB, **changes}))  # type: ignore[arg-type]
+
+
+def test_a_limit_whose_unit_was_forgotten_is_told_as_it_was_understood() -> None:
+    assert [size_text(size) for size in (4, 1023, 1024, 2**20, 2**30)] == [
+        "4 bytes",
+        "1023 bytes",
+        "1 KiB",
+        "1.0 MiB",
+        "1.00 GiB",
+    ]

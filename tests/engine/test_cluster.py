@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,7 +19,7 @@ class Slow(cluster.Nanny):
         _thread.interrupt_main()
         await asyncio.sleep(60)
 
-cluster.Nanny = Slow
+cluster.StartingNanny = Slow
 try:
     with cluster.open_lane(cluster.ClusterSpec(workers=1)):
         print("never")
@@ -29,3 +32,36 @@ except KeyboardInterrupt:
 def test_an_interrupt_while_workers_start_leaves_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+AT_WORK = """
+import time
+from scenefuse.engine import cluster
+
+try:
+    print("starting", flush=True)
+    with cluster.open_lane(cluster.ClusterSpec(workers=1)):
+        print("up", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("phase", "later_s"), [("starting", 0.5), ("starting", 2.0), ("up", 0.1)])
+def test_a_terminals_interrupt_which_all_processes_get_leaves_no_traceback(phase: str, later_s: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != phase:
+        assert process.poll() is None
+    time.sleep(later_s)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout.splitlines()[-1:], stderr) == (0, ["interrupted"], "")

@@ -25,6 +25,7 @@ from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import PairFailure, read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.refill import refill
 from scenefuse.pipeline.replay import replay
 from scenefuse.place.location import place_at
@@ -98,6 +99,22 @@ def side_by_side(pair: Pair, tmp_path: Path) -> Path:
         place = folder / "items" / f"{path.stem}.json"
         items.append(scenes.write_item(place, href=f"../data/{path.name}", role=role))
     return scenes.write_catalogue(folder, items)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_the_api_takes_paths_as_pathlib_has_them(side_by_side: Path, pair: Pair, tmp_path: Path) -> None:
+    (found,) = batch(side_by_side, out=tmp_path / "out", config=CONFIG).products
+    assert found.status == "done"
+    assert batch(str(side_by_side), out=tmp_path / "out", config=CONFIG).products[0].status == "found"
+    product = fuse(*pair, out=tmp_path / "pairs", config=CONFIG, lane=InProcessLane())
+    assert replay(product.folder, hrefs=pair).ok
+    cube = scenes.hs_cube().repeat(scenes.RATIO, axis=1).repeat(scenes.RATIO, axis=2)
+    truth = scenes.write_hs(tmp_path / "truth.tif", cube=cube, gsd_m=10.0)
+    assert evaluate_product(product.folder, reference=truth, hrefs=pair).values["psnr_db"] > 0
+    order = plan_fusion(*pair, out=tmp_path / "plan")
+    assert order.config == RunConfig()
+    assert str(order.folder) in repr(order)
+    assert len(repr(order)) < 500
 
 
 @pytest.mark.usefixtures("no_workers")

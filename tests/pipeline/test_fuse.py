@@ -22,6 +22,7 @@ import zarr
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+import scenefuse
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine import budget, group, known_states
@@ -377,6 +378,7 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
 
 def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: FusedProduct) -> None:
     assert checked(made.folder).mismatches == ()
+    assert scenefuse.verify(made.item) == checked(made.folder), "the public name leaves nothing unchecked"
     replayed = replay(made.folder, every_tile=True)
     assert replayed.ok
     assert replayed.changed == ()

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from scenefuse.archive.access import trusted_path
 from scenefuse.engine.lease import Lease, LeaseHeldError, LeaseLostError, live_owner
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.protocols import ShardReceipt, TileReceipts
@@ -115,6 +116,18 @@ def test_a_folder_is_removed_with_what_shall_go_last(folder: Place) -> None:
         (folder / name).put(b"1")
     folder.clear(last=".lease")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("out", ["~/products", Path("~/products")])
+def test_a_tilde_is_the_home_folder(out: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert place_at(out).local_path() == tmp_path / "products"
+
+
+def test_a_home_that_nobody_has_is_wrong_usage() -> None:
+    for name in (place_at, trusted_path):
+        with pytest.raises(UsageError, match=r"~nobody-here/x begins with ~: whose home"):
+            name("~nobody-here/x")
 
 
 def test_an_absent_file_is_not_found(folder: Place) -> None:

@@ -1,0 +1,32 @@
+"""The folder of a product, from what a person writes: the folder, or the item in it that `fuse` names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenefuse.errors import DataError
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.files import MANIFEST, PROVENANCE, STORE
+
+
+def product_folder(location: str | Path | Place) -> Place:
+    """The folder at location, or around the item there, links followed; DataError where no product is, begun or whole.
+
+    A product that lost its item, or anything else, is one all the same: what is wrong with it is for verify to say.
+    """
+    place = place_at(location).resolved()
+    if place.name == f"{place.parent.name}.json" and place.is_file():
+        return place.parent
+    if not place.is_folder():
+        what = "is a file, and no product's item" if place.is_file() else "is not a folder"
+        raise DataError(f"{place} {what}", "there is no product in it", "give the product's folder")
+    names = place.names()
+    if not {STORE, MANIFEST, PROVENANCE, f"{place.name}.json"} & {*names}:
+        inside = next((name for name in names if STORE in (place / name).names()), None)
+        raise DataError(
+            f"{place} holds nothing of a product" + (", but products" if inside else ""),
+            "there is nothing to compare with its checksums, nor to compute again",
+            "give the product's folder" + (f", {place / inside} for one" if inside else ""),
+        )
+    return place
