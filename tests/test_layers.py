@@ -109,3 +109,10 @@ def test_networks_do_not_resample_by_a_ratio() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
             assert name not in {"interpolate", "grid_sample", "Upsample"}, f"{path} uses {name}"
+
+
+def test_networks_repeat_edges_by_the_kernel() -> None:
+    """F.pad has a slow way of its own for mode `replicate` where a GPU has to be deterministic (models/edges.py)."""
+    for path in (PACKAGE / "models").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Constant) and node.value == "replicate"), f"{path} pads by F.pad"

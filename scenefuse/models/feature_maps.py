@@ -14,7 +14,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from scenefuse.models.edges import repeat_edges
 
 Kernel = Literal["linear", "cubic"]
 
@@ -54,7 +55,7 @@ def enlarge(x: Tensor, factor: int, margin: int = 0) -> Tensor:
     out[i * factor + p] = sum_t w_p[t] * x[i + t], half-pixel centres (align_corners=False).
     """
     if margin < 1:
-        x, margin = functional.pad(x, (1,) * 4, mode="replicate"), 1
+        x, margin = repeat_edges(x, 1), 1
     for dim in (-2, -1):
         size = x.shape[dim] - 2 * margin
         fine = [
@@ -72,7 +73,7 @@ def shrink(x: Tensor, factor: int, kernel: Kernel, *, antialias: bool) -> Tensor
     """
     taps = _taps(kernel, (factor - 1) / 2, factor if antialias else 1.0)
     margin = max(-taps[0][0], taps[-1][0] - factor + 1, 0)
-    x = functional.pad(x, (margin,) * 4, mode="replicate")
+    x = repeat_edges(x, margin)
     for dim in (-2, -1):
         span = x.shape[dim] - 2 * margin
         steps = torch.arange(0, span, factor, device=x.device)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from scenefuse.grid.resample import degrade_reach_px, degrade_taps, upsample_taps
 from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.edges import repeat_edges
 
 CPU_GROUP_BANDS = 4
 """Bands worked on at a time on a CPU: their window stays in its cache (measured: 1, 8 and 16 are slower)."""
@@ -73,14 +73,14 @@ def degrade_window(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
     pixels whose kernel leaves the window are wrong.
     """
     margin = UPSAMPLE_MARGIN * ratio + degrade_reach_px(ratio, sigma_px)
-    return degrade(pad(fine, (margin,) * 4, mode="replicate"), ratio, sigma_px)
+    return degrade(repeat_edges(fine, margin), ratio, sigma_px)
 
 
 def filter_window(coarse: Tensor, taps: list[float]) -> Tensor:
     """The image filtered along rows and columns by the odd number of taps, same shape, edges repeated outside."""
     reach = len(taps) // 2
     height, width = coarse.shape[-2:]
-    padded = pad(coarse, (reach,) * 4, mode="replicate")
+    padded = repeat_edges(coarse, reach)
     rows = _weigh([padded[..., tap : tap + height, :] for tap in range(len(taps))], taps)
     return _weigh([rows[..., tap : tap + width] for tap in range(len(taps))], taps)
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from scenefuse.grid import resample as grid_resample
+from scenefuse.models.edges import repeat_edges
 from scenefuse.models.resample import coarse_blur_taps, degrade, degrade_window, filter_window, upsample
 
 RATIOS = (2, 3, 4, 6, 8)
@@ -64,3 +66,13 @@ def test_coarse_blur_is_degrade_after_upsample(ratio: int) -> None:
     seen = degrade_window(upsample(coarse, ratio), ratio, sigma_px)  # grid of coarse: margins 2 lost, 2 made up
     filtered = filter_window(coarse, coarse_blur_taps(ratio, sigma_px).tolist())
     np.testing.assert_allclose(seen[..., 8:-8, 8:-8], filtered[..., 8:-8, 8:-8], atol=1e-6)
+
+
+def test_repeated_edges_are_replicate_padding_and_so_is_their_gradient() -> None:
+    ours, theirs = (noise(2, 3, 5, 4).requires_grad_() for _ in range(2))
+    padded, expected = repeat_edges(ours, 6), functional.pad(theirs, (6,) * 4, mode="replicate")
+    assert torch.equal(padded, expected)
+    weights = noise(*padded.shape)
+    (own,) = torch.autograd.grad((padded * weights).sum(), ours)
+    (known,) = torch.autograd.grad((expected * weights).sum(), theirs)
+    assert torch.equal(own, known)
