@@ -76,15 +76,32 @@ def _deterministic_cuda() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     new_tensors: Any = torch.utils.deterministic
     filled = new_tensors.fill_uninitialized_memory  # which nobody reads here, and which costs a pass
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
-    products = torch.get_float32_matmul_precision()  # `high`, which notebooks like to set, is TF32: 10 bits
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     torch.use_deterministic_algorithms(mode=True)
-    torch.set_float32_matmul_precision("highest")
-    new_tensors.fill_uninitialized_memory = cudnn.benchmark = cudnn.allow_tf32 = False
+    new_tensors.fill_uninitialized_memory = cudnn.benchmark = False
+    try:
+        with _without_tf32():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(mode=before[0])
+        new_tensors.fill_uninitialized_memory = filled
+        cudnn.benchmark = before[1]
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Float32 of 24 bits: convolutions use TF32, of 11, by default, products where a notebook asked for `high`.
+
+    By the names that kernels look at. The older ones (allow_tf32, float32_matmul_precision) cannot be read where
+    somebody has used the new, and convolutions with allow_tf32 off still follow torch.backends.fp32_precision.
+    """
+    backends: Any = torch.backends  # its stubs know neither name
+    kinds = backends.cudnn.conv, backends.cuda.matmul
+    before = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(mode=before[0])
-        torch.set_float32_matmul_precision(products)
-        new_tensors.fill_uninitialized_memory = filled
-        cudnn.benchmark, cudnn.allow_tf32 = before[1:]
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision

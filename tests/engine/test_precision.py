@@ -5,9 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-
-from scenefuse.engine.precision import repeatable
 
 
 @pytest.mark.slow
@@ -18,13 +15,29 @@ def test_products_of_matrices_are_deterministic_in_a_process_that_trains_first()
     assert done.stdout.strip() == ":4096:8"
 
 
-def test_float32_on_a_gpu_is_float32_whatever_the_process_likes() -> None:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        with repeatable("cuda", "fp32"):
-            assert not torch.backends.cuda.matmul.allow_tf32
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "likes",
+    [
+        "",
+        "torch.set_float32_matmul_precision('high')",
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.fp32_precision = 'tf32'; torch.backends.cudnn.allow_tf32 = False",
+    ],
+)
+def test_float32_on_a_gpu_is_float32_whatever_the_process_likes(likes: str) -> None:
+    """In a process of its own: what one test likes would stay with the others."""
+    code = f"""
+import torch
+from scenefuse.engine.precision import repeatable
+
+{likes}
+kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+before = [kind.fp32_precision for kind in kinds]
+with repeatable("cuda", "fp32"):
+    assert [kind.fp32_precision for kind in kinds] == ["ieee", "ieee"]
+    assert torch.are_deterministic_algorithms_enabled()
+assert [kind.fp32_precision for kind in kinds] == before
+assert not torch.are_deterministic_algorithms_enabled()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
