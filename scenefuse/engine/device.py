@@ -13,7 +13,13 @@ from scenefuse.errors import ResourceError, UsageError
 Device = Literal["cpu", "cuda"]
 """Where a model runs."""
 
-_MESSAGES = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+_MESSAGES = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # cuDNN's name of it since version 9
+    "unable to find an engine",  # a convolution that found no memory for the workspace of any of its algorithms
+)
 """What torch says of memory without a type of its own: on a CPU, and of what the driver, cuBLAS or cuDNN asks for."""
 
 # torch looks at it once, at a process's first matrix product on a GPU, a training's for example: set only where

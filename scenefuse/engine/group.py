@@ -164,8 +164,9 @@ def _fuse_cores(
             if limit == 1:
                 tile = windows[0].tile
                 side = tile.read.shape[0]
+                said = (str(error).splitlines() or [""])[0]  # a broken library may sound as if memory were short
                 raise ResourceError(
-                    f"A window of {side} x {side} px does not fit the memory of {task.model.device}",
+                    f"A window of {side} x {side} px does not fit the memory of {task.model.device} ({said})",
                     "no smaller batch is left to try",
                     f"Use --core-px {max(tile.core.shape) // 2} or smaller",
                 ) from None
