@@ -37,6 +37,15 @@ def choose_device(wanted: DeviceChoice) -> Device:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
+def device_memory_bytes() -> int:
+    """Memory of the smallest CUDA device here: one plan is for all workers, and so for each one's device.
+
+    All of it, not what is free now: a run that goes on from another's tiles must come to the same plan.
+    """
+    devices = range(torch.cuda.device_count())
+    return min(int(torch.cuda.get_device_properties(device).total_memory) for device in devices)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True of Python's and torch's errors of a device or a host whose memory is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
