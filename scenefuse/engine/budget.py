@@ -29,8 +29,10 @@ MOST_ENCODERS: dict[Device, int] = {"cpu": 1, "cuda": 16}
 
 _GROUP_SECONDS = 60.0
 """Time that a group should not exceed: what a death of its worker costs at most."""
-_PROCESS_BYTES = 640 * 2**20
-"""A worker before its first window: interpreter, torch, GDAL with its cache."""
+_PROCESS_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 2 * 2**30}
+"""A worker before its first window: interpreter, torch, GDAL with its cache; CUDA's and cuDNN's libraries."""
+_CONTEXT_BYTES = 2**30
+"""Memory of a GPU that a process takes before its first window: context, kernels, workspaces, weights."""
 _MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
 """Rough rate of one core, and of one GPU, for the plan's estimate of time."""
 _BYTES_PER_S = 2e8
@@ -235,28 +237,33 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
 
     A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working memory;
     results, on a CPU with their halo, in the model's hand, and behind it in the queue and at the encoders; and cores
-    as integers and as bytes where they are encoded. Where the device loop encodes, only bytes wait behind it.
+    as integers and as bytes where they are encoded. Where the device loop encodes, only bytes wait behind it. Beside a
+    GPU windows and results are in pinned memory, and the reader holds the window that it pins besides.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     window_px = tiling.window_px**2
     coarse_px = (tiling.window_px // source.grid.ratio + 2 * UPSAMPLE_MARGIN) ** 2
-    window_bytes = 4 * (window_px * ms + coarse_px * hs) + window_px
+    images_bytes = 4 * window_px * ms, 4 * coarse_px * hs
+    window_bytes, result_bytes = sum(images_bytes) + window_px, window_px * (4 * hs + 1)
+    waiting_bytes, core_bytes, pinning_bytes = window_bytes, result_bytes, 0
+    if request.device == "cuda":
+        waiting_bytes = sum(map(_pinned_bytes, images_bytes)) + window_px
+        core_bytes, pinning_bytes = _pinned_bytes(4 * tiling.core_px**2 * hs) + window_px, window_bytes
     bytes_per_px = hs * request.bytes_per_value + 1
-    result_bytes = window_px * (4 * hs + 1)
     working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
     batch = request.batch or _default_batch(working_bytes, request)
     on_device = working_bytes * batch
     if request.device == "cuda":  # beside a batch the windows of the next, and the cores of the one before
-        on_device += (window_bytes + result_bytes) * batch
+        on_device += _CONTEXT_BYTES + (window_bytes + result_bytes) * batch
     stored_bytes = tiling.core_px**2 * bytes_per_px
-    encoder_bytes = result_bytes + 2 * stored_bytes
+    encoder_bytes = core_bytes + 2 * stored_bytes
     encoders = _encoders(encoder_bytes, request)
     if encoders:
-        behind = QUEUE_WINDOWS * result_bytes + encoders * encoder_bytes
+        behind = QUEUE_WINDOWS * core_bytes + encoders * encoder_bytes
     else:  # integers and bytes in the loop's hand, bytes in the queue and in the thread that puts them
         behind = (2 + QUEUE_WINDOWS + 1) * stored_bytes
-    held = (1 + QUEUE_WINDOWS + batch) * window_bytes + batch * result_bytes + behind
-    host = _PROCESS_BYTES + held + (0 if request.device == "cuda" else on_device)
+    held = pinning_bytes + (1 + QUEUE_WINDOWS + batch) * waiting_bytes + batch * core_bytes + behind
+    host = _PROCESS_BYTES[request.device] + held + (0 if request.device == "cuda" else on_device)
     tiles = len(tiling)
     multiply_adds = card.multiply_adds_per_pixel * window_px * tiles
     read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * bytes_per_px
@@ -279,6 +286,11 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
         seconds=seconds / request.workers,
         time_limit_s=max(_LEAST_TIME_LIMIT_S, _TIME_LIMIT_FACTOR * group_tiles * seconds / tiles),
     )
+
+
+def _pinned_bytes(size_bytes: int) -> int:
+    """What torch takes of the host for so many bytes of pinned memory: the next power of two."""
+    return 1 << (size_bytes - 1).bit_length()
 
 
 def _default_batch(working_bytes: int, request: PlanRequest) -> int:

@@ -108,7 +108,8 @@ def fuse_group(task: GroupTask) -> GroupReport:
     def fuse(windows: Sequence[_Window]) -> list[Callable[[], _Core]]:
         cores = _fuse_cores(task, model, windows, state, transfers)
         transfers.keep_pace()
-        return [partial(_received, core, window) for core, window in zip(cores, windows, strict=True)]
+        # Of a window only the mask waits for the encoders: its pixels are free for the next as soon as they are up.
+        return [partial(_received, core, window.valid) for core, window in zip(cores, windows, strict=True)]
 
     def encode(tile: Tile, core: _Core) -> tuple[EncodedShard, ...]:
         quality = mask_core(core.fused, core.valid, tile, fine_shape=fine_shape, near_px=model.card.effective_px)
@@ -142,8 +143,8 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _received(core: Callable[[], NDArray[np.float32]], window: _Window) -> _Core:
-    return _Core(fused=core(), valid=window.valid)
+def _received(core: Callable[[], NDArray[np.float32]], valid: NDArray[np.bool_]) -> _Core:
+    return _Core(fused=core(), valid=valid)
 
 
 def _fuse_cores(
@@ -163,8 +164,9 @@ def _fuse_cores(
             if limit == 1:
                 tile = windows[0].tile
                 side = tile.read.shape[0]
+                said = (str(error).splitlines() or [""])[0]  # a broken library may sound as if memory were short
                 raise ResourceError(
-                    f"A window of {side} x {side} px does not fit the memory of {task.model.device}",
+                    f"A window of {side} x {side} px does not fit the memory of {task.model.device} ({said})",
                     "no smaller batch is left to try",
                     f"Use --core-px {max(tile.core.shape) // 2} or smaller",
                 ) from None

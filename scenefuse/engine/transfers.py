@@ -8,6 +8,7 @@ computed, the windows of the next go up and the cores of the one before come dow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -69,7 +70,7 @@ class GpuTransfers:
     """Copies that no thread waits for, but each encoder for its own core."""
 
     def __init__(self) -> None:
-        self._upward, self._downward = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._upward, self._downward = _streams()
         self._last: torch.cuda.Event | None = None
 
     def pin(self, array: Array) -> Tensor:
@@ -93,7 +94,7 @@ class GpuTransfers:
         self._downward.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._downward):
             host.copy_(dense, non_blocking=True)
-            done = self._downward.record_event()
+            done = _event(self._downward)
         dense.record_stream(self._downward)
 
         def received() -> Array:
@@ -105,9 +106,26 @@ class GpuTransfers:
 
     def keep_pace(self) -> None:
         """Keeps two batches on the device at most, and the loop's seconds of computing near the device's."""
-        before, self._last = self._last, torch.cuda.current_stream().record_event()
+        before, self._last = self._last, _event(torch.cuda.current_stream())
         if before is not None:
             before.synchronize()
+
+
+@cache
+def _streams() -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """Upward and downward, the same for all groups of a process.
+
+    What torch keeps of memory is kept by stream: each group's windows in a stream of their own would stay on the device
+    beside the next group's, up to torch's 32 streams.
+    """
+    return torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+def _event(stream: torch.cuda.Stream) -> torch.cuda.Event:
+    """What the stream has been given so far; who waits for it sleeps, where by default a core spins that encodes."""
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record(stream)
+    return event
 
 
 def _batch(windows: Sequence[Tensor], layout: torch.memory_format) -> Tensor:

@@ -56,7 +56,9 @@ SUM_TO_ONE = 0.01
 LEAST = 1e-6
 """Least abundance at a start, and least divisor: multiplicative updates cannot leave zero."""
 CHUNK_PIXELS = 4 * STEADY_PIXELS
-"""Pixels updated at a time, so that their abundances stay in the cache."""
+"""Pixels updated at a time on a CPU, so that their abundances stay in the cache."""
+GPU_CHUNK_PIXELS = 2**18
+"""On a GPU: a window of 512 px whole. In chunks for a CPU it would wait for 5 000 kernels to be launched one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ def unmix(image: Tensor, endmembers: Tensor, start: Tensor, updates: int) -> Ten
     weight = (SUM_TO_ONE * endmembers.mean()) ** 2 * len(endmembers)
     gram = endmembers.T @ endmembers + weight  # (p, p)
     for pixels, abundances in zip(image.flatten(2), start.flatten(2), strict=True):
-        chunks = max(1, pixels.shape[1] // CHUNK_PIXELS)
+        chunks = max(1, pixels.shape[1] // (CHUNK_PIXELS if image.device.type == "cpu" else GPU_CHUNK_PIXELS))
         for x, a in zip(pixels.tensor_split(chunks, 1), abundances.tensor_split(chunks, 1), strict=True):
             target = map_bands(endmembers.T.contiguous(), x.clamp(min=0.0)[None, :, None])[0, :, 0] + weight
             current = a.clamp(min=LEAST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,8 +133,26 @@ def given_options(ref: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frozen(state: SceneState, name: str, like: Tensor) -> Tensor:
-    """An array of the scene's state as a tensor of like's dtype on its device."""
+    """An array of the scene's state as a tensor of like's dtype on its device; not to be written into.
+
+    On a GPU it is copied once and kept as long as the array is: a copy for each window would wait until all that the
+    device has been given is done.
+    """
     array = state.arrays.get(name)
     if array is None:
         raise DataError(f"The scene's state has no {name}", "the method cannot fuse", "Run its stages first")
+    if like.device.type == "cpu":
+        return _tensor(array, like)
+    key = id(array), like.device, like.dtype
+    if key not in _copies:
+        _copies[key] = _tensor(array, like)
+        weakref.finalize(array, _copies.pop, key, None).atexit = False
+    return _copies[key]
+
+
+_copies: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+"""Arrays of scene states on devices, by the array's id, for as long as it lives."""
+
+
+def _tensor(array: NDArray[Any], like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device=like.device, dtype=like.dtype)

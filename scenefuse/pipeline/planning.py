@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
-
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec, available_cores
-from scenefuse.engine.device import choose_device
+from scenefuse.engine.device import choose_device, device_memory_bytes
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision
 from scenefuse.errors import ResourceError
@@ -167,7 +165,7 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
         workers=workers.worker_count,
         worker_memory_bytes=memory,
         device=workers.device,
-        device_memory_bytes=torch.cuda.get_device_properties(0).total_memory if cuda else None,
+        device_memory_bytes=device_memory_bytes() if cuda else None,
         worker_cores=1 if on_cluster and not cuda else max(1, available_cores() // workers.worker_count),
         precision=config.precision,
         halo=config.halo,

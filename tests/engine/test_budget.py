@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
+from scenefuse.engine.device import device_memory_bytes
 from scenefuse.errors import ModelError, ResourceError, UsageError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.sensors.band import Band
@@ -87,10 +90,10 @@ def test_every_plan_has_large_windows_and_work_for_every_worker(
 
 
 def test_the_plan_of_a_gpu_batches_what_fits_its_memory() -> None:
-    asked = request(device="cuda", device_memory_bytes=GIB)
+    asked = request(device="cuda", device_memory_bytes=5 * GIB)
     plan = plan_run(SETTING.source, CARD, asked)
     assert plan.batch == 8
-    assert plan.device_bytes <= GIB
+    assert plan.device_bytes <= 5 * GIB
     assert plan.precision == "bf16"
     assert plan.group_tiles % plan.batch == 0
     with pytest.raises(ResourceError, match="the GPU has"):
@@ -104,11 +107,28 @@ def test_the_cores_beside_a_gpu_encode_as_memory_allows() -> None:
 
     one, six = plan(), plan(worker_cores=6)
     assert (one.encoders, six.encoders, plan(worker_cores=99).encoders) == (1, 6, 16)
-    # Each holds a core in float32 with its halo, and twice as integers.
-    held = six.tiling.window_px**2 * (4 * 200 + 1) + six.tiling.core_px**2 * 2 * 401
+    # Each holds a core in pinned float32 (223 MB in 2^28), its window's mask, and the core twice as integers.
+    held = 2**28 + six.tiling.window_px**2 + six.tiling.core_px**2 * 2 * 401
     assert six.worker_bytes - one.worker_bytes == 5 * held
     assert plan(worker_cores=99, worker_memory_bytes=24 * GIB).encoders == 6 * GIB // held
     assert one.sha256_with("x") == six.sha256_with("x")
+
+
+def test_a_gpu_worker_needs_room_for_cuda_itself_on_both_sides() -> None:
+    small = AnalyticSource(coarse_shape=(20, 30), ratio=3)
+    there = plan_run(small, CARD, request(device="cuda", device_memory_bytes=8 * GIB))
+    assert there.device_bytes > GIB
+    assert there.worker_bytes > 2 * GIB > plan_run(small, CARD, request()).worker_bytes
+    with pytest.raises(ResourceError, match="the GPU has"):
+        plan_run(small, CARD, request(device="cuda", device_memory_bytes=GIB))
+
+
+def test_the_smallest_gpu_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=(24, 8)[number] * GIB)
+    )
+    assert device_memory_bytes() == 8 * GIB
 
 
 def test_on_a_cpu_one_core_beside_the_models_encodes_where_there_is_one() -> None:

@@ -83,7 +83,14 @@ def test_a_full_disk_is_a_resource_failure_and_not_tried_again(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "says", [None, "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"]
+    "says",
+    [
+        None,
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "GET was unable to find an engine to execute this computation",
+    ],
 )
 def test_device_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path: Path, says: str | None) -> None:
     tight = SETTING.with_options(largest_batch=1, says=says)

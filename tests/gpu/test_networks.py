@@ -33,9 +33,10 @@ def network_of(name: str, device: Device) -> FusionNetwork:
     network.fold()
     if network.statistics.reductions:
         hs, ms = windows(96)
-        with torch.no_grad(), network.statistics.recording() as sums:
-            network(hs.to(device), ms.to(device))
-        network.statistics.freeze(sums, like=next(network.parameters()))
+        with repeatable(device, "fp32"):  # as the engine measures: by default convolutions on a GPU are in TF32
+            with network.statistics.recording() as sums:
+                network(hs.to(device), ms.to(device))
+            network.statistics.freeze(sums, like=next(network.parameters()))
     return network
 
 
