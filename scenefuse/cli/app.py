@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import select
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from scenefuse import __version__
-from scenefuse.cli.output import emit_json
+from scenefuse.cli.output import discard, emit_json, note
 from scenefuse.errors import SceneFuseError, UsageError, WorkError
 
 COMMANDS = {
@@ -72,7 +71,7 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             if not _reader_is_gone():
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush it again
+            discard(sys.stdout)  # or the exit would flush it again
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
@@ -143,7 +142,7 @@ def _misuse(error: click.ClickException) -> UsageError:
 
 def _report(error: SceneFuseError, *, as_json: bool) -> int:
     """Print the error for people, and for programs when they asked; its exit code."""
-    click.echo(f"Error: {error}", err=True)
+    note(f"Error: {error}")
     return _describe(error, as_json=as_json)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich import box
@@ -26,8 +28,25 @@ def _plain(value: object) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line for people on stderr."""
-    click.echo(text, err=True)
+    """Print a line for people on stderr; when nobody reads it any more, that stops no work."""
+    try:
+        click.echo(text, err=True)
+    except BrokenPipeError:
+        discard(sys.stderr)
+
+
+class NotesConsole(Console):
+    """A console for stderr; when nobody reads it any more, that stops no work."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, where rich would end the process."""
+        self.quiet = True
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """From now on what is written to the stream goes nowhere, what waits in its buffer too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _WIDEST = 10_000

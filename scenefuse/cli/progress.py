@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+from scenefuse.cli.output import NotesConsole
 
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
@@ -38,7 +40,7 @@ class ProgressBar:
     """An Observer that draws a bar on a terminal, and writes a line per pair and warning elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = NotesConsole(stderr=True, highlight=False)
         self._bar = _TwoLines(
             SpinnerColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}"),

@@ -22,6 +22,7 @@ CHUNK_PX = 512
 
 _WHAT = {"long_name": "surface reflectance", "units": "1"}
 """Attributes of a cube, as its plots and files name it."""
+
 ReadBands = Callable[[tuple[int, ...], Window], NDArray[np.float32]]
 """Reads the window of some bands, by their indices: (band, y, x) float32, NaN = no data."""
 
@@ -63,7 +64,9 @@ def lazy_cube(
     transform: Transform,
     crs_wkt: str,
 ) -> xr.DataArray:
-    """A dask-backed (band, y, x) DataArray that reads the bands and windows that are computed, and no others.
+    """A dask-backed (band, y, x) DataArray that reads what is computed: of a band, or a slice of bands, those alone.
+
+    Of a list of bands each chunk is read whole: dask takes slices to the reader, and not lists.
 
     Coordinates: band (names), wavelength_nm, fwhm_nm, y and x (pixel centres; left out when the grid is rotated).
     """

@@ -12,7 +12,8 @@ provenance). For each method and precision:
 - end to end: COGs to the product's store. The bar is 1.15 of the slower one of forward and files alone; the device's
   busy share is forward by the whole time.
 - repeats: a second run stores the same bytes.
-- drift: the largest and the mean difference from fp32, and how many values are no numbers, of a few windows.
+- drift: the largest and the root mean square difference from fp32, and how many values are no numbers, of a few
+  windows in each precision's own layout.
 
 With --device cpu it is the same code on a processor: a rehearsal, whose figures mean nothing.
 """
@@ -37,7 +38,7 @@ from torch import Tensor
 
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
-from scenefuse.engine.device import Device
+from scenefuse.engine.device import Device, device_memory_bytes
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.loop import Steps, batched, run_loop
@@ -111,7 +112,7 @@ class Subject:
             workers=1,
             worker_memory_bytes=2**36,
             device=self.device,
-            device_memory_bytes=torch.cuda.mem_get_info()[1] if self.device == "cuda" else None,
+            device_memory_bytes=device_memory_bytes() if self.device == "cuda" else None,
             worker_cores=os.cpu_count() or 1,
             precision=precision,
             core_px=64 if self.small else None,
@@ -128,6 +129,8 @@ def measure(subject: Subject) -> Iterator[dict[str, Any]]:
         plan = subject.plan(source, precision)
         forwards = _forwards(subject, plan, state, precision)
         files_s = statistics.median(_files_alone(subject, plan, state) for _ in range(subject.rounds))
+        if subject.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         runs = [_end_to_end(subject, plan, state) for _ in range(max(2, subject.rounds))]
         wall_s = statistics.median(seconds for seconds, _, _ in runs)
         forward_s = forwards["eager"]["seconds"]
@@ -158,17 +161,17 @@ def drift(subject: Subject) -> Iterator[dict[str, Any]]:
     source = subject.source()
     state, plan = subject.state(source), subject.plan(source, "fp32")
     lower: tuple[Precision, ...] = ("bf16", "fp16") if subject.device == "cuda" else ("bf16",)
-    batches = _batches(subject, plan, state, list(plan.tiling)[:DRIFT_WINDOWS], "fp32")
-    exact = _fused(subject, state, batches, "fp32")
+    tiles = list(plan.tiling)[:DRIFT_WINDOWS]
+    exact = _fused(subject, plan, state, tiles, "fp32")
     for precision in lower:
-        found = _fused(subject, state, batches, precision)
+        found = _fused(subject, plan, state, tiles, precision)
         finite = np.isfinite(found)
-        difference = (found - exact)[finite]
+        difference = np.abs(found - exact, dtype=np.float64)[finite]
         yield {
             "method": subject.name,
             "precision": precision,
-            "max": float(np.abs(difference).max()),
-            "rms": float(np.sqrt((difference.astype(np.float64) ** 2).mean())),
+            "max": float(difference.max(initial=0.0)),
+            "rms": float(np.sqrt((difference**2).sum() / max(1, difference.size))),
             "not_finite": int((~finite).sum()),
             "window_px": plan.tiling.window_px,
         }
@@ -330,9 +333,11 @@ def _batches(
 
 
 def _fused(
-    subject: Subject, state: SceneState, batches: Sequence[tuple[Tensor, Tensor]], precision: Precision
+    subject: Subject, plan: RunPlan, state: SceneState, tiles: Sequence[Tile], precision: Precision
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The tiles' fused windows, (tile, hs band, y, x)."""
     model = resident_model(subject.handle(subject.source()))
+    batches = _batches(subject, plan, state, tiles, precision)
     with repeatable(subject.device, precision):
         return np.concatenate([model.fuse(hs, ms, state).float().cpu().numpy() for hs, ms in batches])
 

@@ -266,3 +266,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     with process.stderr:
         assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.slow
+def test_nobody_reading_the_progress_stops_no_work(tmp_path: Path) -> None:
+    hs, ms = scenes.enlarged(2)
+    pair = scenes.write_hs(tmp_path / "hs.tif", hs), scenes.write_ms(tmp_path / "ms.tif", ms)
+    out, options = tmp_path / "out", ("--workers", 1, "--core-px", 48, "--format", "zarr", "--no-register")
+    process = started("fuse", *pair, "--out", out, *options)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    assert process.wait(timeout=120) == 0
+    assert len(list(out.glob("*/*_hysure-l2_*.json"))) == 1

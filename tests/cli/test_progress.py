@@ -31,7 +31,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, *events: Event, terminal: bool, width
             **{**options, "stderr": False}, file=file, force_terminal=terminal, width=width, color_system=None
         )
 
-    monkeypatch.setattr(progress, "Console", console)
+    monkeypatch.setattr(progress, "NotesConsole", console)
     with progress.ProgressBar() as bar:
         for event in events:
             bar.notify(event)
