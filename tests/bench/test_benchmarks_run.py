@@ -73,6 +73,13 @@ def test_the_benchmark_of_a_gpu_runs_on_a_processor(test_data: Path, tmp_path: P
     assert "| aelf-t | bf16 |" in printed
 
 
+@pytest.mark.bench
+def test_threads_are_compared(test_data: Path, tmp_path: Path) -> None:
+    (record,), printed = quick_run("threads", test_data, tmp_path / "threads.json")
+    assert record["speedup"] == record["one_thread_s"] / record["two_threads_s"] > 0
+    assert "aelf-t: two threads are" in printed
+
+
 @pytest.mark.slow
 def test_a_batch_under_faults_gives_the_same_bytes(test_data: Path, tmp_path: Path) -> None:
     (record,), printed = quick_run("faults", test_data, tmp_path / "faults.json")

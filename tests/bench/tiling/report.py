@@ -97,20 +97,24 @@ def plot(records: list[Record], target: Path) -> None:
                 (r for r in of_model if (r["lane"], r["contestant"]) == (lane, contestant)),
                 key=lambda r: float(r["mpx"]),
             )
-            if several and len(some) == 1:  # no way to see how it grows
-                continue
             style = {"marker": "o" if contestant.startswith("ours") else ".", "label": f"{lane}: {contestant}"}
             style["linestyle"] = {"memory": "-", "zarr": "--", "cog": ":", "whole": "-."}[lane]
+            known = [r for r in some if r["error"] and r["error"]["against"] != "ours other core" and lane == "memory"]
+            if known:
+                row[2].plot([r["mpx"] for r in known], [r["error"]["all"]["max"] for r in known], **style)
+            if several and len(some) == 1:  # no way to see how it grows
+                continue
             row[0].plot([r["mpx"] for r in some], [r["wall_s"] for r in some], **style)
             row[1].plot([r["mpx"] for r in some], [r["peak_rss_bytes"] / 2**30 for r in some], **style)
-            known = [r for r in some if r["error"] and r["error"]["against"] != "ours other core" and lane == "memory"]
-            row[2].plot([r["mpx"] for r in known], [r["error"]["all"]["max"] for r in known], **style)
         for axis, title in zip(row, ("wall (s)", "peak memory (GiB)", "largest error"), strict=True):
             axis.set(title=f"{model}: {title}", xlabel="scene (Mpx)", xscale="log")
         row[0].set_yscale("log")
         row[2].set_yscale("symlog", linthresh=1e-8)
-        row[2].set_ylim(bottom=0)
-        row[0].legend(fontsize=7)
+        row[1].set_ylim(0, 1.1 * row[1].get_ylim()[1])
+        row[2].set_ylim(-5e-9, 10)  # 0 above the frame's edge
+        for axis in (row[0], row[2]):
+            if axis.get_legend_handles_labels()[1]:
+                axis.legend(fontsize=7)
     figure.savefig(target, dpi=110)
 
 
