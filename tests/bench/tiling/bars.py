@@ -124,8 +124,14 @@ def _memory(book: Book) -> Iterator[Bar]:
 def _workers(book: Book) -> Iterator[Bar]:
     for record in book.of("two workers"):
         one = book.get(record, contestant="one worker")
-        if one is not None:
-            yield _least("speed of two one-core workers / one", record, one["wall_s"] / record["wall_s"], 1.8)
+        if one is None:
+            continue
+        speed = one["wall_s"] / record["wall_s"]
+        yield _least("speed of two one-core workers / one", record, speed, 1.8)
+        bare, two_bare = (book.get(record, lane="memory", contestant=name) for name in ("forward", "two forwards"))
+        if bare is not None and two_bare is not None:
+            cores = bare["wall_s"] / two_bare["wall_s"]
+            yield _least("the same, share of what two bare networks reach", record, speed / cores, 0.95)
 
 
 def _copying(book: Book) -> Iterator[Bar]:

@@ -13,6 +13,7 @@ Lane = Literal["memory", "zarr", "cog"]
 LANES: dict[Lane, dict[str, Contestant]] = {
     "memory": {
         "forward": ours.forward,
+        "two forwards": ours.two_forwards,
         "ours": ours.fuse_in_memory,
         "ours full halo": partial(ours.fuse_in_memory, halo="full"),
         "ours other core": partial(ours.fuse_in_memory, core_px=384),

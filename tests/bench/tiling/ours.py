@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,11 @@ from scenefuse.tiles.tiling import Tile
 from tests.bench.tiling.contest import Case, Clock, Image, Outcome
 from tests.bench.tiling.models import CountedModel, handle_of
 from tests.bench.tiling.scene import BANDS, RATIO, Files, MemorySource
+
+START_S = 120.0
+"""How long processes that begin at once wait for each other."""
+_start: Barrier
+"""Where the processes of `two_forwards` begin at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +137,56 @@ def fuse_by_workers(case: Case, clock: Clock, work: Path, *, workers: int) -> Ou
 
 def forward(case: Case, clock: Clock, work: Path) -> Outcome:  # noqa: ARG001 - a contestant
     """The model alone on the windows that ours gives it."""
+    job = _forward_job(case)
+    _forward(job, job.plan.tiling, clock)
+    return _outcome(job, None)
+
+
+def two_forwards(case: Case, clock: Clock, work: Path) -> Outcome:  # noqa: ARG001 - a contestant
+    """The model alone on half of the windows in each of two processes, a core each: what these cores give together."""
+    context = multiprocessing.get_context("forkserver")
+    start = context.Barrier(2)
+    cores = range(os.cpu_count() or 1)
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_share_start, initargs=(start,)) as pool:
+        shares = [pool.submit(_forward_share, case, part, cores[part % len(cores)]) for part in (0, 1)]
+        clocks = [share.result() for share in shares]
+    clock.wall_s = max(share.wall_s for share in clocks)
+    clock.cpu_s = sum(share.cpu_s for share in clocks)
+    return _outcome(_forward_job(case), None)
+
+
+def _share_start(start: Barrier) -> None:
+    global _start  # noqa: PLW0603 - a barrier reaches a pool's processes by inheritance only
+    _start = start
+
+
+def _forward_share(case: Case, part: int, core: int) -> Clock:
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {core})
+    job = _forward_job(case)
+    tiles = list(job.plan.tiling)[part::2]
+    _forward(job, tiles[:1], Clock())
+    _start.wait(START_S)
+    clock = Clock()
+    _forward(job, tiles, clock)
+    return clock
+
+
+def _forward_job(case: Case) -> FusionJob:
     hs, ms = case.scene.arrays()
     sink = MemorySink(np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.uint8))
-    job = _job(case, MemorySource(hs=hs, ms=ms), sink)
+    return _job(case, MemorySource(hs=hs, ms=ms), sink)
+
+
+def _forward(job: FusionJob, tiles: Iterable[Tile], clock: Clock) -> None:
+    """Run the model on these tiles' windows; reading them does not count."""
     model = resident_model(job.model)
     with repeatable("cpu", "fp32"):
-        for tile in job.plan.tiling:
+        for tile in tiles:
             window = read_model_window(job.source, tile.read, job.state)
             inputs = [torch.from_numpy(array)[None] for array in (window.hs, window.ms)]
             with clock.running():
                 model.fuse(inputs[0], inputs[1], job.state)
-    return _outcome(job, None)
 
 
 def codec(case: Case, clock: Clock, work: Path, *, files: Files) -> Outcome:

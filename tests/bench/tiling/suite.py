@@ -30,7 +30,7 @@ WHOLE_MPX = 1.0
 Names = dict[Lane, tuple[str, ...]]
 
 FULL: Names = {
-    "memory": tuple(name for name in LANES["memory"] if name != "ours other core"),
+    "memory": tuple(name for name in LANES["memory"] if name not in {"ours other core", "two forwards"}),
     "zarr": tuple(LANES["zarr"]),
     "cog": ("ours", "ours and COG", "codec", "monai gaussian 0.25"),
 }
@@ -43,7 +43,7 @@ LARGE: Names = {
     "zarr": ("ours", "dask tuned"),
     "cog": ("ours and COG",),
 }
-WORKERS: Names = {"cog": ("one worker", "two workers")}
+WORKERS: Names = {"memory": ("forward", "two forwards"), "cog": ("one worker", "two workers")}
 HUGE: Names = {"zarr": ("ours",), "cog": ("ours and COG",)}
 WEIGHTLESS: Names = {"cog": ("ours", "codec")}
 QUICK: Names = {
