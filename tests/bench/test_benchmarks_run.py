@@ -74,9 +74,11 @@ def test_the_benchmark_of_a_gpu_runs_on_a_processor(test_data: Path, tmp_path: P
 
 
 @pytest.mark.bench
-def test_threads_are_compared(test_data: Path, tmp_path: Path) -> None:
-    (record,), printed = quick_run("threads", test_data, tmp_path / "threads.json")
-    assert record["speedup"] == record["one_thread_s"] / record["two_threads_s"] > 0
+def test_threads_and_precisions_of_a_processor_are_compared(test_data: Path, tmp_path: Path) -> None:
+    (record,), printed = quick_run("processor", test_data, tmp_path / "processor.json")
+    assert record["threads_speedup"] == record["one_thread_s"] / record["two_threads_s"] > 0
+    assert record["bf16_speedup"] == record["one_thread_s"] / record["bf16_s"] > 0
+    assert 0 < record["bf16_max_difference"] < 0.05  # as coarse as bf16, and not fp32 under another name
     assert "aelf-t: two threads are" in printed
 
 
