@@ -17,13 +17,14 @@ earlier (psf_phase_px = ratio / 2 - 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, nan
+from math import ceil, floor, inf, isfinite, nan
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scenefuse.errors import ModelError
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.feature_maps import enlarge
 from scenefuse.models.full_precision import ChannelNorm, FullPrecision, full
@@ -49,18 +50,36 @@ class MossFuseOptions:
     """Spectral-wise transformer blocks per encoder and decoder."""
     aggregation: Literal["gated", "concat", "cross"] = "gated"
     """How shared and complementary features meet: Table 3's own, `concat & conv` and `cross`."""
-    degradation: Literal["physical", "conv"] = "physical"
-    """Gaussian PSF and normalised SRF, or unconstrained kernels (Table 3, `conv DE`)."""
-    lr_ms_decoder: bool = True
-    """The self-supervised decoder of the coarse MSI; the published 0.54 M are without it."""
+    decoupling: Literal["both", "repulsion", "aggregation", "none"] = "both"
+    """Which of L_SC's terms count: Table 3's own, `w/o aggre`, `w/o repel`, `w/o L_SC`."""
+    self_supervision: Literal["full", "own", "none"] = "full"
+    """Which decoders besides the fused image's there are, and terms of L_SCT: Table 3's own; those of each modality
+    from its own features, `w/o L_SCT2` (the published 0.54 M are so); `w/o L_SCT`."""
+    degradation: Literal["physical", "conv", "given"] = "physical"
+    """A Gaussian PSF and a normalised SRF, learnt; kernels without constraint (Table 3, `conv DE`); or psf_sigma_px
+    and srf as they are, never learnt (Table 4, known degradation)."""
     psf_phase_px: float | None = None
     """Centre of the PSF in a coarse pixel, fine pixels from its first; None for its centre, (ratio - 1) / 2."""
+    psf_sigma_px: float | None = None
+    """Standard deviation of the PSF where it is given, fine pixels."""
+    srf: tuple[tuple[float, ...], ...] | None = None
+    """SRF where it is given: a row for each MSI band with a weight, not negative, for each HSI band."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=HEADS, multiple=HEADS)
         require_size("blocks", self.blocks)
         if self.psf_phase_px is not None and not isfinite(self.psf_phase_px):
             raise ValueError(f"psf_phase_px is {self.psf_phase_px}, and must be a number")
+        if {self.psf_sigma_px is not None, self.srf is not None} != {self.degradation == "given"}:
+            raise ValueError(
+                f'degradation is "{self.degradation}", psf_sigma_px {self.psf_sigma_px} and srf'
+                f' {"none" if self.srf is None else "there"}: both are given with degradation "given", and only then'
+            )
+        if self.psf_sigma_px is not None and not 0 < self.psf_sigma_px < inf:
+            raise ValueError(f"psf_sigma_px is {self.psf_sigma_px}, and must be positive")
+        for row in self.srf or ():
+            if not all(0 <= weight < inf for weight in row) or not sum(row) > 0:
+                raise ValueError(f"srf has the row {row}: weights are not negative, and not all of them 0")
 
 
 class MossFuseOutput(NamedTuple):
@@ -76,9 +95,9 @@ class MossFuseOutput(NamedTuple):
     """Features that the HSI shares with the MSI."""
     hs_own: Tensor
     """Complementary features of the HSI."""
-    ms_decoded: Tensor
-    """MSI from its own features, (n, ms band, y, x)."""
-    hs_decoded: Tensor
+    ms_decoded: Tensor | None
+    """MSI from its own features, (n, ms band, y, x); None without that decoder, as the next two."""
+    hs_decoded: Tensor | None
     """HSI from its own features, on the fine grid, (n, hs band, y, x)."""
     lr_ms_decoded: Tensor | None
     """Coarse MSI from the shared features, on the fine grid, (n, ms band, y, x)."""
@@ -315,7 +334,7 @@ class FusionDecoder(nn.Module):
 
 
 class Degradation(nn.Module):
-    """PSF and SRF of the pair, estimated while training.
+    """PSF and SRF of the pair, estimated while training or given.
 
     The PSF begins as wide as half a coarse pixel. The authors' 5 I, a blur of 0.2 fine pixels, cannot be learnt from
     where the centre lies between fine pixels: the nearest ones then weigh the same however narrow it is.
@@ -323,13 +342,17 @@ class Degradation(nn.Module):
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions) -> None:
         super().__init__()
-        self.ratio, self.physical = ratio, options.degradation == "physical"
+        self.ratio, self.physical = ratio, options.degradation != "conv"
+        self.learnt = options.degradation != "given"
         self.phase_px = (ratio - 1) / 2 if options.psf_phase_px is None else options.psf_phase_px
-        reach = ceil(1.75 * ratio)
+        reach = ceil(max(1.75 * ratio, 3 * (options.psf_sigma_px or 0)))
         self.first_px, self.last_px = floor(self.phase_px) - reach, ceil(self.phase_px) + reach
-        self.srf = nn.Parameter(torch.full((ms_bands, hs_bands), 1.0 if self.physical else 1 / hs_bands))
         side = self.last_px - self.first_px + 1
-        self.psf = nn.Parameter(torch.eye(2) * 2 / ratio if self.physical else torch.full((side, side), side**-2.0))
+        srf = torch.full((ms_bands, hs_bands), 1.0 if self.physical else 1 / hs_bands)
+        psf = torch.eye(2) * 2 / ratio if self.physical else torch.full((side, side), side**-2.0)
+        if options.srf is not None and options.psf_sigma_px is not None:
+            srf, psf = _given_srf(options.srf, hs_bands, ms_bands), torch.eye(2) / options.psf_sigma_px
+        self.srf, self.psf = (nn.Parameter(values, requires_grad=self.learnt) for values in (srf, psf))
 
     def response(self) -> Tensor:
         """SRF (ms band, hs band), rows summing to 1."""
@@ -375,6 +398,18 @@ class Degradation(nn.Module):
         self.srf.clamp_(min=0)
 
 
+def _given_srf(srf: tuple[tuple[float, ...], ...], hs_bands: int, ms_bands: int) -> Tensor:
+    """The SRF (ms band, hs band) as it is given."""
+    sizes = {len(row) for row in srf}
+    if len(srf) != ms_bands or sizes != {hs_bands}:
+        raise ModelError(
+            f"an srf of {len(srf)} rows with {' or '.join(map(str, sorted(sizes)))} weights",
+            f"the images have {ms_bands} MSI and {hs_bands} HSI bands",
+            "Give a row for each MSI band with a weight for each HSI band",
+        )
+    return torch.tensor(srf)
+
+
 class MossFuse(FusionNetwork):
     """MossFuse: two encoders, a fusion decoder, and what its self-supervision needs."""
 
@@ -387,11 +422,13 @@ class MossFuse(FusionNetwork):
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int, options: MossFuseOptions | None = None) -> None:
         super().__init__(hs_bands, ms_bands, ratio)
         options = options or MossFuseOptions()
+        self.decoupling = options.decoupling
         self.ms_encoder, self.hs_encoder = Encoder(ms_bands, "ms", options), Encoder(hs_bands, "hs", options)
-        self.ms_decoder = OwnDecoder(ms_bands, "spatial", options)
-        self.hs_decoder = OwnDecoder(hs_bands, "spectral", options)
-        self.lr_ms_decoder: nn.Sequential | None = None
-        if options.lr_ms_decoder:
+        self.ms_decoder = self.hs_decoder = self.lr_ms_decoder = None
+        if options.self_supervision != "none":
+            self.ms_decoder = OwnDecoder(ms_bands, "spatial", options)
+            self.hs_decoder = OwnDecoder(hs_bands, "spectral", options)
+        if options.self_supervision == "full":
             d = options.width
             self.lr_ms_decoder = nn.Sequential(conv(2 * d, d, 1), transformers(d, options.blocks), head(d, ms_bands))
         self.decoder = FusionDecoder(hs_bands, options)
@@ -419,8 +456,8 @@ class MossFuse(FusionNetwork):
             ms_own=ms_features[1],
             hs_shared=hs_features[0],
             hs_own=hs_features[1],
-            ms_decoded=self.ms_decoder(*ms_features),
-            hs_decoded=self.hs_decoder(*hs_features),
+            ms_decoded=None if self.ms_decoder is None else self.ms_decoder(*ms_features),
+            hs_decoded=None if self.hs_decoder is None else self.hs_decoder(*hs_features),
             lr_ms_decoded=None if self.lr_ms_decoder is None else self.lr_ms_decoder(shared),
             lr_ms_from_hs=self.degradation.to_ms(self.central(hs)).clamp(0, 1),
             lr_ms_from_ms=self.degradation.to_coarse(ms).clamp(0, 1),

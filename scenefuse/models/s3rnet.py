@@ -48,15 +48,18 @@ class S3RNetOptions:
     """Sizes of S3RNet, and which attention."""
 
     depths: tuple[int, int, int, int] = (4, 4, 6, 6)
-    """Residual groups in branches Q, K, V and Z."""
+    """Residual groups in branches Q, K, V and Z. The student of the authors' later paper (README of their code: 7.44 M
+    parameters) is (4, 1, 4, 0) with 43 query groups."""
+    fusion: Literal["weighted", "sum"] = "weighted"
+    """The branches weighted pixel by pixel (SSAWB), or simply added, the public code's own default."""
     attention: Literal["released", "paper"] = "released"
     """The attention as the public code computes it (inert), or as the paper writes it."""
     query_groups: int = 1
     """Groups of the convolutions in branch Q; the published count needs 1."""
 
     def __post_init__(self) -> None:
-        if len(self.depths) != 4 or min(self.depths) < 1:
-            raise ValueError(f"depths is {self.depths}, and must be four numbers, 1 or more")
+        if len(self.depths) != 4 or min(self.depths) < 0:
+            raise ValueError(f"depths is {self.depths}, and must be four numbers, none negative")
         require_size("query_groups", self.query_groups)
 
 
@@ -156,14 +159,14 @@ class S3RNet(FusionNetwork):
                 f"S3RNet has a half and a quarter of the bands as channels, {channels} and {channels // 2}, in groups",
                 "Give four bands or more, and groups that divide both",
             )
-        if options.attention == "released":
+        if options.attention == "released" and options.fusion == "weighted":
             self.unused_parameters = ("weigh.query", "weigh.key")
         deep_q, deep_k, deep_v, deep_z = options.depths
         self.hs_branch = Branch(hs_bands, channels, deep_q, options.query_groups)
         self.ms_branch = Branch(ms_bands, channels, deep_k)
         self.coarse_branch = Branch(hs_bands + ms_bands, channels, deep_v)
         self.fine_branch = Branch(hs_bands + ms_bands, channels, deep_z)
-        self.weigh = WeightBlock(channels, options.attention)
+        self.weigh = WeightBlock(channels, options.attention) if options.fusion == "weighted" else None
         self.out = nn.Sequential(conv(channels, hs_bands), nn.LeakyReLU(0.2))
         self.tail = FullPrecision(nn.Conv2d(hs_bands, hs_bands, 3, padding=1, bias=False))
         self.statistics = SpatialStatistics(self)
@@ -188,5 +191,6 @@ class S3RNet(FusionNetwork):
         k = self.ms_branch(ms)
         v = repeat(self.coarse_branch(torch.cat([coarse_hs, coarse_ms], 1)), self.ratio)
         z = self.fine_branch(torch.cat([fine_hs, ms], 1))
-        fused: Tensor = self.tail(self.out(self.weigh(q, k, v, z)))
+        joined = q + k + v + z if self.weigh is None else self.weigh(q, k, v, z)
+        fused: Tensor = self.tail(self.out(joined))
         return fused

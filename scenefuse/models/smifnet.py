@@ -50,13 +50,20 @@ class SMIFNetOptions:
     interactive: bool = True
     """Interactive fusion; False is `w/o IS2F2`: concatenation and a convolution."""
     heads: Literal["channel", "spatial"] = "channel"
-    """One head of cosines over all channels, or the paper's literal strips."""
+    """Heads of cosines over channels, or the paper's literal strips."""
+    channel_heads: int = 1
+    """Groups of channels that attend apart from each other."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=4, multiple=4)
         for name in ("layers", "blocks"):
             require_size(name, getattr(self, name))
         require_size("stages", self.stages, least=2)
+        require_size("channel_heads", self.channel_heads)
+        if self.width % self.channel_heads or (self.heads == "spatial" and self.channel_heads > 1):
+            raise ValueError(
+                f"channel_heads is {self.channel_heads}, and must divide the width {self.width}; 1 with spatial heads"
+            )
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Conv2d:
@@ -85,13 +92,14 @@ class DualAttention(nn.Module):
         c = options.width
         self.spatial_heads = options.heads == "spatial"
         self.query, self.key, self.value = conv(c, c, 1), conv(c, c, 1), conv(c, c, 1)
-        self.temperature = nn.Parameter(torch.ones(1, 1, 1))
-        self.cosines = None if self.spatial_heads else Cosines(1)
+        heads = options.channel_heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.cosines = None if self.spatial_heads else Cosines(heads)
         self.ms_key = self.ms_value = self.ms_cosines = None
         if options.cross:
             self.ms_key, self.ms_value = conv(c, c, 1), conv(c, c, 1)
-            self.ms_temperature = nn.Parameter(torch.ones(1, 1, 1))
-            self.ms_cosines = None if self.spatial_heads else Cosines(1)
+            self.ms_temperature = nn.Parameter(torch.ones(heads, 1, 1))
+            self.ms_cosines = None if self.spatial_heads else Cosines(heads)
         self.out = conv(c, c, 1)
 
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
@@ -115,7 +123,7 @@ class DualAttention(nn.Module):
         """A v, A = softmax over the keys' channels."""
         if cosines is None:
             return strip_attention(query[0](query[1]), key[0](key[1]), value)
-        maps = cosines(lambda: (query[0](query[1]), key[0](key[1])))  # (n, 1, c, c)
+        maps = cosines(lambda: (query[0](query[1]), key[0](key[1])))  # (n, heads, c / heads, c / heads)
         return apply_maps((temperature * maps).softmax(-1), value)
 
 

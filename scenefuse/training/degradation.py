@@ -37,12 +37,12 @@ def degradation_of(network: FusionNetwork) -> Degradation | None:
 
 
 def learn_degradation(network: FusionNetwork, grounds: Sequence[Ground], recipe: Recipe, seed: int) -> None:
-    """Fit the network's degradation, where it is a physical one, to the least L_DE.
+    """Fit the network's degradation, where it is a physical one that is not given, to the least L_DE.
 
     Held-out blocks are never looked at. The same seed gives the same bits.
     """
     degradation = degradation_of(network)
-    if degradation is None or not degradation.physical or not recipe.degradation_steps:
+    if degradation is None or not (degradation.physical and degradation.learnt and recipe.degradation_steps):
         return
     wide = [replace(ground, hold_out=_widened(ground.hold_out, recipe.patch_px)) for ground in grounds]
     plain = replace(recipe, batch=WINDOWS, accumulate=1, turns=False, noise_probability=0.0)

@@ -7,7 +7,7 @@ because MossFuse's degradation learns from one of them only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -88,28 +88,40 @@ def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) 
     """L_MA + 0.1 L_SC + L_SCT + L_DE, without any truth (Du et al. 2025, eq. 14).
 
     L_MA = |M - SRF Y^| + |X - PSF Y^|. L_SCT = |M - M^| + |X - X^| + |up(y_M) - y^| + |up(y_X) - y^|: decoded images
-    against the inputs, X^ sampled at the centres of coarse pixels, up linear. L_DE = |y_M - y_X|: the coarse MSI as
-    degradation of either input, where the PSF does not reach beyond the window. L_SC: `decoupling`.
+    against the inputs, X^ sampled at the centres of coarse pixels, up linear; of the decoders that the network has.
+    L_DE = |y_M - y_X|: the coarse MSI as degradation of either input, where the PSF does not reach beyond the window.
+    L_SC: `decoupling`, by the terms that the network's options leave.
     """
     hs, ratio = network.central(batch.hs), network.ratio
-    sampled = shrink(output.hs_decoded, ratio, "linear", antialias=False)
-    parts = absolute(batch.ms, output.ms_decoded) + absolute(hs, sampled)
+    terms = {"inputs": absolute(batch.ms, output.fused_as_ms) + absolute(hs, output.fused_as_hs)}
+    which: Decoupling | Literal["none"] = cast("Any", network).decoupling
+    if which != "none":
+        features = output.ms_shared, output.ms_own, output.hs_shared, output.hs_own
+        terms["decoupling"] = 0.1 * decoupling(*features, which)
+    parts = []
+    if output.ms_decoded is not None and output.hs_decoded is not None:
+        sampled = shrink(output.hs_decoded, ratio, "linear", antialias=False)
+        parts += [absolute(batch.ms, output.ms_decoded), absolute(hs, sampled)]
     if output.lr_ms_decoded is not None:
         for coarse in (output.lr_ms_from_ms, output.lr_ms_from_hs):
-            parts = parts + absolute(enlarge(coarse, ratio), output.lr_ms_decoded)
-    return {
-        "inputs": absolute(batch.ms, output.fused_as_ms) + absolute(hs, output.fused_as_hs),
-        "decoupling": 0.1 * decoupling(output.ms_shared, output.ms_own, output.hs_shared, output.hs_own),
-        "parts": parts,
-        DEGRADATION: _within(network, output),
-    }
+            parts.append(absolute(enlarge(coarse, ratio), output.lr_ms_decoded))
+    if parts:
+        terms["parts"] = torch.stack(parts).sum()
+    return {**terms, DEGRADATION: _within(network, output)}
 
 
-def decoupling(ms_shared: Tensor, ms_own: Tensor, hs_shared: Tensor, hs_own: Tensor) -> Tensor:
+Decoupling = Literal["both", "repulsion", "aggregation"]
+"""Terms of L_SC: what pulls shared features together, what pushes others apart."""
+
+
+def decoupling(
+    ms_shared: Tensor, ms_own: Tensor, hs_shared: Tensor, hs_own: Tensor, which: Decoupling = "both"
+) -> Tensor:
     """L_SC = -log(e^c(MS, HS) / (e^c(MS, HS) + e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO))), S shared and O own features.
 
     c is the cosine of the whole tensors, batch included. log 4 where all are alike. Least at 0.4968, where the shared
     two are 15.8 degrees apart and all other pairs 125.3: of equal shared features it is least at log(1 + 3 e^-1.5).
+    Of its terms, repulsion alone is log(e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO)), aggregation alone -c(MS, HS).
     """
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -117,7 +129,9 @@ def decoupling(ms_shared: Tensor, ms_own: Tensor, hs_shared: Tensor, hs_own: Ten
 
     pairs = ((ms_shared, hs_shared), (ms_shared, ms_own), (hs_shared, hs_own), (ms_own, hs_own))
     cosines = torch.stack([cosine(a, b) for a, b in pairs])
-    return torch.logsumexp(cosines, 0) - cosines[0]
+    if which == "repulsion":
+        return torch.logsumexp(cosines[1:], 0)
+    return -cosines[0] if which == "aggregation" else torch.logsumexp(cosines, 0) - cosines[0]
 
 
 def spectral_angle(a: Tensor, b: Tensor) -> Tensor:
@@ -170,7 +184,7 @@ def backward(network: FusionNetwork, terms: Terms, share: float) -> None:
     The term `degradation` moves the network's degradation and nothing else, and nothing else moves it: else the
     network could please L_MA by bending the PSF.
     """
-    apart = [p for name, p in network.named_parameters() if name.startswith(f"{DEGRADATION}.")]
+    apart = [p for name, p in network.named_parameters() if name.startswith(f"{DEGRADATION}.") and p.requires_grad]
     rest = [p for name, p in network.named_parameters() if not name.startswith(f"{DEGRADATION}.")]
     joint = torch.stack([term for name, term in terms.items() if name != DEGRADATION]).sum() * share
     joint.backward(inputs=rest, retain_graph=bool(apart))  # type: ignore[no-untyped-call] # torch's own

@@ -20,6 +20,7 @@ from scenefuse.models.large_kernel import LargeKernelBlock
 from scenefuse.models.mossfuse import Degradation, MossFuseOptions
 from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
+from scenefuse.models.smifnet import DualAttention, SMIFNetOptions
 from scenefuse.models.spatial_statistics import SpatialStatistics
 
 COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
@@ -42,7 +43,7 @@ COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("cofusion", 103, 4, 4, {"spectral": False}, 4_198_183),
     ("cofusion", 103, 4, 4, {"cross": False}, 4_647_850),
     ("mossfuse", 31, 3, 32, {}, 585_485),
-    ("mossfuse", 31, 3, 32, {"lr_ms_decoder": False}, 543_597),
+    ("mossfuse", 31, 3, 32, {"self_supervision": "own"}, 543_597),
     ("mossfuse", 31, 3, 32, {"blocks": 2}, 743_069),
     ("mossfuse", 31, 3, 32, {"blocks": 3}, 900_653),
     ("mossfuse", 31, 3, 32, {"blocks": 4}, 1_058_237),
@@ -53,6 +54,8 @@ COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("s3rnet", 172, 4, 4, {}, 26_807_686),
     ("s3rnet", 172, 6, 4, {}, 26_812_330),
     ("s3rnet", 172, 4, 4, {"attention": "paper"}, 26_807_686),
+    ("s3rnet", 172, 4, 4, {"fusion": "sum"}, 26_784_012),
+    ("s3rnet", 172, 4, 4, {"depths": (4, 1, 4, 0), "query_groups": 43}, 7_449_946),  # the student, published 7.44 M
 ]
 """Architecture, HSI bands, MSI bands, ratio, options, parameters: the papers' counts, or ours where they give none."""
 
@@ -209,9 +212,17 @@ def test_multiply_adds_are_those_of_the_papers_images(
     assert found == pytest.approx(giga, rel=2e-3)
 
 
+def test_the_student_of_s3rnet_costs_what_is_published() -> None:
+    with torch.device("meta"):
+        network = build_model(
+            "s3rnet", hs_bands=172, ms_bands=4, ratio=4, depths=(4, 1, 4, 0), query_groups=43, attention="paper"
+        )
+    assert multiply_adds_per_pixel(network, 64) * 256**2 / 1e9 == pytest.approx(144.77, rel=1e-3)
+
+
 def test_training_mossfuse_without_its_third_decoder_costs_what_the_paper_says() -> None:
     with torch.device("meta"):
-        network: Any = build_model("mossfuse", hs_bands=31, ms_bands=3, ratio=32, lr_ms_decoder=False)
+        network: Any = build_model("mossfuse", hs_bands=31, ms_bands=3, ratio=32, self_supervision="own")
         hs, ms = torch.empty(1, 31, 6, 6), torch.empty(1, 3, 64, 64)
         with torch.no_grad(), MultiplyAdds() as counted:
             network.ms_decoder(*(own := network.ms_encoder(ms)))
@@ -241,6 +252,42 @@ def test_aelfs_attention_asks_with_either_modality(query: str) -> None:
 
     wanted = (asked_by(hs, ms), asked_by(ms, hs)) if query == "own" else (hs + asked_by(ms, hs), ms + asked_by(hs, ms))
     torch.testing.assert_close(attention(hs, ms), wanted)
+
+
+def test_smifnets_heads_attend_within_their_own_channels() -> None:
+    """Eqs. 1 to 6 by their definition, two heads of four channels, from the module's own projections."""
+    torch.manual_seed(1)
+    attention = DualAttention(SMIFNetOptions(width=8, channel_heads=2))
+    SpatialStatistics(attention)
+    with torch.no_grad():
+        attention.temperature.copy_(torch.tensor([2.0, 3.0])[:, None, None])
+    hs, ms = torch.rand(2, 8, 6, 5), torch.rand(2, 8, 6, 5)
+
+    def heads(x: Tensor) -> Tensor:
+        return x.reshape(2, 2, 4, 30)
+
+    def asked(key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+        q, k = (functional.normalize(heads(x), dim=-1) for x in (attention.query(hs), key))
+        maps = (temperature * torch.einsum("nhip,nhjp->nhij", q, k)).softmax(-1)
+        return torch.einsum("nhij,nhjp->nhip", maps, heads(value)).reshape(2, 8, 6, 5)
+
+    assert attention.ms_key is not None
+    assert attention.ms_value is not None
+    own = asked(attention.key(hs), attention.value(hs + ms), attention.temperature)
+    other = asked(attention.ms_key(ms), attention.ms_value(ms), attention.ms_temperature)
+    torch.testing.assert_close(attention(hs, ms), attention.out(own + other))
+
+
+def test_s3rnets_branches_are_added_where_nothing_weighs_them() -> None:
+    network: Any = stirred(build_model("s3rnet", hs_bands=8, ms_bands=3, ratio=2, depths=(1, 1, 1, 0), fusion="sum"))
+    hs, ms = scene(network, 16)
+    seen: list[Tensor] = []
+    for branch in (network.hs_branch, network.ms_branch, network.coarse_branch, network.fine_branch):
+        branch.register_forward_hook(lambda _, __, out: seen.append(out))
+    fused = network(hs, ms)
+    q, k, v, z = seen
+    repeated = [x.repeat_interleave(2, -1).repeat_interleave(2, -2) for x in (q, v)]
+    torch.testing.assert_close(fused, network.tail(network.out(repeated[0] + k + repeated[1] + z)))
 
 
 def test_the_gates_of_aelf_add_up_to_one() -> None:
@@ -429,6 +476,26 @@ def test_mossfuse_degrades_with_a_gaussian_on_the_coarse_centres() -> None:
     torch.testing.assert_close(degradation.to_coarse(flat), flat[..., :4, :4])
 
 
+def test_a_given_degradation_is_the_one_that_mossfuse_sees_with() -> None:
+    srf = ((3.0, 1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0, 2.0))
+    network: Any = build_model(
+        "mossfuse", hs_bands=5, ms_bands=2, ratio=4, width=8, degradation="given", psf_sigma_px=2.5, srf=srf
+    )
+    degradation = network.degradation
+    assert degradation.psf_sigmas_px == pytest.approx((2.5, 2.5))
+    p = torch.arange(degradation.first_px, degradation.last_px + 1) - 1.5
+    want = torch.exp(-(p[:, None] ** 2 + p[None] ** 2) / (2 * 2.5**2))
+    torch.testing.assert_close(degradation.spread(), want / want.sum())
+    assert len(p) >= 2 * 3 * 2.5  # three sigmas on each side
+    torch.testing.assert_close(degradation.response().sum(1), torch.ones(2))
+    torch.testing.assert_close(degradation.response()[0], torch.tensor([0.75, 0.25, 0, 0, 0]))
+    assert not any(parameter.requires_grad for parameter in degradation.parameters())
+    with pytest.raises(ModelError, match="4 weights"):
+        build_model(
+            "mossfuse", hs_bands=5, ms_bands=1, ratio=4, degradation="given", psf_sigma_px=2.5, srf=((1.0,) * 4,)
+        )
+
+
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(UsageError, match="aelf has no option depth"):
         build_model("aelf", hs_bands=6, ms_bands=3, ratio=4, depth=3)
@@ -452,11 +519,20 @@ def test_an_unknown_option_is_refused() -> None:
         ("mossfuse", {"width": 20}),
         ("mossfuse", {"blocks": 0}),
         ("mossfuse", {"psf_phase_px": nan}),
+        ("mossfuse", {"self_supervision": "other"}),
+        ("mossfuse", {"decoupling": "some"}),
+        ("mossfuse", {"degradation": "given"}),
+        ("mossfuse", {"psf_sigma_px": 2.0}),
+        ("mossfuse", {"psf_sigma_px": 0.0, "srf": ((1.0,),), "degradation": "given"}),
+        ("mossfuse", {"srf": ((1.0, -1.0),), "psf_sigma_px": 2.0, "degradation": "given"}),
         ("smifnet", {"width": 6}),
         ("smifnet", {"stages": 1}),
         ("smifnet", {"layers": 0}),
+        ("smifnet", {"channel_heads": 5}),
+        ("smifnet", {"channel_heads": 2, "heads": "spatial"}),
         ("s3rnet", {"depths": (4, 4, 6)}),
-        ("s3rnet", {"depths": (0, 4, 4, 1)}),
+        ("s3rnet", {"depths": (-1, 4, 4, 1)}),
+        ("s3rnet", {"fusion": "mean"}),
     ],
 )
 def test_options_that_no_network_can_have_are_refused_by_name(name: str, options: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.models.architectures import build_model
 from scenefuse.models.mossfuse import Degradation, MossFuseOptions
 from scenefuse.training.degradation import degradation_of, learn_degradation
+from scenefuse.training.fit import Course, fit
 from scenefuse.training.hold_out import plan_hold_out
 from scenefuse.training.losses import LOSSES, Batch
 from scenefuse.training.recipe import Recipe
@@ -70,6 +73,29 @@ def test_psf_is_found_within_half_a_percent_and_the_response_with_it(ratio: int,
         seen_px[window.slices] = True
     assert seen_px.any()
     assert not any(seen_px[block.slices].any() for block in hold_out.blocks())
+
+
+def test_a_given_degradation_is_never_learnt(tmp_path: Path) -> None:
+    pair, rows = pair_of(4, 2.0), ((0.9, 0.1, 0.0, 0.0), (0.0, 0.2, 0.2, 0.6))
+    scene = FullScene(name="made", source=pair)
+    hold_out = plan_hold_out(scene.shape, patch_px=16, guard_px=scene.reach_px, step_px=4, block_px=48)
+    network: Any = build_model(
+        "mossfuse", hs_bands=4, ms_bands=2, ratio=4, width=8, degradation="given", psf_sigma_px=1.5, srf=rows
+    )
+    course = Course(
+        architecture="mossfuse",
+        grounds=(Ground(scene=scene, hold_out=hold_out),),
+        recipe=replace(RECIPE, iterations=2),
+        seed=1,
+        facts={},
+    )
+    before = network.decoder.join.weight.clone()
+    fitted: Any = fit(network, course, stem=tmp_path / "given")
+    degradation = degradation_of(fitted.network)
+    assert degradation is not None
+    torch.testing.assert_close(degradation.response(), torch.tensor(rows))
+    assert degradation.psf_sigmas_px == pytest.approx((1.5, 1.5))
+    assert not torch.equal(before, fitted.network.decoder.join.weight)
 
 
 def test_a_network_without_a_degradation_of_its_own_is_left_alone() -> None:

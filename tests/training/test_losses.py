@@ -37,6 +37,7 @@ class Geometry:
     """What a loss asks of a network: ratio 2, a margin of two coarse pixels, a PSF that reaches into the first row."""
 
     ratio = 2
+    decoupling = "both"
 
     @property
     def degradation(self) -> Geometry:
@@ -128,14 +129,24 @@ def test_decoupling_is_log_4_when_all_features_are_alike_and_falls_as_their_own_
     assert float(decoupling(shared, a, shared, b)) == pytest.approx(math.log(1 + 3 * math.exp(-1.5)))  # 0.5124
 
 
+def test_decoupling_without_one_of_its_terms_is_that_of_table_3() -> None:
+    """All cosines are 0 but the shared pair's, 0.5: exp(0) three times, and 0.5."""
+    a, b, c = torch.eye(4)[:3]
+    shared, other = torch.eye(4)[3], torch.eye(4)[3] * 0.5 + a * math.sqrt(0.75)
+    assert float(decoupling(shared, b, other, c, "repulsion")) == pytest.approx(math.log(3))
+    assert float(decoupling(shared, b, other, c, "aggregation")) == pytest.approx(-0.5)
+    whole = math.log(math.exp(0.5) + 3) - 0.5
+    assert float(decoupling(shared, b, other, c)) == pytest.approx(whole)
+
+
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 6))
 def test_decoupling_never_falls_below_its_floor(seed: int, size: int) -> None:
     """In a plane, arcs d between the shared and (2 pi + d) / 3 of every other pair; no arcs on a sphere are longer."""
     arcs = np.linspace(0, math.pi / 2, 10_001)
     floor = np.log(1 + 3 * np.exp(np.cos((2 * math.pi + arcs) / 3) - np.cos(arcs))).min()  # 0.4968
     generator = torch.Generator().manual_seed(seed)
-    features = [torch.randn(size, generator=generator) for _ in range(4)]
-    assert float(decoupling(*features)) >= floor - 1e-6
+    a, b, c, d = (torch.randn(size, generator=generator) for _ in range(4))
+    assert float(decoupling(a, b, c, d)) >= floor - 1e-6
 
 
 def test_decoupling_reaches_its_floor() -> None:
@@ -168,6 +179,38 @@ def test_mossfuse_compares_what_it_decodes_with_both_inputs() -> None:
     output.lr_ms_from_ms[..., 0, :] = 9.0  # where the PSF reaches beyond the window
     again = mossfuse_loss(NOTHING, output, Batch(hs, flat(0.2), None))
     assert float(again["degradation"]) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "terms"),
+    [
+        ({"decoupling": "none"}, {"inputs", "parts", "degradation"}),
+        ({"self_supervision": "none"}, {"inputs", "decoupling", "degradation"}),
+        ({"self_supervision": "own"}, {"inputs", "decoupling", "parts", "degradation"}),
+        (
+            {"degradation": "given", "psf_sigma_px": 1.0, "srf": ((1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0))},
+            {"inputs", "decoupling", "parts", "degradation"},
+        ),
+    ],
+)
+def test_mossfuses_ablations_take_terms_away_and_still_learn(options: dict[str, Any], terms: set[str]) -> None:
+    torch.manual_seed(0)
+    network: Any = build_model("mossfuse", hs_bands=4, ms_bands=2, ratio=2, width=8, **options)
+    batch = Batch(torch.rand(1, 4, 12, 12), torch.rand(1, 2, 16, 16), None)
+    found = mossfuse_loss(network, network.supervised(batch.hs, batch.ms), batch)
+    assert found.keys() == terms
+    backward(network, found, 1.0)
+    assert network.decoder.join.weight.grad.abs().sum() > 0
+    assert (network.degradation.srf.grad is None) == (options.get("degradation") == "given")
+
+
+def test_mossfuse_with_its_own_decoders_only_compares_them_with_both_inputs() -> None:
+    network: Any = build_model("mossfuse", hs_bands=4, ms_bands=2, ratio=2, width=8, self_supervision="own").eval()
+    batch = Batch(torch.rand(1, 4, 12, 12), torch.rand(1, 2, 16, 16), None)
+    output = network.supervised(batch.hs, batch.ms)
+    sampled = torch.nn.functional.interpolate(output.hs_decoded, scale_factor=0.5, mode="bilinear")
+    want = (output.ms_decoded - batch.ms).abs().mean() + (sampled - batch.hs[..., 2:-2, 2:-2]).abs().mean()
+    torch.testing.assert_close(mossfuse_loss(network, output, batch)["parts"], want)
 
 
 def test_only_its_own_term_moves_mossfuses_degradation() -> None:
