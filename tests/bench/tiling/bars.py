@@ -61,6 +61,7 @@ def judge(records: list[Record]) -> list[Bar]:
         _workers,
         _copying,
         _against_monai,
+        _against_terratorch,
         _against_dask,
     )
     return [bar for part in parts for bar in part(book)]
@@ -152,6 +153,18 @@ def _against_monai(book: Book) -> Iterator[Bar]:
         if record["error"] and rival["error"]:
             gap = record["error"]["all"]["max"] - rival["error"]["all"]["max"]
             yield _most("largest error less MONAI's", record, gap, 0.0)
+
+
+def _against_terratorch(book: Book) -> Iterator[Bar]:
+    for record in book.of("ours"):
+        rival = book.get(record, contestant="terratorch tuned")
+        if record["lane"] != "memory" or rival is None:
+            continue
+        spent = rival["wall_s"] + _stacking_s(book, record)
+        yield _most("wall / terratorch's tiled inference", record, record["wall_s"] / spent, 1.0)
+        if record["error"] and rival["error"]:
+            gap = record["error"]["all"]["max"] - rival["error"]["all"]["max"]
+            yield _most("largest error less terratorch's", record, gap, 0.0)
 
 
 def _against_dask(book: Book) -> Iterator[Bar]:

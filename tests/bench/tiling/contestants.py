@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from tests.bench.tiling import ours, rivals
+from tests.bench.tiling import ours, rivals, terratorch
 from tests.bench.tiling.contest import Contestant
 
 Lane = Literal["memory", "zarr", "cog"]
@@ -21,6 +21,8 @@ LANES: dict[Lane, dict[str, Contestant]] = {
         "monai constant 0.25": partial(rivals.monai, mode="constant", overlap=0.25),
         "monai gaussian 0.25": partial(rivals.monai, mode="gaussian", overlap=0.25),
         "monai gaussian 0.5": partial(rivals.monai, mode="gaussian", overlap=0.5),
+        "terratorch": partial(terratorch.terratorch, tuned=False),
+        "terratorch tuned": partial(terratorch.terratorch, tuned=True),
         "dask": partial(rivals.overlap_in_memory, tuned=False),
         "dask tuned": partial(rivals.overlap_in_memory, tuned=True),
     },
@@ -46,9 +48,11 @@ LANES: dict[Lane, dict[str, Contestant]] = {
 
 def is_rival(name: str) -> bool:
     """True for a contestant that is not ours, and not a part of ours."""
-    return name.startswith(("monai", "dask"))
+    return name.startswith(("monai", "terratorch", "dask"))
 
 
 def is_installed(name: str) -> bool:
-    """False for MONAI's where there is no MONAI."""
+    """False for a rival's contestant where the rival is not there."""
+    if name.startswith("terratorch"):
+        return terratorch.HAS_TERRATORCH
     return rivals.HAS_MONAI or not name.startswith("monai")

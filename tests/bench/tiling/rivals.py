@@ -136,7 +136,7 @@ def monai_merger(case: Case, clock: Clock, work: Path, *, tuned: bool) -> Outcom
     starts = _starts(case.scene.side_px, side, 0.25)
     return Outcome(
         computed_px=predict.computed_px,
-        coverage=_coverage(case.scene.side_px, [(start, start + side) for start in starts]),
+        coverage=coverage(case.scene.side_px, [(start, start + side) for start in starts]),
         cuts=tuple(sorted({edge for start in starts for edge in (start, start + side)})),
         image=lambda: np.asarray(merged[0], np.float32),
     )
@@ -168,6 +168,14 @@ def overlap_in_store(case: Case, clock: Clock, work: Path, *, tuned: bool) -> Ou
     with clock.running(), dask.config.set(scheduler="synchronous"):
         _overlapped(da.from_zarr(store), predict, tuned=tuned).to_zarr(target)
     return _dask_outcome(case, predict, lambda: np.asarray(zarr.open_array(target, mode="r")[...]))
+
+
+def coverage(side: int, rows: list[tuple[int, int]]) -> tuple[int, int]:
+    """Least and largest number of windows over a pixel of a square, from the spans along one axis."""
+    counts: NDArray[np.int64] = np.zeros(side, np.int64)
+    for start, stop in rows:
+        counts[start:stop] += 1
+    return int(counts.min()) ** 2, int(counts.max()) ** 2
 
 
 def _import_monai() -> None:
@@ -210,7 +218,7 @@ def _outcome(case: Case, predict: Predictor, image: Image | None) -> Outcome:
     rows = sorted({(place[0].start, place[0].stop) for place in predict.places})
     return Outcome(
         computed_px=predict.computed_px,
-        coverage=_coverage(side, rows),
+        coverage=coverage(side, rows),
         cuts=tuple(sorted({edge for pair in rows for edge in pair})),
         image=None if image is None else lambda: image,
     )
@@ -225,14 +233,6 @@ def _starts(side: int, window: int, overlap: float) -> list[int]:
     """First rows of the windows of SlidingWindowSplitter, which pads the last one."""
     step = round(window - window * overlap)
     return list(range(0, max(1, side - window + step), step))
-
-
-def _coverage(side: int, rows: list[tuple[int, int]]) -> tuple[int, int]:
-    """Least and largest number of windows over a pixel of a square, from the spans along one axis."""
-    counts: NDArray[np.int64] = np.zeros(side, np.int64)
-    for start, stop in rows:
-        counts[start:stop] += 1
-    return int(counts.min()) ** 2, int(counts.max()) ** 2
 
 
 def _write_tiff(target: Path, image: Image) -> None:

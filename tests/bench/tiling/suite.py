@@ -34,12 +34,12 @@ FULL: Names = {
     "zarr": tuple(LANES["zarr"]),
     "cog": ("ours", "ours and COG", "codec", "monai gaussian 0.25"),
 }
-_CORE = ("forward", "ours", "ours full halo", "stacking", "monai gaussian 0.25", "dask tuned")
-_BESIDE = ("ours full halo", "stacking", "monai gaussian 0.25", "dask tuned")
+_CORE = ("forward", "ours", "ours full halo", "stacking", "monai gaussian 0.25", "terratorch tuned", "dask tuned")
+_BESIDE = ("ours full halo", "stacking", "monai gaussian 0.25", "terratorch tuned", "dask tuned")
 SHORT: Names = {"memory": _CORE}
 OWN: Names = {"memory": _CORE, "zarr": ("ours", "codec"), "cog": ("ours", "codec")}
 LARGE: Names = {
-    "memory": ("ours", "ours other core", "stacking", "monai gaussian 0.25", "dask tuned"),
+    "memory": ("ours", "ours other core", "stacking", "monai gaussian 0.25", "terratorch tuned", "dask tuned"),
     "zarr": ("ours", "dask tuned"),
     "cog": ("ours and COG",),
 }
@@ -47,7 +47,7 @@ WORKERS: Names = {"memory": ("forward", "two forwards"), "cog": ("one worker", "
 HUGE: Names = {"zarr": ("ours",), "cog": ("ours and COG",)}
 WEIGHTLESS: Names = {"cog": ("ours", "codec")}
 QUICK: Names = {
-    "memory": ("forward", "ours", "ours full halo", "stacking", "monai gaussian 0.25", "dask tuned"),
+    "memory": (*_CORE, "terratorch"),
     "zarr": ("ours", "codec", "dask tuned"),
     "cog": ("ours", "codec"),
 }
