@@ -43,7 +43,7 @@ class Plan:
     """Context on each side in fine pixels."""
     lattice_px: int
     """Tile origins are multiples of this, fine pixels."""
-    tiling: Literal["exact", "blend"]
+    tiling: Literal["exact"]
     """How tiles become the product."""
     precision: str
     """Arithmetic of the network: `fp32`, `bf16`, `fp16`."""
