@@ -10,7 +10,7 @@ from tests.bench import tiling
 from tests.bench.machine import machine
 from tests.bench.tiling.bars import judge
 from tests.bench.tiling.report import bar_table, plot, slope_table, slopes, table
-from tests.bench.tiling.suite import WORKERS, Entry, chosen, known_models, longer, quick, record, run
+from tests.bench.tiling.suite import WORKERS, Entry, chosen, huge, known_models, longer, quick, record, run
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=tiling.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two models on a tiny scene: shows that it runs")
     parser.add_argument("--long", action="store_true", help="what takes longer, in place of what is recorded")
+    parser.add_argument("--huge", action="store_true", help="ours alone up to 64 Mpx, in place of what is recorded")
     parser.add_argument("--models", nargs="+", choices=known_models(), help="these models only")
     parser.add_argument("--sizes", nargs="+", type=float, default=[1.0], help="with --models: Mpx (2^20 pixels)")
     parser.add_argument("--workers", action="store_true", help="with --models: two workers against one, and no more")
@@ -31,7 +32,8 @@ def main() -> None:
     if arguments.models:
         entries = chosen(arguments.models, arguments.sizes, arguments.rounds, WORKERS if arguments.workers else None)
     else:
-        entries = quick() if arguments.quick else longer() if arguments.long else record()
+        chosen_by = {"quick": quick, "long": longer, "huge": huge}
+        entries = next((make() for name, make in chosen_by.items() if getattr(arguments, name)), None) or record()
     records = kept(arguments.json, entries) if arguments.update else []
     for found in run(entries, arguments.work):
         records.append(found)

@@ -94,16 +94,22 @@ def record() -> list[Entry]:
 
 
 def longer() -> list[Entry]:
-    """What takes longer and is recorded on demand: about an hour."""
+    """What takes longer and is recorded on demand: about 40 minutes."""
     without_full: Names = {**OWN, "memory": tuple(name for name in _CORE if name != "ours full halo")}
     return [
         Entry(model="mossfuse", mpx=1, names=OWN, rounds=2, once=_BESIDE),
         Entry(model="s3rnet", mpx=1, names=without_full),
         *(Entry(model="per-pixel", mpx=mpx, names=LARGE) for mpx in (4, 16)),
         *(Entry(model=name, mpx=4, names=WEIGHTLESS) for name in SLOW),
-        *(Entry(model="aelf-t", mpx=mpx, names={"zarr": ("ours",)}) for mpx in (4, 16)),
         Entry(model="aelf-t", mpx=4, names=WORKERS),
-        Entry(model="conv", mpx=64, names=HUGE),
+    ]
+
+
+def huge() -> list[Entry]:
+    """Ours alone on scenes of 4, 16 and 64 Mpx, to see what grows: about an hour and a quarter."""
+    return [
+        *(Entry(model=name, mpx=mpx, names=HUGE, rounds=3) for mpx in (4, 16, 64) for name in ("per-pixel", "conv")),
+        *(Entry(model="aelf-t", mpx=mpx, names={"zarr": ("ours",)}) for mpx in (4, 16, 64)),
     ]
 
 
