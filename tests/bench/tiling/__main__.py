@@ -32,8 +32,8 @@ def main() -> None:
     if arguments.models:
         entries = chosen(arguments.models, arguments.sizes, arguments.rounds, WORKERS if arguments.workers else None)
     else:
-        chosen_by = {"quick": quick, "long": longer, "huge": huge}
-        entries = next((make() for name, make in chosen_by.items() if getattr(arguments, name)), None) or record()
+        made = {"quick": quick, "long": longer, "huge": huge}
+        entries = next((make for name, make in made.items() if getattr(arguments, name)), record)()
     records = kept(arguments.json, entries) if arguments.update else []
     for found in run(entries, arguments.work):
         records.append(found)
