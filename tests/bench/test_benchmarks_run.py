@@ -74,6 +74,14 @@ def test_the_benchmark_of_a_gpu_runs_on_a_processor(test_data: Path, tmp_path: P
 
 
 @pytest.mark.bench
+def test_a_tile_of_a_network_in_its_full_size_is_exact(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("exactness", test_data, tmp_path / "exactness.json")
+    assert {record["halo"] for record in records} == {"default", "full"}
+    assert all(record["passed"] for record in records)
+    assert "| aelf-t | 4 | 64 |" in printed
+
+
+@pytest.mark.bench
 def test_threads_and_precisions_of_a_processor_are_compared(test_data: Path, tmp_path: Path) -> None:
     (record,), printed = quick_run("processor", test_data, tmp_path / "processor.json")
     assert record["threads_speedup"] == record["one_thread_s"] / record["two_threads_s"] > 0
