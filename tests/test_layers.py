@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "scenefuse"
 
 ROOMS = (
+    "words",
     "errors",
     "config",
     "place",
@@ -57,7 +58,9 @@ DOORS = {
 
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py" and path.parent != PACKAGE) + [
-        PACKAGE / f"{name}.py" for name in ("errors", "config", "pipeline") if (PACKAGE / f"{name}.py").exists()
+        PACKAGE / f"{name}.py"
+        for name in ("words", "errors", "config", "pipeline")
+        if (PACKAGE / f"{name}.py").exists()
     ]
 
 

@@ -14,7 +14,7 @@ from scenefuse.engine.device import choose_device, device_memory_bytes
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision
 from scenefuse.errors import ResourceError
-from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.opening import OpenedPair, open_to_fuse
 from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -68,7 +68,7 @@ def plan_fusion(
     A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
     """
     config = config or RunConfig()
-    return order_of(open_aligned(hs, ms, config), out=out, config=config)
+    return order_of(open_to_fuse(hs, ms, config), out=out, config=config)
 
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:

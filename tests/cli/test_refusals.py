@@ -198,7 +198,8 @@ def test_bands_of_nan_are_dropped_by_name_and_recorded(pair: Pair, tmp_path: Pat
     assert len(opened.cube.hs_bands) == 30
     assert [name for name, _ in opened.cube.hs_image.dropped] == ["band 4", "band 18"]
     assert {entry["band"] for entry in opened.facts()["hs"]["dropped"]} == {"band 4", "band 18"}
-    assert "2 of 32 HSI bands left out as bad or not wanted" in opened.notes()
+    left_out = "2 of 32 HSI bands left out: 2 no data in the sampled windows (band 4, band 18)"
+    assert left_out in opened.notes()
 
 
 def test_too_few_bands_besides_those_of_nan_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
