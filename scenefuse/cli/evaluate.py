@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from scenefuse.cli.options import (
     search_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.errors import UsageError
+from scenefuse.errors import UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
 
 if TYPE_CHECKING:
@@ -75,8 +76,10 @@ def command(
     *,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Score products, or compare methods on pairs of scenes.
+
+    Of several products those that cannot be scored are named, and the others scored (exit code 3).
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
@@ -87,7 +90,7 @@ def command(
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
                                     pairs made of one HSI, the truth, with noise
     """  # noqa: D301 # click reads the backspace: lines kept as they are
-    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods, evaluate_product
+    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods, evaluate_products
     from scenefuse.quality.table import standings
 
     if not models and methods is None:
@@ -101,14 +104,15 @@ def command(
                 "Give --reference, or leave it out",
             )
         config = scene_config(options)
-        scores = [
-            evaluate_product(folder, reference=reference, convention=convention, config=config) for folder in inputs
-        ]
+        scores, failures = evaluate_products(inputs, reference=reference, convention=convention, config=config)
         if as_json:
-            emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})
+            records = [score_record(entry) for entry in scores]
+            emit_json({"convention": convention, "scores": records, "failures": list(map(asdict, failures))})
         else:
             show_scores("Scores", scores)
-        return
+            for failure in failures:
+                click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+        return WorkError.exit_code if failures else 0
     if reference is not None:
         raise UsageError(
             "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
@@ -124,6 +128,7 @@ def command(
         show_standings(f"Scores at {kind}", standings(results))
         if options["out"] is not None:
             click.echo(f"Tables and pictures: {options['out']}")
+    return 0
 
 
 def show_result(result: Result) -> None:

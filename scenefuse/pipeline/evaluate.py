@@ -19,7 +19,7 @@ from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.cube.input_file import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, UsageError
+from scenefuse.errors import DataError, SceneFuseError, UsageError
 from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
@@ -88,6 +88,61 @@ def evaluate_product(
         return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, cube, load_state(folder / STATE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreFailure:
+    """A product that could not be scored."""
+
+    product: str
+    """Its place, as it was given."""
+    kind: str
+    """Type of the failure: data, mismatch, transient, bug, ..."""
+    cause: str
+    """What happened, and the cure."""
+    retryable: bool
+    """Whether the same call may succeed later."""
+
+
+def evaluate_products(
+    folders: Sequence[str | Path | Place],
+    *,
+    reference: str | Path | None = None,
+    convention: str = "standard",
+    hrefs: tuple[str | Path, str | Path] | None = None,
+    config: RunConfig | None = None,
+) -> tuple[tuple[Scored, ...], tuple[ScoreFailure, ...]]:
+    """Scores of each product as `evaluate_product`, and those of several that could not be scored.
+
+    What stops the scoring of a single one is raised. hrefs belong to one pair, so UsageError with several products.
+    """
+    if hrefs is not None and len(folders) != 1:
+        raise UsageError(
+            f"--hs and --ms with {len(folders)} products",
+            "each product has a pair of its own",
+            "Give one product with them",
+        )
+    scores: list[Scored] = []
+    failures: list[ScoreFailure] = []
+    for folder in folders:
+        try:
+            scored = evaluate_product(folder, reference=reference, convention=convention, hrefs=hrefs, config=config)
+        except Exception as error:
+            if len(folders) == 1:
+                raise
+            failures.append(_failed(str(folder), error))
+        else:
+            scores.append(scored)
+    return tuple(scores), tuple(failures)
+
+
+def _failed(product: str, error: Exception) -> ScoreFailure:
+    """The record of what stopped the scoring of a product."""
+    if not isinstance(error, SceneFuseError):
+        error = SceneFuseError(
+            f"{type(error).__name__}: {error}", "it cannot be scored", "Report it with what was called"
+        )
+    return ScoreFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)
 
 
 def evaluate_methods(

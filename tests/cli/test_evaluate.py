@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from scenefuse.config import RunConfig
+from scenefuse.engine.lanes import InProcessLane
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.evaluate import Arena, evaluate_methods
+from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
 from scenefuse.quality.contest import Protocol, Result, enter
@@ -179,3 +181,26 @@ def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command
         assert ended.code == 0, ended.stderr
         scores.append(ended.document["scores"][0]["psnr_db"])
     assert scores == [scores[0]] * 4
+
+
+@pytest.fixture(scope="module")
+def product(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A product of the good pair; read only."""
+    config = RunConfig(model="sfim", register=False, format=("zarr",))
+    return fuse(*pair, out=tmp_path_factory.mktemp("products"), config=config, lane=InProcessLane()).folder
+
+
+def test_a_product_that_cannot_be_scored_costs_the_others_nothing(
+    scenefuse: Command, product: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = scenefuse("evaluate", product, tmp_path / "empty", product, "--json")
+    assert ended.code == 3, ended.stderr
+    assert [entry["name"] for entry in ended.document["scores"]] == [product.name] * 2
+    (failure,) = ended.document["failures"]
+    assert (failure["product"], failure["kind"]) == (str(tmp_path / "empty"), "data")
+    shown = scenefuse("evaluate", product, tmp_path / "empty")
+    assert shown.code == 3
+    assert "qnr" in shown.stdout
+    assert f"Failed: {tmp_path / 'empty'} (data)" in shown.stdout
+    assert_explained(scenefuse("evaluate", tmp_path / "empty", "--json"), 4, "empty")
