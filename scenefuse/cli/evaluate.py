@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from scenefuse.cli.options import (
     OwnPath,
     bounds_of,
+    moved_to,
     pair_options,
     pair_rule,
     scene_config,
@@ -24,6 +25,7 @@ from scenefuse.errors import UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
 
 if TYPE_CHECKING:
+    from scenefuse.config import RunConfig
     from scenefuse.pipeline.evaluate import Arena
     from scenefuse.quality.contest import Entry, Protocol, Result
     from scenefuse.quality.product_scores import Scored
@@ -47,6 +49,8 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
 @pair_options
 @search_options
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
+@click.option("--hs", help="Where the product's HSI is now, if it moved.")
+@click.option("--ms", help="Where the product's MSI is now, if it moved.")
 @click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
 @click.option(
@@ -72,6 +76,8 @@ def command(
     methods: str | None,
     catalogs: tuple[str, ...],
     reference: str | None,
+    hs: str | None,
+    ms: str | None,
     convention: str,
     *,
     as_json: bool,
@@ -90,33 +96,14 @@ def command(
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
                                     pairs made of one HSI, the truth, with noise
     """  # noqa: D301 # click reads the backspace: lines kept as they are
-    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods, evaluate_products
+    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
     from scenefuse.quality.table import standings
 
     if not models and methods is None:
         _refuse_contest_options(catalogs, options)
-        if not inputs:
-            raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
-        if reference is None and convention != "standard":
-            raise UsageError(
-                f"--convention {convention} without --reference",
-                "it names formulas of scores against a truth, and there would be none",
-                "Give --reference, or leave it out",
-            )
-        config = scene_config(options)
-        scores, failures = evaluate_products(inputs, reference=reference, convention=convention, config=config)
-        if as_json:
-            records = [score_record(entry) for entry in scores]
-            emit_json({"convention": convention, "scores": records, "failures": list(map(asdict, failures))})
-        else:
-            show_scores("Scores", scores)
-            for failure in failures:
-                click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
-        return WorkError.exit_code if failures else 0
-    if reference is not None:
-        raise UsageError(
-            "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
-        )
+        products = ScoredProducts(inputs=inputs, reference=reference, convention=convention, moved=moved_to(hs, ms))
+        return products.show(scene_config(options), as_json=as_json)
+    _refuse_product_options(reference, (hs, ms))
     entries = _entries(models, methods)
     protocol = _protocol(options, convention)
     arena = _arena(inputs, catalogs, options)
@@ -129,6 +116,50 @@ def command(
         if options["out"] is not None:
             click.echo(f"Tables and pictures: {options['out']}")
     return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredProducts:
+    """What a call without methods scores."""
+
+    inputs: tuple[str, ...]
+    """The products."""
+    reference: str | None
+    """Raster of the truth; None: their own inputs."""
+    convention: str
+    """Formulas against a truth."""
+    moved: tuple[str, str] | None
+    """Where HSI and MSI of the one product are now."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
+        if self.reference is None and self.convention != "standard":
+            raise UsageError(
+                f"--convention {self.convention} without --reference",
+                "it names formulas of scores against a truth, and there would be none",
+                "Give --reference, or leave it out",
+            )
+        if self.reference is not None and self.moved is not None:
+            raise UsageError(
+                "--hs and --ms with --reference", "a product is scored against one of the two", "Leave out either"
+            )
+
+    def show(self, config: RunConfig, *, as_json: bool) -> int:
+        """Score them, print the scores and what could not be scored; the exit code."""
+        from scenefuse.pipeline.evaluate import evaluate_products
+
+        scores, failures = evaluate_products(
+            self.inputs, reference=self.reference, convention=self.convention, hrefs=self.moved, config=config
+        )
+        if as_json:
+            records = [score_record(entry) for entry in scores]
+            emit_json({"convention": self.convention, "scores": records, "failures": list(map(asdict, failures))})
+        else:
+            show_scores("Scores", scores)
+            for failure in failures:
+                click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+        return WorkError.exit_code if failures else 0
 
 
 def show_result(result: Result) -> None:
@@ -178,6 +209,16 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
         option = {"truths": "truth", "mtf_nyquist": "mtf"}.get(given[0], given[0]).replace("_", "-")
         raise UsageError(
             f"--{option} without a method to compare", "products are scored as they are", "Give --model or --methods"
+        )
+
+
+def _refuse_product_options(reference: str | None, moved: tuple[str | None, str | None]) -> None:
+    """UsageError when an option is given that a comparison of methods has no use for."""
+    if moved != (None, None):
+        raise UsageError("--hs and --ms with methods to compare", "they are a product's", "Give HS MS as arguments")
+    if reference is not None:
+        raise UsageError(
+            "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
         )
 
 

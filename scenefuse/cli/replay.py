@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scenefuse.cli.options import PRODUCT, allow_host_option
+from scenefuse.cli.options import PRODUCT, allow_host_option, moved_to
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
-from scenefuse.errors import MismatchError, UsageError
+from scenefuse.errors import MismatchError
 from scenefuse.place.place import Place
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ def command(
     """
     from scenefuse.pipeline.replay import replay
 
-    if (hs is None) != (ms is None):
-        raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
     config = RunConfig(weights=weights, workers=workers, scheduler=scheduler, allow_host=allow_host)
-    hrefs = (hs, ms) if hs is not None and ms is not None else None
+    hrefs = moved_to(hs, ms)
     with ProgressBar() as progress:
         report = replay(product, every_tile=every_tile, hrefs=hrefs, config=config, observer=progress)
     if as_json:

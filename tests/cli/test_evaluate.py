@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -111,6 +112,10 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "--model", "gsa"), 2, "pairs are HS MS"),
         (("{hs}", "{ms}", "--model", "gsa", "--reference", "truth.tif"), 2, "Give --truth RASTER"),
         (("product", "--folds", "3"), 2, "Give --model or --methods"),
+        (("product", "--hs", "{hs}"), 2, "only one of --hs and --ms"),
+        (("product", "product", "--hs", "{hs}", "--ms", "{ms}"), 2, "Give one product"),
+        (("product", "--hs", "{hs}", "--ms", "{ms}", "--reference", "truth.tif"), 2, "against one of the two"),
+        (("{hs}", "{ms}", "--model", "gsa", "--ms", "{ms}"), 2, "Give HS MS as arguments"),
         (("product", "--convention", "aelf"), 2, "Give --reference"),
         (("{hs}", "{ms}", "--model", "gsaa"), 2, "Did you mean 'gsa'"),
         (("{hs}", "{ms}", "--model", "aelf"), 4, "untrained network"),
@@ -204,3 +209,19 @@ def test_a_product_that_cannot_be_scored_costs_the_others_nothing(
     assert "qnr" in shown.stdout
     assert f"Failed: {tmp_path / 'empty'} (data)" in shown.stdout
     assert_explained(scenefuse("evaluate", tmp_path / "empty", "--json"), 4, "empty")
+
+
+def test_a_product_whose_scenes_have_moved_is_scored_where_they_are_now(
+    scenefuse: Command, product: Path, pair: Pair, tmp_path: Path
+) -> None:
+    moved = [Path(shutil.copy2(path, tmp_path / path.name)) for path in pair]
+    folder = Path(shutil.copytree(product, tmp_path / product.name))
+    run = json.loads((folder / "run.json").read_bytes())
+    run["hrefs"] = {role: f"{tmp_path}/gone/{role}.tif" for role in run["hrefs"]}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert_explained(scenefuse("evaluate", folder, "--json"), 4, "--hs and --ms")
+    ended = scenefuse("evaluate", folder, "--hs", moved[0], "--ms", moved[1], "--json")
+    assert ended.code == 0, ended.stderr
+    assert ended.document["scores"] == scenefuse("evaluate", product, "--json").document["scores"]
+    scenes.write_hs(moved[0], scenes.hs_cube() + np.float32(0.01))
+    assert_explained(scenefuse("evaluate", folder, "--hs", moved[0], "--ms", moved[1], "--json"), 5, "inputs hsi")
