@@ -95,6 +95,9 @@ def command(
                                     the pair as it is against a truth on its fine grid
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
                                     pairs made of one HSI, the truth, with noise
+
+    In --json a score is null where it could not be found, or where it is infinite (the PSNR of equal images): then its
+    name stands in the record's list `infinite`.
     """  # noqa: D301 # click reads the backspace: lines kept as they are
     from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
     from scenefuse.quality.table import standings
@@ -198,8 +201,9 @@ def show_standings(title: str, table: Sequence[Standing]) -> None:
 
 def score_record(entry: Scored) -> dict[str, object]:
     """The scores as JSON can hold them."""
-    values = {name: value if math.isfinite(value) else None for name, value in entry.values.items()}
-    return {"name": entry.name, **values}
+    from scenefuse.quality.table import scores_record
+
+    return {"name": entry.name, **scores_record(entry.values)}
 
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:

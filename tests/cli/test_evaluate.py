@@ -13,6 +13,7 @@ import pytest
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
+from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
@@ -20,6 +21,7 @@ from scenefuse.pipeline.evaluate import Arena, evaluate_methods
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
+from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Protocol, Result, enter
 from scenefuse.quality.trial import Trial
 from tests.cli import scenes
@@ -225,3 +227,14 @@ def test_a_product_whose_scenes_have_moved_is_scored_where_they_are_now(
     assert ended.document["scores"] == scenefuse("evaluate", product, "--json").document["scores"]
     scenes.write_hs(moved[0], scenes.hs_cube() + np.float32(0.01))
     assert_explained(scenefuse("evaluate", folder, "--hs", moved[0], "--ms", moved[1], "--json"), 5, "inputs hsi")
+
+
+def test_a_product_equal_to_its_truth_has_an_infinite_psnr(scenefuse: Command, product: Path, tmp_path: Path) -> None:
+    image = open_product(product)
+    rows, columns = image.grid.shape
+    pixels = image.read(Window(y0=0, y1=rows, x0=0, x1=columns))
+    truth = scenes.write_tif(tmp_path / "truth.tif", pixels, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
+    (score,) = scenefuse("evaluate", product, "--reference", truth, "--json").document["scores"]
+    assert (score["psnr_db"], score["rmse"]) == (None, 0.0)
+    assert score["infinite"] == ["psnr_db"]
+    assert " inf " in scenefuse("evaluate", product, "--reference", truth).stdout
