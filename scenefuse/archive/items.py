@@ -23,6 +23,7 @@ from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role, Sensor, find_sensor
+from scenefuse.words import counted
 
 MANY_BANDS = 30
 """From this number of bands on an image is hyperspectral."""
@@ -102,18 +103,18 @@ def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None
     known = sum(band.wavelength_nm is not None for band in bands)
     widths_nm = [band.fwhm_nm for band in bands if band.fwhm_nm is not None]
     if known >= MANY_BANDS:
-        return "hsi", f"{known} bands with wavelengths"
+        return "hsi", f"{counted(known, 'band')} with wavelengths"
     if len(bands) >= MANY_BANDS and widths_nm and median(widths_nm) <= NARROW_FWHM_NM:
-        return "hsi", f"{len(bands)} bands with a median FWHM of {median(widths_nm):.1f} nm"
+        return "hsi", f"{counted(len(bands), 'band')} with a median FWHM of {median(widths_nm):.1f} nm"
     if 2 <= len(bands) < MANY_BANDS:
-        return "msi", f"{len(bands)} bands"
+        return "msi", counted(len(bands), "band")
     if not bands and sensor is not None:
         return sensor.role, f"the platform is {sensor.name}; the item describes no bands"
     if not bands:
         return None, "the item describes no bands and names no sensor with a card"
     return (
         None,
-        f"{len(bands)} bands, {known} of them with a wavelength, are neither a hyper- nor a multispectral image",
+        f"{counted(len(bands), 'band')}, {known} with a wavelength, make neither a hyper- nor a multispectral image",
     )
 
 

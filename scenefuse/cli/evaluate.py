@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF, MODEL_NAME, MODEL_NAMES
 from scenefuse.cli.options import (
     OwnPath,
     bounds_of,
@@ -23,6 +24,7 @@ from scenefuse.cli.options import (
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.errors import UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.config import RunConfig
@@ -36,22 +38,30 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
 
 
 @click.command(name="evaluate")
-@click.argument("inputs", nargs=-1, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
+@click.argument("inputs", nargs=-1, type=HREF, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
 @click.option(
     "--model",
     "models",
+    type=MODEL_NAME,
     multiple=True,
     metavar="NAME[=WEIGHTS]",
     help="Method to compare, a network with file or name[@version] on the shelf; repeatable. [those that fit]",
 )
-@click.option("--methods", metavar="LIST", help="Methods to compare, by commas, or `all` that need no weights.")
-@click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all compared on; repeatable.")
+@click.option(
+    "--methods",
+    type=MODEL_NAMES,
+    metavar="LIST",
+    help="Methods to compare, by commas, or `all` that need no weights.",
+)
+@click.option(
+    "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all compared on; repeatable."
+)
 @pair_options
 @search_options
-@click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
-@click.option("--hs", help="Where the product's HSI is now, if it moved.")
-@click.option("--ms", help="Where the product's MSI is now, if it moved.")
-@click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
+@click.option("--reference", type=HREF, metavar="RASTER", help="Truth on the product's grid: all its bands.")
+@click.option("--hs", type=HREF, help="Where the product's HSI is now, if it moved.")
+@click.option("--ms", type=HREF, help="Where the product's MSI is now, if it moved.")
+@click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
 @click.option(
     "--ratio", type=click.IntRange(2), help="Of the degraded pairs' pixel sizes. [the pair's own; one HSI: 4]"
@@ -264,14 +274,15 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     if ms_sensor is not None:
         if catalogs or truths or not inputs:
             raise UsageError(
-                f"--ms-sensor with {len(inputs)} images, {len(catalogs)} catalogues, {len(truths)} truths",
+                f"--ms-sensor with {counted(len(inputs), 'image')}, {counted(len(catalogs), 'catalogue')}, "
+                f"{counted(len(truths), 'truth')}",
                 "each input is one HSI, itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(
-            f"{len(inputs)} inputs and {len(catalogs)} catalogues to compare methods on",
+            f"{counted(len(inputs), 'input')} and {counted(len(catalogs), 'catalogue')} to compare methods on",
             "pairs are HS MS, HS MS, ... or those of --catalog",
             "Give one of the two, or --ms-sensor for single images",
         )

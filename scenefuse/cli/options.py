@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from scenefuse.archive.bounds import Bounds, parse_time
+from scenefuse.cli.completion import HREF, MODEL_NAME
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.place.location import own_path, place_at
@@ -81,8 +82,10 @@ _SCENE_OPTIONS = (
 )
 
 _RUN_OPTIONS = (
-    click.option("--model", help="Fusion method; `scenefuse models` lists them."),
-    click.option("--weights", help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"),
+    click.option("--model", type=MODEL_NAME, help="Fusion method; `scenefuse models` lists them."),
+    click.option(
+        "--weights", type=HREF, help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"
+    ),
     click.option("--adapt", type=click.IntRange(1), help="Steps by which the network is first fine-tuned on the pair."),
     click.option(
         "--precision",

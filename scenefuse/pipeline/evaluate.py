@@ -47,6 +47,7 @@ from scenefuse.quality.trial import (
     wald_trial,
 )
 from scenefuse.sensors.sensor import Sensor, find_sensor, sensors
+from scenefuse.words import counted
 
 Pair = tuple[str | Scene, str | Scene]
 """HSI and MSI."""
@@ -118,7 +119,7 @@ def evaluate_products(
     """
     if hrefs is not None and len(folders) != 1:
         raise UsageError(
-            f"--hs and --ms with {len(folders)} products",
+            f"--hs and --ms with {counted(len(folders), 'product')}",
             "each product has a pair of its own",
             "Give one product with them",
         )
@@ -200,7 +201,9 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
     """What makes the trial of each pair, once methods are known to fit; no cube is read yet."""
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
-            f"{len(arena.truths)} truths for {len(arena.pairs)} pairs", "one would be without", "Give one for each pair"
+            f"{counted(len(arena.truths), 'truth')} for {counted(len(arena.pairs), 'pair')}",
+            "one would be without",
+            "Give one for each pair",
         )
     truths = arena.truths or (None,) * len(arena.pairs)
     for (hs, ms), raster in zip(arena.pairs, truths, strict=True):

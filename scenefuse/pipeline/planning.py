@@ -23,6 +23,7 @@ from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import footprint, read_item
+from scenefuse.words import counted
 
 STATES = ".states"
 """Name of the folder beside the products where runs find what earlier ones found out about a scene."""
@@ -49,7 +50,8 @@ class Order:
         """What is made and what it costs on a line; the fields fill pages of a notebook."""
         plan = self.plan
         need = f"{size_text(plan.worker_bytes)} of memory each, up to {size_text(plan.write_bytes)} written"
-        return f"Order({self.folder}: {self.opened.cube!r}, {plan.tiles} tiles, {plan.workers} workers, {need})"
+        work = f"{counted(plan.tiles, 'tile')}, {counted(plan.workers, 'worker')}"
+        return f"Order({self.folder}: {self.opened.cube!r}, {work}, {need})"
 
     @property
     def spec(self) -> ProductSpec:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scenefuse.quality.contest import Protocol, Result
+from scenefuse.words import counted
 
 COSTS = ("seconds", "parameters", "multiply_adds_per_pixel")
 """What a method costs, beside its scores."""
@@ -184,4 +185,4 @@ def spread(mean: float, std: float) -> str:
 def _spread(protocol: Protocol, scenes: int) -> str:
     """`2 scenes, 3 seeds, 4 folds`."""
     counts = {"scene": scenes, "seed": protocol.seeds, "fold": protocol.folds}
-    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items())
+    return ", ".join(counted(count, name) for name, count in counts.items())

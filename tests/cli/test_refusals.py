@@ -87,8 +87,8 @@ def test_one_image_given_as_both_is_refused(scenefuse: Command, pair: Pair, tmp_
 def test_an_image_of_no_data_alone_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path, value: float) -> None:
     hs = scenes.write_hs(tmp_path / "empty.tif", np.full_like(scenes.hs_cube(), value), nodata=value)
     ms = scenes.write_ms(tmp_path / "blank.tif", np.full_like(scenes.ms_cube(), value), nodata=value)
-    assert_refused(scenefuse, hs, pair[1], "All 32 usable bands of empty hold no data", "nothing to fuse", "no-data")
-    assert_refused(scenefuse, pair[0], ms, "All 4 usable bands of blank hold no data", "nothing to fuse")
+    assert_refused(scenefuse, hs, pair[1], "empty holds no data in its 32 usable bands", "nothing to fuse", "no-data")
+    assert_refused(scenefuse, pair[0], ms, "blank holds no data in its 4 usable bands", "nothing to fuse")
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -206,7 +206,7 @@ def test_too_few_bands_besides_those_of_nan_are_refused(scenefuse: Command, pair
     cube = scenes.hs_cube()
     cube[1:] = np.nan
     hs = scenes.write_hs(tmp_path / "gone.tif", cube)
-    assert_refused(scenefuse, hs, pair[1], "gone has 1 usable band(s)", "31 bands left out: no data")
+    assert_refused(scenefuse, hs, pair[1], "gone has 1 usable band (", "31 bands left out: no data")
 
 
 def test_the_salton_sea_loses_its_twenty_bands_of_nan(test_data: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_values_without_a_scale_are_refused(scenefuse: Command, pair: Pair, tmp_
 
 def test_bands_without_wavelengths_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = scenes.write_hs(tmp_path / "mute.tif", wavelengths_nm=None)
-    assert_refused(scenefuse, hs, pair[1], "mute: 32 bands have no wavelength", "cannot be sorted", "give wavelengths")
+    assert_refused(scenefuse, hs, pair[1], "mute: 32 bands without wavelength", "cannot be sorted", "give wavelengths")
 
 
 def test_a_band_that_is_not_there_cannot_be_dropped(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:

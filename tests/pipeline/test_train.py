@@ -24,6 +24,7 @@ from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.words import counted
 from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
@@ -158,7 +159,7 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
     ("changes", "error", "message"),
     [
         ({"model": "gsa"}, UsageError, "gsa is no network"),
-        ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pairs"),
+        ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pair"),
         ({"recipe": replace(RECIPE, protocol="scene")}, UsageError, "protocol scene for aelf-t"),
         ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),
         ({"recipe": replace(RECIPE, patch_px=128)}, DataError, "has no room for"),
@@ -225,7 +226,7 @@ def test_the_command_trains_and_prints_one_document(pair: PairFiles, tmp_path: P
 
 @pytest.mark.parametrize("scenes", [[], ["a.tif"], ["a.tif", "b.tif", "c.tif"]])
 def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"{len(scenes)} scenes and 0 catalogues"):
+    with pytest.raises(UsageError, match=f"{counted(len(scenes), 'scene')} and 0 catalogues"):
         CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)
 
 
