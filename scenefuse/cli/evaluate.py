@@ -189,6 +189,9 @@ def show_scores(title: str, scores: Sequence[Scored]) -> None:
         return
     names = list(scores[0].values)
     print_table(title, ("name", *names), [(entry.name, *entry.values.values()) for entry in scores])
+    for entry in scores:
+        for line in entry.notes:
+            click.echo(f"{entry.name}: {line}")
 
 
 def show_standings(title: str, table: Sequence[Standing]) -> None:
@@ -213,7 +216,7 @@ def score_record(entry: Scored) -> dict[str, object]:
     """The scores as JSON can hold them."""
     from scenefuse.quality.table import scores_record
 
-    return {"name": entry.name, **scores_record(entry.values)}
+    return {"name": entry.name, **scores_record(entry.values), "notes": list(entry.notes)}
 
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
@@ -64,6 +66,29 @@ def test_trained_weights_fuse_the_pair_that_they_were_trained_on(
     )
     product = fuse(*pair.both, out=tmp_path / "products", config=config, lane=InProcessLane())
     assert product.shape == (6, 192, 192)
+
+
+def test_scores_of_a_product_tell_when_its_network_learnt_from_the_scene(
+    pair: PairFiles, truth: Path, own_shelf: Path, tmp_path: Path
+) -> None:
+    def notes(name: str, truths: tuple[str, ...], scene: PairFiles) -> str:
+        course = replace(CONFIG, name=name, truths=truths)
+        weights = train([pair.both], out=tmp_path / name, config=course).label
+        config = RunConfig(
+            model="aelf-t", weights=weights, register=False, core_px=64, format=("zarr",), precision="fp32"
+        )
+        product = fuse(*scene.both, out=tmp_path / "products", config=config, lane=InProcessLane())
+        try:
+            return " ".join(evaluate_product(product.folder, reference=truth).notes)
+        finally:
+            shutil.rmtree(own_shelf / name)
+            gone = evaluate_product(product.folder, reference=truth).notes
+            assert "not on the shelf" in gone[0]
+
+    assert "learnt from this very scene" in notes("same-scene", (), pair)
+    assert "learnt from this very truth" in notes("same-truth", (str(truth),), pair)
+    elsewhere = write_pair(tmp_path / "elsewhere", ratio=4, coarse_shape=(48, 48), bands=(6, 3), holes="swath")
+    assert notes("elsewhere", (), elsewhere) == ""
 
 
 def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, trained: Trained, tmp_path: Path) -> None:
