@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, trusted_path
+from scenefuse.archive.document import read_start
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
+from scenefuse.cube.envi_header import HEADER_MAGIC, HEADER_SUFFIXES, find_data
 from scenefuse.cube.image import Image
 from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions
@@ -23,7 +25,7 @@ from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, needs_weights, require_method
 from scenefuse.models.shelf import with_weights
-from scenefuse.place.href import redact
+from scenefuse.place.href import is_url, redact
 from scenefuse.words import counted
 
 _NAMED = 12
@@ -73,14 +75,23 @@ class OpenedPair:
 
 
 def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
-    """The scene: a STAC item's path or URL, or a raster file.
+    """The scene: a STAC item's path or URL, or a raster file; an ENVI header stands for its data file.
 
     root: the folder of the source that the item was found in, whose files it may name besides those beside it.
     """
     if isinstance(source, Scene):
         return source
     roots = () if root is None else (Path(root),)
-    return load_scene(str(source), policy=replace(policy_of(config), roots=roots))
+    return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
+
+
+def _data_file(href: str) -> str:
+    """The href, of an ENVI header that of its data: the two name one image, and make one product."""
+    if is_url(href):
+        return href
+    path = trusted_path(href)
+    is_header = path.suffix in HEADER_SUFFIXES and path.is_file() and read_start(path, 4) == HEADER_MAGIC
+    return str(find_data(path)) if is_header else href
 
 
 def policy_of(config: RunConfig) -> AccessPolicy:

@@ -141,6 +141,17 @@ def write_envi(path: Path, cube: NDArray[np.float32], **lies: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["field.hdr", "field.bsq.hdr"])
+def test_an_envi_header_means_its_data_file(scenefuse: Command, pair: Pair, tmp_path: Path, name: str) -> None:
+    data = write_envi(tmp_path / "field.bsq", scenes.hs_cube())
+    header = data.with_suffix(".hdr").rename(tmp_path / name)
+    planned = [
+        scenefuse("plan", given, pair[1], "--out", tmp_path / "out", "--json").document for given in (data, header)
+    ]
+    assert planned[0]["item_id"] == planned[1]["item_id"]
+    assert_refused(scenefuse, data, header, "is given as HS and as MS")
+
+
 @pytest.mark.parametrize(
     ("lie", "said"),
     [
