@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "scenefuse"
 
 ROOMS = (
     "words",
+    "described",
     "errors",
     "config",
     "place",
@@ -59,7 +60,7 @@ DOORS = {
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py" and path.parent != PACKAGE) + [
         PACKAGE / f"{name}.py"
-        for name in ("words", "errors", "config", "pipeline")
+        for name in ("words", "described", "errors", "config", "pipeline")
         if (PACKAGE / f"{name}.py").exists()
     ]
 
