@@ -241,14 +241,20 @@ def _product_texts(document: dict[str, Any]) -> list[str]:
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
-    """The band with the card's wavelength, FWHM and GSD where it has none."""
+    """The band with what the card knows: where the item does not tell it, and of an MSI before the item.
+
+    Items of Sentinel-2 tell rounded centres, and a band's whole width for its FWHM (B02: 490 and 98 nm): seen through
+    such Gaussians, spectra of minerals and plants are 0.6 % off in B02 and 3 % in B12 of S2B, through the card's 0.2
+    and 1.6 %. A spectrometer's item tells what was calibrated for the scene, which no card can.
+    """
     card = sensor.match(band)
     if card is None:
         return band
+    known, other = (card, band) if sensor.role == "msi" else (band, card)
     return replace(
         band,
-        wavelength_nm=band.wavelength_nm or card.wavelength_nm,
-        fwhm_nm=band.fwhm_nm or card.fwhm_nm,
+        wavelength_nm=known.wavelength_nm or other.wavelength_nm,
+        fwhm_nm=known.fwhm_nm or other.fwhm_nm,
         gsd_m=band.gsd_m or card.gsd_m,
     )
 
