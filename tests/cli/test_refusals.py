@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import RasterioIOError
 from scipy.io import loadmat
 
 from scenefuse.config import RunConfig
@@ -139,6 +140,16 @@ def write_envi(path: Path, cube: NDArray[np.float32], **lies: object) -> Path:
     } | lies
     path.with_suffix(".hdr").write_text("ENVI\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()))
     return path
+
+
+def test_a_matlab_file_is_refused_with_a_cure_that_helps(
+    scenefuse: Command, pair: Pair, test_data: Path, tmp_path: Path
+) -> None:
+    hs = tmp_path / "roi.mat"
+    shutil.copy(test_data / "bad" / "salton_sea_roi.mat", hs)
+    with pytest.raises(RasterioIOError):
+        rasterio.open(hs)
+    assert_refused(scenefuse, hs, pair[1], "roi.mat is MATLAB", "write its array as a GeoTIFF with CRS")
 
 
 @pytest.mark.parametrize("name", ["field.hdr", "field.bsq.hdr"])
