@@ -54,7 +54,12 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 # the list of homes is the l
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'scenefuse' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    if hasattr(value, "__dataclass_fields__"):
+        from scenefuse.described import describe_fields  # here, for it takes time that only people need
+
+        describe_fields(value)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "scenefuse"
 
 ROOMS = (
+    "words",
+    "described",
     "errors",
     "config",
     "place",
@@ -57,7 +59,9 @@ DOORS = {
 
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py" and path.parent != PACKAGE) + [
-        PACKAGE / f"{name}.py" for name in ("errors", "config", "pipeline") if (PACKAGE / f"{name}.py").exists()
+        PACKAGE / f"{name}.py"
+        for name in ("words", "described", "errors", "config", "pipeline")
+        if (PACKAGE / f"{name}.py").exists()
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from scenefuse.archive.json_values import number, number_or_none
 from scenefuse.errors import DataError
 from scenefuse.sensors.band import Band
+from scenefuse.words import counted
 
 _NM_PER_UM = 1000.0
 _LONGEST_UM = 50.0
@@ -40,7 +41,7 @@ def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any])
         eo = []  # indexes into a table that the item does not have
     if eo and raster and len(eo) != len(raster):
         raise DataError(
-            f"{where} has {len(eo)} eo:bands and {len(raster)} raster:bands",
+            f"{where} has {counted(len(eo), 'eo:band')} and {counted(len(raster), 'raster:band')}",
             "they cannot be told apart band by band",
             "correct the item",
         )
@@ -66,7 +67,9 @@ def item_band_rows(properties: Mapping[str, Any]) -> BandRows:
     ordered = list(range(1, len(rows) + 1))
     if numbers != ordered and sorted(numbers) == ordered:
         rows = tuple(row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0]))
-        return BandRows(rows=rows, note=f"the item's {len(rows)} bands were put in the order of their numbers")
+        return BandRows(
+            rows=rows, note=f"the item's {counted(len(rows), 'band')} were put in the order of their numbers"
+        )
     return BandRows(rows=rows)
 
 

@@ -23,6 +23,7 @@ from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role, Sensor, find_sensor
+from scenefuse.words import counted
 
 MANY_BANDS = 30
 """From this number of bands on an image is hyperspectral."""
@@ -102,18 +103,18 @@ def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None
     known = sum(band.wavelength_nm is not None for band in bands)
     widths_nm = [band.fwhm_nm for band in bands if band.fwhm_nm is not None]
     if known >= MANY_BANDS:
-        return "hsi", f"{known} bands with wavelengths"
+        return "hsi", f"{counted(known, 'band')} with wavelengths"
     if len(bands) >= MANY_BANDS and widths_nm and median(widths_nm) <= NARROW_FWHM_NM:
-        return "hsi", f"{len(bands)} bands with a median FWHM of {median(widths_nm):.1f} nm"
+        return "hsi", f"{counted(len(bands), 'band')} with a median FWHM of {median(widths_nm):.1f} nm"
     if 2 <= len(bands) < MANY_BANDS:
-        return "msi", f"{len(bands)} bands"
+        return "msi", counted(len(bands), "band")
     if not bands and sensor is not None:
         return sensor.role, f"the platform is {sensor.name}; the item describes no bands"
     if not bands:
         return None, "the item describes no bands and names no sensor with a card"
     return (
         None,
-        f"{len(bands)} bands, {known} of them with a wavelength, are neither a hyper- nor a multispectral image",
+        f"{counted(len(bands), 'band')}, {known} with a wavelength, make neither a hyper- nor a multispectral image",
     )
 
 
@@ -240,14 +241,20 @@ def _product_texts(document: dict[str, Any]) -> list[str]:
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
-    """The band with the card's wavelength, FWHM and GSD where it has none."""
+    """The band with what the card knows: where the item does not tell it, and of an MSI before the item.
+
+    Items of Sentinel-2 tell rounded centres, and a band's whole width for its FWHM (B02: 490 and 98 nm): seen through
+    such Gaussians, spectra of minerals and plants are 0.6 % off in B02 and 3 % in B12 of S2B, through the card's 0.2
+    and 1.6 %. A spectrometer's item tells what was calibrated for the scene, which no card can.
+    """
     card = sensor.match(band)
     if card is None:
         return band
+    known, other = (card, band) if sensor.role == "msi" else (band, card)
     return replace(
         band,
-        wavelength_nm=band.wavelength_nm or card.wavelength_nm,
-        fwhm_nm=band.fwhm_nm or card.fwhm_nm,
+        wavelength_nm=known.wavelength_nm or other.wavelength_nm,
+        fwhm_nm=known.fwhm_nm or other.fwhm_nm,
         gsd_m=band.gsd_m or card.gsd_m,
     )
 

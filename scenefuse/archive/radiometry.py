@@ -12,6 +12,7 @@ from scenefuse.archive.json_values import number
 from scenefuse.archive.scene import Asset
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Sensor
+from scenefuse.words import counted
 
 SENTINEL2_OFFSET = -0.1
 """Reflectance at DN 0 of Sentinel-2 products from processing baseline 04.00 on (BOA_ADD_OFFSET -1000 / 10000)."""
@@ -30,7 +31,7 @@ def stated_values(rows: Sequence[Mapping[str, Any]], key: str, where: str) -> tu
         return None
     if len(found) < len(rows):
         raise DataError(
-            f"{where}: {key} is given for {len(found)} of {len(rows)} bands",
+            f"{where}: {key} is given for {len(found)} of {counted(len(rows), 'band')}",
             "the other bands cannot be decoded",
             f"give {key} for every band",
         )

@@ -104,9 +104,21 @@ def read_object(url: str, *, most_bytes: int) -> bytes:
 
 
 def _store_place(url: str) -> StorePlace | None:
-    """The object of an s3:// URL; None for others."""
+    """The object of an s3:// URL; None for others. DataError for a key that a URL cannot hold.
+
+    What follows a ? or # may be a signature as well as the rest of a key, and is shown and recorded nowhere: two
+    objects would be one input.
+    """
     parts = urlsplit(url)
-    return StorePlace(bucket=parts.netloc, key=parts.path.strip("/")) if parts.scheme == "s3" else None
+    if parts.scheme != "s3":
+        return None
+    if "?" in url or "#" in url:
+        raise DataError(
+            f"{redact(url)} goes on with a ? or a #",
+            "in a URL that is no part of the key, and another object would be read",
+            "copy the object to a key without them",
+        )
+    return StorePlace(bucket=parts.netloc, key=parts.path.strip("/"))
 
 
 @functools.cache

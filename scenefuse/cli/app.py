@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from scenefuse import __version__
 from scenefuse.cli.output import discard, emit_json, note
@@ -63,6 +64,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"scenefuse.cli.{cmd_name}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands that begin so, and options; without importing the commands."""
+        commands = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """The command's exit code; a reader of stdout that went away (`| head`) is no error."""

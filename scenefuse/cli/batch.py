@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.fuse import show_product
 from scenefuse.cli.options import (
     bounds_of,
@@ -20,13 +21,14 @@ from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
 from scenefuse.place.place import Place
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.pipeline.batch import BatchReport
 
 
 @click.command(name="batch")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, type=HREF, metavar="SOURCE...")
 @out_option
 @pair_options
 @search_options
@@ -66,6 +68,7 @@ def show_batch(report: BatchReport) -> None:
         status: sum(product.status == status for product in report.products) for status in ("done", "resumed", "found")
     }
     click.echo(
-        f"{len(report.pairing.pairs)} pairs: {counts['done'] + counts['resumed']} fused, {counts['found']} found, "
-        f"{len(report.failures)} failed; {len(report.pairing.unpaired)} scenes in no pair"
+        f"{counted(len(report.pairing.pairs), 'pair')}: {counts['done'] + counts['resumed']} fused, "
+        f"{counts['found']} found, {len(report.failures)} failed; "
+        f"{counted(len(report.pairing.unpaired), 'scene')} in no pair"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from scenefuse.cli.batch import show_batch
+from scenefuse.cli.completion import MODEL_NAME
 from scenefuse.cli.evaluate import score_record, show_scores
 from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option, note
@@ -35,7 +36,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
     help="Side of the fine scenes: 252, 1026 or 4098 pixels.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another landscape.")
-@click.option("--model", default=DEMO_MODEL, show_default=True, help="Fusion method.")
+@click.option("--model", type=MODEL_NAME, default=DEMO_MODEL, show_default=True, help="Fusion method.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--yes", is_flag=True, help="Do not ask before taking tens of GB (--size large).")
 @json_option

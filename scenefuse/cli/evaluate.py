@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF, MODEL_NAME, MODEL_NAMES
 from scenefuse.cli.options import (
     OwnPath,
     bounds_of,
+    moved_to,
     pair_options,
     pair_rule,
     scene_config,
@@ -19,10 +22,12 @@ from scenefuse.cli.options import (
     search_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.errors import UsageError
+from scenefuse.errors import UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
+    from scenefuse.config import RunConfig
     from scenefuse.pipeline.evaluate import Arena
     from scenefuse.quality.contest import Entry, Protocol, Result
     from scenefuse.quality.product_scores import Scored
@@ -33,20 +38,30 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
 
 
 @click.command(name="evaluate")
-@click.argument("inputs", nargs=-1, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
+@click.argument("inputs", nargs=-1, type=HREF, metavar="PRODUCT... | [HS MS]... | HS... --ms-sensor NAME")
 @click.option(
     "--model",
     "models",
+    type=MODEL_NAME,
     multiple=True,
     metavar="NAME[=WEIGHTS]",
     help="Method to compare, a network with file or name[@version] on the shelf; repeatable. [those that fit]",
 )
-@click.option("--methods", metavar="LIST", help="Methods to compare, by commas, or `all` that need no weights.")
-@click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all compared on; repeatable.")
+@click.option(
+    "--methods",
+    type=MODEL_NAMES,
+    metavar="LIST",
+    help="Methods to compare, by commas, or `all` that need no weights.",
+)
+@click.option(
+    "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all compared on; repeatable."
+)
 @pair_options
 @search_options
-@click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands.")
-@click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
+@click.option("--reference", type=HREF, metavar="RASTER", help="Truth on the product's grid: all its bands.")
+@click.option("--hs", type=HREF, help="Where the product's HSI is now, if it moved.")
+@click.option("--ms", type=HREF, help="Where the product's MSI is now, if it moved.")
+@click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
 @click.option(
     "--ratio", type=click.IntRange(2), help="Of the degraded pairs' pixel sizes. [the pair's own; one HSI: 4]"
@@ -71,12 +86,16 @@ def command(
     methods: str | None,
     catalogs: tuple[str, ...],
     reference: str | None,
+    hs: str | None,
+    ms: str | None,
     convention: str,
     *,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Score products, or compare methods on pairs of scenes.
+
+    Of several products those that cannot be scored are named, and the others scored (exit code 3).
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
@@ -86,33 +105,18 @@ def command(
                                     the pair as it is against a truth on its fine grid
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
                                     pairs made of one HSI, the truth, with noise
+
+    In --json a score is null where it could not be found, or where it is infinite (the PSNR of equal images): then its
+    name stands in the record's list `infinite`.
     """  # noqa: D301 # click reads the backspace: lines kept as they are
-    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods, evaluate_product
+    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
     from scenefuse.quality.table import standings
 
     if not models and methods is None:
         _refuse_contest_options(catalogs, options)
-        if not inputs:
-            raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
-        if reference is None and convention != "standard":
-            raise UsageError(
-                f"--convention {convention} without --reference",
-                "it names formulas of scores against a truth, and there would be none",
-                "Give --reference, or leave it out",
-            )
-        config = scene_config(options)
-        scores = [
-            evaluate_product(folder, reference=reference, convention=convention, config=config) for folder in inputs
-        ]
-        if as_json:
-            emit_json({"convention": convention, "scores": [score_record(entry) for entry in scores]})
-        else:
-            show_scores("Scores", scores)
-        return
-    if reference is not None:
-        raise UsageError(
-            "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
-        )
+        products = ScoredProducts(inputs=inputs, reference=reference, convention=convention, moved=moved_to(hs, ms))
+        return products.show(scene_config(options), as_json=as_json)
+    _refuse_product_options(reference, (hs, ms))
     entries = _entries(models, methods)
     protocol = _protocol(options, convention)
     arena = _arena(inputs, catalogs, options)
@@ -124,6 +128,51 @@ def command(
         show_standings(f"Scores at {kind}", standings(results))
         if options["out"] is not None:
             click.echo(f"Tables and pictures: {options['out']}")
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredProducts:
+    """What a call without methods scores."""
+
+    inputs: tuple[str, ...]
+    """The products."""
+    reference: str | None
+    """Raster of the truth; None: their own inputs."""
+    convention: str
+    """Formulas against a truth."""
+    moved: tuple[str, str] | None
+    """Where HSI and MSI of the one product are now."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UsageError("no input", "there is nothing to score", "Give products, or scenes and --model")
+        if self.reference is None and self.convention != "standard":
+            raise UsageError(
+                f"--convention {self.convention} without --reference",
+                "it names formulas of scores against a truth, and there would be none",
+                "Give --reference, or leave it out",
+            )
+        if self.reference is not None and self.moved is not None:
+            raise UsageError(
+                "--hs and --ms with --reference", "a product is scored against one of the two", "Leave out either"
+            )
+
+    def show(self, config: RunConfig, *, as_json: bool) -> int:
+        """Score them, print the scores and what could not be scored; the exit code."""
+        from scenefuse.pipeline.evaluate import evaluate_products
+
+        scores, failures = evaluate_products(
+            self.inputs, reference=self.reference, convention=self.convention, hrefs=self.moved, config=config
+        )
+        if as_json:
+            records = [score_record(entry) for entry in scores]
+            emit_json({"convention": self.convention, "scores": records, "failures": list(map(asdict, failures))})
+        else:
+            show_scores("Scores", scores)
+            for failure in failures:
+                click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+        return WorkError.exit_code if failures else 0
 
 
 def show_result(result: Result) -> None:
@@ -140,6 +189,9 @@ def show_scores(title: str, scores: Sequence[Scored]) -> None:
         return
     names = list(scores[0].values)
     print_table(title, ("name", *names), [(entry.name, *entry.values.values()) for entry in scores])
+    for entry in scores:
+        for line in entry.notes:
+            click.echo(f"{entry.name}: {line}")
 
 
 def show_standings(title: str, table: Sequence[Standing]) -> None:
@@ -162,8 +214,9 @@ def show_standings(title: str, table: Sequence[Standing]) -> None:
 
 def score_record(entry: Scored) -> dict[str, object]:
     """The scores as JSON can hold them."""
-    values = {name: value if math.isfinite(value) else None for name, value in entry.values.items()}
-    return {"name": entry.name, **values}
+    from scenefuse.quality.table import scores_record
+
+    return {"name": entry.name, **scores_record(entry.values), "notes": list(entry.notes)}
 
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:
@@ -173,6 +226,16 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
         option = {"truths": "truth", "mtf_nyquist": "mtf"}.get(given[0], given[0]).replace("_", "-")
         raise UsageError(
             f"--{option} without a method to compare", "products are scored as they are", "Give --model or --methods"
+        )
+
+
+def _refuse_product_options(reference: str | None, moved: tuple[str | None, str | None]) -> None:
+    """UsageError when an option is given that a comparison of methods has no use for."""
+    if moved != (None, None):
+        raise UsageError("--hs and --ms with methods to compare", "they are a product's", "Give HS MS as arguments")
+    if reference is not None:
+        raise UsageError(
+            "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
         )
 
 
@@ -214,14 +277,15 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     if ms_sensor is not None:
         if catalogs or truths or not inputs:
             raise UsageError(
-                f"--ms-sensor with {len(inputs)} images, {len(catalogs)} catalogues, {len(truths)} truths",
+                f"--ms-sensor with {counted(len(inputs), 'image')}, {counted(len(catalogs), 'catalogue')}, "
+                f"{counted(len(truths), 'truth')}",
                 "each input is one HSI, itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(
-            f"{len(inputs)} inputs and {len(catalogs)} catalogues to compare methods on",
+            f"{counted(len(inputs), 'input')} and {counted(len(catalogs), 'catalogue')} to compare methods on",
             "pairs are HS MS, HS MS, ... or those of --catalog",
             "Give one of the two, or --ms-sensor for single images",
         )

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.place.place import Place
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.pipeline.fuse import FusedProduct
@@ -18,8 +20,8 @@ WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, no
 
 
 @click.command(name="fuse")
-@click.argument("hs")
-@click.argument("ms")
+@click.argument("hs", type=HREF)
+@click.argument("ms", type=HREF)
 @out_option
 @run_options
 @json_option
@@ -44,7 +46,7 @@ def show_product(product: FusedProduct) -> None:
     """Say what became of a pair, for people."""
     click.echo(f"{WORDS[product.status]}: {product.location}")
     bands, rows, columns = product.shape
-    click.echo(f"  {bands} bands, {rows} x {columns} px of {product.gsd_m:g} m, {product.seconds:.1f} s")
+    click.echo(f"  {counted(bands, 'band')}, {rows} x {columns} px of {product.gsd_m:g} m, {product.seconds:.1f} s")
     for name, title in (("seams", "Step at seams"), ("drift", "Drift against float32")):
         if found := product.checks.get(name):
             click.echo(f"  {title}: {found['rms']:.1e} rms, {found['p999']:.1e} at the 99.9th percentile")

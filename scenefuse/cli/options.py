@@ -10,7 +10,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from scenefuse.archive.bounds import Bounds, parse_time
+from scenefuse.cli.completion import HREF, MODEL_NAME
 from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.errors import UsageError
 from scenefuse.place.location import own_path, place_at
 from scenefuse.place.place import Place
 
@@ -80,8 +82,10 @@ _SCENE_OPTIONS = (
 )
 
 _RUN_OPTIONS = (
-    click.option("--model", help="Fusion method; `scenefuse models` lists them."),
-    click.option("--weights", help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"),
+    click.option("--model", type=MODEL_NAME, help="Fusion method; `scenefuse models` lists them."),
+    click.option(
+        "--weights", type=HREF, help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"
+    ),
     click.option("--adapt", type=click.IntRange(1), help="Steps by which the network is first fine-tuned on the pair."),
     click.option(
         "--precision",
@@ -183,6 +187,15 @@ def pair_rule(options: dict[str, Any]) -> PairRule:
     names = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
     given = {name: options.pop(name) for name in names}
     return PairRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def moved_to(hs: str | None, ms: str | None) -> tuple[str, str] | None:
+    """Where the two scenes of a product are now, of --hs and --ms; None where neither was given."""
+    if hs is None and ms is None:
+        return None
+    if hs is None or ms is None:
+        raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
+    return hs, ms
 
 
 def bounds_of(options: dict[str, Any]) -> Bounds:

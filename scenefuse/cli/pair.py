@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.place.href import redact
+from scenefuse.words import counted
 
 
 @click.command(name="pair")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, type=HREF, metavar="SOURCE...")
 @allow_host_option
 @pair_options
 @search_options
@@ -48,9 +50,9 @@ def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: b
         )
         return
     rows = [(pair.hs.id, pair.ms.id, pair.overlap_fraction, pair.gap_hours) for pair in pairing.pairs]
-    print_table(f"{len(rows)} pairs", ("HSI", "MSI", "overlap", "gap (h)"), rows)
+    print_table(counted(len(rows), "pair"), ("HSI", "MSI", "overlap", "gap (h)"), rows)
     if pairing.unpaired:
         left = [(entry.scene.id, entry.scene.collection, entry.reason) for entry in pairing.unpaired]
-        print_table(f"{len(left)} scenes in no pair", ("scene", "collection", "reason"), left)
+        print_table(f"{counted(len(left), 'scene')} in no pair", ("scene", "collection", "reason"), left)
     for entry in skipped:
         note(f"Left out {entry.href}: {entry.reason}")

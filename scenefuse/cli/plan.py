@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import out_option, run_config, run_options
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.place.place import Place
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.pipeline.planning import Order
 
 
 @click.command(name="plan")
-@click.argument("hs")
-@click.argument("ms")
+@click.argument("hs", type=HREF)
+@click.argument("ms", type=HREF)
 @out_option
 @run_options
 @json_option
@@ -34,12 +36,16 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     plan, grid = order.plan, order.opened.cube.grid
     rows, columns = grid.fine_shape
     click.echo(f"{order.folder}")
-    click.echo(f"  {len(order.spec.bands)} bands, {rows} x {columns} px of {grid.fine_gsd_m:g} m, ratio {grid.ratio}")
+    click.echo(
+        f"  {counted(len(order.spec.bands), 'band')}, {rows} x {columns} px of {grid.fine_gsd_m:g} m, "
+        f"ratio {grid.ratio}"
+    )
     for note in (*order.opened.notes(), *plan.notes):
         click.echo(f"  {note}")
     click.echo(
-        f"  {plan.tiles} tiles of {plan.tiling.core_px} px with a halo of {plan.tiling.halo_px} px "
-        f"({plan.recomputed:.2f} pixels computed per pixel), {plan.groups} tasks on {plan.workers} workers"
+        f"  {counted(plan.tiles, 'tile')} of {plan.tiling.core_px} px with a halo of {plan.tiling.halo_px} px "
+        f"({plan.recomputed:.2f} pixels computed per pixel), {counted(plan.groups, 'task')} on "
+        f"{counted(plan.workers, 'worker')}"
     )
     click.echo(
         f"  reads {plan.read_bytes / 1e9:.2f} GB, writes up to {plan.write_bytes / 1e9:.2f} GB, "

@@ -21,6 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from scenefuse.cli.output import NotesConsole
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
@@ -97,7 +98,9 @@ class ProgressBar:
         self._started, self._pixels = time.monotonic(), 0
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         self._bar.console.print(
-            f"  {tiles} tiles" + (f", {done} of them done before" if done else ""), style="dim", soft_wrap=True
+            f"  {counted(tiles, 'tile')}" + (f", {done} of them done before" if done else ""),
+            style="dim",
+            soft_wrap=True,
         )
         self._task = self._bar.add_task("fusing", total=tiles, completed=done, speed="", shares="")
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scenefuse.cli.options import PRODUCT, allow_host_option
+from scenefuse.cli.completion import HREF
+from scenefuse.cli.options import PRODUCT, allow_host_option, moved_to
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.config import RunConfig
-from scenefuse.errors import MismatchError, UsageError
+from scenefuse.errors import MismatchError
 from scenefuse.place.place import Place
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.pipeline.replay import ReplayReport
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 @click.command(name="replay")
 @click.argument("product", type=PRODUCT, metavar="PRODUCT")
 @click.option("--all", "every_tile", is_flag=True, help="Every tile. [a sample of four]")
-@click.option("--hs", help="Where the HSI is now, if it moved.")
-@click.option("--ms", help="Where the MSI is now, if it moved.")
-@click.option("--weights", help="Weights of the network: file, or name[@version]. [those of the provenance]")
+@click.option("--hs", type=HREF, help="Where the HSI is now, if it moved.")
+@click.option("--ms", type=HREF, help="Where the MSI is now, if it moved.")
+@click.option("--weights", type=HREF, help="Weights of the network: file, or name[@version]. [those of the provenance]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core, none for a sample]")
 @click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786.")
 @allow_host_option
@@ -46,10 +48,8 @@ def command(
     """
     from scenefuse.pipeline.replay import replay
 
-    if (hs is None) != (ms is None):
-        raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
     config = RunConfig(weights=weights, workers=workers, scheduler=scheduler, allow_host=allow_host)
-    hrefs = (hs, ms) if hs is not None and ms is not None else None
+    hrefs = moved_to(hs, ms)
     with ProgressBar() as progress:
         report = replay(product, every_tile=every_tile, hrefs=hrefs, config=config, observer=progress)
     if as_json:
@@ -61,11 +61,13 @@ def command(
 
 def _show(report: ReplayReport) -> None:
     values = sum(core.values for core in report.cores)
-    head = f"{report.product}: {len(report.cores)} of {report.tiles} tiles recomputed, {values:,} values"
+    head = f"{report.product}: {len(report.cores)} of {counted(report.tiles, 'tile')} recomputed, {values:,} values"
     if report.ok and report.most_steps == 0:
         click.echo(f"{head}, all identical")
     else:
-        share = f"{100 * report.differing_fraction:.3g} % differ by at most {report.most_steps} steps of 1e-4"
+        share = (
+            f"{100 * report.differing_fraction:.3g} % differ by at most {counted(report.most_steps, 'step')} of 1e-4"
+        )
         click.echo(f"{head}: {share}{'' if report.ok else ' - MISMATCH'}")
     for line in report.changed:
         click.echo(f"  {line}")

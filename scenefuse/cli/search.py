@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scenefuse.archive.access import AccessPolicy
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import allow_host_option, bounds_of, search_options
 from scenefuse.cli.output import emit_json, json_option, note, print_table
 from scenefuse.errors import UsageError
 from scenefuse.place.href import redact
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.archive.scene import Scene
 
 
 @click.command(name="search")
-@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, type=HREF, metavar="SOURCE...")
 @click.option("--known", is_flag=True, help="List the known archives, and what their pixels ask for, and no scene.")
 @click.option("--collection", "collections", multiple=True, help="Only this collection; repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many scenes of each source.")
@@ -80,7 +82,7 @@ def command(
         )
         for scene in found.scenes
     ]
-    print_table(f"{len(rows)} scenes", ("scene", "collection", "acquired (UTC)", "role", "bands", "cloud"), rows)
+    print_table(counted(len(rows), "scene"), ("scene", "collection", "acquired (UTC)", "role", "bands", "cloud"), rows)
     for entry in found.skipped:
         note(f"Left out {entry.href}: {entry.reason}")
 

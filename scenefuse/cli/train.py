@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import (
     OwnPath,
     bounds_of,
@@ -22,6 +23,7 @@ from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.config import parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.training.recipe import RECIPES, TABLES, Recipe
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.archive.scene import Scene
@@ -32,13 +34,15 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 
 
 @click.command(name="train")
-@click.argument("scenes", nargs=-1, metavar="[HS MS]...")
+@click.argument("scenes", nargs=-1, type=HREF, metavar="[HS MS]...")
 @click.option("--model", type=click.Choice(list(RECIPES)), required=True, help="Network.")
 @click.option("--out", type=OwnPath(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
-@click.option("--catalog", "catalogs", multiple=True, help="Archive whose pairs are all learnt from; repeatable.")
+@click.option(
+    "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all learnt from; repeatable."
+)
 @pair_options
 @search_options
-@click.option("--truth", "truths", multiple=True, help="Raster of the truth on the fine grid, one per pair.")
+@click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--minutes", type=click.FloatRange(0), help="Longest time; the same call goes on. [no limit]")
 @click.option("--iterations", type=click.IntRange(1), help="Steps. [the paper's]")
 @click.option("--patch-px", type=click.IntRange(1), help="Side of a window; rounded to the lattice. [the paper's]")
@@ -115,11 +119,11 @@ def show_trained(trained: Trained) -> None:
     click.echo(f"Trained: {trained.weights}")
     for name, value in trained.scores.items():
         base = f" (bicubic {trained.bicubic[name]:.3f})" if name in trained.bicubic else ""
-        click.echo(f"  {name} {value:.3f}{base} on held-out blocks, after {trained.step} steps")
+        click.echo(f"  {name} {value:.3f}{base} on held-out blocks, after {counted(trained.step, 'step')}")
     if trained.label is not None:
         click.echo(f"On the shelf: {trained.label} (scenefuse fuse --weights {trained.label})")
     if trained.stopped == "minutes":
-        click.echo(f"  time is over after {trained.steps} steps: the same call goes on")
+        click.echo(f"  time is over after {counted(trained.steps, 'step')}: the same call goes on")
 
 
 def _pairs(
@@ -131,7 +135,7 @@ def _pairs(
     bounds, rule = bounds_of(options), pair_rule(options)
     if bool(scenes) == bool(catalogs) or len(scenes) % 2:
         raise UsageError(
-            f"{len(scenes)} scenes and {len(catalogs)} catalogues",
+            f"{counted(len(scenes), 'scene')} and {counted(len(catalogs), 'catalogue')}",
             "pairs are HS MS, HS MS, ... or those of --catalog",
             "Give one of the two",
         )

@@ -10,6 +10,7 @@ from scenefuse.cli.options import PRODUCT
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.errors import MismatchError
 from scenefuse.place.place import Place
+from scenefuse.words import counted
 
 
 @click.command(name="verify")
@@ -29,8 +30,8 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
         emit_json({"products": [{**asdict(report), "ok": report.ok} for report in reports]})
     else:
         for report in reports:
-            verdict = "ok" if report.ok else f"{len(report.mismatches)} mismatches"
-            click.echo(f"{report.product}: {verdict}; {report.files} files checked")
+            verdict = "ok" if report.ok else counted(len(report.mismatches), "mismatch", "mismatches")
+            click.echo(f"{report.product}: {verdict}; {counted(report.files, 'file')} checked")
             for mismatch in report.mismatches:
                 click.echo(f"  {mismatch.kind:<11} {mismatch.name}: {mismatch.message}")
             for line in report.unchecked:

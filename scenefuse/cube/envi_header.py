@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scenefuse.cube.raster_file import check_size, damaged
 from scenefuse.errors import DataError
+from scenefuse.words import counted
 
 HEADER_MAGIC = b"ENVI"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -72,7 +73,7 @@ class EnviHeader:
             return None
         if len(items) != count:
             raise DataError(
-                f"{self.path}: {key!r} has {len(items)} values for {count} bands",
+                f"{self.path}: {key!r} has {counted(len(items), 'value')} for {counted(count, 'band')}",
                 "which value belongs to which band is not known",
                 "correct the header",
             )

@@ -25,6 +25,7 @@ from scenefuse.grid.window import Window
 from scenefuse.place.href import is_url
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
+from scenefuse.words import counted
 
 SAMPLE_PX = 32
 """Side of the windows in which bands without any data are looked for."""
@@ -171,7 +172,7 @@ def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]
     stated: tuple[Band | None, ...] = asset.bands or (None,) * len(measured)
     if len(stated) not in {len(measured), len(raster.bands)}:
         raise DataError(
-            f"Asset {asset.key!r} describes {len(stated)} bands, and {raster.path} has {len(raster.bands)}",
+            f"Asset {asset.key!r} describes {counted(len(stated), 'band')}, and {raster.path} has {len(raster.bands)}",
             "which description belongs to which band is not known",
             "correct the item, or give the file itself in place of the item",
         )
@@ -239,18 +240,19 @@ def _sorted(image: Image, scene_id: str) -> Image:
     if image.role == "hsi":
         if len(image.bands) < 2:
             lost = "; ".join(
-                f"{count} bands left out: {reason}"
+                f"{counted(count, 'band')} left out: {reason}"
                 for reason, count in Counter(reason for _, reason in image.dropped).items()
             )
             raise DataError(
-                f"{scene_id} has {len(image.bands)} usable band(s){f' ({lost})' if lost else ''}",
+                f"{scene_id} has {counted(len(image.bands), 'usable band')}{f' ({lost})' if lost else ''}",
                 "a hyperspectral image of less than two bands has no spectrum to keep",
                 "check that HS and MS are not exchanged, and the selection of bands",
             )
         if missing:
             notes = [f" ({file.wavelength_note})" for file in image.files if file.wavelength_note]
             raise DataError(
-                f"{scene_id}: {len(missing)} bands have no wavelength{''.join(notes)}, the first is {missing[0]!r}",
+                f"{scene_id}: {counted(len(missing), 'band')} without wavelength{''.join(notes)}, "
+                f"the first is {missing[0]!r}",
                 "the bands cannot be sorted or matched with those of the MSI",
                 "give wavelengths in the file (ENVI header with wavelength units, band tags) or in a STAC item",
             )
@@ -271,7 +273,7 @@ def _without_empty_bands(image: Image, scene_id: str) -> Image:
         held[list(bands)] = found
     if not held.any():
         raise DataError(
-            f"All {len(image.bands)} usable bands of {scene_id} hold no data",
+            f"{scene_id} holds no data in its {counted(len(image.bands), 'usable band')}",
             "there is nothing to fuse",
             "check the no-data value, and the file",
         )

@@ -19,6 +19,7 @@ from scenefuse.grid.planning import PairPlan, placement_of, plan_pair_grid
 from scenefuse.grid.warp import warp_axes, warp_points
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -233,7 +234,7 @@ def _in_words(bands: tuple[Band, ...], shape: tuple[int, int], gsd_m: float) -> 
     """How many bands of which wavelengths, and how many pixels of which size."""
     known = [band.wavelength_nm for band in bands if band.wavelength_nm is not None]
     span = f" of {min(known):.0f}-{max(known):.0f} nm" if known else ""
-    return f"{len(bands)} bands{span}, {shape[0]} x {shape[1]} px of {gsd_m:g} m"
+    return f"{counted(len(bands), 'band')}{span}, {shape[0]} x {shape[1]} px of {gsd_m:g} m"
 
 
 def _check_inside(window: Window, shape: tuple[int, int]) -> None:

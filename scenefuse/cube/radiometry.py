@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scenefuse.archive.scene import Asset
 from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
+from scenefuse.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ def _per_band(values: tuple[float, ...], count: int, asset: Asset, field: str) -
     """One value per band from one for all or one each."""
     if len(values) not in {1, count}:
         raise DataError(
-            f"Asset {asset.key!r} gives {len(values)} values of {field} for {count} bands",
+            f"Asset {asset.key!r} gives {counted(len(values), 'value')} of {field} for {counted(count, 'band')}",
             "which value belongs to which band is not known",
             "correct the item",
         )

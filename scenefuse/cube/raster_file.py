@@ -14,6 +14,7 @@ from scenefuse.archive.remote import RemoteFile
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.words import counted
 
 MAX_SIDE_PX = 2**20
 """Rows or columns beyond which a header is not believed."""
@@ -97,7 +98,7 @@ def check_size(path: Path | RemoteFile, bands: int, shape: tuple[int, int]) -> N
     """Refuse a header whose numbers cannot be, before anything is allocated for them."""
     if not 1 <= bands <= MAX_BANDS or not 1 <= min(shape) <= max(shape) <= MAX_SIDE_PX:
         raise DataError(
-            f"{path} says it has {bands} bands of {shape[0]} x {shape[1]} pixels",
+            f"{path} says it has {counted(bands, 'band')} of {shape[0]} x {shape[1]} pixels",
             f"more than {MAX_BANDS} bands or {MAX_SIDE_PX} pixels a side (or none) is taken for a damaged header",
             "check the file, or split it",
         )

@@ -16,7 +16,8 @@ from scenefuse.place.href import is_url
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
-_KNOWN_OTHERS = {b"\x89HDF": "HDF5", b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": "MATLAB", b"<VRT": "GDAL VRT"}
+_MATLAB = "MATLAB"
+_KNOWN_OTHERS = {b"\x89HDF": "HDF5", b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
 
 
 def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
@@ -67,8 +68,7 @@ def local_path(href: str) -> Path:
 
 def _unreadable(path: Path, what: str) -> DataError:
     """The refusal of a format that no reader knows."""
-    return DataError(
-        f"{path} is {what}",
-        "GeoTIFF, ENVI and Zarr can be read",
-        "convert it, for example with gdal_translate -of COG",
-    )
+    cure = "convert it, for example with gdal_translate -of COG"
+    if what == _MATLAB:
+        cure = "write its array as a GeoTIFF with CRS, place and wavelengths, which GDAL cannot read from it"
+    return DataError(f"{path} is {what}", "GeoTIFF, ENVI and Zarr can be read", cure)

@@ -23,6 +23,7 @@ from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
+from scenefuse.words import counted
 
 PREFERRED = "reflectance"
 """Name of the array that is taken when a store has several of (band, y, x)."""
@@ -182,7 +183,7 @@ def _choose(path: Path, store: xr.Dataset) -> str:
         return PREFERRED
     if len(found) != 1:
         raise DataError(
-            f"{path} has {len(found)} arrays of (band, y, x): {', '.join(found) or 'none'}",
+            f"{path} has {counted(len(found), 'array')} of (band, y, x): {', '.join(found) or 'none'}",
             "which one is the image is not known",
             f"name the image {PREFERRED!r}, with dimensions (band, y, x)",
         )

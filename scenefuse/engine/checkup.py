@@ -20,6 +20,7 @@ from scenefuse.cube.formats import gdal_formats
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
 from scenefuse.place.href import redact
+from scenefuse.words import counted
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -63,7 +64,7 @@ def _processor() -> Finding:
     cores = len(os.sched_getaffinity(0))
     isa = torch.backends.cpu.get_cpu_capability()
     facts = {"cores": cores, "instruction_set": isa}
-    text = f"{cores} cores, {isa}: {cores} workers by default"
+    text = f"{counted(cores, 'core')}, {isa}: {counted(cores, 'worker')} by default"
     return Finding(name="processor", verdict="ok", text=text, facts=facts)
 
 

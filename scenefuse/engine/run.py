@@ -20,6 +20,7 @@ from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import WorkError
 from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tile
+from scenefuse.words import counted
 
 _CHECK_THREADS = 8
 """Tiles of the ledger that are checked at the same time."""
@@ -139,7 +140,8 @@ def fuse_scene(
     observer.notify(Event(kind="done", facts=report.facts()))
     if report.failures:
         raise IncompleteRunError(
-            f"{len(report.failures)} of {len(groups)} groups failed, the first with: {report.failures[0].cause}",
+            f"{len(report.failures)} of {counted(len(groups), 'group')} failed, "
+            f"the first with: {report.failures[0].cause}",
             "the product is not complete and is not published",
             "Run again: finished tiles are kept and skipped",
             report,

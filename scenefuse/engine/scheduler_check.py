@@ -11,6 +11,7 @@ from scenefuse.engine.finding import Finding
 from scenefuse.engine.worker_environment import missing_here
 from scenefuse.errors import ResourceError
 from scenefuse.place.shipped import shipped_folder
+from scenefuse.words import counted
 
 _PACKAGES = ("scenefuse", "torch", "numpy", "zarr", "rasterio", "dask", "distributed")
 
@@ -37,8 +38,8 @@ def check_scheduler(address: str) -> Finding:
     if complaint:
         return Finding(name="scheduler", verdict="warning", text=f"{address} answers, but {complaint}", facts=facts)
     text = (
-        f"{address} answers: {facts['workers']} workers, {facts['gpu_workers']} of them with the resource GPU, "
-        f"{facts['memory_bytes'] / 2**30:.0f} GiB"
+        f"{address} answers: {counted(facts['workers'], 'worker')}, "
+        f"{facts['gpu_workers']} of them with the resource GPU, {facts['memory_bytes'] / 2**30:.0f} GiB"
     )
     return Finding(name="scheduler", verdict="ok", text=text, facts=facts)
 

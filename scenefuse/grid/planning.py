@@ -25,6 +25,7 @@ from scenefuse.grid.relation import (
     relate,
 )
 from scenefuse.grid.transform import coarsened, moved, refined
+from scenefuse.words import counted
 
 RATIO_TOLERANCE = 1e-3
 """How far the ratio of GSDs may be from an integer for the grids to nest."""
@@ -266,7 +267,8 @@ def _dropped_notes(dropped: tuple[int, int]) -> list[str]:
     """What the crop to whole coarse pixels inside both rasters left out; empty when it left out nothing."""
     if not any(dropped):
         return []
-    return [f"{dropped[0]} rows and {dropped[1]} columns of the HSI lie outside the MSI, wholly or partly: left out"]
+    lost = f"{counted(dropped[0], 'row')} and {counted(dropped[1], 'column')} of the HSI"
+    return [f"{lost} lie outside the MSI, wholly or partly: left out"]
 
 
 def _as_axis_map(offset: Offset) -> AxisMap:

@@ -13,6 +13,7 @@ from scenefuse.errors import DataError
 from scenefuse.models.base import SceneWindow
 from scenefuse.models.coarse_pixels import coarse_details, coarse_pixels, degrade_margin, detail_margin
 from scenefuse.models.state import SceneState
+from scenefuse.words import counted
 
 Array = NDArray[np.float64]
 
@@ -98,7 +99,7 @@ def moments_of(total: Mapping[str, Array], state: SceneState, *, of_details: boo
     count, hs_bands = int(total["count"]), len(state.arrays["hs_mean"])
     if count < 2:
         raise DataError(
-            f"{count} coarse pixels have data in both images",
+            f"data in both images: {counted(count, 'coarse pixel')}",
             "nothing can be learnt about how the images relate",
             "choose a pair that overlaps on valid pixels",
         )

@@ -25,6 +25,7 @@ from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px as sigma_of_mtf
 from scenefuse.sensors.response import response_matrix
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
+from scenefuse.words import counted
 
 Array = NDArray[np.float64]
 
@@ -189,7 +190,7 @@ class PointSpreadStage:
         count = float(total["count"])
         if count < 2:
             raise DataError(
-                f"{int(count)} coarse pixels have data in both images",
+                f"data in both images: {counted(int(count), 'coarse pixel')}",
                 "the point spread cannot be found",
                 "choose a pair that overlaps on valid pixels",
             )

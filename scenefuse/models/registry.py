@@ -13,12 +13,11 @@ from scenefuse.grid.pair_grid import RATIOS
 from scenefuse.models import bicubic, cnmf, gsa, hysure_l2, mtf_glp_hs, sfim
 from scenefuse.models.architectures import ARCHITECTURES, describe_network, load_network
 from scenefuse.models.base import FusionModel, ModelCard
+from scenefuse.models.names import ENTRY_POINTS
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.shelf import resolve, shelved
 from scenefuse.place.durable import sha256_of
-
-ENTRY_POINTS = "scenefuse.models"
-"""Group in which other packages announce a Method under the name it has on the command line."""
+from scenefuse.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +102,7 @@ def load_model(ref: ModelRef) -> FusionModel:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
     if not ref.hs_bands or not ref.ms_bands:
         raise ModelError(
-            f"{len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands",
+            f"{len(ref.hs_bands)} HSI and {counted(len(ref.ms_bands), 'MSI band')}",
             "there is nothing to fuse",
             "Keep at least one",
         )

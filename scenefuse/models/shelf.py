@@ -20,6 +20,7 @@ from scenefuse.errors import ModelError
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.weights import WeightsCard, fits, read_card
 from scenefuse.place.shipped import shipped_folder
+from scenefuse.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ def find_fitting(ref: ModelRef) -> Shelved:
         others = sorted({entry.label for entry in shelved() if entry.card.architecture == ref.name})
         on_shelf = f"; for other bands or ratios there are {', '.join(others)}" if others else ""
         raise ModelError(
-            f"no weights of {ref.name} for {len(ref.hs_bands)} HSI and {len(ref.ms_bands)} MSI bands at ratio "
-            f"{ref.ratio}{on_shelf}",
+            f"no weights of {ref.name} for {len(ref.hs_bands)} HSI and {counted(len(ref.ms_bands), 'MSI band')} at "
+            f"ratio {ref.ratio}{on_shelf}",
             "an untrained network never makes a product",
             "Give --weights, train some with scenefuse train, or use a method without weights",
         )

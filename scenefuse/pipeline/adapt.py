@@ -128,7 +128,7 @@ def _facts(opened: OpenedPair, recipe: Recipe) -> dict[str, Any]:
     return {
         "pair": opened.pair.id,
         "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in opened.cube.inputs),
-        "grid": opened.facts(),
+        "grid": replace(opened, losses=None).facts(),
         "weights": opened.card.weights_sha256,
         "device": opened.model.device,
         "recipe": asdict(recipe),

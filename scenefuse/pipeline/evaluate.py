@@ -19,16 +19,19 @@ from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.cube.input_file import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, UsageError
+from scenefuse.errors import DataError, SceneFuseError, UsageError
 from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
+from scenefuse.models.shelf import find_by_digest
+from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.place import Place
-from scenefuse.product.files import STATE
+from scenefuse.product.files import STATE, WEIGHTS_CARD
 from scenefuse.product.folder import product_folder
+from scenefuse.product.provenance import read_provenance
 from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
@@ -47,6 +50,7 @@ from scenefuse.quality.trial import (
     wald_trial,
 )
 from scenefuse.sensors.sensor import Sensor, find_sensor, sensors
+from scenefuse.words import counted
 
 Pair = tuple[str | Scene, str | Scene]
 """HSI and MSI."""
@@ -79,15 +83,103 @@ def evaluate_product(
     """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
 
     Without a reference the inputs are read again: from hrefs, or where run.json says; weights and GPU that made the
-    product are not needed. Of config, allow_host counts.
+    product are not needed. Of config, allow_host counts. Against a reference the scores have a note where the network
+    that made the product learnt from the very scene, or where its card is not here to tell.
     """
     config = config or RunConfig()
     folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:
-        return score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
+        scored = score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
+        return replace(scored, notes=_remembered(folder, str(reference)))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, cube, load_state(folder / STATE))
+
+
+def _remembered(folder: Place, reference: str) -> tuple[str, ...]:
+    """A note where the product's network may have seen what it is scored on."""
+    provenance = read_provenance(folder)
+    digest = provenance.method.weights_sha256
+    if digest is None:
+        return ()
+    training = _training_of(folder, digest)
+    if training is None:
+        return (f"weights {digest[:12]} are not on the shelf: whether they learnt from this scene is not known",)
+    truth = truth_facts(reference)[1:]
+    if truth and any(truth == told[1:] for told in training.get("truths", ())):
+        return ("the network learnt from this very truth: the scores say in part how well it remembers",)
+    inputs = [file.checksum for file in provenance.inputs]
+    base = training.get("base")
+    if unseen_blocks(training if base is None else base, inputs, None) is not None:
+        honest = "scenefuse evaluate HS MS --truth RASTER --model NAME=WEIGHTS scores only what it has not seen"
+        return (f"the network learnt from this very scene: the scores say in part how well it remembers; {honest}",)
+    if unseen_blocks(training, inputs, None) is not None:
+        return ("the network was fine-tuned on this very pair, without a truth",)
+    return ()
+
+
+def _training_of(folder: Place, digest: str) -> Mapping[str, Any] | None:
+    """What the card of a product's weights says of their training; None where it is neither there nor on the shelf."""
+    if (folder / WEIGHTS_CARD).is_file():
+        training: Mapping[str, Any] = json.loads((folder / WEIGHTS_CARD).read())["training"]
+        return training
+    entry = find_by_digest(digest)
+    return None if entry is None else entry.card.training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreFailure:
+    """A product that could not be scored."""
+
+    product: str
+    """Its place, as it was given."""
+    kind: str
+    """Type of the failure: data, mismatch, transient, bug, ..."""
+    cause: str
+    """What happened, and the cure."""
+    retryable: bool
+    """Whether the same call may succeed later."""
+
+
+def evaluate_products(
+    folders: Sequence[str | Path | Place],
+    *,
+    reference: str | Path | None = None,
+    convention: str = "standard",
+    hrefs: tuple[str | Path, str | Path] | None = None,
+    config: RunConfig | None = None,
+) -> tuple[tuple[Scored, ...], tuple[ScoreFailure, ...]]:
+    """Scores of each product as `evaluate_product`, and those of several that could not be scored.
+
+    What stops the scoring of a single one is raised. hrefs belong to one pair, so UsageError with several products.
+    """
+    if hrefs is not None and len(folders) != 1:
+        raise UsageError(
+            f"--hs and --ms with {counted(len(folders), 'product')}",
+            "each product has a pair of its own",
+            "Give one product with them",
+        )
+    scores: list[Scored] = []
+    failures: list[ScoreFailure] = []
+    for folder in folders:
+        try:
+            scored = evaluate_product(folder, reference=reference, convention=convention, hrefs=hrefs, config=config)
+        except Exception as error:
+            if len(folders) == 1:
+                raise
+            failures.append(_failed(str(folder), error))
+        else:
+            scores.append(scored)
+    return tuple(scores), tuple(failures)
+
+
+def _failed(product: str, error: Exception) -> ScoreFailure:
+    """The record of what stopped the scoring of a product."""
+    if not isinstance(error, SceneFuseError):
+        error = SceneFuseError(
+            f"{type(error).__name__}: {error}", "it cannot be scored", "Report it with what was called"
+        )
+    return ScoreFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)
 
 
 def evaluate_methods(
@@ -145,7 +237,9 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
     """What makes the trial of each pair, once methods are known to fit; no cube is read yet."""
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
-            f"{len(arena.truths)} truths for {len(arena.pairs)} pairs", "one would be without", "Give one for each pair"
+            f"{counted(len(arena.truths), 'truth')} for {counted(len(arena.pairs), 'pair')}",
+            "one would be without",
+            "Give one for each pair",
         )
     truths = arena.truths or (None,) * len(arena.pairs)
     for (hs, ms), raster in zip(arena.pairs, truths, strict=True):

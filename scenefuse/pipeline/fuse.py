@@ -26,7 +26,7 @@ from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import adapt
 from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
-from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.opening import open_to_fuse
 from scenefuse.pipeline.phases import Phases
 from scenefuse.pipeline.planning import (
     STATES,
@@ -122,7 +122,7 @@ def fuse(
     config, observer = config or RunConfig(), observer or NullObserver()
     phases = Phases()
     phases.begin("open")
-    opened = open_aligned(hs, ms, config)
+    opened = open_to_fuse(hs, ms, config)
     if config.adapt is not None:
         phases.begin("adapt")
         opened = adapt(opened, config)
@@ -151,6 +151,8 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             return found
         store = lay_out(order.folder, order.spec)
         watching.notify(Event(kind="begin", facts={"item_id": order.folder.name, "dashboard": lane.dashboard}))
+        for message in order.opened.warnings():
+            watching.notify(Event(kind="warning", facts={"message": message}))
         phases.begin("prepare")
         state = _state(order, lane, watching)
         _require_same_files(order)

@@ -6,10 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, trusted_path
+from scenefuse.archive.document import read_start
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
+from scenefuse.cube.envi_header import HEADER_MAGIC, HEADER_SUFFIXES, find_data
+from scenefuse.cube.image import Image
+from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions
 from scenefuse.cube.pair import open_pair as open_cubes
 from scenefuse.cube.registration import Shift, estimate_shift
@@ -21,7 +25,11 @@ from scenefuse.models.observation import nominal_response
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, needs_weights, require_method
 from scenefuse.models.shelf import with_weights
-from scenefuse.place.href import redact
+from scenefuse.place.href import is_url, redact
+from scenefuse.words import counted
+
+_NAMED = 12
+"""Bands of one reason that a note names at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,8 @@ class OpenedPair:
     """The method as workers name it."""
     card: ModelCard
     """The method's card for these bands and this ratio."""
+    losses: BandLosses | None = None
+    """What single bands of the HSI lose of its ground in all; None when nothing was looked at."""
 
     def with_model(self, ref: ModelRef) -> OpenedPair:
         """The pair with another method, or the same with other weights."""
@@ -45,7 +55,8 @@ class OpenedPair:
 
     def facts(self) -> dict[str, Any]:
         """What was decided about grids, bands, radiometry and registration, as JSON can hold it."""
-        return {**self.cube.facts(), "shift": None if self.shift is None else asdict(self.shift)}
+        facts = {**self.cube.facts(), "shift": None if self.shift is None else asdict(self.shift)}
+        return facts if self.losses is None else {**facts, "lost_by_bands": self.losses.facts()}
 
     def notes(self) -> tuple[str, ...]:
         """What people should know of those decisions, a line each."""
@@ -53,21 +64,34 @@ class OpenedPair:
         if self.shift is not None and self.shift.significant:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
             notes.append(f"shift of {moved} (fine pixels) between the two removed")
-        dropped = len(self.cube.hs_image.dropped)
-        if dropped:
-            notes.append(f"{dropped} of {dropped + len(self.cube.hs_bands)} HSI bands left out as bad or not wanted")
-        return tuple(notes)
+        if self.cube.hs_image.dropped:
+            notes.append(_dropped(self.cube.hs_image))
+        return (*notes, *self.warnings())
+
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know before the work, for it costs them ground."""
+        note = None if self.losses is None else self.losses.note
+        return () if note is None else (note,)
 
 
 def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
-    """The scene: a STAC item's path or URL, or a raster file.
+    """The scene: a STAC item's path or URL, or a raster file; an ENVI header stands for its data file.
 
     root: the folder of the source that the item was found in, whose files it may name besides those beside it.
     """
     if isinstance(source, Scene):
         return source
     roots = () if root is None else (Path(root),)
-    return load_scene(str(source), policy=replace(policy_of(config), roots=roots))
+    return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
+
+
+def _data_file(href: str) -> str:
+    """The href, of an ENVI header that of its data: the two name one image, and make one product."""
+    if is_url(href):
+        return href
+    path = trusted_path(href)
+    is_header = path.suffix in HEADER_SUFFIXES and path.is_file() and read_start(path, 4) == HEADER_MAGIC
+    return str(find_data(path)) if is_header else href
 
 
 def policy_of(config: RunConfig) -> AccessPolicy:
@@ -115,6 +139,25 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
         ref = with_weights(ref, config.weights)
     handle = ModelHandle(ref=ref, load=load_model, device=choose_device(config.device))
     return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
+
+
+def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
+    """The pair as `open_aligned`, with what single bands lose of it; refused where they leave no pixel to fuse."""
+    opened = open_aligned(hs, ms, config)
+    return replace(opened, losses=measure_losses(opened.cube, opened.pair.hs.id))
+
+
+def _dropped(image: Image) -> str:
+    """How many bands of the HSI are not used, and why; those without data by their names."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in image.dropped:
+        reasons.setdefault(reason, []).append(name)
+    why = [
+        f"{len(names)} {reason}" + (f" ({', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)})")
+        for reason, names in reasons.items()
+    ]
+    total = len(image.dropped) + len(image.bands)
+    return f"{len(image.dropped)} of {counted(total, 'HSI band')} left out: {'; '.join(why)}"
 
 
 def _files(scene: Scene) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from scenefuse.engine.device import choose_device, device_memory_bytes
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision
 from scenefuse.errors import ResourceError
-from scenefuse.pipeline.opening import OpenedPair, open_aligned
+from scenefuse.pipeline.opening import OpenedPair, open_to_fuse
 from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -23,6 +23,7 @@ from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import footprint, read_item
+from scenefuse.words import counted
 
 STATES = ".states"
 """Name of the folder beside the products where runs find what earlier ones found out about a scene."""
@@ -49,7 +50,8 @@ class Order:
         """What is made and what it costs on a line; the fields fill pages of a notebook."""
         plan = self.plan
         need = f"{size_text(plan.worker_bytes)} of memory each, up to {size_text(plan.write_bytes)} written"
-        return f"Order({self.folder}: {self.opened.cube!r}, {plan.tiles} tiles, {plan.workers} workers, {need})"
+        work = f"{counted(plan.tiles, 'tile')}, {counted(plan.workers, 'worker')}"
+        return f"Order({self.folder}: {self.opened.cube!r}, {work}, {need})"
 
     @property
     def spec(self) -> ProductSpec:
@@ -68,7 +70,7 @@ def plan_fusion(
     A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
     """
     config = config or RunConfig()
-    return order_of(open_aligned(hs, ms, config), out=out, config=config)
+    return order_of(open_to_fuse(hs, ms, config), out=out, config=config)
 
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:

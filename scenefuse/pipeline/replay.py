@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
+from scenefuse.archive.access import trusted_path
 from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
@@ -26,6 +27,7 @@ from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.pipeline.records import instruction_set, software_versions
+from scenefuse.place.href import is_url
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.files import STATE, STORE
@@ -40,6 +42,8 @@ SAMPLE_TILES = 4
 """Tiles of a sample, spread evenly over the scene."""
 GROUP_TILES = 2
 """Tiles of one task, where a batch has no more."""
+MOVED = "Give the scenes as they were with --hs and --ms"
+"""The cure where the inputs of a product are not where, or not what, they were."""
 INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "register")
 """Options of a product that decide how its two images are opened."""
 
@@ -189,6 +193,9 @@ def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options:
     """The pair at hrefs, else where run.json says."""
     if hrefs is None:
         run = read_run(folder)
+        for href in run.hrefs.values():
+            if not is_url(href) and not trusted_path(href).exists():
+                raise DataError(f"{href} does not exist", "there is no scene to read", MOVED)
         hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
     else:
         hs, ms = (scene_of(href, options) for href in hrefs)
@@ -260,7 +267,7 @@ def _require_same_inputs(opened: OpenedPair, method: ProductMethod, provenance: 
     raise MismatchError(
         f"{what} differ from the provenance of {folder.name}",
         "recomputed tiles would belong to another product",
-        "Give the scenes as they were with --hs and --ms",
+        MOVED,
     )
 
 

@@ -29,6 +29,7 @@ from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.score import Ground, Scores, score_truth
+from scenefuse.words import counted
 
 FREE_DB = 0.01
 """Weights are stored as float16 where that costs less on the held-out blocks."""
@@ -109,7 +110,9 @@ def train(
         require_shelf_name(config.name)
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
-            f"{len(config.truths)} truths for {len(pairs)} pairs", "one would be without", "Give one for each pair"
+            f"{counted(len(config.truths), 'truth')} for {counted(len(pairs), 'pair')}",
+            "one would be without",
+            "Give one for each pair",
         )
     folder = own_path(out)
     with open_ranks(choose_device(config.device)) as ranks:

@@ -30,7 +30,7 @@ def place_at(location: str | Path | Place) -> Place:
         parts = urlsplit(location)
     except ValueError as error:
         raise _no_place(location) from error
-    if parts.scheme != "s3" or not parts.netloc or {"@", ":"} & {*parts.netloc} or parts.query or parts.fragment:
+    if parts.scheme != "s3" or not parts.netloc or {"@", ":"} & {*parts.netloc} or "?" in location or "#" in location:
         raise _no_place(location)
     return StorePlace(bucket=parts.netloc, key="/".join(part for part in parts.path.split("/") if part))
 
@@ -46,8 +46,9 @@ def own_path(text: str | Path) -> Path:
 
 
 def _no_place(location: str) -> UsageError:
+    more = ", for it goes on with a ? or a #, which no key of ours has" if "?" in location or "#" in location else ""
     return UsageError(
-        f"{redact(location)} names no place for products",
+        f"{redact(location)} names no place for products{more}",
         "nothing can be written there",
         "Give a path, or s3://bucket/prefix with keys and endpoint in the environment (AWS_ENDPOINT_URL, ...)",
     )

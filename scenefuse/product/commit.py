@@ -24,6 +24,7 @@ from scenefuse.product.quicklook import write_quicklook
 from scenefuse.product.shards import shard_key, shard_keys
 from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import build_item
+from scenefuse.words import counted
 
 
 def finish_data(
@@ -91,7 +92,7 @@ def _require(folder: Place, keys: set[str]) -> None:
     missing = sorted(keys.difference((folder / STORE).files()))
     if missing:
         raise WorkError(
-            f"{len(missing)} of {len(keys)} shards of {folder.name} are missing, the first {missing[0]}",
+            f"{folder.name} lacks {len(missing)} of {counted(len(keys), 'shard')}, the first {missing[0]}",
             "the product would have holes",
             "run the same command again: it computes what is missing",
         )
@@ -104,7 +105,7 @@ def _compare(lines: Iterable[ManifestLine], receipts: Iterable[ShardReceipt]) ->
     )
     if wrong:
         raise WorkError(
-            f"{len(wrong)} shards are not what the ledger says, the first {wrong[0]}",
+            f"{counted(len(wrong), 'shard')} not what the ledger says, the first {wrong[0]}",
             "they were changed or damaged after they were written",
             "run the same command again: it computes them again",
         )

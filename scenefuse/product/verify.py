@@ -23,6 +23,7 @@ from scenefuse.product.place_store import open_store
 from scenefuse.product.provenance import Provenance, read_provenance
 from scenefuse.product.schemas import schema_errors
 from scenefuse.product.stac_item import read_item
+from scenefuse.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -60,7 +61,7 @@ class VerifyReport:
         if self.mismatches:
             listed = "; ".join(f"{m.kind} {m.name}" for m in self.mismatches[:5])
             raise MismatchError(
-                f"{self.product} has {len(self.mismatches)} mismatches ({listed})",
+                f"{self.product} has {counted(len(self.mismatches), 'mismatch', 'mismatches')} ({listed})",
                 "it is not the product that was committed",
                 "fetch it again from its source, or fuse the pair again",
             )

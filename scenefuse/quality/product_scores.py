@@ -31,6 +31,8 @@ class Scored:
     """The product's."""
     values: dict[str, float] = field(default_factory=dict)
     """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
+    notes: tuple[str, ...] = ()
+    """What they have to be read with: that the network learnt from the very scene."""
 
 
 def score_with_reference(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf, isfinite, isinf, isnan
 from typing import Any
 
 import numpy as np
 
 from scenefuse.quality.contest import Protocol, Result
+from scenefuse.words import counted
 
 COSTS = ("seconds", "parameters", "multiply_adds_per_pixel")
 """What a method costs, beside its scores."""
@@ -29,7 +30,7 @@ class Standing:
     count: int
     """Results that the means are over."""
     mean: dict[str, float]
-    """Mean of each score, of the finite ones; NaN where there is none."""
+    """Mean of each score, of the finite ones; where there is none infinity if that was found, else NaN."""
     std: dict[str, float]
     """Their standard deviation (n - 1); NaN for fewer than two."""
     seconds: float
@@ -44,7 +45,7 @@ class Standing:
         return {
             "name": self.method,
             "snr_db": finite_or_none(self.snr_db),
-            **{name: finite_or_none(value) for name, value in self.mean.items()},
+            **scores_record(self.mean),
             "std": {name: finite_or_none(value) for name, value in self.std.items()},
             "count": self.count,
             **{name: getattr(self, name) for name in COSTS},
@@ -73,17 +74,22 @@ def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequenc
 
 
 def csv_text(results: Sequence[Result]) -> str:
-    """A line per result; no noise and missing scores are empty."""
+    """A line per result; no noise and missing scores are empty, infinite ones `inf`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(result_record(results[0])), lineterminator="\n")
+    rows = [_flat(result, {name: None if isnan(v) else v for name, v in result.values.items()}) for result in results]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(result_record(result) for result in results)
+    writer.writerows(rows)
     return text.getvalue()
 
 
 def result_record(result: Result) -> dict[str, Any]:
-    """The result flat, as JSON and CSV can hold it."""
-    values = {name: finite_or_none(value) for name, value in result.values.items()}
+    """The result flat, as JSON can hold it."""
+    return _flat(result, scores_record(result.values))
+
+
+def _flat(result: Result, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The result with its scores beside all else."""
     own = {name: value for name, value in asdict(result).items() if name not in {"values", *COSTS}}
     own["snr_db"] = finite_or_none(result.snr_db)
     return {**own, **values, **{name: getattr(result, name) for name in COSTS}}
@@ -92,6 +98,19 @@ def result_record(result: Result) -> dict[str, Any]:
 def protocol_facts(protocol: Protocol) -> dict[str, Any]:
     """The protocol as JSON can hold it; None: no noise, or the pair's own ratio."""
     return {**asdict(protocol), "snr_db": [finite_or_none(level) for level in protocol.snr_db]}
+
+
+def scores_record(values: Mapping[str, float]) -> dict[str, Any]:
+    """Scores as JSON can hold them, which has no word for infinity: None, and the name in the list `infinite`.
+
+    A None that is not listed there is a score that could not be found. No list where there is nothing infinite.
+
+    >>> scores_record({"psnr_db": inf, "ssim": float("nan"), "rmse": 0.0})
+    {'psnr_db': None, 'ssim': None, 'rmse': 0.0, 'infinite': ['psnr_db']}
+    """
+    infinite = [name for name, value in values.items() if isinf(value)]
+    record: dict[str, Any] = {name: finite_or_none(value) for name, value in values.items()}
+    return {**record, "infinite": infinite} if infinite else record
 
 
 def finite_or_none(value: float) -> float | None:
@@ -106,7 +125,8 @@ def _standing(group: Sequence[Result]) -> Standing:
         warnings.simplefilter("ignore", RuntimeWarning)  # of nothing finite, whose mean and spread are NaN
         for name, column in values.items():
             told = column[np.isfinite(column)]
-            mean[name], std[name] = float(np.mean(told)), float(np.std(told, ddof=1))
+            mean[name] = inf if not told.size and np.isinf(column).any() else float(np.mean(told))
+            std[name] = float(np.std(told, ddof=1))
     return Standing(
         method=group[0].method,
         snr_db=group[0].snr_db,
@@ -158,11 +178,11 @@ def _rows(table: Sequence[Standing]) -> list[str]:
 
 def spread(mean: float, std: float) -> str:
     """`34.21 ± 0.15`; the mean alone where there is no spread."""
-    text = f"{mean:.4g}" if isfinite(mean) else "-"
+    text = "-" if isnan(mean) else f"{mean:.4g}"
     return f"{text} ± {std:.2g}" if isfinite(std) else text
 
 
 def _spread(protocol: Protocol, scenes: int) -> str:
     """`2 scenes, 3 seeds, 4 folds`."""
     counts = {"scene": scenes, "seed": protocol.seeds, "fold": protocol.folds}
-    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items())
+    return ", ".join(counted(count, name) for name, count in counts.items())

@@ -26,9 +26,10 @@ from scenefuse.training.losses import LOSSES, Batch, Loss, Terms, backward
 from scenefuse.training.ranks import Ranks
 from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
+from scenefuse.training.stopping import Stopping
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between two checkpoints; what a kill costs at most. It changes no number."""
+"""Time between two checkpoints; what a kill that cannot be caught costs at most. It changes no number."""
 
 DIVERGED = 1e3
 """A term of a loss that is this large, with images on full scale 1, comes from weights that will not come back."""
@@ -92,7 +93,8 @@ def fit(
     Written: `<stem>.checkpoint` (what the same call goes on from), `<stem>.csv` and `<stem>.png` (learning curves).
     minutes: stop when they are over, 0 included after one step. report: told of each scoring. ranks: who shares the
     passes of a step; the first one scores and writes, and the folder is one that all see.
-    On one CPU thread an interrupted training gives the bits of an undisturbed one.
+    SIGINT and SIGTERM end it with KeyboardInterrupt after the step that is on, which the checkpoint has; a second one
+    at once. On one CPU thread an interrupted training gives the bits of an undisturbed one.
     """
     recipe = course.recipe
     if recipe.precision not in network.precisions:
@@ -153,7 +155,9 @@ class _Learner:
         """Steps until the course, patience or time is over."""
         course, progress = self.course, self.progress
         began = saved = time.monotonic()
-        if not progress.stopped:
+        if progress.stopped:
+            return self._result()
+        with Stopping() as stopping:
             steps = batches(course.grounds, course.recipe, course.seed, first_step=progress.step, passes=self.passes)
             for passes in steps:
                 self._step(passes)
@@ -164,10 +168,12 @@ class _Learner:
                     if report is not None and self.ranks.first:
                         report(row)
                 now = time.monotonic()
-                over = self._is_over(began, minutes)
-                if progress.stopped or over or now - saved >= CHECKPOINT_SECONDS:
+                over, interrupted = self._is_over(began, minutes), self.ranks.told(lambda: stopping.asked)
+                if progress.stopped or over or interrupted or now - saved >= CHECKPOINT_SECONDS:
                     self.save(curves)
                     saved = now
+                if interrupted:
+                    raise KeyboardInterrupt
                 if progress.stopped or over:
                     break
         return self._result()

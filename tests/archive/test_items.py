@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyproj
 import pytest
 
@@ -63,7 +65,8 @@ def test_items_before_1_0_give_the_same_bands_by_index(test_data: Path, version:
     path = test_data / f"stac/pystac/eo__examples__{version}__landsat8-sample.json"
     scene = load_scene(str(path), policy=OLD_HOSTS)
     assert [asset.key for asset in scene.assets] == ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9"]
-    assert [asset.bands[0].wavelength_nm for asset in scene.assets] == [440, 480, 560, 650, 860, 1600, 2200, 1370]
+    centres = [asset.bands[0].wavelength_nm for asset in scene.assets]
+    assert centres == pytest.approx([440, 480, 560, 650, 860, 1600, 2200, 1370], abs=10)  # where known the card's
     assert scene.role == "msi"
     assert any("B8, B10, B11" in note for note in scene.notes)
 
@@ -210,6 +213,48 @@ def test_hundreds_of_bands_of_enmap_get_the_cards_encoding() -> None:
     assert (scene.role, len(asset.bands)) == ("hsi", 224)
     assert (asset.scale, asset.offset, asset.nodata) == ((1e-4,), (0.0,), -32768.0)
     assert asset.card_fields == ("scale", "offset", "nodata")
+
+
+def test_an_msi_is_seen_by_its_cards_response_where_the_item_tells_whole_widths(test_data: Path) -> None:
+    """The bands as Element84's and ESA's items tell them, against the response that ESA publishes."""
+    openpyxl = pytest.importorskip("openpyxl")
+    told = {"B02": (0.49, 0.098), "B03": (0.56, 0.045), "B08": (0.842, 0.145), "B11": (1.61, 0.143)}
+    item = make_item(properties={"platform": "sentinel-2b", "instruments": ["msi"]})
+    item["assets"] = {
+        name: {
+            "href": f"./{name}.tif",
+            "type": COG,
+            "roles": ["data"],
+            "bands": [{"name": name, "eo:center_wavelength": um, "eo:full_width_half_max": width_um}],
+        }
+        for name, (um, width_um) in told.items()
+    }
+    bands = {asset.key: asset.bands[0] for asset in read(item).assets}
+    path = test_data / "srf/sentinel2/Sentinel-2_MSI_Spectral_Responses.xlsx"
+    with closing(openpyxl.load_workbook(path, read_only=True)) as book:
+        head, *rows = book["Spectral Responses (S2B)"].iter_rows(values_only=True)
+    table = np.array([[float(value or 0) for value in row[: len(head)]] for row in rows])
+    names = [str(title).rpartition("_")[2] for title in head]
+    for name, (um, width_um) in told.items():
+        response = table[:, names.index(name if name in names else name.replace("B0", "B"))]
+        above = table[response >= response.max() / 2, 0]
+        width_nm = above[-1] - above[0] + 1
+        centre_nm = float((table[:, 0] * response).sum() / response.sum())
+        assert bands[name].fwhm_nm == pytest.approx(width_nm, rel=0.1)
+        assert abs(1000 * width_um - width_nm) > 0.2 * width_nm
+        assert abs((bands[name].wavelength_nm or 0) - centre_nm) <= abs(1000 * um - centre_nm)
+
+
+def test_a_spectrometer_keeps_what_its_item_tells() -> None:
+    bands = [
+        {"name": f"B{i}", "eo:center_wavelength": 0.4185 + 0.006 * i, "eo:full_width_half_max": 0.0071}
+        for i in range(40)
+    ]
+    item = make_item(properties={"platform": "EnMAP", "instruments": ["HSI"]})
+    item["assets"] = {"image": {"href": "./a.tif", "type": COG, "roles": ["data"], "bands": bands}}
+    (asset,) = read(item).assets
+    assert {band.fwhm_nm for band in asset.bands} == {7.1}
+    assert asset.bands[1].wavelength_nm == pytest.approx(424.5)
 
 
 @pytest.mark.parametrize("values", [[400.0 + 9 * i for i in range(40)], [0.4 + 0.009 * i for i in range(40)]])

@@ -14,6 +14,7 @@ import pytest
 from scenefuse.archive import fetch, remote
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile, open_remote, read_object
+from scenefuse.archive.source import open_source
 from scenefuse.errors import DataError, StorageError, TransientError
 from scenefuse.place.store import StorePlace
 from tests.object_store import Proxy
@@ -156,3 +157,16 @@ def test_other_stores_are_refused_with_the_reason() -> None:
 
 def test_one_client_serves_a_policy() -> None:
     assert remote._fetcher(AccessPolicy()) is remote._fetcher(AccessPolicy())
+
+
+@pytest.mark.parametrize("key", ["a?b.tif", "a#b.tif", "a?", "a.tif?versionId=3"])
+def test_a_key_that_a_url_cannot_hold_is_refused_in_place_of_reading_another_object(
+    prefix: StorePlace, key: str
+) -> None:
+    (prefix / "a").put(b"{}")
+    (prefix / "a.tif").put(b"another")
+    said = r"goes on with a \? or a #"
+    with pytest.raises(DataError, match=said):
+        open_remote(f"{prefix}/{key}", AccessPolicy())
+    with pytest.raises(DataError, match=said):
+        open_source(f"{prefix}/{key}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 
 from scenefuse.config import RunConfig
+from scenefuse.engine.lanes import InProcessLane
+from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.evaluate import Arena, evaluate_methods
+from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
+from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Protocol, Result, enter
 from scenefuse.quality.trial import Trial
 from tests.cli import scenes
@@ -109,6 +114,10 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "--model", "gsa"), 2, "pairs are HS MS"),
         (("{hs}", "{ms}", "--model", "gsa", "--reference", "truth.tif"), 2, "Give --truth RASTER"),
         (("product", "--folds", "3"), 2, "Give --model or --methods"),
+        (("product", "--hs", "{hs}"), 2, "only one of --hs and --ms"),
+        (("product", "product", "--hs", "{hs}", "--ms", "{ms}"), 2, "Give one product"),
+        (("product", "--hs", "{hs}", "--ms", "{ms}", "--reference", "truth.tif"), 2, "against one of the two"),
+        (("{hs}", "{ms}", "--model", "gsa", "--ms", "{ms}"), 2, "Give HS MS as arguments"),
         (("product", "--convention", "aelf"), 2, "Give --reference"),
         (("{hs}", "{ms}", "--model", "gsaa"), 2, "Did you mean 'gsa'"),
         (("{hs}", "{ms}", "--model", "aelf"), 4, "untrained network"),
@@ -120,7 +129,7 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "{ms}", "--model", "gsa", "--ratio", "24"), 4, "has 20 x 20 coarse pixels, at ratio 24"),
         (("{hs}", "{ms}", "--model", "gsa", "--mtf", "1.5"), 2, "between 0 and 1"),
         (("{hs}", "{ms}", "--model", "gsa", "--folds", "400"), 2, "fewer --folds"),
-        (("{hs}", "{ms}", "--model", "gsa", "--truth", "a.tif", "--truth", "b.tif"), 2, "2 truths for 1 pairs"),
+        (("{hs}", "{ms}", "--model", "gsa", "--truth", "a.tif", "--truth", "b.tif"), 2, "2 truths for 1 pair:"),
         (("{hs}", "--ms-sensor", "Sentinel-2Q", "--model", "gsa"), 2, "Did you mean"),
         (("{hs}", "--ms-sensor", "EnMAP", "--model", "gsa"), 2, "EnMAP is hyperspectral"),
     ],
@@ -179,3 +188,53 @@ def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command
         assert ended.code == 0, ended.stderr
         scores.append(ended.document["scores"][0]["psnr_db"])
     assert scores == [scores[0]] * 4
+
+
+@pytest.fixture(scope="module")
+def product(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A product of the good pair; read only."""
+    config = RunConfig(model="sfim", register=False, format=("zarr",))
+    return fuse(*pair, out=tmp_path_factory.mktemp("products"), config=config, lane=InProcessLane()).folder
+
+
+def test_a_product_that_cannot_be_scored_costs_the_others_nothing(
+    scenefuse: Command, product: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = scenefuse("evaluate", product, tmp_path / "empty", product, "--json")
+    assert ended.code == 3, ended.stderr
+    assert [entry["name"] for entry in ended.document["scores"]] == [product.name] * 2
+    (failure,) = ended.document["failures"]
+    assert (failure["product"], failure["kind"]) == (str(tmp_path / "empty"), "data")
+    shown = scenefuse("evaluate", product, tmp_path / "empty")
+    assert shown.code == 3
+    assert "qnr" in shown.stdout
+    assert f"Failed: {tmp_path / 'empty'} (data)" in shown.stdout
+    assert_explained(scenefuse("evaluate", tmp_path / "empty", "--json"), 4, "empty")
+
+
+def test_a_product_whose_scenes_have_moved_is_scored_where_they_are_now(
+    scenefuse: Command, product: Path, pair: Pair, tmp_path: Path
+) -> None:
+    moved = [Path(shutil.copy2(path, tmp_path / path.name)) for path in pair]
+    folder = Path(shutil.copytree(product, tmp_path / product.name))
+    run = json.loads((folder / "run.json").read_bytes())
+    run["hrefs"] = {role: f"{tmp_path}/gone/{role}.tif" for role in run["hrefs"]}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert_explained(scenefuse("evaluate", folder, "--json"), 4, "--hs and --ms")
+    ended = scenefuse("evaluate", folder, "--hs", moved[0], "--ms", moved[1], "--json")
+    assert ended.code == 0, ended.stderr
+    assert ended.document["scores"] == scenefuse("evaluate", product, "--json").document["scores"]
+    scenes.write_hs(moved[0], scenes.hs_cube() + np.float32(0.01))
+    assert_explained(scenefuse("evaluate", folder, "--hs", moved[0], "--ms", moved[1], "--json"), 5, "inputs hsi")
+
+
+def test_a_product_equal_to_its_truth_has_an_infinite_psnr(scenefuse: Command, product: Path, tmp_path: Path) -> None:
+    image = open_product(product)
+    rows, columns = image.grid.shape
+    pixels = image.read(Window(y0=0, y1=rows, x0=0, x1=columns))
+    truth = scenes.write_tif(tmp_path / "truth.tif", pixels, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
+    (score,) = scenefuse("evaluate", product, "--reference", truth, "--json").document["scores"]
+    assert (score["psnr_db"], score["rmse"]) == (None, 0.0)
+    assert score["infinite"] == ["psnr_db"]
+    assert " inf " in scenefuse("evaluate", product, "--reference", truth).stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_a_product_goes_through_every_command_as_one_document_each(
     out, options = tmp_path / "out", ("--workers", 1, "--format", "zarr", "--json")
     fused = scenefuse("fuse", *pair, "--out", out, *options)
     assert (fused.code, fused.document["status"]) == (0, "done")
-    assert "tiles" in fused.stderr, "progress is for stderr"
+    assert "1 tile\n" in fused.stderr, "progress is for stderr"
     folder = Path(fused.document["item"]).parent
     again = scenefuse("fuse", *pair, "--out", out, *options)
     assert (again.code, again.document["status"]) == (0, "found")
@@ -279,3 +280,17 @@ def test_nobody_reading_the_progress_stops_no_work(tmp_path: Path) -> None:
         stream.close()
     assert process.wait(timeout=120) == 0
     assert len(list(out.glob("*/*_hysure-l2_*.json"))) == 1
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_one_of_a_kind_is_no_plural(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    catalogue, out = scenes.archive_of(pair, tmp_path / "archive"), tmp_path / "out"
+    said = [scenefuse("pair", catalogue), scenefuse("plan", *pair, "--out", out, "--workers", 1)]
+    said += [scenefuse("batch", catalogue, "--out", out, "--model", "sfim", "--format", "zarr")]
+    (product,) = out.glob("*_sfim_*")
+    said += [scenefuse(command, product) for command in ("verify", "replay", "evaluate")]
+    printed = "\n".join(ended.stdout + ended.stderr for ended in said)
+    assert "1 pair: 1 fused" in printed
+    assert "1 tile of" in printed
+    wrong = [word for word in re.findall(r"\b1 (\w+)", printed) if word.endswith("s") and word != "s"]
+    assert not wrong, printed

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import RasterioIOError
 from scipy.io import loadmat
 
 from scenefuse.config import RunConfig
@@ -87,8 +88,8 @@ def test_one_image_given_as_both_is_refused(scenefuse: Command, pair: Pair, tmp_
 def test_an_image_of_no_data_alone_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path, value: float) -> None:
     hs = scenes.write_hs(tmp_path / "empty.tif", np.full_like(scenes.hs_cube(), value), nodata=value)
     ms = scenes.write_ms(tmp_path / "blank.tif", np.full_like(scenes.ms_cube(), value), nodata=value)
-    assert_refused(scenefuse, hs, pair[1], "All 32 usable bands of empty hold no data", "nothing to fuse", "no-data")
-    assert_refused(scenefuse, pair[0], ms, "All 4 usable bands of blank hold no data", "nothing to fuse")
+    assert_refused(scenefuse, hs, pair[1], "empty holds no data in its 32 usable bands", "nothing to fuse", "no-data")
+    assert_refused(scenefuse, pair[0], ms, "blank holds no data in its 4 usable bands", "nothing to fuse")
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -139,6 +140,27 @@ def write_envi(path: Path, cube: NDArray[np.float32], **lies: object) -> Path:
     } | lies
     path.with_suffix(".hdr").write_text("ENVI\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()))
     return path
+
+
+def test_a_matlab_file_is_refused_with_a_cure_that_helps(
+    scenefuse: Command, pair: Pair, test_data: Path, tmp_path: Path
+) -> None:
+    hs = tmp_path / "roi.mat"
+    shutil.copy(test_data / "bad" / "salton_sea_roi.mat", hs)
+    with pytest.raises(RasterioIOError):
+        rasterio.open(hs)
+    assert_refused(scenefuse, hs, pair[1], "roi.mat is MATLAB", "write its array as a GeoTIFF with CRS")
+
+
+@pytest.mark.parametrize("name", ["field.hdr", "field.bsq.hdr"])
+def test_an_envi_header_means_its_data_file(scenefuse: Command, pair: Pair, tmp_path: Path, name: str) -> None:
+    data = write_envi(tmp_path / "field.bsq", scenes.hs_cube())
+    header = data.with_suffix(".hdr").rename(tmp_path / name)
+    planned = [
+        scenefuse("plan", given, pair[1], "--out", tmp_path / "out", "--json").document for given in (data, header)
+    ]
+    assert planned[0]["item_id"] == planned[1]["item_id"]
+    assert_refused(scenefuse, data, header, "is given as HS and as MS")
 
 
 @pytest.mark.parametrize(
@@ -198,14 +220,15 @@ def test_bands_of_nan_are_dropped_by_name_and_recorded(pair: Pair, tmp_path: Pat
     assert len(opened.cube.hs_bands) == 30
     assert [name for name, _ in opened.cube.hs_image.dropped] == ["band 4", "band 18"]
     assert {entry["band"] for entry in opened.facts()["hs"]["dropped"]} == {"band 4", "band 18"}
-    assert "2 of 32 HSI bands left out as bad or not wanted" in opened.notes()
+    left_out = "2 of 32 HSI bands left out: 2 no data in the sampled windows (band 4, band 18)"
+    assert left_out in opened.notes()
 
 
 def test_too_few_bands_besides_those_of_nan_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     cube = scenes.hs_cube()
     cube[1:] = np.nan
     hs = scenes.write_hs(tmp_path / "gone.tif", cube)
-    assert_refused(scenefuse, hs, pair[1], "gone has 1 usable band(s)", "31 bands left out: no data")
+    assert_refused(scenefuse, hs, pair[1], "gone has 1 usable band (", "31 bands left out: no data")
 
 
 def test_the_salton_sea_loses_its_twenty_bands_of_nan(test_data: Path, tmp_path: Path) -> None:
@@ -241,7 +264,7 @@ def test_values_without_a_scale_are_refused(scenefuse: Command, pair: Pair, tmp_
 
 def test_bands_without_wavelengths_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = scenes.write_hs(tmp_path / "mute.tif", wavelengths_nm=None)
-    assert_refused(scenefuse, hs, pair[1], "mute: 32 bands have no wavelength", "cannot be sorted", "give wavelengths")
+    assert_refused(scenefuse, hs, pair[1], "mute: 32 bands without wavelength", "cannot be sorted", "give wavelengths")
 
 
 def test_a_band_that_is_not_there_cannot_be_dropped(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:

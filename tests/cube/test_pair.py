@@ -172,7 +172,7 @@ def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wavelengths_nm", "message"), [(None, "2 bands have no wavelength"), ((500.0,), "usable band")]
+    ("wavelengths_nm", "message"), [(None, "2 bands without wavelength"), ((500.0,), "usable band")]
 )
 def test_an_hsi_needs_wavelengths_and_more_than_one_band(
     write_tiff: WriteTiff, wavelengths_nm: tuple[float, ...] | None, message: str
@@ -247,7 +247,7 @@ def test_bands_without_data_are_dropped_and_a_scene_without_data_is_refused(writ
     assert len(cube.hs_bands) == 3
     assert cube.facts()["hs"]["dropped"][0]["reason"] == "no data in the sampled windows"
     pixels[:] = -99
-    with pytest.raises(DataError, match="hold no data"):
+    with pytest.raises(DataError, match="holds no data"):
         open_pair(pair_of(write_tiff("empty.tif", pixels, wavelengths_nm=NM, nodata=-99), ms))
 
 

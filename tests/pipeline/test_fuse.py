@@ -539,3 +539,23 @@ def test_run_json_does_not_belong_to_the_same_bytes_and_says_how_it_went(made: F
             "scenefuse:href"
         ]
     )
+
+
+def test_ground_that_a_band_loses_is_told_before_the_first_tile_and_recorded(pair: PairFiles, tmp_path: Path) -> None:
+    hs = tmp_path / "half.tif"
+    shutil.copy(pair.hs, hs)
+    with rasterio.open(hs, "r+") as file:
+        band = file.read(5)
+        band[: band.shape[0] // 2] = file.nodata
+        file.write(band, 5)
+    observer = RecordingObserver()
+    made = fuse(hs, pair.ms, out=tmp_path / "out", config=CONFIG, observer=observer, lane=InProcessLane())
+    kinds = [event.kind for _, event in observer.events]
+    assert kinds.index("warning") < kinds.index("stage")
+    (warned,) = observer.facts("warning")
+    assert "B05" in str(warned["message"])
+    assert "--drop-band B05" in str(warned["message"])
+    assert warned["message"] in made.notes
+    lost = read_provenance(made.location.parent).grid["lost_by_bands"]
+    assert [entry["band"] for entry in lost["bands"]] == ["B05"]
+    assert 0.4 < lost["share"] < 0.6

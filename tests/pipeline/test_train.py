@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +20,13 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.words import counted
 from tests.models.classical_pairs import drawn_scene, observe
 from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
@@ -63,6 +66,29 @@ def test_trained_weights_fuse_the_pair_that_they_were_trained_on(
     )
     product = fuse(*pair.both, out=tmp_path / "products", config=config, lane=InProcessLane())
     assert product.shape == (6, 192, 192)
+
+
+def test_scores_of_a_product_tell_when_its_network_learnt_from_the_scene(
+    pair: PairFiles, truth: Path, own_shelf: Path, tmp_path: Path
+) -> None:
+    def notes(name: str, truths: tuple[str, ...], scene: PairFiles) -> str:
+        course = replace(CONFIG, name=name, truths=truths)
+        weights = train([pair.both], out=tmp_path / name, config=course).label
+        config = RunConfig(
+            model="aelf-t", weights=weights, register=False, core_px=64, format=("zarr",), precision="fp32"
+        )
+        product = fuse(*scene.both, out=tmp_path / "products", config=config, lane=InProcessLane())
+        try:
+            return " ".join(evaluate_product(product.folder, reference=truth).notes)
+        finally:
+            shutil.rmtree(own_shelf / name)
+            gone = evaluate_product(product.folder, reference=truth).notes
+            assert "not on the shelf" in gone[0]
+
+    assert "learnt from this very scene" in notes("same-scene", (), pair)
+    assert "learnt from this very truth" in notes("same-truth", (str(truth),), pair)
+    elsewhere = write_pair(tmp_path / "elsewhere", ratio=4, coarse_shape=(48, 48), bands=(6, 3), holes="swath")
+    assert notes("elsewhere", (), elsewhere) == ""
 
 
 def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, trained: Trained, tmp_path: Path) -> None:
@@ -158,7 +184,7 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
     ("changes", "error", "message"),
     [
         ({"model": "gsa"}, UsageError, "gsa is no network"),
-        ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pairs"),
+        ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pair"),
         ({"recipe": replace(RECIPE, protocol="scene")}, UsageError, "protocol scene for aelf-t"),
         ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),
         ({"recipe": replace(RECIPE, patch_px=128)}, DataError, "has no room for"),
@@ -225,7 +251,7 @@ def test_the_command_trains_and_prints_one_document(pair: PairFiles, tmp_path: P
 
 @pytest.mark.parametrize("scenes", [[], ["a.tif"], ["a.tif", "b.tif", "c.tif"]])
 def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"{len(scenes)} scenes and 0 catalogues"):
+    with pytest.raises(UsageError, match=f"{counted(len(scenes), 'scene')} and 0 catalogues"):
         CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)
 
 

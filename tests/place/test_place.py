@@ -404,6 +404,8 @@ def test_a_run_that_was_thought_dead_cannot_write_into_the_ledger_of_the_next(pr
         "s3://user:pw/1@bucket/a",
         "s3://[user:pw@bucket/a",
         "s3://bucket/a?X-Amz-Signature=1",
+        "s3://bucket/a?",
+        "s3://bucket/a#b",
     ],
 )
 def test_a_url_that_is_no_place_is_refused_without_repeating_secrets(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -20,7 +21,7 @@ from scenefuse.models.registry import load_model, weightless_names
 from scenefuse.quality.contest import Entry, Protocol, Result, compete, enter
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import fuse_trial, score_part
-from scenefuse.quality.table import csv_text, markdown, standings
+from scenefuse.quality.table import csv_text, markdown, result_record, standings
 from scenefuse.quality.trial import Trial, reference_trial, wald_trial
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px
@@ -144,6 +145,27 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert "| gsa | none | 33 ± 3.6 | - |" in text
     assert "## s2" in text
     assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,400,30.0,,2.0,0,5.0"
+
+
+def test_an_infinite_score_is_told_from_a_missing_one() -> None:
+    values = {"psnr_db": inf, "ssim": float("nan"), "rmse": 0.0}
+    one = Result(
+        scene="s", method="gsa", snr_db=inf, seed=0, fold=0, pixels=4, values=values, seconds=1.0, parameters=0,
+        multiply_adds_per_pixel=5.0,
+    )  # fmt: skip
+    (row,) = standings([one, one])
+    for record in (row.record(), result_record(one)):
+        assert record["psnr_db"] is record["ssim"] is None
+        assert record["infinite"] == ["psnr_db"]
+        json.dumps(record, allow_nan=False)
+    assert "| gsa | none | inf | - | 0 ± 0 |" in markdown([one, one], Protocol())
+    header, line, *_ = csv_text([one]).splitlines()
+    cells = dict(zip(header.split(","), line.split(","), strict=True))
+    assert (cells["psnr_db"], cells["ssim"]) == ("inf", "")
+    assert "infinite" not in cells
+    (mixed,) = standings([one, replace(one, values={**values, "psnr_db": 30.0})])
+    assert mixed.mean["psnr_db"] == 30.0
+    assert "infinite" not in mixed.record()
 
 
 def test_the_trial_of_a_pair_may_have_another_ratio_than_the_pair() -> None:

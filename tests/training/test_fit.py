@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,67 @@ def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_curve(
     assert resumed.rows == undisturbed.rows
     curves = [(tmp_path / folder / "a.csv").read_bytes() for folder in ("undisturbed", "killed")]
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_keeps_all_its_steps_and_goes_on_to_the_same_bits(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = fit(network(), course(), stem=tmp_path / "undisturbed" / "a")
+    real = LOSSES["smifnet"]
+    steps: list[int] = []
+    again: list[int] = []
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command has it
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupted(*arguments: Any) -> Any:
+        steps.append(len(steps) + 1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # a launcher's, on the heels of the terminal's
+        return real(*arguments)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setitem(LOSSES, "smifnet", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fit(network(), course(), stem=tmp_path / "stopped" / "a")
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == [1, 2, 3], "the step that was on is the last"
+
+    def counted(*arguments: Any) -> Any:
+        again.append(1)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(LOSSES, "smifnet", counted)
+        resumed = fit(network(seed=99), course(), stem=tmp_path / "stopped" / "a")
+    assert len(again) == RECIPE.iterations - 3
+    assert weights(resumed) == weights(undisturbed)
+    assert resumed.rows == undisturbed.rows
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scenefuse.training.stopping.IMPATIENT_AFTER_S", -1.0)
+    real, after = LOSSES["smifnet"], []
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append(1)
+        return real(*arguments)
+
+    monkeypatch.setitem(LOSSES, "smifnet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), course(), stem=tmp_path / "a")
+    assert not after
+
+
+def test_a_training_outside_the_main_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit, network(), course(), stem=tmp_path / "a").result().steps == RECIPE.iterations
 
 
 def test_a_training_stopped_by_time_keeps_its_latest_weights_and_goes_on_undisturbed(tmp_path: Path) -> None:
