@@ -13,7 +13,8 @@ from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.destination import Catalogue
-from scenefuse.publish.static import StaticCatalogue, Transfer, publish_static
+from scenefuse.publish.static import StaticCatalogue, publish_static
+from scenefuse.publish.transfer import Transfer
 from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 
@@ -122,8 +123,8 @@ def test_an_interrupted_copy_leaves_no_product_and_is_repeated(
 
 @pytest.mark.parametrize(("transfer", "same"), [("copy", False), ("link", True)])
 def test_files_are_copied_or_linked_as_asked(product: Path, tmp_path: Path, transfer: Transfer, *, same: bool) -> None:
-    catalogue: Catalogue = StaticCatalogue(root=tmp_path / "www", transfer=transfer)
-    catalogue.publish(product)
+    catalogue: Catalogue = StaticCatalogue(root=place_at(tmp_path / "www"), transfer=transfer)
+    catalogue.publish([place_at(product)])
     copy = tmp_path / "www" / ITEM_ID / "provenance.json"
     assert copy.samefile(product / "provenance.json") == same
 
