@@ -33,6 +33,8 @@ _LONGEST_WAIT_S = 30.0
 """Longest pause, whatever a server's Retry-After asks for."""
 _PASSING = {408, 425, 429}
 """Statuses below 500 of a reply that may be another one later."""
+_LASTING = {501, 505}
+"""Those from 500 on that will be the same later: what was asked for is not implemented."""
 _KEPT_HEADERS = {"accept", "accept-encoding", "content-type", "range"}
 """What of a request's headers another host may see after a redirect; the rest may be credentials."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -338,7 +340,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
 
 def _may_pass(status: int) -> bool:
     """True for the status of a reply that may be another one later."""
-    return status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR
+    return status in _PASSING or (status >= httpx.codes.INTERNAL_SERVER_ERROR and status not in _LASTING)
 
 
 def _asked_wait_s(response: httpx.Response) -> float | None:

@@ -16,6 +16,9 @@ from scenefuse.product.files import STORE
 _METADATA = "zarr.json"
 """What every group of a Zarr store has; the store itself is a folder."""
 
+_NO_HEAD = {405, 501}
+"""Statuses of servers that do not know HEAD."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetRoot:
@@ -52,15 +55,18 @@ class AssetRoot:
         href, expected = asset["href"], asset.get("file:size")
         if href.rpartition("/")[2] == STORE:
             href = f"{href}/{_METADATA}"
+        missing: str | None = None
         if scheme_of(href) == "s3":
             parts = urlsplit(href)
             found = StorePlace(bucket=parts.netloc, key=parts.path.strip("/")).stat()
-            size = None if found is None else found[0]
-            missing = "does not exist" if found is None else None
+            size, missing = (None, "does not exist") if found is None else (found[0], None)
         else:
             reply = fetcher.exchange("HEAD", href, headers={"Accept-Encoding": "identity"})
             size = reply.size_bytes
-            missing = f"answered {reply.status}" if not 200 <= reply.status < 300 else None
+            if reply.status in _NO_HEAD:
+                size = fetcher.get_range(href, 0, 1).total_bytes
+            elif not 200 <= reply.status < 300:
+                missing = f"answered {reply.status}"
         if missing is None and (expected is None or size is None or size == expected):
             return
         raise DataError(

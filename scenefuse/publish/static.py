@@ -112,9 +112,11 @@ class StaticCatalogue:
         )
 
     def _make_root(self) -> None:
+        if not isinstance(self.root, LocalPlace):
+            self.root.free_bytes()  # a bucket that is not there says so before any file is sent
+            return
         try:
             self.root.make()
-            self.root.free_bytes()  # a bucket that is not there says so before any file is sent
         except OSError as error:
             raise ResourceError(
                 f"{self.root} cannot be made a folder ({error.strerror})",

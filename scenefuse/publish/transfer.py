@@ -75,6 +75,7 @@ def _copy(source: Place, target: Place, size_bytes: int) -> None:
     if size_bytes <= _BLOCK_BYTES:
         target.put(source.read())
         return
+    target.parent.make()
     with target.writing() as path, path.open("wb") as file:
         for first in range(0, size_bytes, _BLOCK_BYTES):
             file.write(source.read_range(first, min(_BLOCK_BYTES, size_bytes - first)))
