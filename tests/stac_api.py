@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def _database(folder: Path) -> Iterator[dict[str, str]]:
         cwd=folder,
     )
     settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-    command = [programs / "postgres", "-D", data, "-p", str(port)]
+    command: list[str | Path] = [programs / "postgres", "-D", data, "-p", str(port)]
     command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     environment = {
         "PATH": os.environ["PATH"],
@@ -98,7 +98,13 @@ def _is_ready(programs: Path, environment: dict[str, str]) -> None:
 def _api(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """Host and port of a running STAC API."""
     port = _free_port()
-    command = [SERVERS / "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory", "--port", str(port)]
+    command: list[str | Path] = [
+        SERVERS / "uvicorn",
+        "stac_fastapi.pgstac.app:create_app",
+        "--factory",
+        "--port",
+        str(port),
+    ]
     with _process(command, folder, environment=environment) as process:
         _await(process, lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close())
         yield f"127.0.0.1:{port}"
@@ -122,9 +128,8 @@ def _process(
             process.kill()
 
 
-def _await(process: subprocess.Popen[bytes], attempt: object) -> None:
+def _await(process: subprocess.Popen[bytes], attempt: Callable[[], None]) -> None:
     """Wait until an attempt at talking to the process raises no OSError."""
-    assert callable(attempt)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:

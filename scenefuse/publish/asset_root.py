@@ -28,17 +28,17 @@ class AssetRoot:
     """Without the slash at its end."""
 
     def __post_init__(self) -> None:
+        if scheme_of(self.url) not in ("http", "https", *STORE_SCHEMES) or not urlsplit(self.url).netloc:
+            raise UsageError(
+                f"asset root {redact(self.url)}",
+                "readers of the items could not follow it",
+                "Give the URL that readers need, https://host/path or s3://bucket/prefix",
+            )
         if redact(self.url).lower() != self.url.lower():
             raise UsageError(
                 f"asset root {redact(self.url)} with a user name, a query or a fragment",
                 "everyone who reads the items would have it",
                 "Give the URL that readers need, https://host/path",
-            )
-        if scheme_of(self.url) not in ("http", "https", *STORE_SCHEMES) or not urlsplit(self.url).netloc:
-            raise UsageError(
-                f"asset root {self.url}",
-                "readers of the items could not follow it",
-                "Give the URL that readers need, https://host/path or s3://bucket/prefix",
             )
 
     def href(self, item_id: str, name: str) -> str:

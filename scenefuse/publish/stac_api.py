@@ -38,13 +38,7 @@ class StacApi:
 
     def __init__(self, url: str, policy: AccessPolicy) -> None:
         """Read the landing page; refused where it is none, or one of an API that cannot be written."""
-        parts = urlsplit(policy.check(url, redact(url)))
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise UsageError(
-                f"publish to {redact(url)} with a user name, a query or a fragment",
-                "it is not the address of a STAC API's landing page",
-                "Give https://host/path; credentials go into SCENEFUSE_STAC_TOKEN or SCENEFUSE_STAC_HEADER",
-            )
+        _check_address(url, policy)
         self._headers = {"Accept": "application/json, application/geo+json", **_credentials()}
         self._fetcher = Fetcher(policy)
         try:
@@ -88,7 +82,7 @@ class StacApi:
         reply = self._ask("POST", url, document)
         if reply.status == 409:
             return False
-        self._succeeded("POST", reply)
+        self._taken("POST", reply)
         return True
 
     def replace(self, document: Document, *, collection: str | None = None) -> bool:
@@ -97,7 +91,7 @@ class StacApi:
         reply = self._ask("PUT", url, document)
         if reply.status == 404:
             return False
-        self._succeeded("PUT", reply)
+        self._taken("PUT", reply)
         return True
 
     def items(self, collection: str, without: tuple[str, ...] = ()) -> Iterator[Document]:
@@ -129,15 +123,8 @@ class StacApi:
         """The landing page at url; the API's own address is where that was found."""
         self.url = redact(url).rstrip("/")
         reply = self._ask("GET", url)
-        if urlsplit(reply.url).netloc != urlsplit(url).netloc:
-            raise DataError(
-                f"{redact(url)} redirects to {redact(reply.url)}",
-                "credentials are not sent to a host that was not named",
-                f"publish to {redact(reply.url)} if that is meant",
-            )
+        self._check_host(reply)
         self.url = urlunsplit((*urlsplit(reply.url)[:3], "", "")).rstrip("/")
-        if not 200 <= reply.status < 300:
-            self._refused("GET", reply)
         document = self._document("GET", reply)
         if not isinstance(document.get("conformsTo"), list) or not isinstance(document.get("links"), list):
             self._odd(reply.url, f"a JSON object of type {document.get('type')!r} without conformsTo")
@@ -155,13 +142,24 @@ class StacApi:
             self._refused(method, reply)
         return reply
 
-    def _succeeded(self, method: str, reply: Reply) -> None:
-        if not 200 <= reply.status < 300:
-            self._refused(method, reply)
+    def _taken(self, method: str, reply: Reply) -> None:
+        """Refuse a reply that does not say that the API took what was sent: a page to sign in on says 200, too."""
+        if reply.body or not 200 <= reply.status < 300:
+            self._document(method, reply)
+        self._check_host(reply)
+
+    def _check_host(self, reply: Reply) -> None:
+        if urlsplit(reply.url).netloc != urlsplit(self.url).netloc:
+            raise DataError(
+                f"{self.url} redirects to {redact(reply.url)}",
+                "credentials are not sent to a host that was not named",
+                f"publish to {redact(reply.url)} if that is meant",
+            )
 
     def _document(self, method: str, reply: Reply) -> Document:
         """The JSON object that a reply brings."""
-        self._succeeded(method, reply)
+        if not 200 <= reply.status < 300:
+            self._refused(method, reply)
         try:
             document = json.loads(reply.body)
         except (ValueError, RecursionError):
@@ -192,6 +190,25 @@ class StacApi:
                 what, "the API does not take the document", "correct what it says, on the API's side or here"
             )
         raise DataError(what, "the API does not do what was asked", "check its address and that it can be written")
+
+
+def _check_address(url: str, policy: AccessPolicy) -> None:
+    """Refuse a URL that is no landing page's, or whose host the policy does not let be talked to."""
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise UsageError(
+            f"publish to {redact(url)} with a user name, a query or a fragment",
+            "it is not the address of a STAC API's landing page",
+            "Give https://host/path; credentials go into SCENEFUSE_STAC_TOKEN or SCENEFUSE_STAC_HEADER",
+        )
+    try:
+        policy.check(url, url)
+    except DataError as error:
+        raise DataError(
+            f"publish to {redact(url)}",
+            error.consequence.removesuffix(", so it is not followed"),
+            f"give its public https address; where the host is yours, --allow-host {parts.hostname}",
+        ) from error
 
 
 def _credentials() -> dict[str, str]:

@@ -59,7 +59,7 @@ def make_product(
         provenance=replace(PROVENANCE, item_id=name, identity=identity, inputs=inputs),
         run=replace(RUN, hrefs={"hsi": hs.href, "msi": ms.href}),
     )
-    succeed(folder, read_run(folder).hrefs)
+    succeed(folder, dict(read_run(folder).hrefs))
     return folder
 
 

@@ -74,7 +74,7 @@ def test_products_go_from_a_store_to_a_store_and_to_a_disk(
     products: list[Place], prefix: StorePlace, tmp_path: Path
 ) -> None:
     _outcomes(products[:2], prefix / "a")
-    there = [prefix / "a" / product.name for product in products[:2]]
+    there: list[Place] = [prefix / "a" / product.name for product in products[:2]]
     assert _outcomes(there, prefix / "b") == ["added", "added"]
     assert verify(prefix / "b" / products[0].name).ok
     assert _outcomes(there, place_at(tmp_path / "www")) == ["added", "added"]
