@@ -49,7 +49,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and hadolint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/hadolint docker/Dockerfile docker/stac-api.Dockerfile
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/python -m ruff format .

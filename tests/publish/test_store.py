@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.errors import DataError, StorageError, WorkError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.place.store import StorePlace
+from scenefuse.product.files import LEASE
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.static import publish_static
@@ -139,6 +141,31 @@ def test_a_store_that_fails_leaves_no_item_and_the_same_call_goes_on(
     proxy.fail("lost", method="PUT", times=2, after=5)
     assert _outcomes(products[:2], prefix) == ["unchanged", "added"]
     assert verify(prefix / second).ok
+
+
+def test_a_product_that_is_being_replaced_has_no_item(
+    products: list[Place], prefix: StorePlace, proxy: Proxy, tmp_path: Path
+) -> None:
+    _outcomes(products[:1], prefix)
+    changed = make_product(tmp_path, 1, cog=False)
+    fault = proxy.fail("403", method="PUT", path="zarr", times=10**6)
+    with pytest.raises(StorageError, match="not allowed"):
+        _outcomes([changed], prefix)
+    assert fault.seen
+    assert not (prefix / changed.name / f"{changed.name}.json").exists()
+    proxy.faults.clear()
+    assert _outcomes([changed], prefix) == ["added"]
+    assert verify(prefix / changed.name).ok
+
+
+def test_a_publisher_waits_for_another_of_the_same_product(
+    products: list[Place], prefix: StorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scenefuse.publish.static._PATIENCE_S", 0.5)
+    with Lease(prefix / products[0].name / LEASE), pytest.raises(LeaseHeldError, match="in use by process"):
+        _outcomes(products[:1], prefix)
+    assert not (prefix / products[0].name / "fused.zarr").exists()
+    assert _outcomes(products[:1], prefix) == ["added"]
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_any_file(products: list[Place], proxy: Proxy) -> None:
