@@ -94,15 +94,15 @@ class StacApi:
         self._taken("PUT", reply)
         return True
 
-    def items(self, collection: str, without: tuple[str, ...] = ()) -> Iterator[Document]:
-        """All items of a collection, page by page; without the named fields where the API can leave them out.
+    def items(self, collection: str, only: tuple[str, ...] = ()) -> Iterator[Document]:
+        """All items of a collection, page by page; only the named fields where the API can leave others out.
 
         Of a link to the next page the query counts, not its host: behind a proxy APIs often do not know their own.
         """
         start = f"{self.address(collection)}/items"
         query: dict[str, str] = {"limit": str(_PAGE)}
-        if self._leaves_out and without:
-            query["fields"] = ",".join(f"-{name}" for name in without)
+        if self._leaves_out and only:
+            query["fields"] = ",".join(only)
         asked: set[str] = set()
         while True:
             url = f"{start}?{'&'.join(f'{quote(key)}={quote(value)}' for key, value in query.items())}"

@@ -32,6 +32,7 @@ from scenefuse.product.schemas import schema_errors, schema_map
 from scenefuse.product.stac_item import COLLECTION_ID, read_item
 from scenefuse.publish.api import ApiCatalogue
 from scenefuse.publish.asset_root import AssetRoot
+from scenefuse.publish.stac_api import StacApi
 from tests.object_store import Proxy, fault_proxy
 from tests.pipeline.making import write_pair
 from tests.publish.making import copy_of, make_product
@@ -286,6 +287,25 @@ def test_publishers_at_once_lose_nothing(api: Proxy, products: list[Place]) -> N
         _assert_holds(api, products)
 
 
+def test_what_another_put_between_reading_and_writing_is_not_lost(
+    api: Proxy, products: list[Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _outcomes(api, products[0])
+    replace = StacApi.replace
+    late: list[dict[str, Any]] = []
+
+    def replace_late(self: StacApi, document: dict[str, Any], *, collection: str | None = None) -> bool:
+        if collection is None and not late:
+            late.append(document)
+            assert _outcomes(api, products[2]) == ["added"]
+            assert "satellite-3" in _get(api)["summaries"]["platform"]
+        return replace(self, document, collection=collection)
+
+    monkeypatch.setattr(StacApi, "replace", replace_late)
+    assert _outcomes(api, products[1]) == ["added"]
+    _assert_holds(api, products[:3])
+
+
 def test_a_collection_that_lost_an_item_is_mended(api: Proxy, products: list[Place]) -> None:
     _outcomes(api, *products[:3])
     collection = _get(api)
@@ -345,12 +365,13 @@ def test_an_item_that_the_api_does_not_take_is_told_in_its_words(
     api: Proxy, products: list[Place], tmp_path: Path
 ) -> None:
     odd = make_product(tmp_path, 9, hs_id="HS+9", cog=False)
+    _outcomes(api, products[2])
     with pytest.raises(WorkError, match=r"cannot contain.*after 1 of 3 products"):
         _outcomes(api, products[0], odd, products[1])
     with pytest.raises(DataError, match=r"answered 400 \(ID \(HS\+9.* cannot contain") as refused:
         _outcomes(api, odd)
     assert not refused.value.retryable
-    _assert_holds(api, products[:1])
+    _assert_holds(api, [products[0], products[2]])
     assert _outcomes(api, *products[:2]) == ["unchanged", "added"]
 
 
