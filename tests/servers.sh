@@ -8,23 +8,35 @@ without() {
   echo "tests/servers.sh: $1; tests that need it are skipped" >&2
 }
 
-# Debian's packages; nothing without root. What they bring is not started: PostgreSQL's own cluster is not made.
+# Debian's packages; nothing without root.
 debian() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # A STAC API with the Transaction extension: PostgreSQL with PostGIS, and stac-fastapi-pgstac in .venv-servers.
 stac_api() {
-  local venv=.venv-servers version
-  if ! compgen -G '/usr/share/postgresql/*/extension/postgis.control' >/dev/null; then
-    debian postgresql-common || { without "no PostgreSQL with PostGIS here, and no right to install it"; return; }
-    sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
-    version=$(apt-cache depends postgresql | sed -nE 's/^ *Depends: postgresql-([0-9]+)$/\1/p' | head -n 1)
-    debian "postgresql-$version" "postgresql-$version-postgis-3" ||
-      { without "PostgreSQL $version with PostGIS could not be installed"; return; }
+  stac_api_python &
+  postgresql
+  wait
+}
+
+postgresql() {
+  local version
+  compgen -G '/usr/share/postgresql/*/extension/postgis.control' >/dev/null && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq || true
   fi
+  debian postgresql-common || { without "no PostgreSQL with PostGIS here, and no right to install it"; return; }
+  # Tests have a cluster of their own: none is made, and none started, by the packages.
+  sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+  version=$(apt-cache depends postgresql | sed -nE 's/^ *Depends: postgresql-([0-9]+)$/\1/p' | head -n 1)
+  debian "postgresql-$version" "postgresql-$version-postgis-3" ||
+    without "PostgreSQL $version with PostGIS could not be installed"
+}
+
+stac_api_python() {
+  local venv=.venv-servers
   [ "$venv/.installed" -nt tests/servers.txt ] && return
   "${PYTHON:-python3}" -m venv "$venv" &&
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/servers.txt &&

@@ -206,7 +206,7 @@ def _check_address(url: str, policy: AccessPolicy) -> None:
     except DataError as error:
         raise DataError(
             f"publish to {redact(url)}",
-            error.consequence.removesuffix(", so it is not followed"),
+            re.split(r"[:;] (?:use|if) |, so it is not", error.consequence)[0],
             f"give its public https address; where the host is yours, --allow-host {parts.hostname}",
         ) from error
 
