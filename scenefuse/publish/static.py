@@ -24,7 +24,7 @@ from scenefuse.publish.asset_root import AssetRoot
 from scenefuse.publish.destination import Outcome, Published
 from scenefuse.publish.interruption import in_order
 from scenefuse.publish.readable import readable_item, source_path
-from scenefuse.publish.transfer import Transfer, put_by_rename, put_in_place
+from scenefuse.publish.transfer import Transfer, alone_in, put_by_rename, put_in_place
 
 _PATIENCE_S = 90.0
 """How long to wait for another who publishes the same product; a dead one's lease ends within 60 s."""
@@ -81,7 +81,7 @@ class StaticCatalogue:
         outcome = _outcome(target, item)
         if outcome != "unchanged":
             self._make_root()
-            outcome = self._put(folder, target, item, outcome)
+            outcome = self._put(folder, target, item)
         linked = link_item(self.root, item)
         pass_on(target)
         if outcome == "unchanged" and linked:
@@ -124,18 +124,20 @@ class StaticCatalogue:
                 "choose another destination",
             ) from error
 
-    def _put(self, folder: Place, target: Place, item: dict[str, Any], outcome: Outcome) -> Outcome:
-        """Put the product into target, so that no reader sees half of it as a product."""
-        if isinstance(target, LocalPlace):
-            put_by_rename(folder, target, item, self.transfer)
-            return outcome
-        if self.transfer == "link":
+    def _put(self, folder: Place, target: Place, item: dict[str, Any]) -> Outcome:
+        """Put the product into target, so that no reader sees half of it as a product; what that did in the end."""
+        on_disk = isinstance(target, LocalPlace)
+        if not on_disk and self.transfer == "link":
             raise DataError(f"{target} is on a store", "files cannot be linked there", "publish with copies")
-        with _lease(target):
-            outcome = _outcome(target, item)  # another may have put it while this one waited
-            if outcome != "unchanged":
+        with alone_in(target.parent.local_path()) if on_disk else _lease(target):
+            now = _outcome(target, item)  # another may have put it while this one waited
+            if now == "unchanged":
+                return now
+            if isinstance(target, LocalPlace):
+                put_by_rename(folder, target, item, self.transfer)
+            else:
                 put_in_place(folder, target, item)
-            return outcome
+            return now
 
 
 def _outcome(target: Place, item: dict[str, Any]) -> Outcome:

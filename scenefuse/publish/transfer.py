@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,17 @@ _BLOCK_BYTES = 32 << 20
 """What is held of a file at once."""
 _THREADS = 8
 """Files that are on their way at once, where one of the places is a store."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A block for one publisher at a time into a folder of this machine, under the kernel's lock on it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any], transfer: Transfer) -> None:

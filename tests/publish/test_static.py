@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pystac
@@ -58,6 +59,15 @@ def test_publishing_again_changes_nothing(product: Path, tmp_path: Path) -> None
     assert {path: seen for path, seen in _state(root).items() if path.suffix != ".lock"} == {
         path: seen for path, seen in before.items() if path.suffix != ".lock"
     }
+
+
+def test_publishers_of_one_product_take_turns(product: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(_outcomes, product, tmp_path / "www") for _ in range(4)]
+        outcomes = sorted(run.result()[0] for run in runs)
+    assert outcomes[0] == "added"
+    assert verify(tmp_path / "www" / ITEM_ID).ok
+    assert _outcomes(product, tmp_path / "www") == ["unchanged"]
 
 
 def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -> None:
