@@ -13,7 +13,7 @@ PROCESSES ?= 2
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check explore lint format slow bench gpu weights clean
+.PHONY: help demo test servers check explore lint format slow bench gpu weights clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,13 +21,16 @@ help: ## Show this help
 demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show their quality
 	$(BIN)/scenefuse demo --out $(DEMO_OUT)
 
-test: lint ## Install, then lint, type check and run every test that needs no GPU
+test: lint servers ## Install, then lint, type check and run every test that needs no GPU
 	$(PYTEST) -m "not gpu and not bench"
 
 check: lint ## Lint, types and the quick tests: what to run before a commit
 	$(PYTEST) -m "not slow and not gpu and not bench"
 
-slow: $(VENV)/.installed-dev ## The slower tests: real clusters, kills, memory, the whole demo
+servers: ## Get the servers that tests talk to, where that is possible
+	@PYTHON=$(PYTHON) tests/servers.sh
+
+slow: $(VENV)/.installed-dev servers ## The slower tests: real clusters, kills, memory, the whole demo
 	$(PYTEST) -m "slow and not gpu and not bench"
 
 explore: $(VENV)/.installed-dev ## The tests of properties on examples that no run has seen: look for faults of today, not of a change
@@ -46,7 +49,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and hadolint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/hadolint docker/Dockerfile docker/stac-api.Dockerfile
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/python -m ruff format .
@@ -64,4 +67,4 @@ $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-servers .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -128,6 +128,12 @@ def weights_folder() -> Path:
     return Path(own) if own else Path(data) / "scenefuse" / "weights"
 
 
+def stac_credentials() -> tuple[str | None, str | None]:
+    """Of STAC APIs that are written: a token ($SCENEFUSE_STAC_TOKEN), a whole header ($SCENEFUSE_STAC_HEADER)."""
+    token, header = (os.environ.get(f"SCENEFUSE_STAC_{name}", "").strip() for name in ("TOKEN", "HEADER"))
+    return token or None, header or None
+
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 

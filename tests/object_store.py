@@ -25,7 +25,7 @@ KEY_ID = "key-that-nobody-may-see"
 TIMEOUT_S = 1.0
 """Patience of the tests' clients with one request."""
 
-FaultKind = Literal["500", "503", "403", "timeout", "slow", "reset", "lost", "truncated"]
+FaultKind = Literal["500", "503", "429", "403", "timeout", "slow", "reset", "lost", "truncated"]
 """timeout: no answer; slow: bit by bit; reset: before the request is passed on; lost: after it; truncated: half."""
 
 
@@ -110,6 +110,8 @@ class Proxy:
     """What is to fail; the first that strikes counts."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
+    bearer: str | None = None
+    """Token without which nobody may write; None where everybody may."""
 
     def fail(self, kind: FaultKind, **where: str | int) -> Fault:
         """From now on, let requests fail so."""
@@ -158,12 +160,20 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(TIMEOUT_S * 1.5)
         if kind in {"reset", "timeout"}:
             self._reset()
-        elif kind in {"500", "503", "403"}:
-            self._answer(int(kind), [], b"<Error><Code>Told</Code></Error>")
+        elif kind in {"500", "503", "429", "403"}:
+            wait = [("Retry-After", "1")] if kind == "429" else []
+            self._answer(int(kind), wait, b"<Error><Code>Told</Code></Error>")
+        elif not self._may_do():
+            self._answer(401, [("Content-Type", "application/json")], b'{"detail": "Not authenticated"}')
         else:
             self._pass_on(body, kind)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle  # noqa: N815 - http.server's names
+
+    def _may_do(self) -> bool:
+        bearer = self.server.proxy.bearer
+        reads = self.command in {"GET", "HEAD"}
+        return reads or bearer is None or self.headers.get("Authorization") == f"Bearer {bearer}"
 
     def _pass_on(self, body: bytes, kind: FaultKind | None) -> None:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)

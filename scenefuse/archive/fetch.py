@@ -1,7 +1,8 @@
-"""JSON and parts of files over HTTP: every redirect and address checked, retried by type, limited in size."""
+"""Requests over HTTP: every redirect and address checked, retried by type, limited in size."""
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import re
@@ -32,7 +33,14 @@ _LONGEST_WAIT_S = 30.0
 """Longest pause, whatever a server's Retry-After asks for."""
 _PASSING = {408, 425, 429}
 """Statuses below 500 of a reply that may be another one later."""
+_LASTING = {501, 505}
+"""Those from 500 on that will be the same later: what was asked for is not implemented."""
+_KEPT_HEADERS = {"accept", "accept-encoding", "content-type", "range"}
+"""What of a request's headers another host may see after a redirect; the rest may be credentials."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+_TAG = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_LONGEST_MESSAGE = 300
 
 T = TypeVar("T")
 
@@ -50,6 +58,20 @@ class Part:
     """Size of the file."""
     tag: str
     """Its ETag, else the time of its last change as the server writes it, else nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a server answered, of whatever status."""
+
+    status: int
+    """HTTP status."""
+    url: str
+    """Where it came from, after redirects."""
+    body: bytes
+    """Its body."""
+    size_bytes: int | None
+    """What it says of its length; None when it does not say."""
 
 
 class Fetcher:
@@ -106,6 +128,14 @@ class Fetcher:
             ),
             url,
         )
+
+    def exchange(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> Reply:
+        """The reply, unless it may be another one later: then it is asked for again, and after four a TransientError.
+
+        body is sent as JSON. The answer to a request that was done may get lost, and the next attempt finds it done:
+        who sends one that changes something looks what is there.
+        """
+        return self._tried(lambda: self._follow(method, url, dict(headers or {}), body, _received), url)
 
     def get_range(self, url: str, first: int, end: int) -> Part:
         """The bytes from first to before end of the file at url; DataError when the server gives no parts of it."""
@@ -172,10 +202,8 @@ class Fetcher:
                     method, body = "GET", None
             if not target.startswith(("http://", "https://")):
                 raise _refused(url, f"it redirects to {redact(target)}")
-            if urlsplit(target).netloc != urlsplit(url).netloc:
-                headers = {
-                    key: value for key, value in headers.items() if key.lower() not in ("authorization", "cookie")
-                }
+            if urlsplit(target)[:2] != urlsplit(url)[:2]:  # another host, or the same one without TLS
+                headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_HEADERS}
             url = target
         raise _refused(url, f"it redirects more than {MAX_REDIRECTS} times")
 
@@ -202,8 +230,8 @@ class Fetcher:
 class _PassingError(Exception):
     """A reply that may be another one later."""
 
-    def __init__(self, status: int, wait_s: float | None) -> None:
-        super().__init__(f"status {status}")
+    def __init__(self, status: int, wait_s: float | None, said: str = "") -> None:
+        super().__init__(f"status {status}{said and ': '}{said}")
         self.wait_s = wait_s
 
 
@@ -214,9 +242,50 @@ def _is_mistrust(error: BaseException | None) -> bool:
     return error is not None
 
 
+def said_by(body: bytes) -> str:
+    """What a server says in the body of its refusal, in a line: of JSON its message, of HTML and other text a line.
+
+    >>> said_by(b'{"code": "ConflictError", "description": "it is there"}')
+    'it is there'
+    >>> said_by(b'{"detail": [{"loc": ["body", "id"], "msg": "Field required"}]}')
+    'body.id: Field required'
+    """
+    try:
+        text = _message(json.loads(body))
+    except (ValueError, RecursionError):
+        text = _TAG.sub(" ", body[:20_000].decode("utf-8", "replace"))
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}..."
+
+
+def _message(document: Any) -> str:
+    """The message for people in a JSON document of an error."""
+    if isinstance(document, list):
+        return "; ".join(filter(None, map(_message, document)))
+    if not isinstance(document, dict):
+        return str(document)
+    where = ".".join(map(str, document["loc"])) + ": " if isinstance(document.get("loc"), list) else ""
+    found = (document.get(key) for key in ("detail", "description", "msg", "message", "title", "code", "error"))
+    return next((where + _message(value) for value in found if value), "")
+
+
+def _received(response: httpx.Response, url: str) -> Reply:
+    """The reply with its body, unless it may be another one later."""
+    status, length = response.status_code, response.headers.get("Content-Length", "")
+    body = _body(response, url, MAX_JSON_BYTES)
+    if _may_pass(status):
+        raise _PassingError(status, _asked_wait_s(response), said_by(body))
+    return Reply(status=status, url=url, body=body, size_bytes=int(length) if length.isdigit() else None)
+
+
 def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
     """The body of a reply, refused by status and by size."""
     _check_status(response, url)
+    return _body(response, url, max_bytes)
+
+
+def _body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
+    """The body of a reply, refused by size."""
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -257,7 +326,7 @@ def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part
 def _check_status(response: httpx.Response, url: str) -> None:
     """Raise for a status that is not 2xx: _PassingError where the same request may succeed later, else DataError."""
     status = response.status_code
-    if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if _may_pass(status):
         raise _PassingError(status, _asked_wait_s(response))
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise DataError(
@@ -267,6 +336,11 @@ def _check_status(response: httpx.Response, url: str) -> None:
         )
     if not response.is_success:
         raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")
+
+
+def _may_pass(status: int) -> bool:
+    """True for the status of a reply that may be another one later."""
+    return status in _PASSING or (status >= httpx.codes.INTERNAL_SERVER_ERROR and status not in _LASTING)
 
 
 def _asked_wait_s(response: httpx.Response) -> float | None:

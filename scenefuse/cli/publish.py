@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from scenefuse.cli.options import OwnPath
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.cli.options import PRODUCT, allow_host_option
 from scenefuse.cli.output import emit_json, json_option
+from scenefuse.place.place import Place
 
 
 @click.command(name="publish")
-@click.argument("products", nargs=-1, required=True, type=OwnPath(path_type=Path), metavar="PRODUCT...")
-@click.option("--to", "destination", required=True, metavar="FOLDER", help="Local folder of the catalogue.")
-@click.option("--asset-root", metavar="URL", help="Where readers find the assets, if not beside the items.")
+@click.argument("products", nargs=-1, required=True, type=PRODUCT, metavar="PRODUCT...")
+@click.option(
+    "--to",
+    "destination",
+    required=True,
+    metavar="DST",
+    help="Static catalogue: folder, or s3://bucket/prefix. STAC API: https:// URL of its landing page.",
+)
+@click.option(
+    "--asset-root",
+    metavar="URL",
+    help="Where readers find the products' folders. [beside the items; an API needs it]",
+)
+@click.option("--check-assets", is_flag=True, help="With an API: first look whether each file is there, in its size.")
+@allow_host_option
 @json_option
-def command(products: tuple[Path, ...], destination: str, asset_root: str | None, *, as_json: bool) -> None:
-    """Put each PRODUCT into the static STAC catalogue at --to; one that is there already is left as it is.
+def command(
+    products: tuple[Place, ...],
+    destination: str,
+    asset_root: str | None,
+    allow_host: tuple[str, ...],
+    *,
+    check_assets: bool,
+    as_json: bool,
+) -> None:
+    """Put each PRODUCT into the STAC catalogue at --to; one that is there already is left as it is.
 
-    Checksums are verified first: a product that does not match is not published (exit code 5).
+    A static catalogue gets the products' files, items, and links to them. A STAC API with the Transaction extension
+    gets items and their collection; the files stay where --asset-root serves them, as <asset root>/<item id>/<file>.
+    Its credentials are read from the environment: SCENEFUSE_STAC_TOKEN (sent as a bearer token), or
+    SCENEFUSE_STAC_HEADER ('Name: value').
+
+    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item. Checksums are verified first: if one
+    does not match, nothing is published (exit code 5). Exits with 3 when one failed after others were published.
     """
-    from scenefuse.publish.static import catalogue_folder, publish_static
+    from scenefuse.publish.catalogue import catalogue_at
 
-    entries = publish_static(products, catalogue_folder(destination), asset_root=asset_root)
+    catalogue = catalogue_at(
+        destination, asset_root=asset_root, policy=AccessPolicy(allow_hosts=allow_host), checks_assets=check_assets
+    )
+    entries = catalogue.publish(products)
     if as_json:
         emit_json({"published": [asdict(entry) for entry in entries]})
         return

@@ -264,7 +264,7 @@ class StorePlace:
             raise StorageError(
                 f"The bucket {self.bucket} does not exist",
                 "no product can be put there",
-                "Make it, or choose another --out",
+                "Make it, or choose another place",
             ) from error
 
     def scratch_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,13 @@ from scenefuse.product.summaries import summarise
 
 _TITLE = "Fused images"
 _DESCRIPTION = "Hyperspectral images fused with multispectral ones: all bands of the one on the grid of the other."
+
+
+_LINKS = (
+    {"rel": "root", "href": "./catalog.json", "type": "application/json"},
+    {"rel": "parent", "href": "./catalog.json", "type": "application/json"},
+)
+"""What a collection of files links besides its items."""
 
 
 def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
@@ -44,14 +51,12 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
                 "choose another output folder",
             )
         _add_link(collection, "item", f"./{item['id']}/{item['id']}.json", None)
-        _grow(collection["extent"], item)
-        if "summaries" in collection:  # of a collection that was begun without they would leave out its first items
-            summarise(collection, item)
+        widen(collection, item)
 
     def with_collection(catalog: dict[str, Any]) -> None:
         _add_link(catalog, "child", "./collection.json", _TITLE)
 
-    grown = _update(root / COLLECTION, _new_collection(item), with_item)
+    grown = _update(root / COLLECTION, new_collection(item, _LINKS), with_item)
     linked = _update(root / CATALOG, _new_catalog(), with_collection)
     return grown or linked
 
@@ -75,7 +80,8 @@ def _new_catalog() -> dict[str, Any]:
     return document
 
 
-def _new_collection(item: dict[str, Any]) -> dict[str, Any]:
+def new_collection(item: dict[str, Any], links: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A collection of one item, to which it has no link yet."""
     start, end = _interval(item)
     extent = pystac.Extent(
         pystac.SpatialExtent([item["bbox"]]),
@@ -83,12 +89,19 @@ def _new_collection(item: dict[str, Any]) -> dict[str, Any]:
     )
     collection = pystac.Collection(COLLECTION_ID, _DESCRIPTION, extent, title=_TITLE, license="other")
     document: dict[str, Any] = collection.to_dict(include_self_link=False, transform_hrefs=False)
-    document |= {"summaries": {}, "item_assets": {}}
-    document["links"] = [
-        {"rel": "root", "href": "./catalog.json", "type": "application/json"},
-        {"rel": "parent", "href": "./catalog.json", "type": "application/json"},
-    ]
+    document |= {"summaries": {}, "item_assets": {}, "links": [*links]}
+    widen(document, item)
     return document
+
+
+def widen(collection: dict[str, Any], item: dict[str, Any]) -> None:
+    """Let the collection's extent, summaries and item_assets grow until they hold the item.
+
+    The order of items does not matter, nor whether one comes twice.
+    """
+    _grow(collection["extent"], item)
+    if "summaries" in collection:  # of a collection that was begun without they would leave out its first items
+        summarise(collection, item)
 
 
 def _add_link(document: dict[str, Any], rel: str, href: str, title: str | None) -> None:
@@ -103,8 +116,8 @@ def _add_link(document: dict[str, Any], rel: str, href: str, title: str | None) 
 def _grow(extent: dict[str, Any], item: dict[str, Any]) -> None:
     """Widen the extent's first bounding box and first interval until they hold the item."""
     boxes = extent["spatial"]["bbox"]
-    west, south, east, north = boxes[0]
-    box = item["bbox"]
+    west, south, east, north = _corners(boxes[0])
+    box = _corners(item["bbox"])
     boxes[0] = [min(west, box[0]), min(south, box[1]), max(east, box[2]), max(north, box[3])]
     intervals = extent["temporal"]["interval"]
     times = [str_to_datetime(time) for time in _interval(item)]
@@ -113,6 +126,12 @@ def _grow(extent: dict[str, Any], item: dict[str, Any]) -> None:
         None if start is None else datetime_to_str(min(start, times[0])),
         None if end is None else datetime_to_str(max(end, times[1])),
     ]
+
+
+def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """West, south, east, north of a bounding box, which may have heights."""
+    west, south, east, north = (*box[:2], *box[len(box) // 2 :][:2])
+    return west, south, east, north
 
 
 def _interval(item: dict[str, Any]) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def succeed(folder: Path | Place, hrefs: dict[str, str]) -> tuple[str, ...]:
     if replaced or read_item(folder)["properties"].get("deprecated"):
         _change(folder, lambda item: _as_current(item, replaced))
     for name in replaced:
-        _change(folder.parent / name, lambda item: _as_replaced(item, folder.name))
+        _change(folder.parent / name, lambda item: as_replaced(item, folder.name, _href(folder.name)))
     return replaced
 
 
@@ -48,11 +48,11 @@ def pass_on(folder: Path | Place) -> None:
     folder = place_at(folder)
     for link in read_item(folder)["links"]:
         if link["rel"] == PREDECESSOR:
-            _change(folder.parent / item_name(link), lambda item: _as_replaced(item, folder.name))
+            _change(folder.parent / item_name(link), lambda item: as_replaced(item, folder.name, _href(folder.name)))
 
 
 def item_name(link: Mapping[str, Any]) -> str:
-    """Id of the item, of the same output, that a link of this module leads to."""
+    """Id of the item, of the same output or the same API, that a link of this module leads to."""
     return str(link["href"]).rpartition("/")[2].removesuffix(".json")
 
 
@@ -92,23 +92,29 @@ def _as_current(item: Document, replaced: tuple[str, ...]) -> Document:
     """The item as one that replaces others and is replaced by none."""
     properties = {key: value for key, value in item["properties"].items() if key != "deprecated"}
     links = [link for link in item["links"] if link["rel"] != SUCCESSOR]
-    return _versioned({**item, "properties": properties, "links": links}, PREDECESSOR, replaced)
+    return _versioned(
+        {**item, "properties": properties, "links": links}, PREDECESSOR, {name: _href(name) for name in replaced}
+    )
 
 
-def _as_replaced(item: Document, successor: str) -> Document:
-    """The item as one that another replaces."""
+def as_replaced(item: Document, successor: str, href: str) -> Document:
+    """The item as one that the item of the id successor, at href, replaces."""
     properties = {**item["properties"], "deprecated": True}
-    links = [link for link in item["links"] if link["rel"] != SUCCESSOR and link["href"] != _href(successor)]
-    return _versioned({**item, "properties": properties, "links": links}, SUCCESSOR, (successor,))
+    links = [
+        link
+        for link in item["links"]
+        if link["rel"] != SUCCESSOR and not (link["rel"] == PREDECESSOR and item_name(link) == successor)
+    ]
+    return _versioned({**item, "properties": properties, "links": links}, SUCCESSOR, {successor: href})
 
 
-def _versioned(item: Document, rel: str, names: tuple[str, ...]) -> Document:
-    """The item with links of a relation to other items of its output."""
-    there = {(link["rel"], link["href"]) for link in item["links"]}
+def _versioned(item: Document, rel: str, hrefs: Mapping[str, str]) -> Document:
+    """The item with links of a relation to other items, by their ids."""
+    there = {(link["rel"], item_name(link)) for link in item["links"]}
     added = [
-        {"rel": rel, "href": _href(name), "type": "application/geo+json", "title": name}
-        for name in names
-        if (rel, _href(name)) not in there
+        {"rel": rel, "href": href, "type": "application/geo+json", "title": name}
+        for name, href in hrefs.items()
+        if (rel, name) not in there
     ]
     extensions = sorted({*item.get("stac_extensions", ()), VERSION_EXTENSION})
     return {**item, "stac_extensions": extensions, "links": [*item["links"], *added]}

@@ -1,10 +1,12 @@
-"""The seam of publishing: whatever takes a product into a catalogue."""
+"""The seam of publishing: whatever takes products into a catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
+
+from scenefuse.place.place import Place
 
 Outcome = Literal["added", "replaced", "unchanged"]
 
@@ -22,8 +24,11 @@ class Published:
 
 
 class Catalogue(Protocol):
-    """A catalogue that products are published to: a folder of static STAC, or a STAC API."""
+    """A catalogue that products are published to: static STAC on a disk or a store, or a STAC API."""
 
-    def publish(self, folder: Path) -> Published:
-        """Take in the verified product in folder; doing it again changes nothing."""
+    def publish(self, folders: Sequence[Place]) -> list[Published]:
+        """Take in the verified products in folders, in order; doing it again changes nothing.
+
+        WorkError when something failed after the first was taken in: the same call goes on there.
+        """
         ...

@@ -1,182 +1,161 @@
-"""Products into a static catalogue on a path."""
+"""Products into a static catalogue, on a path or an object store."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
-from scenefuse.errors import DataError, ResourceError, UsageError
-from scenefuse.place.durable import PART, json_bytes, sync_folder
-from scenefuse.place.href import redact
-from scenefuse.place.location import own_path
+from scenefuse.engine.lease import Lease, LeaseHeldError
+from scenefuse.errors import DataError, ResourceError
+from scenefuse.place.durable import json_bytes
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
-from scenefuse.product.files import MANIFEST, STORE
+from scenefuse.product.files import LEASE
 from scenefuse.product.folder import product_folder
-from scenefuse.product.manifest import read_manifest
 from scenefuse.product.stac_item import read_item
-from scenefuse.product.succession import PREDECESSOR, SUCCESSOR, item_name, pass_on
+from scenefuse.product.succession import pass_on
 from scenefuse.product.verify import verify
+from scenefuse.publish.asset_root import AssetRoot
 from scenefuse.publish.destination import Outcome, Published
+from scenefuse.publish.interruption import in_order
+from scenefuse.publish.readable import readable_item, source_path
+from scenefuse.publish.transfer import Transfer, alone_in, put_by_rename, put_in_place
 
-Transfer = Literal["copy", "link"]
+_PATIENCE_S = 90.0
+"""How long to wait for another who publishes the same product; a dead one's lease ends within 60 s."""
 
 
 def publish_static(
-    folders: Sequence[Path], destination: Path, *, asset_root: str | None = None, transfer: Transfer = "copy"
+    folders: Sequence[Path | Place],
+    destination: Path | Place,
+    *,
+    asset_root: str | None = None,
+    transfer: Transfer = "copy",
 ) -> list[Published]:
-    """What was done for each product folder, in order; the first bad product stops before it is published.
+    """What was done for each product folder, in order; a bad product stops before any is published.
 
     asset_root: URL under which the destination's folders are served; asset hrefs become `<asset_root>/<id>/<name>`
     in place of relative ones. transfer `link` makes hard links, for a destination on the same disk.
     """
-    catalogue = StaticCatalogue(root=destination, asset_root=asset_root, transfer=transfer)
-    return [catalogue.publish(folder) for folder in folders]
-
-
-def catalogue_folder(text: str) -> Path:
-    """The folder that a static catalogue is to be in; refused where the text is a URL."""
-    if "://" in text:
-        raise UsageError(
-            f"publish to {redact(text)}",
-            "a static catalogue is written into a local folder",
-            "Publish into a folder and copy it there, or write the products to the store by --out",
-        )
-    return own_path(text)
+    root = None if asset_root is None else AssetRoot(url=asset_root)
+    catalogue = StaticCatalogue(root=place_at(destination), asset_root=root, transfer=transfer)
+    return catalogue.publish([place_at(folder) for folder in folders])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticCatalogue:
     """A folder of static STAC; implements Catalogue."""
 
-    root: Path
+    root: Place
     """Folder of `catalog.json` and `collection.json`."""
-    asset_root: str | None = None
-    """URL that serves root, for absolute asset hrefs; None keeps them relative."""
+    asset_root: AssetRoot | None = None
+    """What serves root, for absolute asset hrefs; None keeps them relative."""
     transfer: Transfer = "copy"
     """Copies of the files, or hard links to them."""
 
-    def __post_init__(self) -> None:
-        if self.asset_root is not None and redact(self.asset_root).lower() != self.asset_root.lower():
-            raise UsageError(
-                f"asset root {redact(self.asset_root)} with a user name, a query or a fragment",
-                "everyone who reads the items would have it",
-                "Give the URL that readers need, https://host/path",
-            )
+    def publish(self, folders: Sequence[Place]) -> list[Published]:
+        """Take in the products in folders: all of them are verified before the first is published."""
+        found = [product_folder(folder) for folder in folders]
+        for folder in found:
+            if self._target(folder) == folder:
+                raise DataError(
+                    f"{folder} is already in {self.root}",
+                    "a product cannot replace itself",
+                    "choose another destination",
+                )
+            verify(folder).raise_if_bad()
+        return in_order(found, self._publish)
 
-    def publish(self, folder: Path) -> Published:
-        """Take in the verified product in folder: its files, then its item, then the links to it."""
-        folder = product_folder(folder).local_path()
-        verify(folder).raise_if_bad()
-        target = self.root.resolve() / folder.name
-        if target == folder:
-            raise DataError(
-                f"{folder} is already in {self.root}", "a product cannot replace itself", "choose another destination"
-            )
+    def _target(self, folder: Place) -> Place:
+        return self.root.resolved() / folder.name
+
+    def _publish(self, folder: Place) -> Published:
+        """Take in one product: its files, then its item, then the links to it."""
+        target = self._target(folder)
         item = self._item(folder, target)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(
-                f"{self.root} cannot be made a folder ({error.strerror})",
-                "no product can be published there",
-                "choose another destination",
-            ) from error
-        outcome = self._outcome(folder, target, item)
+        outcome = _outcome(target, item)
         if outcome != "unchanged":
-            self._put(folder, target, item)
+            self._make_root()
+            outcome = self._put(folder, target, item)
         linked = link_item(self.root, item)
         pass_on(target)
         if outcome == "unchanged" and linked:
             outcome = "replaced"
         return Published(item_id=item["id"], outcome=outcome, href=str(target / f"{folder.name}.json"))
 
-    def _item(self, folder: Path, target: Path) -> dict[str, Any]:
-        """The item as it will stand in target: same assets, and links to sources and versions that readers can follow.
+    def _item(self, folder: Place, target: Place) -> dict[str, Any]:
+        """The item as it will stand in target.
 
         A source on this disk is linked while it is there and the catalogue is read from this disk, or beside it: from
-        a web server the path would lead nowhere. The provenance names every source. The method's item goes with the
-        product.
+        a web server or a store the path would lead nowhere.
         """
-        item = read_item(folder)
-        assets = {asset["href"]: asset for asset in item["assets"].values()}
-        if self.asset_root is not None:
-            root = f"{self.asset_root.rstrip('/')}/{quote(folder.name)}"
-            for asset in item["assets"].values():
-                asset["href"] = f"{root}/{Path(asset['href']).name}"
-        links = []
-        for link in item["links"]:
-            if link["rel"] in {PREDECESSOR, SUCCESSOR} and not (target.parent / item_name(link)).is_dir():
-                continue
-            if link["rel"] == "derived_from" and link["href"] in assets:
-                link["href"] = assets[link["href"]]["href"]
-            elif link["rel"] == "derived_from" and "://" not in link["href"]:
-                source = (folder / link["href"]).resolve()
-                if not source.exists() or not (self.asset_root is None or source.is_relative_to(self.root.resolve())):
-                    continue
-                link["href"] = Path(os.path.relpath(source, target)).as_posix()
-            links.append(link)
-        return {**item, "links": links}
+        root = self.root.resolved()
 
-    def _outcome(self, folder: Path, target: Path, item: dict[str, Any]) -> Outcome:
-        """What publishing has to do; a target that is damaged counts as one that differs."""
-        path = target / f"{folder.name}.json"
-        if not path.is_file():
-            return "added"
-        same = path.read_bytes() == json_bytes(item) and verify(target).ok
-        return "unchanged" if same else "replaced"
+        def version_href(name: str) -> str | None:
+            return f"../{name}/{name}.json" if (target.parent / name).is_folder() else None
 
-    def _put(self, folder: Path, target: Path, item: dict[str, Any]) -> None:
-        """Put the product into target: built beside it and renamed, so that readers never see half of it."""
-        part = self.root.resolve() / f".{folder.name}.{os.getpid()}{PART}"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            for name in _files(folder, item):
-                self._transfer(folder / name, part / name)
-            (part / f"{folder.name}.json").write_bytes(json_bytes(item))
-            _sync(part)
-            old = part.with_name(f".{folder.name}.{os.getpid()}.old{PART}")
-            if target.exists():
-                target.rename(old)
-            part.rename(target)
-            sync_folder(target.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        def source_href(href: str) -> str | None:
+            if not isinstance(root, LocalPlace):
+                return None
+            path = source_path(folder, href)
+            if path is None or not (self.asset_root is None or path.is_relative_to(root.path)):
+                return None
+            return target.link_to(path)
 
-    def _transfer(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if self.transfer == "copy":
-            shutil.copyfile(source, target)
+        return readable_item(
+            read_item(folder), root=self.asset_root, version_href=version_href, source_href=source_href
+        )
+
+    def _make_root(self) -> None:
+        if not isinstance(self.root, LocalPlace):
+            self.root.free_bytes()  # a bucket that is not there says so before any file is sent
             return
         try:
-            target.hardlink_to(source)
+            self.root.make()
         except OSError as error:
-            raise DataError(
-                f"{source} cannot be linked to {target} ({error})",
-                "hard links need both on one disk that knows them",
-                "publish with copies",
+            raise ResourceError(
+                f"{self.root} cannot be made a folder ({error.strerror})",
+                "no product can be published there",
+                "choose another destination",
             ) from error
 
+    def _put(self, folder: Place, target: Place, item: dict[str, Any]) -> Outcome:
+        """Put the product into target, so that no reader sees half of it as a product; what that did in the end."""
+        on_disk = isinstance(target, LocalPlace)
+        if not on_disk and self.transfer == "link":
+            raise DataError(f"{target} is on a store", "files cannot be linked there", "publish with copies")
+        with alone_in(target.parent.local_path()) if on_disk else _lease(target):
+            now = _outcome(target, item)  # another may have put it while this one waited
+            if now == "unchanged":
+                return now
+            if isinstance(target, LocalPlace):
+                put_by_rename(folder, target, item, self.transfer)
+            else:
+                put_in_place(folder, target, item)
+            return now
 
-def _files(folder: Path, item: dict[str, Any]) -> list[str]:
-    """Paths below folder of everything the item's assets consist of; working files stay behind."""
-    names = {Path(asset["href"]).name for asset in item["assets"].values()} - {STORE}
-    stored = {f"{STORE}/{line.key}" for line in read_manifest(folder)}
-    return sorted(names | stored | {MANIFEST})
+
+def _outcome(target: Place, item: dict[str, Any]) -> Outcome:
+    """What publishing has to do; a target that is damaged counts as one that differs."""
+    place = target / f"{target.name}.json"
+    if not place.is_file():
+        return "added"
+    same = place.read() == json_bytes(item) and verify(target).ok
+    return "unchanged" if same else "replaced"
 
 
-def _sync(folder: Path) -> None:
-    """Wait until every file below folder is on the disk."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(folder)
+def _lease(target: Place) -> Lease:
+    """The lease on a product's folder of a store, where nothing is renamed: one publisher at a time."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return Lease(target / LEASE)
+        except LeaseHeldError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)

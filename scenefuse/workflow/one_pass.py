@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.engine.protocols import Observer
+from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.publish.destination import Published
-from scenefuse.publish.static import publish_static
 from scenefuse.workflow.specification import Workflow
 
 
@@ -47,7 +46,12 @@ def run_pass(workflow: Workflow, *, observer: Observer | None = None) -> PassRep
         observer=observer,
     )
     published: tuple[Published, ...] = ()
-    if workflow.output.publish_to is not None and report.products:
-        folders = [product.folder for product in report.products]
-        published = tuple(publish_static(folders, Path(workflow.output.publish_to)))
+    catalogue = workflow.output.catalogue(workflow.fuse.allow_host)
+    if catalogue is not None and report.products:
+        try:
+            published = tuple(catalogue.publish([product.location.parent for product in report.products]))
+        except SceneFuseError as error:
+            if error.exit_code != DataError.exit_code:
+                raise
+            raise WorkError(error.value, error.consequence, error.cure) from error  # the products are there
     return PassReport(name=workflow.name, batch=report, published=published)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.bounds import BBox
 from scenefuse.archive.known import known_archives
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
-from scenefuse.publish.static import catalogue_folder
+from scenefuse.place.location import own_path
+from scenefuse.publish.catalogue import catalogue_at
+from scenefuse.publish.destination import Catalogue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,15 @@ class OutputSpec:
     products: str
     """Folder that receives the products and their catalogue."""
     publish_to: str | None = None
-    """Static catalogue that finished products are published into; None publishes nothing."""
+    """Static catalogue (folder, s3:// URL) or STAC API (https:// URL) of finished products; None publishes nothing."""
+    asset_root: str | None = None
+    """URL under which readers find the folders of what is published; an API needs it."""
+
+    def catalogue(self, allow_hosts: tuple[str, ...]) -> Catalogue | None:
+        """What finished products are published into; UsageError when it is none."""
+        if self.publish_to is None:
+            return None
+        return catalogue_at(self.publish_to, asset_root=self.asset_root, policy=AccessPolicy(allow_hosts=allow_hosts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +92,19 @@ def read_workflow(path: Path) -> Workflow:
     source = parse(SourceSpec, tables["source"], where=f"{path} [source]")
     output = parse(OutputSpec, tables["output"], where=f"{path} [output]")
     folder = path.resolve().parent
-    if output.publish_to is not None and "://" in output.products:
-        raise UsageError(
-            f"products in {output.products} with publish_to in {path}",
-            "only products in a local folder can be published",
-            "Leave out publish_to, or give a folder for the products",
-        )
+    fuse = _weights_beside(folder, parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]"))
+    output = replace(
+        output,
+        products=_beside(folder, output.products),
+        publish_to=output.publish_to and _beside(folder, output.publish_to),
+    )
+    output.catalogue(fuse.allow_host)  # refused before any work
     return Workflow(
         name=str(tables.get("name", path.stem)),
         source=replace(source, catalogs=tuple(_located(folder, catalog) for catalog in source.catalogs)),
-        output=replace(
-            output,
-            products=_beside(folder, output.products),
-            publish_to=output.publish_to and str((folder / catalogue_folder(output.publish_to)).resolve()),
-        ),
+        output=output,
         rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
-        fuse=_weights_beside(folder, parse(RunConfig, tables.get("fuse", {}), where=f"{path} [fuse]")),
+        fuse=fuse,
     )
 
 
@@ -114,4 +122,4 @@ def _weights_beside(folder: Path, config: RunConfig) -> RunConfig:
 
 def _beside(folder: Path, href: str) -> str:
     """A path from the file's folder; URLs and absolute paths as they are."""
-    return href if "://" in href else str((folder / href).resolve())
+    return href if "://" in href else str((folder / own_path(href)).resolve())

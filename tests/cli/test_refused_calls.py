@@ -230,8 +230,15 @@ def test_wrong_bounds_are_wrong_usage(
         ('[source]\ncatalogs = ["a"]\nbbox = [1.0]\n[output]\nproducts = "out"\n', "bbox has 1 numbers"),
         ('[source]\n[output]\nproducts = "out"\n', "catalogs"),
         ('source = 3\n[output]\nproducts = "out"\n', "source"),
-        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "s3://b/c"\n', "publish to s3://b/c"),
-        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "s3://b/p"\npublish_to = "c"\n', "products in s3://b/p"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "gs://b/c"\n', "gs://b/c names"),
+        (
+            '[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "https://api.example"\n',
+            "publish to https://api.example without an asset root",
+        ),
+        (
+            '[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "p"\nasset_root = "www"\n',
+            "asset root www",
+        ),
     ],
 )
 def test_a_wrong_workflow_is_wrong_usage(scenefuse: Command, tmp_path: Path, toml: str, said: str) -> None:
@@ -269,13 +276,58 @@ def test_a_catalogue_that_cannot_be_written_is_refused(scenefuse: Command, pair:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_catalogue_on_a_store_is_wrong_usage(
-    scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--to", "https://api.example/stac"), ("without an asset root", "--asset-root https://host/path")),
+        (("--to", "gs://bucket/catalogue"), ("gs://bucket/catalogue names no place", "s3://bucket/prefix")),
+        (("--to", "out", "--check-assets"), ("checking assets of a static catalogue", "leave out --check-assets")),
+        (("--to", "https://api.example", "--asset-root", "/srv/www"), ("asset root /srv/www", "s3://bucket/prefix")),
+        (("--to", "https://api.example", "--asset-root", "https:/x"), ("asset root https:///x", "could not follow")),
+        (
+            (
+                "--to",
+                "https://me:secret@api.example",
+                "--asset-root",
+                "https://a.example",
+                "--allow-host",
+                "api.example",
+            ),
+            ("publish to https://api.example with a user name", "SCENEFUSE_STAC_TOKEN"),
+        ),
+        (
+            ("--to", "https://api.example?key=secret", "--asset-root", "https://a.example"),
+            ("publish to https://api.example with a user name, a query", "landing page"),
+        ),
+    ],
+)
+def test_a_catalogue_that_cannot_be_meant_is_wrong_usage(
+    scenefuse: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    said: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = scenefuse("publish", tmp_path, "--to", "s3://bucket/catalogue", "--json")
-    assert_explained(ended, UsageError.exit_code, "publish to s3://bucket/catalogue", "local folder")
+    ended = scenefuse("publish", tmp_path, *options, "--json")
+    assert_explained(ended, UsageError.exit_code, *said)
+    assert "secret" not in f"{ended.stdout}{ended.stderr}"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://api.example/stac", "http can be altered on its way"),
+        ("https://127.0.0.1:8080", "not a public address"),
+        ("https://localhost", "the host is local"),
+    ],
+)
+def test_an_api_that_the_policy_does_not_allow_is_refused(
+    scenefuse: Command, tmp_path: Path, url: str, said: str
+) -> None:
+    ended = scenefuse("publish", tmp_path, "--to", url, "--asset-root", "https://a.example/fused", "--json")
+    assert_explained(ended, DataError.exit_code, url, said, "--allow-host")
 
 
 def test_methods_at_a_ratio_that_no_grid_has_are_wrong_usage(scenefuse: Command) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pystac
@@ -13,7 +14,8 @@ from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.destination import Catalogue
-from scenefuse.publish.static import StaticCatalogue, Transfer, publish_static
+from scenefuse.publish.static import StaticCatalogue, publish_static
+from scenefuse.publish.transfer import Transfer
 from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 
@@ -57,6 +59,15 @@ def test_publishing_again_changes_nothing(product: Path, tmp_path: Path) -> None
     assert {path: seen for path, seen in _state(root).items() if path.suffix != ".lock"} == {
         path: seen for path, seen in before.items() if path.suffix != ".lock"
     }
+
+
+def test_publishers_of_one_product_take_turns(product: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(_outcomes, product, tmp_path / "www") for _ in range(4)]
+        outcomes = sorted(run.result()[0] for run in runs)
+    assert outcomes[0] == "added"
+    assert verify(tmp_path / "www" / ITEM_ID).ok
+    assert _outcomes(product, tmp_path / "www") == ["unchanged"]
 
 
 def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -> None:
@@ -122,8 +133,8 @@ def test_an_interrupted_copy_leaves_no_product_and_is_repeated(
 
 @pytest.mark.parametrize(("transfer", "same"), [("copy", False), ("link", True)])
 def test_files_are_copied_or_linked_as_asked(product: Path, tmp_path: Path, transfer: Transfer, *, same: bool) -> None:
-    catalogue: Catalogue = StaticCatalogue(root=tmp_path / "www", transfer=transfer)
-    catalogue.publish(product)
+    catalogue: Catalogue = StaticCatalogue(root=place_at(tmp_path / "www"), transfer=transfer)
+    catalogue.publish([place_at(product)])
     copy = tmp_path / "www" / ITEM_ID / "provenance.json"
     assert copy.samefile(product / "provenance.json") == same
 

@@ -8,6 +8,7 @@ import pytest
 
 from scenefuse.errors import UsageError
 from scenefuse.place.shipped import shipped_folder
+from scenefuse.publish.api import ApiCatalogue
 from scenefuse.workflow.specification import read_workflow
 
 
@@ -62,3 +63,15 @@ def test_a_folder_without_a_slash_is_a_folder_and_weights_beside_the_file_are_fo
 def test_a_mistake_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_workflow(write(tmp_path, text))
+
+
+def test_products_are_published_beside_the_file_on_a_store_or_into_an_api(tmp_path: Path) -> None:
+    text = '[source]\ncatalogs = ["a"]\n[output]\nproducts = "s3://b/products"\npublish_to = "{}"\n'
+    assert read_workflow(write(tmp_path, text.format("www"))).output.publish_to == str(tmp_path / "www")
+    assert read_workflow(write(tmp_path, text.format("s3://b/www"))).output.publish_to == "s3://b/www"
+    text += 'asset_root = "https://a.example/fused"\n[fuse]\nallow_host = ["api.example"]\n'
+    workflow = read_workflow(write(tmp_path, text.format("http://api.example/stac")))
+    catalogue = workflow.output.catalogue(workflow.fuse.allow_host)
+    assert isinstance(catalogue, ApiCatalogue)
+    assert (catalogue.url, catalogue.root.url) == ("http://api.example/stac", "https://a.example/fused")
+    assert catalogue.policy.allow_hosts == ("api.example",)

@@ -1,0 +1,210 @@
+"""Products into a STAC API: first their items, then the collection that holds them.
+
+Nothing in the Transaction extension lets two publishers change one document in turns. Items have one publisher each.
+The collection has all of them, and who writes it may undo what another has just written; so whoever wrote it looks at
+the items that are there by then, which stand there before their publishers look at the collection. The last to write
+it sees all of them, and the collection ends by holding every item. (Of `item_assets` this is less than certain: others'
+assets are not read again, and a publisher who stands still between reading the collection and writing it undoes them.)
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.errors import DataError, SceneFuseError, TransientError
+from scenefuse.place.place import Place
+from scenefuse.product.catalog import new_collection, widen
+from scenefuse.product.folder import product_folder
+from scenefuse.product.stac_item import COLLECTION_ID, read_item
+from scenefuse.product.succession import PREDECESSOR, as_replaced, item_name
+from scenefuse.product.verify import verify
+from scenefuse.publish.asset_root import AssetRoot
+from scenefuse.publish.comparison import is_held, without_servers_links
+from scenefuse.publish.destination import Outcome, Published
+from scenefuse.publish.interruption import interrupted
+from scenefuse.publish.readable import readable_item
+from scenefuse.publish.stac_api import Document, StacApi
+
+_ROUNDS = 12
+"""Times that a document is looked at while others write it."""
+_WEIGHED = ("id", "bbox", "properties")
+"""What of the items of others widens a collection. Not their assets: with them a page of pgSTAC takes five times as
+long, and leaving out the bands, which are most of it, takes as long again."""
+_SETTLING_S = (0.2, 0.6)
+"""Pause after the collection was written, shortest and longest: who read it before has written it by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCatalogue:
+    """A STAC API with the Transaction extension; implements Catalogue. The products' files lie under root."""
+
+    url: str
+    """Landing page of the API."""
+    root: AssetRoot
+    """Where readers find the products' folders."""
+    policy: AccessPolicy = field(default_factory=AccessPolicy)
+    """Which hosts are talked to."""
+    checks_assets: bool = False
+    """Whether each asset has to be there, in its size, before its item is published."""
+
+    def publish(self, folders: Sequence[Place]) -> list[Published]:
+        """Take in the products in folders: all of them are verified before the first is published."""
+        with StacApi(self.url, self.policy) as api:
+            found = [product_folder(folder) for folder in folders]
+            for folder in found:
+                verify(folder).raise_if_bad()
+            documents = self._items(api, found)
+            if self.checks_assets:
+                for document in documents:
+                    self.root.check(document, self.policy)
+            before = _collection(api, documents)
+            done: list[Document] = []
+            try:
+                outcomes = [_put(api, document, done) for document in documents]
+                _hold_all(api, done)
+            except SceneFuseError as error:
+                with suppress(SceneFuseError):  # the first failure is the one to tell
+                    _hold_all(api, done)
+                if done:
+                    raise interrupted(error, len(done), len(documents)) from error
+                raise
+        return [
+            Published(
+                item_id=document["id"],
+                outcome="replaced" if outcome == "unchanged" and not _holds(before, document) else outcome,
+                href=api.address(COLLECTION_ID, document["id"]),
+            )
+            for document, outcome in zip(documents, outcomes, strict=True)
+        ]
+
+    def _items(self, api: StacApi, folders: Sequence[Place]) -> list[Document]:
+        """The items as they will stand in the API; links to other versions are there where the API has those then."""
+        items = [read_item(folder) for folder in folders]
+        ids = {item["id"] for item in items}
+
+        def version_href(name: str) -> str | None:
+            there = name in ids or api.read(COLLECTION_ID, name) is not None
+            return api.address(COLLECTION_ID, name) if there else None
+
+        def no_href(_href: str) -> None:
+            """None: readers of an API have no files of this machine."""
+
+        return [
+            _linked(api, readable_item(item, root=self.root, version_href=version_href, source_href=no_href))
+            for item in items
+        ]
+
+
+def _collection(api: StacApi, items: Sequence[Document]) -> Document:
+    """The collection of the items; where there is none yet, a new one of the first item."""
+    for _ in range(2):
+        there = api.read(COLLECTION_ID)
+        if there is not None:
+            return there
+        if not api.takes_collections:
+            raise DataError(
+                f"{api.url} has no collection {COLLECTION_ID!r}, and takes none from its clients",
+                "there is nothing that the items could belong to",
+                f"have who runs it make a collection {COLLECTION_ID!r}, or switch on its transactions of collections",
+            )
+        new = new_collection(items[0])
+        if api.create(_linked(api, new)):
+            return new
+    raise _contended(api, None)
+
+
+def _put(api: StacApi, item: Document, done: list[Document]) -> Outcome:
+    """What it took to have the item in the API, and those marked that it replaces; then it is one of those done."""
+    outcome: Outcome | None = None
+    for _ in range(_ROUNDS):
+        there = api.read(COLLECTION_ID, item["id"])
+        if there is not None and is_held(item, there):
+            outcome = outcome or "unchanged"
+            break
+        if there is None:
+            outcome = outcome or "added"
+            written = api.create(item, collection=COLLECTION_ID)
+        else:
+            outcome = outcome or "replaced"
+            written = api.replace(item, collection=COLLECTION_ID)
+        if written:
+            break
+    else:
+        raise _contended(api, item["id"])
+    done.append(item)
+    replaced = [item_name(link) for link in item["links"] if link["rel"] == PREDECESSOR]
+    marked = [_mark(api, name, item["id"]) for name in replaced]
+    return "replaced" if outcome == "unchanged" and any(marked) else outcome or "unchanged"
+
+
+def _mark(api: StacApi, name: str, successor: str) -> bool:
+    """True when the item of that name had to be marked as one that its successor replaces; else it was, or is gone."""
+    for turn in range(_ROUNDS):
+        there = api.read(COLLECTION_ID, name)
+        if there is None:
+            return False
+        marked = _linked(api, as_replaced(there, successor, api.address(COLLECTION_ID, successor)))
+        if is_held(marked, there):
+            return turn > 0
+        api.replace(marked, collection=COLLECTION_ID)
+    raise _contended(api, name)
+
+
+def _hold_all(api: StacApi, done: Sequence[Document]) -> None:
+    """Let the collection hold the items that were published, and those of others that it lost meanwhile."""
+    if not done or not api.takes_collections:  # then the collection is its operator's
+        return
+    items = list(done)
+    for _ in range(_ROUNDS):
+        there = api.read(COLLECTION_ID)
+        if there is None:
+            break
+        wider = _widened(there, items)
+        if is_held(wider, there):
+            return
+        api.replace(_linked(api, wider))
+        time.sleep(random.uniform(*_SETTLING_S))  # noqa: S311 - spreads those who race, no secret
+        items = [*done, *api.items(COLLECTION_ID, _WEIGHED)]
+    raise _contended(api, None)
+
+
+def _holds(collection: Document, item: Document) -> bool:
+    return is_held(_widened(collection, [item]), collection)
+
+
+def _widened(collection: Document, items: Iterable[Document]) -> Document:
+    """The collection, grown until it holds the items; those of others that tell no place or time are left out."""
+    wider = copy.deepcopy({key: value for key, value in collection.items() if value is not None})
+    for item in items:
+        with suppress(KeyError, TypeError, ValueError):
+            widen(wider, item)
+    return wider
+
+
+def _linked(api: StacApi, document: Document) -> Document:
+    """A collection or an item with the links that lead from it through the API, as the API itself makes them."""
+    whole, json = api.address(COLLECTION_ID), "application/json"
+    is_item = document.get("type") == "Feature"
+    own = {"root": (f"{api.url}/", json), "parent": (whole if is_item else f"{api.url}/", json)}
+    if is_item:
+        own["self"] = (api.address(COLLECTION_ID, document["id"]), "application/geo+json")
+        own["collection"] = (whole, json)
+    else:
+        own["self"] = (whole, json)
+    document = without_servers_links(document)
+    links = [{"rel": rel, "href": href, "type": media_type} for rel, (href, media_type) in own.items()]
+    return {**document, "links": [*document["links"], *links]}
+
+
+def _contended(api: StacApi, item_id: str | None) -> TransientError:
+    return TransientError(
+        f"{api.address(COLLECTION_ID, item_id)} did not stay as it was written, {_ROUNDS} times",
+        "others change it at the same time, or the API does not keep what it takes",
+        "Run the same command again; if it ends so again, look what the API makes of it",
+    )

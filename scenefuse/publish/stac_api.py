@@ -1,0 +1,232 @@
+"""A STAC API with the Transaction extension: its documents read and written, its refusals told apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.fetch import Fetcher, Reply, said_by
+from scenefuse.config import stac_credentials
+from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, UsageError
+from scenefuse.place.href import redact
+
+Document = dict[str, Any]
+
+_TRANSACTIONS = "/ogcapi-features/extensions/transaction"
+"""End of the conformance class of an API whose items can be written."""
+_COLLECTIONS = "/collections/extensions/transaction"
+"""End of that of an API whose collections can be written."""
+_FIELDS = "#fields"
+"""End of that of an API that can leave parts of items out."""
+_PAGE = 250
+"""Items of one page; one of 300 bands has 0.1 MiB where the API leaves nothing out."""
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VISIBLE = re.compile(r"[\x20-\x7e]+")
+
+
+class StacApi:
+    """A STAC API that can be written. Use it in a with statement: it holds connections.
+
+    Credentials are sent to its own host alone. TransientError where the API fails in a way that passes, StorageError
+    where it lets nobody, or not this one, write, DataError where it does not take a document.
+    """
+
+    def __init__(self, url: str, policy: AccessPolicy) -> None:
+        """Read the landing page; refused where it is none, or one of an API that cannot be written."""
+        _check_address(url, policy)
+        self._headers = {"Accept": "application/json, application/geo+json", **_credentials()}
+        self._fetcher = Fetcher(policy)
+        try:
+            landing = self._landing(url)
+        except SceneFuseError:
+            self._fetcher.close()
+            raise
+        conforms = [str(conformance) for conformance in landing["conformsTo"]]
+        self.takes_collections = any(conformance.endswith(_COLLECTIONS) for conformance in conforms)
+        self._leaves_out = any(conformance.endswith(_FIELDS) for conformance in conforms)
+        if not any(conformance.endswith(_TRANSACTIONS) for conformance in conforms):
+            self._fetcher.close()
+            raise DataError(
+                f"{self.url} does not conform to the Transaction extension",
+                "its items cannot be written by its clients",
+                "switch it on (stac-fastapi-pgstac: ENABLE_TRANSACTIONS_EXTENSIONS=true), or publish to another one",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._fetcher.close()
+
+    def address(self, collection: str, item: str | None = None) -> str:
+        """URL of a collection, or of an item in it."""
+        url = f"{self.url}/collections/{quote(collection, safe='')}"
+        return url if item is None else f"{url}/items/{quote(item, safe='')}"
+
+    def read(self, collection: str, item: str | None = None) -> Document | None:
+        """The collection, or the item, as it stands there; None when there is none."""
+        url = self.address(collection, item)
+        reply = self._ask("GET", url)
+        return None if reply.status == 404 else self._document("GET", reply)
+
+    def create(self, document: Document, *, collection: str | None = None) -> bool:
+        """Put a new collection, or a new item into a collection; False when there is one of its id already."""
+        url = f"{self.url}/collections" if collection is None else f"{self.address(collection)}/items"
+        reply = self._ask("POST", url, document)
+        if reply.status == 409:
+            return False
+        self._taken("POST", reply)
+        return True
+
+    def replace(self, document: Document, *, collection: str | None = None) -> bool:
+        """Put the collection, or the item of a collection, in place of the one of its id; False when there is none."""
+        url = self.address(document["id"]) if collection is None else self.address(collection, document["id"])
+        reply = self._ask("PUT", url, document)
+        if reply.status == 404:
+            return False
+        self._taken("PUT", reply)
+        return True
+
+    def items(self, collection: str, only: tuple[str, ...] = ()) -> Iterator[Document]:
+        """All items of a collection, page by page; only the named fields where the API can leave others out.
+
+        Of a link to the next page the query counts, not its host: behind a proxy APIs often do not know their own.
+        """
+        start = f"{self.address(collection)}/items"
+        query: dict[str, str] = {"limit": str(_PAGE)}
+        if self._leaves_out and only:
+            query["fields"] = ",".join(only)
+        asked: set[str] = set()
+        while True:
+            url = f"{start}?{'&'.join(f'{quote(key)}={quote(value)}' for key, value in query.items())}"
+            page = self._document("GET", self._ask("GET", url))
+            features, links = page.get("features"), page.get("links")
+            if not isinstance(features, list) or not isinstance(links, list):
+                self._odd(url, "a page of items without features and links")
+            yield from (feature for feature in features if isinstance(feature, dict))
+            following = next((str(link.get("href")) for link in links if link.get("rel") == "next"), None)
+            if following is None or not features:
+                return
+            if following in asked:
+                self._odd(url, "the same next page twice")
+            asked.add(following)
+            query |= dict(parse_qsl(urlsplit(following).query))
+
+    def _landing(self, url: str) -> Document:
+        """The landing page at url; the API's own address is where that was found."""
+        self.url = redact(url).rstrip("/")
+        reply = self._ask("GET", url)
+        self._check_host(reply)
+        self.url = urlunsplit((*urlsplit(reply.url)[:3], "", "")).rstrip("/")
+        document = self._document("GET", reply)
+        if not isinstance(document.get("conformsTo"), list) or not isinstance(document.get("links"), list):
+            self._odd(reply.url, f"a JSON object of type {document.get('type')!r} without conformsTo")
+        return document
+
+    def _ask(self, method: str, url: str, body: Document | None = None) -> Reply:
+        """The reply to a request; refusals of rights are errors already."""
+        try:
+            reply = self._fetcher.exchange(method, url, headers=self._headers, body=body)
+        except TransientError as error:
+            raise TransientError(
+                f"{method} {error.value}", "what was published before stands", "Run the same command again later"
+            ) from error
+        if reply.status in (401, 403):
+            self._refused(method, reply)
+        return reply
+
+    def _taken(self, method: str, reply: Reply) -> None:
+        """Refuse a reply that does not say that the API took what was sent: a page to sign in on says 200, too."""
+        if reply.body or not 200 <= reply.status < 300:
+            self._document(method, reply)
+        self._check_host(reply)
+
+    def _check_host(self, reply: Reply) -> None:
+        if urlsplit(reply.url).netloc != urlsplit(self.url).netloc:
+            raise DataError(
+                f"{self.url} redirects to {redact(reply.url)}",
+                "credentials are not sent to a host that was not named",
+                f"publish to {redact(reply.url)} if that is meant",
+            )
+
+    def _document(self, method: str, reply: Reply) -> Document:
+        """The JSON object that a reply brings."""
+        if not 200 <= reply.status < 300:
+            self._refused(method, reply)
+        try:
+            document = json.loads(reply.body)
+        except (ValueError, RecursionError):
+            self._odd(reply.url, f"no JSON but {said_by(reply.body)[:80]!r}")
+        if not isinstance(document, dict):
+            self._odd(reply.url, f"a JSON {type(document).__name__}")
+        return document
+
+    def _odd(self, url: str, what: str) -> NoReturn:
+        raise DataError(
+            f"{redact(url)} answered {what}",
+            "it is not what a STAC API answers, and nothing can be published there",
+            "give the address of a STAC API's landing page, https://host/path",
+        )
+
+    def _refused(self, method: str, reply: Reply) -> NoReturn:
+        """The API's refusal, in its own words."""
+        said = said_by(reply.body)
+        what = f"{method} {redact(reply.url)} answered {reply.status}" + (f" ({said})" if said else "")
+        if reply.status in (401, 403):
+            raise StorageError(
+                what,
+                "the API does not let this caller do that",
+                "Set SCENEFUSE_STAC_TOKEN, or SCENEFUSE_STAC_HEADER ('Name: value'), to what it asks for",
+            )
+        if reply.status in (400, 413, 422):
+            raise DataError(
+                what, "the API does not take the document", "correct what it says, on the API's side or here"
+            )
+        raise DataError(what, "the API does not do what was asked", "check its address and that it can be written")
+
+
+def _check_address(url: str, policy: AccessPolicy) -> None:
+    """Refuse a URL that is no landing page's, or whose host the policy does not let be talked to."""
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise UsageError(
+            f"publish to {redact(url)} with a user name, a query or a fragment",
+            "it is not the address of a STAC API's landing page",
+            "Give https://host/path; credentials go into SCENEFUSE_STAC_TOKEN or SCENEFUSE_STAC_HEADER",
+        )
+    try:
+        policy.check(url, url)
+    except DataError as error:
+        raise DataError(
+            f"publish to {redact(url)}",
+            re.split(r"[:;] (?:use|if) |, so it is not", error.consequence)[0],
+            f"give its public https address; where the host is yours, --allow-host {parts.hostname}",
+        ) from error
+
+
+def _credentials() -> dict[str, str]:
+    """The header that identifies this caller, from the environment; empty where that has none."""
+    token, header = stac_credentials()
+    if token is not None and header is not None:
+        raise UsageError(
+            "SCENEFUSE_STAC_TOKEN and SCENEFUSE_STAC_HEADER are both set",
+            "which of them the API asks for is not known",
+            "Leave one",
+        )
+    if header is not None:
+        name, colon, value = (part.strip() for part in header.partition(":"))
+        if colon and _HEADER.fullmatch(name) and _VISIBLE.fullmatch(value):
+            return {name: value}
+        raise UsageError("SCENEFUSE_STAC_HEADER is no header", "no API would take it", "Write it as 'Name: value'")
+    if token is not None and not _VISIBLE.fullmatch(token):
+        raise UsageError(
+            "SCENEFUSE_STAC_TOKEN has characters that no header can have", "no API would take it", "Set the token alone"
+        )
+    return {} if token is None else {"Authorization": f"Bearer {token}"}

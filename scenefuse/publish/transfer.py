@@ -1,0 +1,131 @@
+"""A product's files from one place to another."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from scenefuse.errors import DataError
+from scenefuse.place.durable import PART, json_bytes, sync_folder
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.place import Place
+from scenefuse.product.files import LEASE, STORE
+from scenefuse.product.manifest import read_manifest
+
+Transfer = Literal["copy", "link"]
+
+_BLOCK_BYTES = 32 << 20
+"""What is held of a file at once."""
+_THREADS = 8
+"""Files that are on their way at once, where one of the places is a store."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A block for one publisher at a time into a folder of this machine, under the kernel's lock on it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any], transfer: Transfer) -> None:
+    """Put the product in folder, with the item, into target: built beside it and renamed, so that it is there whole."""
+    path = target.path
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        _bring(folder, LocalPlace(path=part), item, transfer)
+        (part / f"{path.name}.json").write_bytes(json_bytes(item))
+        _sync(part)
+        old = part.with_name(f".{path.name}.{os.getpid()}.old{PART}")
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        part.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def put_in_place(folder: Place, target: Place, item: dict[str, Any]) -> None:
+    """Put the product in folder, with the item, into target, for the holder of its lease.
+
+    The item goes first and comes last: what has no item does not exist for readers.
+    """
+    (target / f"{target.name}.json").discard()
+    _bring(folder, target, item, "copy")
+    kept = {*_files(folder, item), LEASE}
+    for name in target.files():
+        if name not in kept:
+            (target / name).discard()
+    (target / f"{target.name}.json").put(json_bytes(item))
+
+
+def _bring(folder: Place, target: Place, item: dict[str, Any], transfer: Transfer) -> None:
+    files = _files(folder, item)
+    if isinstance(folder, LocalPlace) and isinstance(target, LocalPlace):
+        for name in files:
+            _transfer(folder.path / name, target.path / name, transfer)
+        return
+    if transfer == "link":
+        raise DataError(f"{folder} is on a store", "its files cannot be linked", "publish with copies")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda name: _copy(folder / name, target / name, files[name]), files))
+
+
+def _copy(source: Place, target: Place, size_bytes: int) -> None:
+    """Copy a file of which the size is known."""
+    if size_bytes <= _BLOCK_BYTES:
+        target.put(source.read())
+        return
+    target.parent.make()
+    with target.writing() as path, path.open("wb") as file:
+        for first in range(0, size_bytes, _BLOCK_BYTES):
+            file.write(source.read_range(first, min(_BLOCK_BYTES, size_bytes - first)))
+
+
+def _transfer(source: Path, target: Path, transfer: Transfer) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if transfer == "copy":
+        shutil.copyfile(source, target)
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        raise DataError(
+            f"{source} cannot be linked to {target} ({error})",
+            "hard links need both on one disk that knows them",
+            "publish with copies",
+        ) from error
+
+
+def _files(folder: Place, item: dict[str, Any]) -> dict[str, int]:
+    """Size of everything the item's assets consist of, by its path below folder; working files stay behind."""
+    single = {
+        str(asset["href"]).rpartition("/")[2]: int(asset["file:size"])
+        for asset in item["assets"].values()
+        if "file:size" in asset
+    }
+    stored = {f"{STORE}/{line.key}": line.size_bytes for line in read_manifest(folder)}
+    return dict(sorted({**single, **stored}.items()))
+
+
+def _sync(folder: Path) -> None:
+    """Wait until every file below folder is on the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
