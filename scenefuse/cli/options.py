@@ -100,6 +100,7 @@ _RUN_OPTIONS = (
     workers_option,
     memory_limit_option,
     click.option("--format", "formats", metavar="LIST", help="What is written: zarr, or zarr,cog. [zarr,cog]"),
+    click.option("--report/--no-report", default=None, help="Write report.html into the product. [on]"),
     click.option("--config", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with these options."),
 )
 
