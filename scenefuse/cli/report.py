@@ -16,15 +16,15 @@ from scenefuse.place.place import Place
 if TYPE_CHECKING:
     from scenefuse.pipeline.report import Report
 
-STDOUT = "-"
-"""The file that is no file."""
+NOWHERE = "-"
+"""As a file: stdout, and for the pipeline none."""
 
 
 @click.command(name="report")
 @click.argument("product", type=PRODUCT, metavar="PRODUCT")
 @click.option(
     "--out",
-    type=OwnPath(dir_okay=False, allow_dash=True),
+    type=OwnPath(dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
     help="Write there, `-` for stdout, and leave the product as it is. [report.html in the product]",
 )
@@ -36,7 +36,7 @@ STDOUT = "-"
 @json_option
 def command(
     product: Place,
-    out: str | None,
+    out: Path | None,
     hs: str | None,
     ms: str | None,
     allow_host: tuple[str, ...],
@@ -59,16 +59,17 @@ def command(
         raise UsageError(
             "--scores with --reference", "a report shows the scores against one of the two", "Leave out one"
         )
-    if out == STDOUT and as_json:
+    to_stdout = out == Path(NOWHERE)
+    if to_stdout and as_json:
         raise UsageError("--out - with --json", "both are the one document on stdout", "Leave out one")
     made = report(
         product,
-        out=out,
+        out=NOWHERE if to_stdout else out,
         hrefs=(hs, ms) if hs is not None and ms is not None else None,
         config=RunConfig(allow_host=allow_host),
         **options,
     )
-    if out == STDOUT:
+    if to_stdout:
         click.echo(made.html, nl=False)
     elif as_json:
         emit_json(made.facts())

@@ -198,7 +198,7 @@ def build_item(
 
 
 def report_asset() -> dict[str, Any]:
-    """The asset of `report.html` but for its size and digest: title, type and roles as in an item that began with it."""
+    """The asset of `report.html` but for its size and digest: title, type and roles as build_item has them."""
     file = next(file for file in _FILES if file.name == REPORT)
     return {"href": f"./{file.name}", "title": file.title, "type": file.media_type, "roles": list(file.roles)}
 

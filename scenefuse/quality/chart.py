@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 from statistics import median
 
@@ -119,7 +120,7 @@ def nice_values(low: float, high: float, most: int) -> list[float]:
 
 def _unbroken(points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
     """The points in parts, between which more is missing than between any of a part."""
-    gaps = [after[0] - before[0] for before, after in zip(points, points[1:], strict=False)]
+    gaps = [after[0] - before[0] for before, after in pairwise(points)]
     widest = GAP_STEPS * median(gaps) if gaps else 0.0
     part: list[tuple[float, float]] = []
     for number, point in enumerate(points):

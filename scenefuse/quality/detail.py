@@ -29,6 +29,9 @@ SIDE_PX = 256
 BRIGHTNESS = (5, 35, 65, 95)
 """Percentiles of brightness at which spectra are taken: dark ground to bright."""
 
+LEAST_GAIN = 0.1
+"""MSI / HSI below which a gain is taken for none: the band was not found in the HSI."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spectra:
@@ -43,7 +46,7 @@ class Spectra:
     hs: Image | None
     """(hs band,) of the coarse pixel around it; None where the inputs were not read."""
     ms: Image | None
-    """(ms band,) of the same pixel; None where the inputs were not read."""
+    """(ms band,) of the same pixel in the HSI's terms: gain and offset between the two taken off; None likewise."""
     truth: Image | None
     """(hs band,) of the same pixel; None without a truth."""
 
@@ -111,7 +114,7 @@ class Lens:
                 column=window.x0 + x,
                 fused=fused[:, number],
                 hs=None if hs is None else hs[:, y // ratio, x // ratio],
-                ms=None if ms is None else ms[:, y, x],
+                ms=None if ms is None else self._in_terms_of_hs(ms[:, y, x]),
                 truth=None if truth is None else truth[:, y, x],
             )
             for number, (y, x) in enumerate(places)
@@ -127,6 +130,14 @@ class Lens:
             spatial=None if ms is None or seen is None or counted is None else self._spatial(seen, ms, counted),
             seen=counted,
         )
+
+    def _in_terms_of_hs(self, ms: Image) -> Image:
+        """(ms band,) values without their gain and offset against the HSI; those that have no gain as they are."""
+        gain, offset = (self.state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
+        if gain is None or offset is None:
+            return ms
+        known = np.isfinite(gain) & (gain > LEAST_GAIN)
+        return np.where(known, (ms - offset) / np.where(known, gain, 1.0), ms).astype(np.float32)
 
     def _spatial(self, seen: Image, ms: Image, counted: NDArray[np.bool_]) -> ReferenceSums | None:
         """Sums of the bands that are counted; gain and offset are those between the two instruments."""

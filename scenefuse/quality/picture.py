@@ -1,4 +1,4 @@
-"""Pictures of a page: colours from reflectance, flags over a grey image, and the PNG that a page holds within itself."""
+"""Pictures of a page: colours from reflectance, flags over a grey image, and the PNG within a page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def flagged(picture: Picture, flags: NDArray[np.uint8]) -> Picture:
         for plane, colour in zip(shown, FLAG_COLOURS[flag], strict=False):
             plane[there] = ((1 - strength) * grey + strength * colour)[there]
         shown[3, there] = 255
-    return np.rint(shown).astype(np.uint8)
+    return np.asarray(np.rint(shown), np.uint8)
 
 
 def data_uri(picture: Picture) -> str:

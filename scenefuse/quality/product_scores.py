@@ -95,13 +95,19 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
 
 def bands_seen(ms_bands: Sequence[Band], state: SceneState) -> NDArray[np.bool_]:
     """(ms band,) those that a fused image can be compared with: sharp on the fine grid, and covered by the HSI."""
-    return sharp_bands(ms_bands) & (np.asarray(state.arrays["srf"]).sum(axis=1) > 0)
+    covered = np.asarray(state.arrays["srf"], np.float64).sum(axis=1) > 0
+    return np.asarray(sharp_bands(ms_bands) & covered)
 
 
 def read_degraded(
-    read: Callable[[Window], NDArray[np.float32]], coarse: Window, *, shape: tuple[int, int], ratio: int, sigma_px: float
+    read: Callable[[Window], NDArray[np.float32]],
+    coarse: Window,
+    *,
+    shape: tuple[int, int],
+    ratio: int,
+    sigma_px: float,
 ) -> NDArray[np.float32]:
-    """(band, y, x) of a coarse window of a fine image of this shape as the coarse instrument sees it: Gaussian sigma_px.
+    """(band, y, x) of a coarse window of a fine image of this shape, blurred by a Gaussian of sigma_px fine pixels.
 
     read: a fine window inside the scene. Outside it the scene is its mirror image.
     """

@@ -19,6 +19,7 @@ from scenefuse.quality.detail import Detail, Lens
 from scenefuse.quality.flags import FlagCount, count_flags
 from scenefuse.quality.picture import rgb_bands
 from scenefuse.quality.product_scores import Scored, reference_sums
+from scenefuse.sensors.band import Band
 
 PICTURE_PX = 512
 """Longest side of the picture of the whole product."""
@@ -84,8 +85,16 @@ class Dossier:
         return found
 
     @cached_property
+    def ms_bands(self) -> tuple[Band, ...]:
+        """The MSI's bands that by_ms_band has scores of: sharp ones that the HSI covers."""
+        source, seen = self.lens.source, self.detail.seen
+        if source is None or seen is None:
+            return ()
+        return tuple(band for band, counts in zip(source.ms_bands, seen, strict=True) if counts)
+
+    @cached_property
     def by_ms_band(self) -> Values:
-        """Scores of the MSI bands of `detail.seen` against the MSI: `spatial_rmse`, `spatial_cc`."""
+        """Scores of each band of ms_bands against the MSI, of the detail: `spatial_rmse`, `spatial_cc`."""
         if self.detail.spatial is None or not self.detail.spatial.count:
             return {}
         by_band = self.detail.spatial.by_band()
@@ -104,7 +113,7 @@ class Dossier:
     @cached_property
     def consistency(self) -> dict[str, float | None]:
         """Scores of the detail against both inputs; empty where they were not read."""
-        found = {}
+        found: dict[str, float | None] = {}
         if self.detail.spectral is not None:
             scores = self.detail.spectral.scores()
             found |= {f"spectral_{name}": _finite(scores[name]) for name in ("rmse", "sam_deg", "cc")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,15 @@ from scenefuse.product.files import REPORT, RUN, STORE
 from scenefuse.quality.chart import Chart, Series
 from scenefuse.quality.detail import Spectra
 from scenefuse.quality.flags import GRAVEST_FIRST
+from scenefuse.quality.page.wording import (
+    FLAG_TEXTS,
+    SCORE_TEXTS,
+    number_text,
+    seconds_text,
+    share_text,
+    signed_text,
+    small_text,
+)
 from scenefuse.quality.picture import FLAG_COLOURS, colours, data_uri, flagged
 from scenefuse.quality.report import Dossier
 from scenefuse.sensors.band import Band, sharp_bands
@@ -26,36 +35,6 @@ PHASES = ("open", "adapt", "prepare", "tiles", "check", "finish")
 NANOMETRES = "wavelength (nm)"
 NUMBERS = "band"
 """What bands are drawn over where a wavelength is not known."""
-FLAG_TEXTS = {
-    "nodata": ("No data", "one of the inputs has none here"),
-    "not_finite": ("Not finite", "the method gave no number; stored as no data"),
-    "clipped": ("Clipped", "a band left the range of the stored integers"),
-    "near_nodata": ("Near no data", "within the method's reach of a pixel that was filled"),
-    "near_edge": ("Near the border", "within the method's reach of the scene's border"),
-}
-SCORE_TEXTS = {
-    "psnr_db": ("PSNR", "dB, more is better"),
-    "ssim": ("SSIM", "1 is best"),
-    "sam_deg": ("SAM", "degrees, less is better"),
-    "ergas": ("ERGAS", "less is better"),
-    "cc": ("CC", "1 is best"),
-    "uiqi": ("UIQI", "1 is best"),
-    "rmse": ("RMSE", "reflectance"),
-    "rase": ("RASE", "%, less is better"),
-    "d_lambda": ("D-lambda", "0 is best"),
-    "d_s": ("D-s", "0 is best"),
-    "qnr": ("QNR", "1 is best"),
-    "spectral_consistency_rmse": ("Spectral RMSE", "degraded, against the HSI; reflectance"),
-    "spectral_consistency_sam_deg": ("Spectral SAM", "degraded, against the HSI; degrees"),
-    "spatial_consistency_rmse": ("Spatial RMSE", "through the response, against the MSI; reflectance"),
-    "spatial_consistency_cc": ("Spatial CC", "through the response, against the MSI; 1 is best"),
-    "spectral_rmse": ("Spectral RMSE", "degraded, against the HSI; reflectance"),
-    "spectral_sam_deg": ("Spectral SAM", "degraded, against the HSI; degrees"),
-    "spectral_cc": ("Spectral CC", "degraded, against the HSI; 1 is best"),
-    "spatial_rmse": ("Spatial RMSE", "through the response, against the MSI; reflectance"),
-    "spatial_cc": ("Spatial CC", "through the response, against the MSI; 1 is best"),
-}
-"""Name and reading of each score."""
 
 
 def render(dossier: Dossier) -> str:
@@ -150,8 +129,8 @@ def _quality(dossier: Dossier) -> dict[str, Any]:
         for flag in GRAVEST_FIRST
         for name in [str(flag.name).lower()]
     ]
-    seams = checks.get("seams")
-    budgets = () if not seams else (("rms", SEAM_RMS_BUDGET), ("p999", SEAM_P999_BUDGET))
+    seams: Mapping[str, float] = checks.get("seams") or {}
+    budgets = (("rms", SEAM_RMS_BUDGET), ("p999", SEAM_P999_BUDGET)) if seams else ()
     return {
         "flag_rows": rows,
         "pixels": flags.pixels,
@@ -162,62 +141,59 @@ def _quality(dossier: Dossier) -> dict[str, Any]:
         "checks": checks,
         "seams": seams,
         "seam_rows": [(name, seams[name], budget, min(1.0, seams[name] / budget)) for name, budget in budgets],
-        "seams_hold": all(seams[name] <= budget for name, budget in budgets),
         "drift": checks.get("drift"),
     }
 
 
 def _scores(dossier: Dossier) -> dict[str, Any]:
     """Scores as tables and as curves over wavelength."""
-    bands = dossier.lens.product.bands
-    x, label = _abscissa(bands)
-    by_band, by_ms_band = dossier.by_band, dossier.by_ms_band
-    source, seen = dossier.lens.source, dossier.detail.seen
-    ms_bands = [] if source is None or seen is None else [band for band, counts in zip(source.ms_bands, seen, strict=True) if counts]
-    curves = []
-    for name, title, y_label in (
-        ("psnr_db", "PSNR against the truth", "PSNR (dB)"),
-        ("rmse", "RMSE against the truth", "RMSE (reflectance)"),
-        ("cc", "Correlation with the truth", "correlation"),
-    ):
-        if name in by_band:
-            series = Series(name="fused against the truth", style="fused", x=x, y=_numbers(by_band[name]))
-            curves.append(
-                Chart(title=f"{title}, by band", x_label=label, y_label=y_label, series=(series,), zero=name == "rmse")
-            )
-    for name, title, y_label in (
-        ("rmse", "Difference from the inputs", "RMSE (reflectance)"),
-        ("cc", "Correlation with the inputs", "correlation"),
-    ):
-        found = []
-        if f"spectral_{name}" in by_band:
-            y = _numbers(by_band[f"spectral_{name}"])
-            found.append(Series(name="degraded, against the HSI", style="hs", x=x, y=y))
-        if f"spatial_{name}" in by_ms_band and label == NANOMETRES and all(band.wavelength_nm for band in ms_bands):
-            waves = [band.wavelength_nm or 0.0 for band in ms_bands]
-            y = _numbers(by_ms_band[f"spatial_{name}"])
-            found.append(Series(name="through the response, against the MSI", style="ms", x=waves, y=y, dots=True))
-        if found:
-            curves.append(
-                Chart(
-                    title=f"{title}, by band", x_label=label, y_label=y_label, series=tuple(found), zero=name == "rmse"
-                )
-            )
+    rows = zip(*dossier.by_ms_band.values(), strict=True)
     return {
         "reference": dossier.reference,
         "convention": dossier.convention,
         "score_rows": _score_rows(dossier.scores),
         "consistency_rows": _score_rows(dossier.consistency),
-        "curves": [chart for chart in curves if chart],
-        "by_band": by_band,
-        "bands": bands,
-        "ms_rows": [
-            (band, *(values[number] for values in by_ms_band.values())) for number, band in enumerate(ms_bands)
-        ]
-        if by_ms_band
-        else [],
+        "curves": [chart for chart in (*_truth_curves(dossier), *_consistency_curves(dossier)) if chart],
+        "by_band": dossier.by_band,
+        "bands": dossier.lens.product.bands,
+        "ms_rows": [(band, *values) for band, values in zip(dossier.ms_bands, rows, strict=False)],
         "state": dossier.lens.state.facts,
     }
+
+
+def _truth_curves(dossier: Dossier) -> Iterator[Chart]:
+    """How near each band is to the truth."""
+    x, label = _abscissa(dossier.lens.product.bands)
+    titles = {
+        "psnr_db": ("PSNR against the truth", "PSNR (dB)"),
+        "rmse": ("RMSE against the truth", "RMSE (reflectance)"),
+        "cc": ("Correlation with the truth", "correlation"),
+    }
+    for name, (title, y_label) in titles.items():
+        if name in dossier.by_band:
+            series = Series(name="fused", style="fused", x=x, y=_numbers(dossier.by_band[name]))
+            zero = name == "rmse"
+            yield Chart(title=f"{title}, by band", x_label=label, y_label=y_label, series=(series,), zero=zero)
+
+
+def _consistency_curves(dossier: Dossier) -> Iterator[Chart]:
+    """How near the detail is to its inputs, by band of each."""
+    x, label = _abscissa(dossier.lens.product.bands)
+    ms_x, ms_label = _abscissa(dossier.ms_bands)
+    titles = {
+        "rmse": ("Difference from the inputs", "RMSE (reflectance)"),
+        "cc": ("Correlation with the inputs", "correlation"),
+    }
+    for name, (title, y_label) in titles.items():
+        series = []
+        if f"spectral_{name}" in dossier.by_band:
+            y = _numbers(dossier.by_band[f"spectral_{name}"])
+            series.append(Series(name="degraded, against the HSI", style="hs", x=x, y=y))
+        if f"spatial_{name}" in dossier.by_ms_band and label == ms_label == NANOMETRES:
+            y = _numbers(dossier.by_ms_band[f"spatial_{name}"])
+            series.append(Series(name="through the response, against the MSI", style="ms", x=ms_x, y=y, dots=True))
+        zero = name == "rmse"
+        yield Chart(title=f"{title}, by band", x_label=label, y_label=y_label, series=tuple(series), zero=zero)
 
 
 def _origin(dossier: Dossier) -> dict[str, Any]:
@@ -247,7 +223,9 @@ def _spectra(number: int, point: Spectra, dossier: Dossier) -> Chart:
         sharp = sharp_bands(source.ms_bands)
         for name, style, chosen in (("MSI", "ms", sharp), ("MSI, coarser bands", "soft", ~sharp)):
             known = zip(source.ms_bands, point.ms, chosen, strict=True)
-            dots = [(band.wavelength_nm, float(value)) for band, value, counts in known if counts and band.wavelength_nm]
+            dots = [
+                (band.wavelength_nm, float(value)) for band, value, counts in known if counts and band.wavelength_nm
+            ]
             if dots:
                 waves, values = zip(*dots, strict=True)
                 series.append(Series(name=name, style=style, x=waves, y=values, dots=True))
@@ -281,52 +259,12 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "share": share_text, "size": size_text, "seconds": seconds_text, "signed": signed_text}
+    environment.filters |= {
+        "number": number_text,
+        "share": share_text,
+        "size": size_text,
+        "seconds": seconds_text,
+        "signed": signed_text,
+        "small": small_text,
+    }
     return environment.get_template("report.html")
-
-
-def number_text(value: float | None) -> str:
-    """Four digits: `0.003446`, `43.25`, `1.2e-05`; a dash for what is not there.
-
-    >>> [number_text(value) for value in (43.2468, 0.0034461, 1.23e-5, 0.0, None)]
-    ['43.25', '0.003446', '1.23e-05', '0', '–']
-    """
-    return "–" if value is None else f"{value:.4g}"
-
-
-def signed_text(value: float, digits: int) -> str:
-    """The number with its sign, a real minus; 0 has none.
-
-    >>> [signed_text(value, 2) for value in (0.402, -0.695, -0.002)]
-    ['+0.40', '−0.69', '0.00']
-    """
-    text = f"{abs(value):.{digits}f}"
-    return text if not float(text) else f"{'−' if value < 0 else '+'}{text}"
-
-
-def share_text(part: float, whole: float) -> str:
-    """The share in per cent, never rounded to 0 or to 100 where it is not.
-
-    >>> [share_text(part, 100_000) for part in (0, 1, 4_321, 99_999, 100_000)]
-    ['0 %', '< 0.01 %', '4.32 %', '> 99.99 %', '100 %']
-    """
-    if not whole:
-        return "–"
-    percent = 100 * part / whole
-    if part in {0, whole}:
-        return f"{percent:.0f} %"
-    if percent < 0.01:
-        return "< 0.01 %"
-    return "> 99.99 %" if percent > 99.99 else f"{percent:.2f} %"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration for people.
-
-    >>> [seconds_text(seconds) for seconds in (0.0002, 1.17, 93.0, 7300.0)]
-    ['0.00 s', '1.17 s', '1 min 33 s', '2 h 2 min']
-    """
-    if seconds < 60:
-        return f"{seconds:.{2 if seconds < 10 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
