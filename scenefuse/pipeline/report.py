@@ -12,7 +12,8 @@ from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import open_truth
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import SceneFuseError, UsageError
+from scenefuse.errors import DataError, SceneFuseError, UsageError
+from scenefuse.models.state import SceneState
 from scenefuse.pipeline.opening import policy_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.durable import write_durably
@@ -90,7 +91,7 @@ def make_report(
     config: RunConfig | None = None,
 ) -> Report:
     """The report of a finished product whose inputs are open, or None with the reason; nothing is written."""
-    product, state = open_product(folder), load_state(folder / STATE)
+    product, state = open_product(folder), _state(folder)
     truth = None
     if reference is not None:
         policy = policy_of(config or RunConfig())
@@ -105,6 +106,18 @@ def make_report(
         against_inputs=score_without_reference(product, source, state) if scores and source is not None else None,
     )
     return Report(html=render(dossier), figures=dossier.facts())
+
+
+def _state(folder: Place) -> SceneState:
+    """What was found out about the product's scene; its response and PSF are needed to compare anything."""
+    try:
+        return load_state(folder / STATE)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {STATE}",
+            "what the instruments see of its ground is not known",
+            "scenefuse verify says what else is wrong with it",
+        ) from error
 
 
 def _put(folder: Place, made: Report) -> Report:

@@ -84,7 +84,7 @@ def seconds_text(seconds: float) -> str:
     """A duration for people.
 
     >>> [seconds_text(seconds) for seconds in (0.0002, 1.17, 93.0, 7300.0)]
-    ['0.00 s', '1.17 s', '1 min 33 s', '2 h 2 min']
+    ['0.00 s', '1.17 s', '1 min 33 s', '2 h 1 min']
     """
     if seconds < 60:
         return f"{seconds:.{2 if seconds < 10 else 1}f} s"
