@@ -22,6 +22,7 @@ demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show
 	$(BIN)/scenefuse demo --out $(DEMO_OUT)
 
 test: lint ## Install, then lint, type check and run every test that needs no GPU
+	tests/servers.sh
 	$(PYTEST) -m "not gpu and not bench"
 
 check: lint ## Lint, types and the quick tests: what to run before a commit

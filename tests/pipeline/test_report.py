@@ -263,19 +263,13 @@ def _fused_by_item(hs: Path, ms: Path, folder: Path) -> FusedProduct:
     """The product of two items, one of an instrument with a hostile name."""
     items = []
     for path, role in ((hs, "hs"), (ms, "ms")):
-        item = {
-            "type": "Feature",
-            "stac_version": "1.1.0",
-            "id": role,
-            "geometry": None,
-            "properties": {"datetime": "2024-06-04T10:15:00Z", **({"instruments": [HOSTILE]} if role == "hs" else {})},
-            "links": [],
-            "assets": {"data": {"href": str(path), "type": "image/tiff; application=geotiff", "roles": ["data"]}},
-        }
+        if path.parent != folder:
+            shutil.copy(path, folder / path.name)
+        properties = {"datetime": "2024-06-04T10:15:00Z", **({"instruments": [HOSTILE]} if role == "hs" else {})}
+        asset = {"href": f"./{path.name}", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+        item = {"type": "Feature", "stac_version": "1.1.0", "id": role, "geometry": None, "properties": properties}
         items.append(folder / f"{role}.json")
-        shutil.copy(path, folder / path.name) if path.parent != folder else None
-        item["assets"]["data"]["href"] = f"./{path.name}"  # type: ignore[index]
-        items[-1].write_text(json.dumps(item))
+        items[-1].write_text(json.dumps({**item, "links": [], "assets": {"data": asset}}))
     return fuse(*items, out=folder / "out", config=CONFIG, lane=InProcessLane())
 
 
@@ -365,7 +359,7 @@ def test_a_large_scene_is_looked_at_in_a_part_and_whole_in_an_overview(tmp_path:
     assert detail["x0"] >= 280
     assert all(edge % 4 == 0 for edge in detail.values())
     assert found.figures["flags"]["pixels"] == 600 * 560
-    assert "one pixel for 2 × 2" in Page(found.html).texts["pictures"]
+    assert "one pixel for 2 \N{MULTIPLICATION SIGN} 2" in Page(found.html).texts["pictures"]
     assert len(found.html) < 3_000_000
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -29,13 +27,13 @@ def flags() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
 @pytest.fixture(scope="module")
 def product(
     flags: np.ndarray[tuple[int, int], np.dtype[np.uint8]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[StoredProduct]:
+) -> StoredProduct:
     folder = tmp_path_factory.mktemp("output") / ITEM_ID
     fused, _ = random_scene()
     write_scene(folder, np.nan_to_num(fused, nan=0.5), flags)
     finish_data(folder, SPEC, cog=False)
     commit(folder, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
-    yield open_product(folder)
+    return open_product(folder)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 7, 64, 1000])
