@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,19 +43,21 @@ class StoredProduct:
     """Reflectance per integer step."""
     nodata: int
     """Integer that means no data."""
+    _opened: dict[str, zarr.Array[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Arrays that were read from, by path: to open one takes as long as to read a shard."""
 
     def read(self, window: Window, bands: slice = slice(None)) -> NDArray[np.float32]:
         """(band, y, x) reflectance of a window inside the product, of all its bands or some; NaN = no data."""
-        return self._reflectance(np.asarray(_array(self.folder, "reflectance")[(bands, *window.slices)]))
+        return self._reflectance(np.asarray(self._array("reflectance")[(bands, *window.slices)]))
 
     def read_overview(self, factor: int, bands: Sequence[int]) -> NDArray[np.float32]:
         """(band, y, x) reflectance of some bands of a whole level; NaN = no data. factor: 1 or one of its overviews."""
-        level = _array(self.folder, f"{level_path(factor)}reflectance")
+        level = self._array(f"{level_path(factor)}reflectance")
         return self._reflectance(np.stack([np.asarray(level[band]) for band in bands]))
 
     def read_flags(self, window: Window) -> NDArray[np.uint8]:
         """(y, x) bits of QualityFlag of a window inside the product."""
-        return np.asarray(_array(self.folder, "quality")[window.slices], np.uint8)
+        return np.asarray(self._array("quality")[window.slices], np.uint8)
 
     def overview_factor(self, longest_px: int) -> int:
         """Fine pixels per pixel of the finest level with no side longer than that; else of the coarsest there is."""
@@ -66,6 +68,11 @@ class StoredProduct:
                 break
             factor *= 2
         return factor
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if name not in self._opened:
+            self._opened[name] = _array(self.folder, name)
+        return self._opened[name]
 
     def _reflectance(self, integers: NDArray[np.int16]) -> NDArray[np.float32]:
         values = integers.astype(np.float32) * np.float32(self.scale)

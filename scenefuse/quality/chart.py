@@ -70,39 +70,57 @@ class Chart:
     @property
     def x_ticks(self) -> list[Tick]:
         """Ticks below the plot."""
-        low, high = self._range(0)
-        return [Tick(at=_round(self._x(value)), label=f"{value:g}") for value in nice_values(low, high, 6)]
+        x, _ = self._scales()
+        return [Tick(at=x(value), label=f"{value:g}") for value in nice_values(x.low, x.high, 6)]
 
     @property
     def y_ticks(self) -> list[Tick]:
         """Ticks to the left of the plot."""
-        low, high = self._range(1)
-        return [Tick(at=_round(self._y(value)), label=f"{value:g}") for value in nice_values(low, high, 5)]
+        _, y = self._scales()
+        return [Tick(at=y(value), label=f"{value:g}") for value in nice_values(y.low, y.high, 5)]
 
     def path(self, series: Series) -> str:
         """The line of a series as SVG writes it, broken where points are missing."""
-        return " ".join(
-            "M" + " L".join(f"{_round(self._x(x)):g} {_round(self._y(y)):g}" for x, y in part)
-            for part in _unbroken(series.points())
-        )
+        x, y = self._scales()
+        parts = ([f"{x(point[0]):g} {y(point[1]):g}" for point in part] for part in _unbroken(series.points()))
+        return " ".join("M" + " L".join(part) for part in parts)
 
     def marks(self, series: Series) -> list[tuple[float, float]]:
         """The dots of a series in the chart's coordinates."""
-        return [(_round(self._x(x)), _round(self._y(y))) for x, y in series.points()]
+        x, y = self._scales()
+        return [(x(point[0]), y(point[1])) for point in series.points()]
 
-    def _range(self, axis: int) -> tuple[float, float]:
-        values = [point[axis] for series in self.series for point in series.points()]
-        low, high = min(values), max(values)
-        spare = (high - low) * (BREATHING if axis else 0.0) or (0.0 if high > low else max(abs(high), 1e-6) * 0.1)
-        return (0.0 if axis and self.zero and low >= 0 else low - spare), high + spare
+    def _scales(self) -> tuple[_Scale, _Scale]:
+        """From values to the chart's coordinates, along both axes; larger values are further up."""
+        points = [point for series in self.series for point in series.points()]
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        left, right = _widened(min(xs), max(xs), 0.0)
+        low, high = _widened(min(ys), max(ys), BREATHING)
+        if self.zero and min(ys) >= 0:
+            low = 0.0
+        return (
+            _Scale(low=left, high=right, start=LEFT, end=WIDTH - RIGHT),
+            _Scale(low=low, high=high, start=HEIGHT - BOTTOM, end=TOP),
+        )
 
-    def _x(self, value: float) -> float:
-        low, high = self._range(0)
-        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
-    def _y(self, value: float) -> float:
-        low, high = self._range(1)
-        return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """Values of [low, high] to coordinates from start to end, in tenths."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+
+def _widened(low: float, high: float, share: float) -> tuple[float, float]:
+    """The range with so much of it free at both ends; around a single value a tenth of it."""
+    spare = (high - low) * share if high > low else max(abs(high), 1e-6) * 0.1
+    return low - spare, high + spare
 
 
 def nice_values(low: float, high: float, most: int) -> list[float]:
@@ -130,7 +148,3 @@ def _unbroken(points: list[tuple[float, float]]) -> Iterator[list[tuple[float, f
         part.append(point)
     if part:
         yield part
-
-
-def _round(value: float) -> float:
-    return round(value, 1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import Truth
+from scenefuse.grid.resample import degrade_reach_px
 from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import seen_by_ms
@@ -99,12 +100,14 @@ class Lens:
         low = None if hs is None else np.empty_like(hs)
         srf = np.asarray(self.state.arrays["srf"], np.float64)
         seen = None if ms is None else np.zeros(ms.shape, np.float32)
+        sigma_px = float(self.state.facts["psf_sigma_px"])
+        around = coarse.grow(-(-degrade_reach_px(ratio, sigma_px) // ratio)).refine(ratio).clip(product.grid.shape)
         for bands in _groups(product):
-            core = product.read(window, bands)
+            pixels = product.read(around, bands)
+            core = pixels[(slice(None), *window.within(around))]
             fused[bands] = core[:, [y for y, _ in places], [x for _, x in places]]
             if low is not None and seen is not None:
-                sigma_px = float(self.state.facts["psf_sigma_px"])
-                read = partial(product.read, bands=bands)
+                read = partial(_part, pixels, around)
                 low[bands] = read_degraded(read, coarse, shape=product.grid.shape, ratio=ratio, sigma_px=sigma_px)
                 seen += seen_by_ms(core, srf[:, bands])
         truth = None if self.truth is None or not places else self.truth.read(window)
@@ -189,6 +192,11 @@ def _places(rgb: Image, flags: NDArray[np.uint8], hs: Image | None, ratio: int) 
     order = np.argsort(brightness, kind="stable")[: int(usable.sum())]
     chosen = dict.fromkeys(int(order[len(order) * percent // 100]) for percent in BRIGHTNESS)
     return [divmod(index, rgb.shape[2]) for index in chosen]
+
+
+def _part(pixels: Image, held: Window, window: Window) -> Image:
+    """The window of pixels (band, y, x), which hold another."""
+    return pixels[(slice(None), *window.within(held))]
 
 
 def _groups(product: StoredProduct) -> Iterator[slice]:

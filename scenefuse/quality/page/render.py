@@ -90,12 +90,13 @@ def _pictures(dossier: Dossier) -> dict[str, Any]:
     whole, part = colours(dossier.overview), colours(detail.fused)
     rows, columns = dossier.lens.product.grid.shape
     window = detail.window
+    is_all = window.shape == (rows, columns)
     return {
-        "whole": data_uri(whole),
+        "whole": None if is_all else data_uri(whole),
         "flagged": data_uri(flagged(whole, flags.picture)),
         "factor": dossier.factor,
         "detail": window,
-        "detail_is_all": window.shape == (rows, columns),
+        "detail_is_all": is_all,
         "frame": [
             round(100 * share, 3)
             for share in (window.x0 / columns, window.y0 / rows, window.shape[1] / columns, window.shape[0] / rows)
