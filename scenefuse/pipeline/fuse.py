@@ -41,7 +41,7 @@ from scenefuse.pipeline.report import make_report
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
-from scenefuse.product.files import LEASE, LEDGER, STATE
+from scenefuse.product.files import LEASE, LEDGER, REPORT, STATE
 from scenefuse.product.layout import lay_out
 from scenefuse.product.model_item import write_model_item
 from scenefuse.product.own_weights import keep_weights
@@ -71,6 +71,8 @@ class FusedProduct:
     """Wall time of this call."""
     checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the run that made it found in its own result: seams, drift against float32."""
+    report: Place | None = None
+    """Its report; None where there is none."""
     notes: tuple[str, ...] = ()
     """What people should know: resolution given up, shift removed, bands dropped, earlier versions replaced."""
 
@@ -99,6 +101,7 @@ class FusedProduct:
             "gsd_m": self.gsd_m,
             "seconds": round(self.seconds, 3),
             "checks": dict(self.checks),
+            "report": None if self.report is None else str(self.report),
             "notes": list(self.notes),
         }
 
@@ -143,8 +146,8 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
     """The product, found or finished or made from the start."""
     config = order.config
     if (found := _found(order)) is not None:
-        told = () if not config.report or has_report(order.folder) else _reported(order, observer)
-        return replace(found, notes=(*found.notes, *told))
+        told = () if not config.report or found.report is not None else _reported(order, observer)
+        return replace(found, report=_report_of(order.folder), notes=(*found.notes, *told))
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
@@ -258,6 +261,10 @@ def _reported(order: Order, observer: Observer, *, lease: Lease | None = None) -
     return ()
 
 
+def _report_of(folder: Place) -> Place | None:
+    return folder / REPORT if has_report(folder) else None
+
+
 def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: Observer) -> SelfCheck:
     """What the finished tiles look like at their seams; a warning where that is not as it should be."""
     sink = CheckingSink(store=store, spec=order.spec)
@@ -323,5 +330,6 @@ def _product(order: Order, status: Status, more: Sequence[str]) -> FusedProduct:
         gsd_m=grid.fine_gsd_m,
         seconds=0.0,
         checks=read_provenance(item.parent).checks,
+        report=_report_of(item.parent),
         notes=(*order.opened.notes(), *order.plan.notes, *more),
     )

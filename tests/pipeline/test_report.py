@@ -92,7 +92,7 @@ def test_fuse_writes_a_report_that_verifies_with_the_product(made: FusedProduct)
     assert made.item_id in html
     assert len(html) < 3_000_000
     assert verify(made.folder).ok
-    assert made.notes[-1:] != ("no report",)
+    assert str(made.report) == str(made.folder / "report.html") == made.facts()["report"]
     assert replay(made.folder).ok
 
 
@@ -281,7 +281,8 @@ def test_no_report_where_none_is_wanted_and_one_where_it_is_missing(pair: PairFi
     assert "report" not in json.loads(made.item.read_text())["assets"]
     assert fuse(*pair.both, out=tmp_path, config=bare).status == "found"
     assert not (made.folder / "report.html").exists()
-    assert fuse(*pair.both, out=tmp_path, config=wanted).status == "found"
+    found = fuse(*pair.both, out=tmp_path, config=wanted)
+    assert (found.status, str(found.report)) == ("found", str(made.folder / "report.html"))
     assert "report" in json.loads(made.item.read_text())["assets"]
     assert verify(made.folder).ok
     first = (made.folder / "report.html").stat().st_mtime_ns
@@ -300,6 +301,7 @@ def test_a_report_that_cannot_be_made_fails_no_product(
     made = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=seen)
     assert made.status == "done"
     assert made.notes[-1] == "no report: ZeroDivisionError('a bug in a picture')"
+    assert made.report is None
     assert [record["message"] for record in seen.facts("warning")] == [made.notes[-1]]
     assert verify(made.folder).ok
     monkeypatch.undo()
