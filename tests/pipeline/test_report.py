@@ -18,7 +18,9 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.engine.observers import RecordingObserver
+from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, UsageError
+from scenefuse.grid.window import Window
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.replay import replay
@@ -27,6 +29,7 @@ from scenefuse.place.store import StorePlace
 from scenefuse.product.provenance import read_provenance
 from scenefuse.product.reading import open_product
 from scenefuse.product.verify import verify
+from scenefuse.quality.product_scores import read_degraded
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
 
 CONFIG = RunConfig(model="gsa", core_px=64, workers=2)
@@ -363,6 +366,20 @@ def test_a_large_scene_is_looked_at_in_a_part_and_whole_in_an_overview(tmp_path:
     assert found.figures["flags"]["pixels"] == 600 * 560
     assert "one pixel for 2 \N{MULTIPLICATION SIGN} 2" in Page(found.html).texts["pictures"]
     assert len(found.html) < 3_000_000
+    window = Window(**detail)
+    stored, state = open_product(made.folder), load_state(made.folder / "state.safetensors")
+    whole = read_degraded(
+        stored.read,
+        Window(y0=0, y1=150, x0=0, x1=140),
+        shape=(600, 560),
+        ratio=4,
+        sigma_px=float(state.facts["psf_sigma_px"]),
+    )
+    with rasterio.open(files.hs) as file:
+        hs = file.read() * 1e-4
+    part = window.coarsen(4).slices
+    differences = (whole - hs)[(slice(None), *part)]
+    assert found.figures["consistency"]["spectral_rmse"] == pytest.approx(np.sqrt((differences**2).mean()), rel=1e-4)
 
 
 def test_options_and_inputs_of_the_provenance_are_on_the_page(made: FusedProduct) -> None:
