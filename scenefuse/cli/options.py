@@ -43,6 +43,13 @@ class ProductType(PlaceType):
     may_be_file = True
 
 
+class FileType(PlaceType):
+    """A file on this machine or a store, `-` for stdout."""
+
+    name = "file"
+    may_be_file = True
+
+
 class OwnPath(click.Path):
     """A path of this machine, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
 
@@ -53,6 +60,7 @@ class OwnPath(click.Path):
 
 PLACE = PlaceType()
 PRODUCT = ProductType()
+FILE = FileType()
 
 out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."

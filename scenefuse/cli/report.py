@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import PRODUCT, OwnPath, allow_host_option
+from scenefuse.cli.options import FILE, PRODUCT, allow_host_option
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
@@ -24,9 +23,9 @@ NOWHERE = "-"
 @click.argument("product", type=PRODUCT, metavar="PRODUCT")
 @click.option(
     "--out",
-    type=OwnPath(dir_okay=False, allow_dash=True, path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Write there, `-` for stdout, and leave the product as it is. [report.html in the product]",
+    help="Write there (s3://bucket/key, too; `-` for stdout) and leave the product as it is. [into the product]",
 )
 @click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands; scores all of it.")
 @click.option("--scores", is_flag=True, help="Score all of it against its inputs, as `evaluate` does.")
@@ -36,7 +35,7 @@ NOWHERE = "-"
 @json_option
 def command(
     product: Place,
-    out: Path | None,
+    out: Place | None,
     hs: str | None,
     ms: str | None,
     allow_host: tuple[str, ...],
@@ -59,7 +58,7 @@ def command(
         raise UsageError(
             "--scores with --reference", "a report shows the scores against one of the two", "Leave out one"
         )
-    to_stdout = out == Path(NOWHERE)
+    to_stdout = out is not None and str(out) == NOWHERE
     if to_stdout and as_json:
         raise UsageError("--out - with --json", "both are the one document on stdout", "Leave out one")
     made = report(

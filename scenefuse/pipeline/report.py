@@ -16,11 +16,10 @@ from scenefuse.errors import DataError, SceneFuseError, UsageError
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.opening import policy_of
 from scenefuse.pipeline.replay import reopen_inputs
-from scenefuse.place.durable import write_durably
 from scenefuse.place.href import is_url, redact
-from scenefuse.place.location import own_path
+from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.files import LEASE, STATE
+from scenefuse.product.files import LEASE, REPORT, STATE
 from scenefuse.product.folder import product_folder
 from scenefuse.product.provenance import read_provenance, read_run
 from scenefuse.product.reading import open_product
@@ -45,7 +44,7 @@ class Report:
     """The page, one file that needs no other."""
     figures: Mapping[str, Any]
     """What it shows, as JSON can hold it."""
-    location: Place | Path | None = None
+    location: Place | None = None
     """Where it was put; None where it was put nowhere."""
 
     def facts(self) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class Report:
 def report(
     folder: str | Path | Place,
     *,
-    out: str | Path | None = None,
+    out: str | Path | Place | None = None,
     reference: str | Path | None = None,
     scores: bool = False,
     hrefs: Hrefs | None = None,
@@ -64,9 +63,10 @@ def report(
 ) -> Report:
     """Make the report of the product in folder, and put it there, into the file out, or, where that is `-`, nowhere.
 
-    reference: a raster of the truth, against which the whole product is scored. scores: score it against its inputs.
-    Without either a part of bounded size is compared with the inputs. hrefs: where HSI and MSI are now, when they
-    moved; else they are read where run.json says, and left out where they cannot be. Of config, allow_host counts.
+    out: a path, or s3://bucket/key. reference: a raster of the truth, against which the whole product is scored.
+    scores: score it against its inputs. Without either a part of bounded size is compared with the inputs. hrefs: where
+    HSI and MSI are now, when they moved; else they are read where run.json says, and left out where they cannot be. Of
+    config, allow_host counts.
     Raises SceneFuseError where no product is, or where what was asked for cannot be read.
     """
     if scores and reference is not None:
@@ -74,11 +74,12 @@ def report(
             "scores against the inputs and against a reference", "a report shows one of the two", "Leave out one"
         )
     folder, config = product_folder(folder), config or RunConfig()
+    target = None if out is None or out == NOWHERE else _file_at(out)
     source, note = _inputs(folder, hrefs, config, needed=scores)
     made = make_report(folder, source=source, inputs_note=note, reference=reference, scores=scores, config=config)
     if out == NOWHERE:
         return made
-    return _put(folder, made) if out is None else _written(made, own_path(out))
+    return _put(folder, made) if target is None else _written(made, target)
 
 
 def make_report(
@@ -143,6 +144,14 @@ def _shown(reference: str) -> str:
     return redact(reference) if is_url(reference) else Path(reference).name
 
 
-def _written(made: Report, path: Path) -> Report:
-    write_durably(path, made.html.encode())
-    return replace(made, location=path)
+def _file_at(out: str | Path | Place) -> Place:
+    """The file that the report is to be; UsageError where a folder is."""
+    place = place_at(out)
+    if place.is_folder():
+        raise UsageError(f"{place} is a folder", "a report is one file", f"Give --out {place / REPORT}")
+    return place
+
+
+def _written(made: Report, place: Place) -> Report:
+    place.put(made.html.encode())
+    return replace(made, location=place)

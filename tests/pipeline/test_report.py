@@ -339,7 +339,9 @@ def test_a_report_of_a_product_on_a_store(pair: PairFiles, prefix: StorePlace, t
     assert verify(folder).ok
     written = report(str(folder), out=tmp_path / "elsewhere.html")
     assert (tmp_path / "elsewhere.html").read_text() == first
-    assert written.location == tmp_path / "elsewhere.html"
+    assert str(written.location) == str(tmp_path / "elsewhere.html")
+    report(made.location, out=prefix / "pages" / "one.html")
+    assert (prefix / "pages" / "one.html").read().decode() == first
     assert str(report(folder).location) == f"{folder}/report.html"
     assert verify(folder).ok
 
