@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.planning import plan_fusion as plan_fusion
     from scenefuse.pipeline.refill import refill as refill
     from scenefuse.pipeline.replay import replay as replay
+    from scenefuse.pipeline.report import report as report
     from scenefuse.pipeline.train import TrainConfig as TrainConfig
     from scenefuse.pipeline.train import train as train
     from scenefuse.pipeline.verify import verify as verify
@@ -40,6 +41,7 @@ _HOMES = {
     "fuse": "scenefuse.pipeline.fuse",
     "open_pair": "scenefuse.pipeline.opening",
     "replay": "scenefuse.pipeline.replay",
+    "report": "scenefuse.pipeline.report",
     "plan_fusion": "scenefuse.pipeline.planning",
     "refill": "scenefuse.pipeline.refill",
     "train": "scenefuse.pipeline.train",

@@ -75,6 +75,8 @@ class RunConfig:
     """Memory of each worker: `4GiB`; None is an equal share of this machine's."""
     format: tuple[Format, ...] = ("zarr", "cog")
     """What is written: `zarr` always, `cog` as well when listed."""
+    report: bool = True
+    """Whether the product gets its report, `report.html`."""
     allow_host: tuple[str, ...] = ()
     """Hosts that may be reached although they are loopback or not https."""
 

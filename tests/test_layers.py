@@ -49,6 +49,7 @@ DOORS = {
     "dask": {"cube", "engine"},
     "distributed": {"engine"},
     "matplotlib": {"quality", "product", "training"},  # training draws its learning curves
+    "jinja2": {"quality"},
     "obstore": {"place"},
     "httpx": {"archive", "publish"},
     "click": {"cli"},

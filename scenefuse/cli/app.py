@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "Train a network on pairs of scenes",
     "evaluate": "Score methods, or a product, with or without a reference",
     "verify": "Check a product's checksums and schemas",
+    "report": "Make a product's report: one page of HTML",
     "replay": "Recompute tiles of a product from its provenance and compare",
     "refill": "Fuse again what failed under an output",
     "clean": "Remove what abandoned runs left under an output",

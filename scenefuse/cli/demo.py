@@ -73,7 +73,9 @@ def command(out: Path, size: str, seed: int, model: str, workers: int | None, *,
         click.echo(f"Archive:   {shown.catalog}")
         click.echo(f"Products:  {shown.products / 'catalog.json'}")
         for product in shown.report.products[:1]:
-            click.echo(f"Look at:   {product.folder / 'quicklook.png'}, fused.tif (QGIS), fused.zarr (xarray)")
+            click.echo(
+                f"Look at:   {product.folder / 'report.html'} (a browser), fused.tif (QGIS), fused.zarr (xarray)"
+            )
             click.echo(f"Check:     scenefuse verify {product.folder}")
             click.echo(f"Recompute: scenefuse replay {product.folder}")
     return WorkError.exit_code if shown.report.failures else 0

@@ -50,5 +50,7 @@ def show_product(product: FusedProduct) -> None:
     for name, title in (("seams", "Step at seams"), ("drift", "Drift against float32")):
         if found := product.checks.get(name):
             click.echo(f"  {title}: {found['rms']:.1e} rms, {found['p999']:.1e} at the 99.9th percentile")
+    if product.report is not None:
+        click.echo(f"  Report: {product.report}")
     for line in product.notes:
         click.echo(f"  {line}")

@@ -45,6 +45,13 @@ class ProductType(PlaceType):
     may_be_file = True
 
 
+class FileType(PlaceType):
+    """A file on this machine or a store, `-` for stdout."""
+
+    name = "file"
+    may_be_file = True
+
+
 class OwnPath(click.Path):
     """A path of this machine, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
 
@@ -55,6 +62,7 @@ class OwnPath(click.Path):
 
 PLACE = PlaceType()
 PRODUCT = ProductType()
+FILE = FileType()
 
 out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
@@ -104,6 +112,7 @@ _RUN_OPTIONS = (
     workers_option,
     memory_limit_option,
     click.option("--format", "formats", metavar="LIST", help="What is written: zarr, or zarr,cog. [zarr,cog]"),
+    click.option("--report/--no-report", default=None, help="Write report.html into the product. [on]"),
     click.option("--config", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with these options."),
 )
 

@@ -121,6 +121,19 @@ class ReferenceSums:
                 "rase": float(100.0 * rmse / mean.mean()),
             }
 
+    def by_band(self) -> dict[str, Array]:
+        """(band,) psnr_db, rmse and cc by the standard formulas; NaN where a band has none, empty without a pixel.
+
+        Their means over bands are those of scores(), but for the RMSE, which is there the root of the mean square.
+        """
+        if not self.count:
+            return {name: np.zeros(0) for name in ("psnr_db", "rmse", "cc")}
+        mse, moments = self.error_squared / self.count, self._moments()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            psnr_db = np.where(self.peak != 0, 10 * np.log10(self.peak**2 / mse), np.nan)
+            cc = moments.covariance / np.sqrt(moments.var_x * moments.var_y)
+        return {"psnr_db": psnr_db, "rmse": np.sqrt(mse), "cc": np.where(np.isfinite(cc), cc, np.nan)}
+
     def _psnr_db(self, mse: Array, chosen: Convention) -> float:
         if chosen.peak == "image":
             return float(10 * np.log10(self.peak.max() ** 2 / mse.mean()))

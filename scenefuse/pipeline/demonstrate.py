@@ -67,7 +67,7 @@ def demonstrate(
     truths = {entry["hs"]: archive / "truth" / entry["truth"] for entry in known["pairs"]}
     rule = PairRule(min_overlap_fraction=0.5)
     report = batch([str(catalog)], out=out / "products", rule=rule, config=config, observer=observer)
-    plain = replace(config, model=BASELINE, weights=None, format=("zarr",))
+    plain = replace(config, model=BASELINE, weights=None, format=("zarr",), report=False)
     baseline = batch([str(catalog)], out=out / "baseline", rule=rule, config=plain, observer=observer)
     scores = [
         replace(evaluate_product(product.folder, reference=str(truth)), name=f"{name} {hs_id}")

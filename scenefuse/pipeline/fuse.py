@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import open_lane
 from scenefuse.engine.lanes import Lane
-from scenefuse.engine.lease import Lease
+from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver, RecordingObserver, TeeObserver
 from scenefuse.engine.prepare import Preparation, prepare
@@ -37,14 +37,16 @@ from scenefuse.pipeline.planning import (
     order_of,
 )
 from scenefuse.pipeline.records import model_item_of, provenance_of, recorded_hrefs, run_record
+from scenefuse.pipeline.report import make_report
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
-from scenefuse.product.files import LEASE, LEDGER, STATE
+from scenefuse.product.files import LEASE, LEDGER, REPORT, STATE
 from scenefuse.product.layout import lay_out
 from scenefuse.product.model_item import write_model_item
 from scenefuse.product.own_weights import keep_weights
 from scenefuse.product.provenance import read_provenance
+from scenefuse.product.report_file import has_report, put_report
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product
 from scenefuse.product.shards import ZarrSink
 from scenefuse.product.stac_item import read_item
@@ -69,6 +71,8 @@ class FusedProduct:
     """Wall time of this call."""
     checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the run that made it found in its own result: seams, drift against float32."""
+    report: Place | None = None
+    """Its report; None where there is none."""
     notes: tuple[str, ...] = ()
     """What people should know: resolution given up, shift removed, bands dropped, earlier versions replaced."""
 
@@ -97,6 +101,7 @@ class FusedProduct:
             "gsd_m": self.gsd_m,
             "seconds": round(self.seconds, 3),
             "checks": dict(self.checks),
+            "report": None if self.report is None else str(self.report),
             "notes": list(self.notes),
         }
 
@@ -141,7 +146,8 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
     """The product, found or finished or made from the start."""
     config = order.config
     if (found := _found(order)) is not None:
-        return found
+        told = () if not config.report or found.report is not None else _reported(order, observer)
+        return replace(found, report=_report_of(order.folder), notes=(*found.notes, *told))
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
@@ -186,8 +192,8 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
             run=run_record(order, report, recorder, started, phases.end()),
             receipts=[receipt for tile in report.finished.values() for receipt in tile.receipts],
         )
-        replaced = _succeeded(order)
-    return _product(order, "resumed" if report.skipped else "done", replaced)
+        more = [*_succeeded(order), *(_reported(order, watching, lease=lease) if config.report else ())]
+    return _product(order, "resumed" if report.skipped else "done", more)
 
 
 def _found(order: Order) -> FusedProduct | None:
@@ -236,6 +242,29 @@ def _succeeded(order: Order) -> tuple[str, ...]:
     return tuple(
         f"replaces {name}, made of earlier inputs: deprecated" for name in succeed(order.folder, recorded_hrefs(order))
     )
+
+
+def _reported(order: Order, observer: Observer, *, lease: Lease | None = None) -> tuple[str, ...]:
+    """Put the report beside the product; a note where that failed, for the product is there and as good without.
+
+    lease: the one on the product's folder, where this run holds it.
+    """
+    try:
+        made = make_report(order.folder, source=order.opened.cube)
+        with Lease(order.folder / LEASE) if lease is None else nullcontext(lease) as held:
+            held.check()
+            put_report(order.folder, made.html)
+    except LeaseHeldError:
+        return ()  # whoever holds it makes the report
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a page must not fail the product that it shows
+        note = f"no report: {error if isinstance(error, SceneFuseError) else repr(error)}"
+        observer.notify(Event(kind="warning", facts={"message": note}))
+        return (note,)
+    return ()
+
+
+def _report_of(folder: Place) -> Place | None:
+    return folder / REPORT if has_report(folder) else None
 
 
 def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: Observer) -> SelfCheck:
@@ -303,5 +332,6 @@ def _product(order: Order, status: Status, more: Sequence[str]) -> FusedProduct:
         gsd_m=grid.fine_gsd_m,
         seconds=0.0,
         checks=read_provenance(item.parent).checks,
+        report=_report_of(item.parent),
         notes=(*order.opened.notes(), *order.plan.notes, *more),
     )

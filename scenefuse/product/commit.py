@@ -59,7 +59,7 @@ def commit(
 ) -> Place:
     """The product's item, written last: manifest, provenance, run, item, then the catalogue's links.
 
-    For the holder of the commit lease, after finish_data and the report. receipts are the ledger's: a shard that
+    For the holder of the commit lease, after finish_data. receipts are the ledger's: a shard that
     is not what its receipt says stops the commit. Interrupted anywhere, it can be repeated with the same result.
     """
     folder = place_at(folder)

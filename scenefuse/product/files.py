@@ -25,7 +25,7 @@ PROVENANCE = "provenance.json"
 RUN = "run.json"
 """Times, host and measurements of the run."""
 REPORT = "report.html"
-"""A report for people, where somebody has put one."""
+"""The report for people; a view of the product, made after it, that may be made again."""
 
 LEDGER = "ledger.jsonl"
 """Finished tiles, while a run is under way and after it."""

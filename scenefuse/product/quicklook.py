@@ -33,7 +33,7 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
     bands = np.stack([np.asarray(array[index]) for index in spec.rgb_indexes()])
     place = place_at(folder) / QUICKLOOK
-    place.put(_png(stretch(bands, spec.nodata)))
+    place.put(png_bytes(stretch(bands, spec.nodata)))
     return place
 
 
@@ -56,7 +56,8 @@ def stretch(bands: NDArray[np.int16], nodata: int) -> NDArray[np.uint8]:
     return picture
 
 
-def _png(picture: NDArray[np.uint8]) -> bytes:
+def png_bytes(picture: NDArray[np.uint8]) -> bytes:
+    """A PNG of red, green, blue and opacity, (4, y, x); the same bytes for the same picture."""
     _, rows, columns = picture.shape
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:  # type: ignore[no-untyped-call]
         # any transform but the default: rasterio warns of a picture that is not on the ground

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from scenefuse.grid.window import Window
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STORE
+from scenefuse.product.layout import level_path
 from scenefuse.product.place_store import open_store
 from scenefuse.product.stac_item import read_item
 from scenefuse.sensors.band import Band
@@ -35,16 +37,46 @@ class StoredProduct:
     """Side of a shard in pixels."""
     ratio: int
     """HSI pixel / product pixel."""
+    band_chunk: int
+    """Bands that are decoded together."""
     scale: float
     """Reflectance per integer step."""
     nodata: int
     """Integer that means no data."""
+    _opened: dict[str, zarr.Array[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Arrays that were read from, by path: to open one takes as long as to read a shard."""
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """(band, y, x) reflectance of a window inside the product; NaN = no data."""
-        integers = _array(self.folder, "reflectance")[(slice(None), *window.slices)]
-        values = np.asarray(integers, np.float32) * np.float32(self.scale)
-        values[np.asarray(integers) == self.nodata] = np.nan
+    def read(self, window: Window, bands: slice = slice(None)) -> NDArray[np.float32]:
+        """(band, y, x) reflectance of a window inside the product, of all its bands or some; NaN = no data."""
+        return self._reflectance(np.asarray(self._array("reflectance")[(bands, *window.slices)]))
+
+    def read_overview(self, factor: int, bands: Sequence[int]) -> NDArray[np.float32]:
+        """(band, y, x) reflectance of some bands of a whole level; NaN = no data. factor: 1 or one of its overviews."""
+        level = self._array(f"{level_path(factor)}reflectance")
+        return self._reflectance(np.stack([np.asarray(level[band]) for band in bands]))
+
+    def read_flags(self, window: Window) -> NDArray[np.uint8]:
+        """(y, x) bits of QualityFlag of a window inside the product."""
+        return np.asarray(self._array("quality")[window.slices], np.uint8)
+
+    def overview_factor(self, longest_px: int) -> int:
+        """Fine pixels per pixel of the finest level with no side longer than that; else of the coarsest there is."""
+        group = open_store(self.folder / STORE)
+        factor = 1
+        while max(-(-side // factor) for side in self.grid.shape) > longest_px:
+            if f"{level_path(2 * factor)}reflectance" not in group:
+                break
+            factor *= 2
+        return factor
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if name not in self._opened:
+            self._opened[name] = _array(self.folder, name)
+        return self._opened[name]
+
+    def _reflectance(self, integers: NDArray[np.int16]) -> NDArray[np.float32]:
+        values = integers.astype(np.float32) * np.float32(self.scale)
+        values[integers == self.nodata] = np.nan
         return values
 
 
@@ -79,6 +111,7 @@ def open_product(folder: Path | Place) -> StoredProduct:
             for name, wave, fwhm in zip(names, wavelengths, fwhms, strict=True)
         ),
         core_px=(array.shards or array.chunks)[1],
+        band_chunk=array.chunks[0],
         ratio=int(item["properties"]["scenefuse:ratio"]),
         scale=float(attributes["scale_factor"]),
         nodata=int(attributes["_FillValue"]),

@@ -197,6 +197,12 @@ def build_item(
     return document
 
 
+def report_asset() -> dict[str, Any]:
+    """The asset of `report.html` but for its size and digest: title, type and roles as build_item has them."""
+    file = next(file for file in _FILES if file.name == REPORT)
+    return {"href": f"./{file.name}", "title": file.title, "type": file.media_type, "roles": list(file.roles)}
+
+
 def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
     """The grid's outline in WGS 84, GeoJSON and bounding box, with 20 steps a side: straight lines bend on the way."""
     rows, columns = spec.grid.fine_shape

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scenefuse.quality.picture import rgb_bands
 from scenefuse.quality.trial import Image, Trial
 from scenefuse.sensors.band import Band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RGB_NM = (660.0, 560.0, 480.0)
-"""Wavelengths of red, green and blue."""
 LONGEST_PX = 512
 """Most pixels of a panel's side; larger images are thinned."""
 BRIGHTNESS = (5, 35, 65, 95)
@@ -78,15 +77,10 @@ class Gallery:
         return images, spectra
 
     def _exhibit(self, name: str, image: Image) -> Exhibit:
-        waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in self.bands])
-        if np.isfinite(waves).any():
-            chosen = [int(np.nanargmin(np.abs(waves - nm))) for nm in RGB_NM]
-        else:
-            chosen = [len(waves) * share // 4 for share in (3, 2, 1)]
         spectra = [image[:, row, column] for row, column in self.points]
         return Exhibit(
             name=name,
-            rgb=_thin(np.moveaxis(image[chosen], 0, -1)),
+            rgb=_thin(np.moveaxis(image[list(rgb_bands(self.bands))], 0, -1)),
             spectra=np.array(spectra, np.float32).reshape(len(spectra), len(self.bands)),
         )
 

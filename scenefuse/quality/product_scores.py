@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.cube.source import PairSource
-from scenefuse.cube.truth import open_truth
+from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.grid.borders import read_mirrored
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
@@ -19,7 +20,7 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import QnrSums, seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
-from scenefuse.sensors.band import sharp_bands
+from scenefuse.sensors.band import Band, sharp_bands
 from scenefuse.tiles.tiling import Tiling, round_core_px
 
 
@@ -43,10 +44,15 @@ def score_with_reference(
     Streams over the product's cores; equal to whole-image scores within 1e-6.
     """
     truth = open_truth(reference, product.grid, product.bands, policy=policy)
+    return Scored(name=product.folder.name, values=reference_sums(product, truth).scores(convention))
+
+
+def reference_sums(product: StoredProduct, truth: Truth) -> ReferenceSums:
+    """Sums of all scores against the truth over the whole product, core by core."""
     sums = ReferenceSums(ratio=product.ratio)
     for window, core in _cores(product):
         sums = sums.add(product.read(window), truth.read(window), core=core)
-    return Scored(name=product.folder.name, values=sums.scores(convention))
+    return sums
 
 
 def score_without_reference(product: StoredProduct, source: PairSource, state: SceneState) -> Scored:
@@ -61,21 +67,11 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
     qnr = QnrSums.of(len(product.bands))
     spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
     sigma_px = float(state.facts["psf_sigma_px"])
-    ratio = product.ratio
-    reach = degrade_reach_px(ratio, sigma_px)
-    coarse_reach = -(-reach // ratio)
-    spare = coarse_reach * ratio - reach
-    shape = product.grid.shape
+    ratio, shape = product.ratio, product.grid.shape
+    degraded = partial(read_degraded, shape=shape, ratio=ratio, sigma_px=sigma_px)
     srf = np.asarray(state.arrays["srf"], np.float64)
-    sharp = sharp_bands(source.ms_bands)
-    seen = sharp & (srf.sum(axis=1) > 0)
+    sharp, seen = sharp_bands(source.ms_bands), bands_seen(source.ms_bands, state)
     gain, offset = (state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
-
-    def degraded(read: Callable[[Window], NDArray[np.float32]], coarse: Window) -> NDArray[np.float32]:
-        fine = read_mirrored(read, coarse.grow(coarse_reach).refine(ratio), shape)
-        inner = slice(spare, -spare or None)
-        return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
-
     core_px = round_core_px(product.core_px, ratio)
     for tile in Tiling(fine_shape=shape, core_px=core_px, halo_px=0, lattice_px=ratio):
         coarse = tile.core.coarsen(ratio)
@@ -97,6 +93,32 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
         "spatial_consistency_cc": spatial.scores()["cc"],
     }
     return Scored(name=product.folder.name, values=values)
+
+
+def bands_seen(ms_bands: Sequence[Band], state: SceneState) -> NDArray[np.bool_]:
+    """(ms band,) those that a fused image can be compared with: sharp on the fine grid, and covered by the HSI."""
+    covered = np.asarray(state.arrays["srf"], np.float64).sum(axis=1) > 0
+    return np.asarray(sharp_bands(ms_bands) & covered)
+
+
+def read_degraded(
+    read: Callable[[Window], NDArray[np.float32]],
+    coarse: Window,
+    *,
+    shape: tuple[int, int],
+    ratio: int,
+    sigma_px: float,
+) -> NDArray[np.float32]:
+    """(band, y, x) of a coarse window of a fine image of this shape, blurred by a Gaussian of sigma_px fine pixels.
+
+    read: a fine window inside the scene. Outside it the scene is its mirror image.
+    """
+    reach = degrade_reach_px(ratio, sigma_px)
+    coarse_reach = -(-reach // ratio)
+    spare = coarse_reach * ratio - reach
+    fine = read_mirrored(read, coarse.grow(coarse_reach).refine(ratio), shape)
+    inner = slice(spare, -spare or None)
+    return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
 
 
 def _cores(product: StoredProduct) -> list[tuple[Window, tuple[slice, slice]]]:

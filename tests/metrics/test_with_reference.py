@@ -53,6 +53,21 @@ def test_hand_computed_scores_of_two_pixels() -> None:
     assert result["sam_deg"] == pytest.approx(angle / 2)
 
 
+def test_scores_by_band_equal_scikit_image_and_numpy() -> None:
+    fused, truth = pair()
+    truth[2], fused[3] = 0.0, 0.5  # a band without light has no PSNR, a flat one no correlation
+    found = ReferenceSums(ratio=4, local=False).add(fused, truth).by_band()
+    psnr: Callable[..., float] = peak_signal_noise_ratio
+    lit = [0, 1, 3]
+    expected = [psnr(truth[band], fused[band], data_range=truth[band].max()) for band in lit]
+    assert found["psnr_db"][lit] == pytest.approx(expected, rel=1e-6)
+    assert np.isnan(found["psnr_db"][2])
+    assert found["rmse"] == pytest.approx(np.sqrt(((fused - truth) ** 2).mean(axis=(1, 2))), rel=1e-5)
+    assert found["cc"][:2] == pytest.approx([np.corrcoef(fused[b].ravel(), truth[b].ravel())[0, 1] for b in (0, 1)])
+    assert np.isnan(found["cc"][2:]).all()
+    assert [len(values) for values in ReferenceSums(ratio=4).by_band().values()] == [0, 0, 0]
+
+
 def test_psnr_per_band_equals_scikit_image() -> None:
     fused, truth = pair()
     psnr: Callable[..., float] = peak_signal_noise_ratio

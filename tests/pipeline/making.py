@@ -118,9 +118,10 @@ class Cores:
 def product_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below folder that has to be the same whoever made it, by its path: arrays, COGs, pictures, provenance.
 
-    Left out: what tells of the run (run.json, the item's times, the catalogue, the ledger's order) and what is hidden.
+    Left out: what tells of the run (run.json, the report, the item's times, the catalogue, the ledger's order) and
+    what is hidden.
     """
-    of_runs = {"run.json", "ledger.jsonl", "catalog.json", "collection.json"}
+    of_runs = {"run.json", "report.html", "ledger.jsonl", "catalog.json", "collection.json"}
     shown = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
         path.as_posix(): (folder / path).read_bytes()

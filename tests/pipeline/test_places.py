@@ -74,7 +74,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_bytes(out: Place, undisturbed: dict[str, bytes]) -> dict[str, bytes]:
     """What is there of the undisturbed product's files, and any other that should be the same."""
-    of_runs = {"run.json", "catalog.json", "collection.json", "failures.jsonl"}
+    of_runs = {"run.json", "report.html", "catalog.json", "collection.json", "failures.jsonl"}
     files = [key for key in out.files() if "/ledger" not in key and "/." not in f"/{key}"]
     kept = [key for key in files if key.rpartition("/")[2] not in of_runs and not _is_item(key)]
     assert set(kept) <= set(undisturbed)

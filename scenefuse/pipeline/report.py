@@ -1,0 +1,157 @@
+"""A product's report: made of what is stored, of its inputs where they still are, and of a truth where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scenefuse.config import RunConfig
+from scenefuse.cube.source import PairSource
+from scenefuse.cube.truth import open_truth
+from scenefuse.engine.lease import Lease
+from scenefuse.engine.state_file import load_state
+from scenefuse.errors import DataError, SceneFuseError, UsageError
+from scenefuse.models.state import SceneState
+from scenefuse.pipeline.opening import policy_of
+from scenefuse.pipeline.replay import reopen_inputs
+from scenefuse.place.href import is_url, redact
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.files import LEASE, REPORT, STATE
+from scenefuse.product.folder import product_folder
+from scenefuse.product.provenance import read_provenance, read_run
+from scenefuse.product.reading import open_product
+from scenefuse.product.report_file import put_report
+from scenefuse.product.stac_item import read_item
+from scenefuse.quality.detail import Lens
+from scenefuse.quality.page.render import render
+from scenefuse.quality.product_scores import score_without_reference
+from scenefuse.quality.report import Dossier
+
+Hrefs = tuple[str | Path, str | Path]
+
+NOWHERE = "-"
+"""The file that is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A report that was made."""
+
+    html: str
+    """The page, one file that needs no other."""
+    figures: Mapping[str, Any]
+    """What it shows, as JSON can hold it."""
+    location: Place | None = None
+    """Where it was put; None where it was put nowhere."""
+
+    def facts(self) -> dict[str, Any]:
+        """Where it is and what it shows, as JSON can hold them."""
+        return {"report": None if self.location is None else str(self.location), "figures": dict(self.figures)}
+
+
+def report(
+    folder: str | Path | Place,
+    *,
+    out: str | Path | Place | None = None,
+    reference: str | Path | None = None,
+    scores: bool = False,
+    hrefs: Hrefs | None = None,
+    config: RunConfig | None = None,
+) -> Report:
+    """Make the report of the product in folder, and put it there, into the file out, or, where that is `-`, nowhere.
+
+    out: a path, or s3://bucket/key. reference: a raster of the truth, against which the whole product is scored.
+    scores: score it against its inputs. Without either a part of bounded size is compared with the inputs. hrefs: where
+    HSI and MSI are now, when they moved; else they are read where run.json says, and left out where they cannot be. Of
+    config, allow_host counts.
+    Raises SceneFuseError where no product is, or where what was asked for cannot be read.
+    """
+    if scores and reference is not None:
+        raise UsageError(
+            "scores against the inputs and against a reference", "a report shows one of the two", "Leave out one"
+        )
+    folder, config = product_folder(folder), config or RunConfig()
+    target = None if out is None or out == NOWHERE else _file_at(out)
+    source, note = _inputs(folder, hrefs, config, needed=scores)
+    made = make_report(folder, source=source, inputs_note=note, reference=reference, scores=scores, config=config)
+    if out == NOWHERE:
+        return made
+    return _put(folder, made) if target is None else _written(made, target)
+
+
+def make_report(
+    folder: Place,
+    *,
+    source: PairSource | None,
+    inputs_note: str | None = None,
+    reference: str | Path | None = None,
+    scores: bool = False,
+    config: RunConfig | None = None,
+) -> Report:
+    """The report of a finished product whose inputs are open, or None with the reason; nothing is written."""
+    product, state = open_product(folder), _state(folder)
+    truth = None
+    if reference is not None:
+        policy = policy_of(config or RunConfig())
+        truth = open_truth(str(reference), product.grid, product.bands, policy=policy)
+    dossier = Dossier(
+        lens=Lens(product=product, state=state, source=source, truth=truth),
+        item=read_item(folder),
+        provenance=read_provenance(folder),
+        run=read_run(folder),
+        inputs_note=inputs_note,
+        reference=None if reference is None else _shown(str(reference)),
+        against_inputs=score_without_reference(product, source, state) if scores and source is not None else None,
+    )
+    return Report(html=render(dossier), figures=dossier.facts())
+
+
+def _state(folder: Place) -> SceneState:
+    """What was found out about the product's scene; its response and PSF are needed to compare anything."""
+    try:
+        return load_state(folder / STATE)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {STATE}",
+            "what the instruments see of its ground is not known",
+            "scenefuse verify says what else is wrong with it",
+        ) from error
+
+
+def _put(folder: Place, made: Report) -> Report:
+    """The report, put into its product's folder: under the lease of those who write there."""
+    with Lease(folder / LEASE):
+        return replace(made, location=put_report(folder, made.html))
+
+
+def _inputs(
+    folder: Place, hrefs: Hrefs | None, config: RunConfig, *, needed: bool
+) -> tuple[PairSource | None, str | None]:
+    """The product's inputs, open; None and the reason where they are not there, unless somebody asked for them."""
+    try:
+        return reopen_inputs(folder, hrefs=hrefs, config=config), None
+    except SceneFuseError as error:
+        if needed or hrefs is not None:
+            raise
+        return None, error.value
+
+
+def _shown(reference: str) -> str:
+    """What a truth is called: its URL without secrets, or its name; where it lies is nobody's business."""
+    return redact(reference) if is_url(reference) else Path(reference).name
+
+
+def _file_at(out: str | Path | Place) -> Place:
+    """The file that the report is to be; UsageError where a folder is."""
+    place = place_at(out)
+    if place.is_folder():
+        raise UsageError(f"{place} is a folder", "a report is one file", f"Give --out {place / REPORT}")
+    return place
+
+
+def _written(made: Report, place: Place) -> Report:
+    place.put(made.html.encode())
+    return replace(made, location=place)

@@ -1,0 +1,66 @@
+"""How many pixels of a product have which quality flag, and where: counted core by core over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.engine.quality_flag import QualityFlag
+from scenefuse.product.reading import StoredProduct
+from scenefuse.tiles.tiling import Tiling
+
+GRAVEST_FIRST = (
+    QualityFlag.NODATA,
+    QualityFlag.NOT_FINITE,
+    QualityFlag.CLIPPED,
+    QualityFlag.NEAR_NODATA,
+    QualityFlag.NEAR_EDGE,
+)
+"""Flags in the order in which they take trust away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlagCount:
+    """The quality flags of a whole product."""
+
+    pixels: int
+    """Pixels of the product."""
+    good: int
+    """Pixels without any flag."""
+    by_flag: dict[str, int]
+    """Pixels with each flag, by its name in small letters; a pixel may have several."""
+    picture: NDArray[np.uint8]
+    """(y, x) all flags of the factor x factor pixels that each pixel of the picture covers."""
+
+    def facts(self) -> dict[str, int | dict[str, int]]:
+        """The counts as JSON can hold them."""
+        return {"pixels": self.pixels, "good": self.good, "by_flag": dict(self.by_flag)}
+
+
+def count_flags(product: StoredProduct, factor: int) -> FlagCount:
+    """The flags of every pixel; reads one core at a time. factor: fine pixels per pixel of the picture, a side."""
+    rows, columns = product.grid.shape
+    picture = np.zeros((-(-rows // factor), -(-columns // factor)), np.uint8)
+    counts = np.zeros(256, np.int64)
+    for tile in Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1):
+        flags = product.read_flags(tile.core)
+        counts += np.bincount(flags.ravel(), minlength=256)
+        across, down = _blocks(tile.core.x0, tile.core.x1, factor), _blocks(tile.core.y0, tile.core.y1, factor)
+        thinned = np.bitwise_or.reduceat(np.bitwise_or.reduceat(flags, down, axis=0), across, axis=1)
+        y, x = tile.core.y0 // factor, tile.core.x0 // factor
+        picture[y : y + thinned.shape[0], x : x + thinned.shape[1]] |= thinned
+    values = np.arange(256)
+    return FlagCount(
+        pixels=int(counts.sum()),
+        good=int(counts[0]),
+        by_flag={str(flag.name).lower(): int(counts[(values & flag) != 0].sum()) for flag in GRAVEST_FIRST},
+        picture=picture,
+    )
+
+
+def _blocks(start: int, stop: int, factor: int) -> NDArray[np.intp]:
+    """Where, counted from start, the pixels of [start, stop) pass from one multiple of factor to the next."""
+    edges = np.arange(start // factor * factor, stop, factor, dtype=np.intp) - start
+    return np.maximum(edges, 0)
