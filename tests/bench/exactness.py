@@ -33,8 +33,8 @@ RATIOS = (3, 4)
 PATCH_PX = 48
 """Side of the patches that statistics come from."""
 NOISE = 0.01
-"""Standard deviation of what is added to each weight, about half of what most have. With twice as much, networks amplify
-far pixels as no trained one does (AELF: 9e-6 at the default halo)."""
+"""Standard deviation of what is added to each weight, about half of what most have. With twice as much, networks
+amplify far pixels as no trained one does (AELF: 9e-6 at the default halo)."""
 BAR = 1e-6
 """Largest difference that the default halo may leave."""
 
