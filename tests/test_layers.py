@@ -49,6 +49,7 @@ DOORS = {
     "matplotlib": {"quality", "product", "training"},  # training draws its learning curves
     "obstore": {"place"},
     "httpx": {"archive", "publish"},
+    "apscheduler": {"workflow"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -21,7 +21,8 @@ def command(products: tuple[Path, ...], destination: str, asset_root: str | None
 
     Checksums are verified first: a product that does not match is not published (exit code 5).
     """
-    from scenefuse.publish.static import catalogue_folder, publish_static
+    from scenefuse.publish.destination import catalogue_folder
+    from scenefuse.publish.static import publish_static
 
     entries = publish_static(products, catalogue_folder(destination), asset_root=asset_root)
     if as_json:

@@ -1,10 +1,14 @@
-"""The seam of publishing: whatever takes a product into a catalogue."""
+"""The seam of publishing: whatever takes a product into a catalogue, and where that may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+from scenefuse.errors import UsageError
+from scenefuse.place.href import redact
+from scenefuse.place.location import own_path
 
 Outcome = Literal["added", "replaced", "unchanged"]
 
@@ -27,3 +31,14 @@ class Catalogue(Protocol):
     def publish(self, folder: Path) -> Published:
         """Take in the verified product in folder; doing it again changes nothing."""
         ...
+
+
+def catalogue_folder(text: str) -> Path:
+    """The folder that a static catalogue is to be in; refused where the text is a URL."""
+    if "://" in text:
+        raise UsageError(
+            f"publish to {redact(text)}",
+            "a static catalogue is written into a local folder",
+            "Publish into a folder and copy it there, or write the products to the store by --out",
+        )
+    return own_path(text)

@@ -13,7 +13,6 @@ from urllib.parse import quote
 from scenefuse.errors import DataError, ResourceError, UsageError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.place.href import redact
-from scenefuse.place.location import own_path
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import MANIFEST, STORE
 from scenefuse.product.folder import product_folder
@@ -38,17 +37,6 @@ def publish_static(
     return [catalogue.publish(folder) for folder in folders]
 
 
-def catalogue_folder(text: str) -> Path:
-    """The folder that a static catalogue is to be in; refused where the text is a URL."""
-    if "://" in text:
-        raise UsageError(
-            f"publish to {redact(text)}",
-            "a static catalogue is written into a local folder",
-            "Publish into a folder and copy it there, or write the products to the store by --out",
-        )
-    return own_path(text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticCatalogue:
     """A folder of static STAC; implements Catalogue."""
@@ -68,11 +56,17 @@ class StaticCatalogue:
                 "Give the URL that readers need, https://host/path",
             )
 
-    def publish(self, folder: Path) -> Published:
-        """Take in the verified product in folder: its files, then its item, then the links to it."""
+    def publish(self, folder: Path, *, again: bool = False) -> Published:
+        """Take in the verified product in folder: its files, then its item, then the links to it.
+
+        again: one whose item stands in the catalogue as it would be written now is believed to be there whole. A pass
+        over an archive asks so for what it found: else each would read every byte of all products twice.
+        """
         folder = product_folder(folder).local_path()
-        verify(folder).raise_if_bad()
         target = self.root.resolve() / folder.name
+        believed = again and self._stands(folder, target)
+        if not believed:
+            verify(folder).raise_if_bad()
         if target == folder:
             raise DataError(
                 f"{folder} is already in {self.root}", "a product cannot replace itself", "choose another destination"
@@ -86,7 +80,7 @@ class StaticCatalogue:
                 "no product can be published there",
                 "choose another destination",
             ) from error
-        outcome = self._outcome(folder, target, item)
+        outcome: Outcome = "unchanged" if believed else self._outcome(folder, target, item)
         if outcome != "unchanged":
             self._put(folder, target, item)
         linked = link_item(self.root, item)
@@ -121,6 +115,11 @@ class StaticCatalogue:
                 link["href"] = Path(os.path.relpath(source, target)).as_posix()
             links.append(link)
         return {**item, "links": links}
+
+    def _stands(self, folder: Path, target: Path) -> bool:
+        """Whether the product's item is in the catalogue just as it would be written."""
+        path = target / f"{folder.name}.json"
+        return target != folder and path.is_file() and path.read_bytes() == json_bytes(self._item(folder, target))
 
     def _outcome(self, folder: Path, target: Path, item: dict[str, Any]) -> Outcome:
         """What publishing has to do; a target that is damaged counts as one that differs."""

@@ -71,6 +71,28 @@ def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -
     assert not list(root.glob(".*.part"))
 
 
+def test_what_was_published_before_is_believed_where_its_item_stands_and_nowhere_else(
+    product: Path, tmp_path: Path
+) -> None:
+    catalogue = StaticCatalogue(root=tmp_path / "www")
+    assert catalogue.publish(product, again=True).outcome == "added"
+    copied = tmp_path / "www" / ITEM_ID / "quicklook.png"
+    copied.write_bytes(b"damaged")
+    (tmp_path / "www" / "collection.json").unlink()
+    assert catalogue.publish(product, again=True).outcome == "replaced"  # its link was away
+    assert catalogue.publish(product, again=True).outcome == "unchanged"
+    assert copied.read_bytes() == b"damaged"
+    write_scene(product, *random_scene(seed=1))
+    finish_data(product, SPEC, cog=False)
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    assert catalogue.publish(product, again=True).outcome == "replaced"
+    assert verify(tmp_path / "www" / ITEM_ID).ok
+    (product / "quicklook.png").write_bytes(b"damaged")
+    (tmp_path / "www" / ITEM_ID / f"{ITEM_ID}.json").unlink()
+    with pytest.raises(MismatchError):
+        catalogue.publish(product, again=True)
+
+
 def test_a_damaged_copy_is_repaired(product: Path, tmp_path: Path) -> None:
     root = tmp_path / "www"
     _outcomes(product, root)
