@@ -12,7 +12,7 @@ class SceneFuseError(Exception):
     """An error that scenefuse can explain; printed without a traceback."""
 
     kind: ClassVar[str] = "bug"
-    """Type of the failure in records: bug, usage, data, model, resource, transient, mismatch."""
+    """Type of the failure in records: bug, usage, data, model, resource, busy, transient, mismatch."""
     exit_code: ClassVar[int] = 1
     """Exit code of the command when the error is raised before any work."""
     retryable: ClassVar[bool] = False

@@ -52,6 +52,7 @@ DOORS = {
     "jinja2": {"quality"},
     "obstore": {"place"},
     "httpx": {"archive", "publish"},
+    "apscheduler": {"workflow"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, timedelta
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.bounds import Bounds
 from scenefuse.archive.pairing import Pairing, PairRule, Unpaired, find_pairs, split_roles
+from scenefuse.archive.scene import Scene
 from scenefuse.archive.search import SkippedItem, collect, search
 from scenefuse.archive.source import open_source
 
@@ -17,7 +19,16 @@ def find_in_archive(
     sources: Sequence[str], rule: PairRule, *, bounds: Bounds | None = None, allow_hosts: tuple[str, ...] = ()
 ) -> tuple[Pairing, tuple[SkippedItem, ...]]:
     """The pairs of one or several sources together, and items that could not be read."""
-    bounds = bounds or Bounds()
+    scenes, skipped = _scenes(sources, rule, bounds=bounds or Bounds(), allow_hosts=allow_hosts)
+    roles = split_roles(scenes, rule)
+    pairing = find_pairs(roles.hs, roles.ms, rule)
+    return replace(pairing, unpaired=(*pairing.unpaired, *roles.unpaired)), skipped
+
+
+def _scenes(
+    sources: Sequence[str], rule: PairRule, *, bounds: Bounds, allow_hosts: tuple[str, ...]
+) -> tuple[tuple[Scene, ...], tuple[SkippedItem, ...]]:
+    """The scenes of the sources that the rule may pair, and items that could not be read."""
     policy = AccessPolicy(allow_hosts=allow_hosts)
     wanted = [name for name in (rule.hs_collection, rule.ms_collection) if name is not None]
     collections = wanted if rule.hs_collection is not None and rule.ms_collection is not None else None
@@ -32,9 +43,39 @@ def find_in_archive(
             until=bounds.until,
         )
     )
-    roles = split_roles(found.scenes, rule)
-    pairing = find_pairs(roles.hs, roles.ms, rule)
-    return replace(pairing, unpaired=(*pairing.unpaired, *roles.unpaired)), found.skipped
+    return found.scenes, found.skipped
+
+
+def find_with_partners(
+    sources: Sequence[str], rule: PairRule, *, bounds: Bounds, allow_hosts: tuple[str, ...] = ()
+) -> tuple[Pairing, tuple[SkippedItem, ...]]:
+    """The pairs whose HSI was acquired within the bounds; its MSI may lie outside by as much as the rule allows.
+
+    So windows that follow each other find together what one window over all of them finds: no pair is lost or made
+    otherwise because the border of two windows goes between its scenes. Of scenes in no pair those within are told.
+    """
+    if bounds.since is None and bounds.until is None:
+        return find_in_archive(sources, rule, bounds=bounds, allow_hosts=allow_hosts)
+    gap = timedelta(hours=rule.max_gap_hours)
+    wide = replace(
+        bounds,
+        since=None if bounds.since is None else bounds.since - gap,
+        until=None if bounds.until is None else bounds.until + gap,
+    )
+    scenes, skipped = _scenes(sources, rule, bounds=wide, allow_hosts=allow_hosts)
+    roles = split_roles(scenes, rule)
+    within = [scene for scene in roles.hs if _is_within(scene, bounds)]
+    pairing = find_pairs(within, roles.ms, rule)
+    unpaired = (*pairing.unpaired, *roles.unpaired)
+    return replace(pairing, unpaired=tuple(one for one in unpaired if _is_within(one.scene, bounds))), skipped
+
+
+def _is_within(scene: Scene, bounds: Bounds) -> bool:
+    """True when the scene was acquired within the bounds; one that does not tell when is not."""
+    if scene.acquired is None:
+        return False
+    acquired = scene.acquired if scene.acquired.tzinfo else scene.acquired.replace(tzinfo=UTC)
+    return (bounds.since is None or acquired >= bounds.since) and (bounds.until is None or acquired <= bounds.until)
 
 
 def unpaired_record(entry: Unpaired) -> dict[str, Any]:

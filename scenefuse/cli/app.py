@@ -14,7 +14,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from scenefuse import __version__
+from scenefuse.cli.log import log_line
 from scenefuse.cli.output import discard, emit_json, note
+from scenefuse.cli.stopping import InterruptedRunError, interruption
 from scenefuse.errors import SceneFuseError, UsageError, WorkError
 
 COMMANDS = {
@@ -38,14 +40,6 @@ COMMANDS = {
     "doctor": "Check whether this machine can run scenefuse",
 }
 """Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
-
-
-class InterruptedRunError(SceneFuseError):
-    """SIGINT or SIGTERM came; what is finished is kept, the same call resumes."""
-
-    kind = "interrupted"
-    exit_code = 130
-    retryable = True
 
 
 SYSTEM_SAYS_NO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -108,8 +102,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        stop = InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
-        sys.exit(_report(stop, as_json=as_json))
+        sys.exit(_report(interruption(), as_json=as_json))
     except click.ClickException as error:
         error.show()
         sys.exit(_describe(_misuse(error), as_json=as_json))
@@ -149,7 +142,11 @@ def _misuse(error: click.ClickException) -> UsageError:
 
 def _report(error: SceneFuseError, *, as_json: bool) -> int:
     """Print the error for people, and for programs when they asked; its exit code."""
-    note(f"Error: {error}")
+    if "--log-json" in sys.argv[1:]:
+        level = "info" if isinstance(error, InterruptedRunError) else "error"
+        log_line("end", level=level, kind=error.kind, cause=str(error), exit_code=error.exit_code)
+    else:
+        note(f"Error: {error}")
     return _describe(error, as_json=as_json)
 
 

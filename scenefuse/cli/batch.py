@@ -39,7 +39,8 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
 
     A SOURCE is a static catalogue, a STAC API, an item collection, or a known archive; HSI and MSI may live in
     different ones. Pixels are read from files, and of COGs and GeoTIFFs on https:// and s3:// by ranges. A pair that
-    fails does not stop the others (exit code 3, records in OUT/failures.jsonl).
+    fails does not stop the others (exit code 3, records in OUT/failures.jsonl); one that another process works on is
+    left to it (exit code 3, too).
     """
     from scenefuse.pipeline.batch import batch
 
@@ -51,7 +52,7 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
         emit_json(report.facts())
     else:
         show_batch(report)
-    return WorkError.exit_code if report.failures else 0
+    return WorkError.exit_code if report.failures or report.busy else 0
 
 
 def show_batch(report: BatchReport) -> None:
@@ -64,11 +65,14 @@ def show_batch(report: BatchReport) -> None:
         note(f"Left out {skipped.href}: {skipped.reason}")
     for failure in report.failures:
         click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
+    for failure in report.busy:
+        click.echo(f"In work elsewhere: {failure.hs_id} with {failure.ms_id}: {failure.cause}")
     counts = {
         status: sum(product.status == status for product in report.products) for status in ("done", "resumed", "found")
     }
     click.echo(
         f"{counted(len(report.pairing.pairs), 'pair')}: {counts['done'] + counts['resumed']} fused, "
-        f"{counts['found']} found, {len(report.failures)} failed; "
+        f"{counts['found']} found, {len(report.failures)} failed"
+        f"{f', {len(report.busy)} in work elsewhere' if report.busy else ''}; "
         f"{counted(len(report.pairing.unpaired), 'scene')} in no pair"
     )

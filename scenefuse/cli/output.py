@@ -19,10 +19,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def emit_json(document: Any) -> None:
     """Print the document on stdout, indented, keys in their own order."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=_plain, allow_nan=False))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=plain, allow_nan=False))
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """What JSON has no type for, as text; times as ISO 8601 writes them, with a T."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 

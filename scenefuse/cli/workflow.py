@@ -1,41 +1,280 @@
-"""`scenefuse workflow`: what an operator's workflow file asks for."""
+"""`scenefuse workflow`: what an operator's workflow file asks for, once, on schedule, and over the past."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.cli.batch import show_batch
+from scenefuse.cli.log import counts_text, log_json_option, log_line, moment_text, open_log
 from scenefuse.cli.options import OwnPath
-from scenefuse.cli.output import emit_json, json_option
-from scenefuse.cli.progress import ProgressBar
-from scenefuse.errors import WorkError
+from scenefuse.cli.output import emit_json, json_option, print_table
+from scenefuse.cli.stopping import stopping_in_order
+from scenefuse.errors import SceneFuseError, WorkError
+
+if TYPE_CHECKING:
+    from scenefuse.pipeline.failures import PairFailure
+    from scenefuse.workflow.backfill import BackfillReport, StepReport
+    from scenefuse.workflow.one_pass import PassReport
+    from scenefuse.workflow.pass_record import PassRecord
+    from scenefuse.workflow.passes import Passes
+    from scenefuse.workflow.status import Status
+
+_FILE = OwnPath(dir_okay=False, path_type=Path)
 
 
 @click.group(name="workflow")
 def command() -> None:
-    """Run workflow files: TOML that says where scenes are, which belong together, how they are fused, where to."""
+    """Work off workflow files: TOML that says where scenes are, which belong together, how they are fused, where to.
+
+    Files to copy: workflows/nightly.toml and backfill.toml, beside them workflows/deploy/ for systemd and Kubernetes.
+    """
 
 
-@command.command(name="run")
-@click.argument("file", type=OwnPath(dir_okay=False, path_type=Path))
+@command.command(name="run", short_help="Do one pass: search, pair, fuse, publish.")
+@click.argument("file", type=_FILE)
+@log_json_option
 @json_option
-def run(file: Path, *, as_json: bool) -> int:
+def run(file: Path, *, log_json: bool, as_json: bool) -> int:
     """Do one pass over FILE: search, pair, fuse, publish; what is done is skipped.
 
-    Exits with 0 when all that was due is done, 3 when some pairs failed (the rest is done and published).
+    Exits with 0 when all that was due is done, 3 when some pairs failed, are in work elsewhere, or could not be
+    published (the rest is done and published).
     """
-    from scenefuse.workflow.one_pass import run_pass
     from scenefuse.workflow.specification import read_workflow
 
     workflow = read_workflow(file)
-    with ProgressBar() as progress:
-        report = run_pass(workflow, observer=progress)
+    from scenefuse.workflow.one_pass import run_pass  # takes seconds: a wrong file is refused before
+
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+        report = run_pass(workflow, observer=log)
+    if log_json:
+        log_line("pass-ended", level="info" if report.whole else "warning", workflow=report.name, **report.counts())
     if as_json:
         emit_json(report.facts())
-    else:
+    elif not log_json:
         show_batch(report.batch)
-        for entry in report.published:
-            click.echo(f"{entry.outcome:<9} {entry.href}")
-    return WorkError.exit_code if report.batch.failures else 0
+        _show_published(report)
+    return report.exit_code
+
+
+@command.command(name="serve", short_help="Do passes on schedule, until stopped.")
+@click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
+@log_json_option
+def serve(files: tuple[Path, ...], *, log_json: bool) -> None:
+    """Do passes over each FILE when its [schedule] has them due, until the process is stopped.
+
+    One pass at a time: start a process for each FILE to have them beside each other. Passes that were missed, the
+    machine asleep or the pass before too long, are done as one. A pass that fails ends nothing: it is logged, tried
+    again, and seen in `scenefuse workflow status`. Files are read once: restart the service when they change.
+
+    The first SIGTERM or SIGINT stops in order, with what is finished kept (exit code 130), the second at once. The
+    same command resumes, also after a kill.
+    """
+    from scenefuse.workflow.specification import read_workflow
+
+    workflows = [read_workflow(file) for file in files]
+    from scenefuse.workflow.serve import serve as serve_all  # takes seconds: a wrong file is refused before
+
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+        serve_all(workflows, observer=log)
+
+
+@command.command(name="backfill", short_help="Do passes over a range of the past, step by step.")
+@click.argument("file", type=_FILE)
+@click.option("--since", required=True, metavar="TIME", help="First day or time of the range, ISO 8601.")
+@click.option("--until", required=True, metavar="TIME", help="Last day or time of the range, ISO 8601.")
+@click.option("--step", default="1mo", show_default=True, help="Length of a step: 1mo, 7d, 12h.")
+@click.option("--newest-first", is_flag=True, help="Begin with the last step of the range.")
+@log_json_option
+@json_option
+def backfill(
+    file: Path, since: str, until: str, step: str, *, newest_first: bool, log_json: bool, as_json: bool
+) -> int:
+    """Do the passes of FILE over a range of the past, step by step; --since and --until take the place of FILE's.
+
+    A pair belongs to the step in which its HSI was acquired. What is done is found and skipped: stopped anywhere, the
+    same command goes on. Exits with 3 when some pairs or steps failed; the rest is done.
+    """
+    from scenefuse.workflow.span import cut, parse_step
+    from scenefuse.workflow.specification import read_workflow
+
+    workflow = read_workflow(file)
+    bounds = Bounds(since=parse_time("--since", since), until=parse_time("--until", until, day_ends=True))
+    parts = list(cut(bounds.since or datetime.now(UTC), bounds.until or datetime.now(UTC), parse_step("--step", step)))
+    from scenefuse.workflow.backfill import backfill as do_steps  # takes seconds: a wrong file is refused before
+
+    if newest_first:
+        parts.reverse()
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+        tell = _log_step if log_json else partial(_show_step, as_json=as_json)
+        report = do_steps(workflow, parts, observer=log, told=tell)
+    if as_json:
+        emit_json(report.facts())
+    elif not log_json:
+        _show_backfill(report)
+    return report.exit_code
+
+
+@command.command(name="status", short_help="Say what is due, done and failed.")
+@click.argument("file", type=_FILE)
+@click.option(
+    "--max-age",
+    metavar="SPAN",
+    help="Look at the record of passes alone, and exit with 3 when the last good one is older: 26h. For monitors.",
+)
+@json_option
+def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
+    """Say what of FILE is due, done, published, running and failed, and when its passes were and will be.
+
+    The archive is searched as a pass would do it; nothing is opened, started or changed. What only opening a scene
+    tells (a remote file that changed without its item saying so, the weights that a network would take) is left to
+    the pass. A pair that failed is tried again by each pass as long as it is in the window.
+    """
+    from scenefuse.workflow.span import parse_span
+    from scenefuse.workflow.specification import read_workflow
+
+    workflow = read_workflow(file)
+    limit = None if max_age is None else parse_span("--max-age", max_age)
+    from scenefuse.workflow.passes import look_at_passes
+
+    now = datetime.now(UTC)
+    if limit is None:
+        from scenefuse.workflow.status import look_at_workflow
+
+        try:
+            found = look_at_workflow(workflow, now=now)
+        except SceneFuseError:
+            if not as_json:
+                _show_passes(look_at_passes(workflow, now=now))  # when the archive is away, this is what is known
+            raise
+        if as_json:
+            emit_json(found.facts())
+        else:
+            _show_status(found)
+        return 0
+    passes = look_at_passes(workflow, now=now)
+    age = passes.age(now)
+    is_old = age is None or age > limit
+    if as_json:
+        emit_json({"workflow": workflow.name, "is_old": is_old, "age_s": age and age.total_seconds(), **passes.facts()})
+    else:
+        heard = "no pass has gone through yet" if age is None else f"heard of {_ago(age.total_seconds())} ago"
+        click.echo(f"{workflow.name}: {heard}{f', longer than {max_age}' if is_old and age is not None else ''}")
+        _show_passes(passes)
+    return WorkError.exit_code if is_old else 0
+
+
+def _show_published(report: PassReport) -> None:
+    for entry in report.published:
+        click.echo(f"{entry.outcome:<9} {entry.href}")
+    for lacking in report.unpublished:
+        click.echo(f"Not published: {lacking.item_id} ({lacking.kind}): {lacking.cause}")
+
+
+def _show_step(step: StepReport, *, as_json: bool) -> None:
+    """Say how a step ended: on stderr where stdout is for the document."""
+    what = f"failed ({step.error['kind']}): {step.error['cause']}" if step.report is None else ""
+    if step.report is not None:
+        what = counts_text(step.report.counts())
+    click.echo(
+        f"Step {step.number}/{step.steps}, {moment_text(step.since)} to {moment_text(step.until)}: {what}", err=as_json
+    )
+
+
+def _log_step(step: StepReport) -> None:
+    """Log how a step ended, for programs."""
+    counts = {} if step.report is None else step.report.counts()
+    whole = step.report is not None and step.report.whole
+    facts = {"number": step.number, "steps": step.steps, "since": step.since, "until": step.until}
+    log_line("step-ended", level="info" if whole else "warning", **facts, **counts, **step.error)
+
+
+def _show_backfill(report: BackfillReport) -> None:
+    for step in report.steps:
+        if step.report is not None:
+            for failure in step.report.batch.failures:
+                click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
+            for lacking in step.report.unpublished:
+                click.echo(f"Not published: {lacking.item_id} ({lacking.kind}): {lacking.cause}")
+    failed = f"; {report.failed_steps} steps failed" if report.failed_steps else ""
+    click.echo(f"{len(report.steps)} steps, {counts_text(report.counts())}{failed}")
+
+
+def _show_status(found: Status) -> None:
+    from scenefuse.workflow.status import STANDINGS
+
+    ends = [("since", found.bounds.since), ("until", found.bounds.until)]
+    window = " ".join(f"{word} {moment_text(end)}" for word, end in ends if end is not None)
+    free = "" if found.free_bytes is None else f", {found.free_bytes / 1e9:.1f} GB free"
+    click.echo(f"Workflow {found.name}: products in {found.out}{free}")
+    counts = [f"{found.count(standing)} {standing}" for standing in STANDINGS]
+    if found.published is not None:
+        counts.insert(1, f"{found.published} published")
+    click.echo(f"{f'HSI {window}' if window else 'All times'}: {len(found.pairs)} pairs: {', '.join(counts)}")
+    rows = [
+        (entry.pair.hs.id, entry.pair.ms.id, entry.standing, _failure_text(entry.failure))
+        for entry in found.pairs
+        if entry.standing != "done"
+    ]
+    if rows:
+        print_table("Not done", ("hsi", "msi", "standing", "what was wrong"), rows)
+    for skipped in found.skipped:
+        click.echo(f"Left out {skipped.href}: {skipped.reason}")
+    if found.other_failures:
+        click.echo(f"{len(found.other_failures)} other pairs failed under {found.out}: scenefuse refill {found.out}")
+    _show_passes(found.passes)
+
+
+def _failure_text(failure: PairFailure | None) -> str:
+    if failure is None:
+        return ""
+    again = "may pass" if failure.retryable else "will not pass by itself"
+    age_s = (datetime.now(UTC) - datetime.fromisoformat(failure.at)).total_seconds() if failure.at else 0.0
+    return f"{failure.kind}, {again}, {_ago(age_s)} ago: {failure.cause}"
+
+
+def _show_passes(passes: Passes) -> None:
+    history = passes.history
+    if history.last is None:
+        click.echo("No pass yet")
+    else:
+        click.echo(f"Last pass: {_pass_text(history.last, under_way=passes.under_way)}")
+        if history.last_good is not None and history.last_good != history.last:
+            click.echo(f"Last good pass: {_pass_text(history.last_good, under_way=False)}")
+        if history.failed_in_a_row > 1:
+            click.echo(f"{history.failed_in_a_row} passes failed in a row")
+    if passes.backfill is not None:
+        click.echo(f"Last step of a backfill: {_pass_text(passes.backfill, under_way=passes.backfill_under_way)}")
+    if passes.schedule is None:
+        click.echo("No [schedule]: passes are started by `scenefuse workflow run`")
+    else:
+        coming = ", ".join(moment_text(moment) for moment in passes.coming)
+        click.echo(f"Schedule {passes.schedule}; under `serve` the next passes begin at {coming}")
+
+
+def _pass_text(record: PassRecord, *, under_way: bool) -> str:
+    began = datetime.fromisoformat(record.began)
+    begun = f"began {moment_text(began)}"
+    if record.ended is None:
+        heard = datetime.now(UTC) - datetime.fromisoformat(record.alive or record.began)
+        return (
+            f"{begun}, under way" if under_way else f"{begun}, killed; last heard of {_ago(heard.total_seconds())} ago"
+        )
+    took = _ago((datetime.fromisoformat(record.ended) - began).total_seconds())
+    cause = f" ({record.error['kind']}): {record.error['cause']}" if record.error else ""
+    counts = f": {counts_text(dict(record.counts))}" if record.counts else ""
+    return f"{begun}, {record.outcome} after {took}{counts}{cause}"
+
+
+def _ago(seconds: float) -> str:
+    """A time that went by, for people: its largest unit, rounded."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -9,7 +9,7 @@ from typing import Literal
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.archive.scene import Asset
 from scenefuse.cube.raster_file import RasterFile
-from scenefuse.place.href import redact
+from scenefuse.place.href import is_url, redact
 from scenefuse.sensors.sensor import Role
 
 
@@ -65,6 +65,18 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
             )
         )
     return tuple(files)
+
+
+def told_checksum(asset: Asset) -> str | None:
+    """`<kind>:<checksum>` that the asset's file will have as an input, told without opening it; None where it is not.
+
+    Of a file on the network only what metadata give is known, and that is believed.
+    """
+    if is_url(asset.href):
+        return None if asset.checksum is None else f"file:checksum:{asset.checksum}"
+    version = _version(Path(asset.href))
+    described = asset.checksum is not None and asset.size_bytes in {None, int(version.partition("+")[0])}
+    return f"file:checksum:{asset.checksum}" if described else f"size+mtime:{version}"
 
 
 def _version(path: Path) -> str:

@@ -48,6 +48,7 @@ class Owner:
 class LeaseHeldError(ResourceError):
     """Another process holds the lease; when it has ended, the same call goes through."""
 
+    kind = "busy"
     retryable = True
 
 

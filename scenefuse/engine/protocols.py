@@ -73,8 +73,8 @@ class Sink(Protocol):
 class Event:
     """Something that happened in a run, for progress, run.json and metrics."""
 
-    kind: Literal["begin", "known", "stage", "plan", "group", "phase", "retry", "warning", "done"]
-    """What happened."""
+    kind: Literal["begin", "known", "stage", "plan", "group", "phase", "retry", "warning", "done", "pair", "pass"]
+    """What happened; `pair` comes from a batch after each, `pass` from a workflow's service."""
     facts: dict[str, Any]
     """Its numbers; times in seconds, sizes in bytes, areas in fine pixels."""
 

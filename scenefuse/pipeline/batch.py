@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from scenefuse.archive.pair_search import find_in_archive, unpaired_record
 from scenefuse.archive.pairing import Pairing, PairRule
 from scenefuse.archive.search import SkippedItem
 from scenefuse.config import RunConfig
-from scenefuse.engine.cluster import open_lane
+from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.dask_lane import SchedulerLostError
+from scenefuse.engine.lanes import Lane
+from scenefuse.engine.lease import LeaseHeldError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
+from scenefuse.errors import SceneFuseError
 from scenefuse.pipeline.failures import PairFailure, record_failure, work_of
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import require_config
@@ -38,6 +42,8 @@ class BatchReport:
     """Products that are there now, made by this batch or found."""
     failures: tuple[PairFailure, ...] = field(default=())
     """Pairs that failed."""
+    busy: tuple[PairFailure, ...] = ()
+    """Pairs that another process worked on, which are left to it."""
 
     def facts(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
@@ -45,6 +51,7 @@ class BatchReport:
             "pairs": len(self.pairing.pairs),
             "products": [product.facts() for product in self.products],
             "failures": [asdict(failure) for failure in self.failures],
+            "busy": [asdict(failure) for failure in self.busy],
             "unpaired": [unpaired_record(entry) for entry in self.pairing.unpaired],
             "skipped_items": [asdict(entry) for entry in self.skipped],
         }
@@ -63,30 +70,72 @@ def batch(
 
     sources: one or several catalogues, STAC APIs, item collections or known archives; HSI and MSI may be in different.
     A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line, for refill) and the rest goes on.
-    What no pair could get past is refused before the first: an unknown method, an output that is not ours or not
-    writable.
+    One that another process works on is left to it. What no pair could get past is refused before the first: an
+    unknown method, an output that is not ours or not writable. Workers are started by the first pair that is not there.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
-    require_config(config)
     out = place_at(out)
-    require_output(out)
-    out.free_bytes()
+    require_ready(out, config)
     listed = [sources] if isinstance(sources, str | Path) else sources
     pairing, skipped = find_in_archive(
         [str(source) for source in listed], rule or PairRule(), bounds=bounds, allow_hosts=config.allow_host
     )
+    return replace(fuse_pairs(pairing, out=out, config=config, observer=observer), skipped=skipped)
+
+
+def require_ready(out: Place, config: RunConfig) -> None:
+    """Refuse what no pair could get past: an unknown method, an output that is not ours, full or not writable."""
+    require_config(config)
+    require_output(out)
+    out.free_bytes()
+
+
+def fuse_pairs(pairing: Pairing, *, out: Place, config: RunConfig, observer: Observer) -> BatchReport:
+    """Each pair's product or failure; the observer is told of each with an event `pair`."""
     products: list[FusedProduct] = []
     failures: list[PairFailure] = []
-    if pairing.pairs:
-        with open_lane(cluster_spec(config)) as lane:
-            for pair in pairing.pairs:
-                call = partial(fuse, pair.hs, pair.ms, out=out, config=config, lane=lane)
+    busy: list[PairFailure] = []
+    with ExitStack() as stack:
+        workers = _Workers(cluster_spec(config), stack)
+        for number, pair in enumerate(pairing.pairs, start=1):
+            call = partial(fuse, pair.hs, pair.ms, out=out, config=config, lane=workers)
+            try:
                 made = attempt_pair(call, work_of(pair, config), out=out, observer=observer)
-                if isinstance(made, PairFailure):
-                    failures.append(made)
-                else:
-                    products.append(made)
-    return BatchReport(pairing=pairing, skipped=skipped, products=tuple(products), failures=tuple(failures))
+            except _NoWorkersError as error:
+                raise error.reason from None
+            if isinstance(made, FusedProduct):
+                products.append(made)
+            else:
+                (busy if made.kind == LeaseHeldError.kind else failures).append(made)
+            status = made.status if isinstance(made, FusedProduct) else made.kind
+            facts = {"number": number, "pairs": len(pairing.pairs), "status": status}
+            observer.notify(Event(kind="pair", facts={"hs_id": pair.hs.id, "ms_id": pair.ms.id, **facts}))
+    return BatchReport(pairing=pairing, products=tuple(products), failures=tuple(failures), busy=tuple(busy))
+
+
+class _NoWorkersError(Exception):
+    """Workers could not be started: no pair's failure, but the end of all."""
+
+    def __init__(self, reason: SceneFuseError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Workers:
+    """The workers that all pairs share, started when the first asks for them: finding what is done needs none."""
+
+    def __init__(self, spec: ClusterSpec, stack: ExitStack) -> None:
+        """The stack closes them."""
+        self._spec, self._stack = spec, stack
+        self._lane: Lane | None = None
+
+    def __call__(self) -> Lane:
+        if self._lane is None:
+            try:
+                self._lane = self._stack.enter_context(open_lane(self._spec))
+            except SceneFuseError as error:
+                raise _NoWorkersError(error) from error
+        return self._lane
 
 
 def attempt_pair(
@@ -94,13 +143,17 @@ def attempt_pair(
 ) -> FusedProduct | PairFailure:
     """The product that the call makes; or, whatever stops it, the record of the failure, which is kept in out.
 
-    A scheduler that went away is no failure of this pair alone, and is raised: every later one would end like it.
+    A pair that another process works on has not failed: that is told, and nothing recorded. A scheduler that went away
+    is no failure of this pair alone, and is raised: every later one would end like it.
     """
     try:
         return call(observer=observer)
+    except _NoWorkersError:
+        raise
     except Exception as error:  # noqa: BLE001 - a bug in one pair must not stop the archive; it is recorded
         failure, lost = work.because(error), error if isinstance(error, SchedulerLostError) else None
-    record_failure(out, failure, observer)
+    if failure.kind != LeaseHeldError.kind:
+        record_failure(out, failure, observer)
     observer.notify(Event(kind="warning", facts={"message": f"{failure.hs_id} with {failure.ms_id}: {failure.cause}"}))
     if lost is not None:
         raise lost

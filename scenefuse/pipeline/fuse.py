@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -113,13 +113,13 @@ def fuse(
     out: str | Path | Place,
     config: RunConfig | None = None,
     observer: Observer | None = None,
-    lane: Lane | None = None,
+    lane: Lane | Callable[[], Lane] | None = None,
 ) -> FusedProduct:
     """Fuse a hyperspectral with a multispectral scene into out/<item id>/.
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene. out: a folder, or s3://bucket/prefix.
-    lane: workers that are up already; None starts those that config asks for. A product that is there is found; one
-    that was interrupted, or that lacks the COG now asked for, is finished.
+    lane: workers that are up already, or what gives them when they are needed; None starts those that config asks for.
+    A product that is there is found; one that was interrupted, or that lacks the COG now asked for, is finished.
     Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began; that is recorded for refill.
     """
     began = time.monotonic()
@@ -142,7 +142,13 @@ def fuse(
     return replace(product, seconds=time.monotonic() - began)
 
 
-def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime, phases: Phases) -> FusedProduct:
+def _made(
+    order: Order,
+    observer: Observer,
+    workers: Lane | Callable[[], Lane] | None,
+    started: datetime,
+    phases: Phases,
+) -> FusedProduct:
     """The product, found or finished or made from the start."""
     config = order.config
     if (found := _found(order)) is not None:
@@ -151,7 +157,10 @@ def _made(order: Order, observer: Observer, lane: Lane | None, started: datetime
     recorder = RecordingObserver()
     watching = TeeObserver(observer, recorder)
     with ExitStack() as stack:
-        lane = lane or stack.enter_context(open_lane(cluster_spec(config)))
+        if workers is None:
+            lane: Lane = stack.enter_context(open_lane(cluster_spec(config)))
+        else:
+            lane = workers() if callable(workers) else workers
         lease = stack.enter_context(_claimed(order.folder))
         if (found := _found(order)) is not None:  # another operator has made it while workers started here
             return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -26,8 +26,8 @@ from scenefuse.product.succession import PREDECESSOR, as_replaced, item_name
 from scenefuse.product.verify import verify
 from scenefuse.publish.asset_root import AssetRoot
 from scenefuse.publish.comparison import is_held, without_servers_links
-from scenefuse.publish.destination import Outcome, Published
-from scenefuse.publish.interruption import interrupted
+from scenefuse.publish.destination import Failed, Outcome, Published
+from scenefuse.publish.interruption import checked, in_order, interrupted
 from scenefuse.publish.readable import readable_item
 from scenefuse.publish.stac_api import Document, StacApi
 
@@ -53,35 +53,66 @@ class ApiCatalogue:
     checks_assets: bool = False
     """Whether each asset has to be there, in its size, before its item is published."""
 
-    def publish(self, folders: Sequence[Place]) -> list[Published]:
-        """Take in the products in folders: all of them are verified before the first is published."""
+    def publish(
+        self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
+    ) -> list[Published]:
+        """Take in the products in folders, as Catalogue says."""
         with StacApi(self.url, self.policy) as api:
-            found = [product_folder(folder) for folder in folders]
-            for folder in found:
-                verify(folder).raise_if_bad()
+            found = checked(folders, lambda folder: self._checked(api, product_folder(folder), trusted), failed)
             documents = self._items(api, found)
+            places = {document["id"]: folder for document, folder in zip(documents, found, strict=True)}
+
+            def told(document: Document, error: Exception) -> None:
+                if failed is not None:
+                    failed(places[document["id"]], error)
+
+            told_of = None if failed is None else told
             if self.checks_assets:
-                for document in documents:
-                    self.root.check(document, self.policy)
+                documents = checked(documents, self._looked_at, told_of)
+            if not documents:
+                return []
             before = _collection(api, documents)
             done: list[Document] = []
             try:
-                outcomes = [_put(api, document, done) for document in documents]
-                _hold_all(api, done)
-            except SceneFuseError as error:
+                outcomes = in_order(documents, lambda document: (document, _put(api, document, done)), told_of)
+            except SceneFuseError:
                 with suppress(SceneFuseError):  # the first failure is the one to tell
                     _hold_all(api, done)
-                if done:
-                    raise interrupted(error, len(done), len(documents)) from error
                 raise
+            try:
+                _hold_all(api, done)
+            except SceneFuseError as error:
+                raise interrupted(error, len(done), len(documents)) from error
         return [
             Published(
                 item_id=document["id"],
                 outcome="replaced" if outcome == "unchanged" and not _holds(before, document) else outcome,
                 href=api.address(COLLECTION_ID, document["id"]),
             )
-            for document, outcome in zip(documents, outcomes, strict=True)
+            for document, outcome in outcomes
         ]
+
+    def held(self, names: Iterable[str]) -> set[str]:
+        """Those of the item ids that stand in the collection."""
+        with StacApi(self.url, self.policy) as api:
+            if api.read(COLLECTION_ID) is None:
+                return set()
+            return set(names) & {str(item.get("id")) for item in api.items(COLLECTION_ID, ("id",))}
+
+    def _checked(self, api: StacApi, folder: Place, trusted: Container[str]) -> Place:
+        """The product's folder, whose bytes are what its item says; one whose item stands there may be trusted."""
+        if folder.name in trusted:
+            (item,) = self._items(api, [folder])
+            there = api.read(COLLECTION_ID, item["id"])
+            if there is not None and is_held(item, there):
+                return folder
+        verify(folder).raise_if_bad()
+        return folder
+
+    def _looked_at(self, document: Document) -> Document:
+        """The item, all of whose assets are there."""
+        self.root.check(document, self.policy)
+        return document
 
     def _items(self, api: StacApi, folders: Sequence[Place]) -> list[Document]:
         """The items as they will stand in the API; links to other versions are there where the API has those then."""

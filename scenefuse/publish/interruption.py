@@ -11,17 +11,34 @@ Thing = TypeVar("Thing")
 Done = TypeVar("Done")
 
 
-def in_order(things: Sequence[Thing], publish: Callable[[Thing], Done]) -> list[Done]:
-    """What publishing gives for each; WorkError where one fails after others were published: they stay there."""
+def in_order(
+    things: Sequence[Thing], publish: Callable[[Thing], Done], failed: Callable[[Thing, Exception], None] | None = None
+) -> list[Done]:
+    """What publishing gives for each; WorkError where one fails after others were published: they stay there.
+
+    failed: told of each that fails, which is then left out.
+    """
     done: list[Done] = []
     for thing in things:
         try:
             done.append(publish(thing))
-        except SceneFuseError as error:
-            if not done:
+        except (SceneFuseError, OSError) as error:
+            if failed is not None:
+                failed(thing, error)
+            elif not done or not isinstance(error, SceneFuseError):
                 raise
-            raise interrupted(error, len(done), len(things)) from error
+            else:
+                raise interrupted(error, len(done), len(things)) from error
     return done
+
+
+def checked(
+    things: Sequence[Thing], check: Callable[[Thing], Done], failed: Callable[[Thing, Exception], None] | None
+) -> list[Done]:
+    """What checking gives for each, before any is published; the first that fails ends it unless failed is told."""
+    if failed is None:
+        return [check(thing) for thing in things]
+    return in_order(things, check, failed)
 
 
 def interrupted(error: SceneFuseError, done: int, of: int) -> WorkError:

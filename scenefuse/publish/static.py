@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from scenefuse.product.stac_item import read_item
 from scenefuse.product.succession import pass_on
 from scenefuse.product.verify import verify
 from scenefuse.publish.asset_root import AssetRoot
-from scenefuse.publish.destination import Outcome, Published
-from scenefuse.publish.interruption import in_order
+from scenefuse.publish.destination import Failed, Outcome, Published
+from scenefuse.publish.interruption import checked, in_order
 from scenefuse.publish.readable import readable_item, source_path
 from scenefuse.publish.transfer import Transfer, alone_in, put_by_rename, put_in_place
 
@@ -48,6 +48,16 @@ def publish_static(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """A product that may be published."""
+
+    folder: Place
+    """Its folder."""
+    stands: bool
+    """Its item stands in the catalogue as it would be written, and is believed to be there whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StaticCatalogue:
     """A folder of static STAC; implements Catalogue."""
 
@@ -58,27 +68,43 @@ class StaticCatalogue:
     transfer: Transfer = "copy"
     """Copies of the files, or hard links to them."""
 
-    def publish(self, folders: Sequence[Place]) -> list[Published]:
-        """Take in the products in folders: all of them are verified before the first is published."""
-        found = [product_folder(folder) for folder in folders]
-        for folder in found:
-            if self._target(folder) == folder:
-                raise DataError(
-                    f"{folder} is already in {self.root}",
-                    "a product cannot replace itself",
-                    "choose another destination",
-                )
-            verify(folder).raise_if_bad()
-        return in_order(found, self._publish)
+    def publish(
+        self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
+    ) -> list[Published]:
+        """Take in the products in folders, as Catalogue says."""
+        found = checked(folders, lambda folder: self._checked(product_folder(folder), trusted), failed)
+
+        def told(product: _Checked, error: Exception) -> None:
+            if failed is not None:
+                failed(product.folder, error)
+
+        return in_order(found, self._publish, None if failed is None else told)
+
+    def held(self, names: Iterable[str]) -> set[str]:
+        """Those of the item ids that stand in the catalogue."""
+        return {name for name in names if (self.root / name / f"{name}.json").is_file()}
 
     def _target(self, folder: Place) -> Place:
         return self.root.resolved() / folder.name
 
-    def _publish(self, folder: Place) -> Published:
+    def _checked(self, folder: Place, trusted: Container[str]) -> _Checked:
+        """The product, whose bytes are what its item says; one that stands in the catalogue already may be trusted."""
+        target = self._target(folder)
+        if target == folder:
+            raise DataError(
+                f"{folder} is already in {self.root}", "a product cannot replace itself", "choose another destination"
+            )
+        stands = folder.name in trusted and _is_written(target, self._item(folder, target))
+        if not stands:
+            verify(folder).raise_if_bad()
+        return _Checked(folder=folder, stands=stands)
+
+    def _publish(self, product: _Checked) -> Published:
         """Take in one product: its files, then its item, then the links to it."""
+        folder = product.folder
         target = self._target(folder)
         item = self._item(folder, target)
-        outcome = _outcome(target, item)
+        outcome: Outcome = "unchanged" if product.stands else _outcome(target, item)
         if outcome != "unchanged":
             self._make_root()
             outcome = self._put(folder, target, item)
@@ -142,11 +168,15 @@ class StaticCatalogue:
 
 def _outcome(target: Place, item: dict[str, Any]) -> Outcome:
     """What publishing has to do; a target that is damaged counts as one that differs."""
-    place = target / f"{target.name}.json"
-    if not place.is_file():
+    if not (target / f"{target.name}.json").is_file():
         return "added"
-    same = place.read() == json_bytes(item) and verify(target).ok
-    return "unchanged" if same else "replaced"
+    return "unchanged" if _is_written(target, item) and verify(target).ok else "replaced"
+
+
+def _is_written(target: Place, item: dict[str, Any]) -> bool:
+    """Whether the item stands in target just as it would be written."""
+    place = target / f"{target.name}.json"
+    return place.is_file() and place.read() == json_bytes(item)
 
 
 def _lease(target: Place) -> Lease:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
-from scenefuse.archive.bounds import Bounds, parse_time
-from scenefuse.engine.protocols import Observer
-from scenefuse.errors import DataError, SceneFuseError, WorkError
-from scenefuse.pipeline.batch import BatchReport, batch
-from scenefuse.publish.destination import Published
+from scenefuse.archive.bounds import Bounds
+from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.protocols import Event, Observer
+from scenefuse.errors import SceneFuseError, WorkError
+from scenefuse.pipeline.batch import BatchReport, fuse_pairs, require_ready
+from scenefuse.pipeline.fuse import FusedProduct
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.publish.destination import Catalogue, Published
+from scenefuse.workflow.pass_record import Kind, PassKeeper
 from scenefuse.workflow.specification import Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpublished:
+    """A product that is there but could not be published."""
+
+    item_id: str
+    """STAC item id."""
+    kind: str
+    """Type of the failure."""
+    cause: str
+    """What went wrong: value, consequence and cure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,39 +39,102 @@ class PassReport:
 
     name: str
     """The workflow's name."""
+    bounds: Bounds
+    """Where and when it looked."""
     batch: BatchReport
     """Pairs, products and failures."""
     published: tuple[Published, ...]
     """Items in the catalogue, new or there already; empty when nothing is to be published."""
+    unpublished: tuple[Unpublished, ...] = ()
+    """Products that could not be published."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was due is done, by this pass."""
+        return not (self.batch.failures or self.batch.busy or self.unpublished)
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that did this pass ends with."""
+        return 0 if self.whole else WorkError.exit_code
+
+    def counts(self) -> dict[str, int]:
+        """How many pairs there are, and what became of how many."""
+        products = self.batch.products
+        return {
+            "pairs": len(self.batch.pairing.pairs),
+            "fused": sum(product.status != "found" for product in products),
+            "found": sum(product.status == "found" for product in products),
+            "failed": len(self.batch.failures),
+            "busy": len(self.batch.busy),
+            "published": sum(entry.outcome != "unchanged" for entry in self.published),
+            "unpublished": len(self.unpublished),
+        }
 
     def facts(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
-        published = [asdict(entry) for entry in self.published]
-        return {"workflow": self.name, **self.batch.facts(), "published": published}
+        since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
+        return {
+            "workflow": self.name,
+            "since": since,
+            "until": until,
+            **self.batch.facts(),
+            "published": [asdict(entry) for entry in self.published],
+            "unpublished": [asdict(entry) for entry in self.unpublished],
+        }
 
 
-def run_pass(workflow: Workflow, *, observer: Observer | None = None) -> PassReport:
-    """Do what is due. A failed pair does not keep the others from being published."""
-    source = workflow.source
-    report = batch(
-        source.catalogs,
-        out=workflow.output.products,
-        rule=workflow.rule,
-        config=workflow.fuse,
-        bounds=Bounds(
-            bbox=source.box,
-            since=parse_time("since", source.since),
-            until=parse_time("until", source.until, day_ends=True),
-        ),
-        observer=observer,
-    )
-    published: tuple[Published, ...] = ()
-    catalogue = workflow.output.catalogue(workflow.fuse.allow_host)
-    if catalogue is not None and report.products:
-        try:
-            published = tuple(catalogue.publish([product.location.parent for product in report.products]))
-        except SceneFuseError as error:
-            if error.exit_code != DataError.exit_code:
-                raise
-            raise WorkError(error.value, error.consequence, error.cure) from error  # the products are there
-    return PassReport(name=workflow.name, batch=report, published=published)
+def run_pass(
+    workflow: Workflow,
+    *,
+    now: datetime | None = None,
+    bounds: Bounds | None = None,
+    kind: Kind = "pass",
+    observer: Observer | None = None,
+) -> PassReport:
+    """Do what is due, and remember how it ended. A failed pair does not keep the others from being published.
+
+    now: what look-backs count from; None for this moment. bounds: where and when to look, in place of what the file
+    says. Raises PassUnderWayError while another process does a pass of the same workflow.
+    """
+    now = now or datetime.now(UTC)
+    bounds = bounds or workflow.source.bounds(now)
+    out, catalogue = place_at(workflow.output.products), workflow.output.catalogue(workflow.fuse.allow_host)
+    require_ready(out, workflow.fuse)
+    with PassKeeper(workflow, bounds, began=now, kind=kind, observer=observer or NullObserver()) as keeper:
+        pairing, skipped = find_with_partners(
+            workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
+        )
+        batch = replace(fuse_pairs(pairing, out=out, config=workflow.fuse, observer=keeper), skipped=skipped)
+        published, unpublished = _publish(batch.products, catalogue, keeper)
+        report = PassReport(
+            name=workflow.name, bounds=bounds, batch=batch, published=published, unpublished=unpublished
+        )
+        keeper.finished(report.counts(), whole=report.whole)
+    return report
+
+
+def _publish(
+    products: Sequence[FusedProduct], catalogue: Catalogue | None, observer: Observer
+) -> tuple[tuple[Published, ...], tuple[Unpublished, ...]]:
+    """What became of each product in the catalogue; one that is damaged does not keep the others from it."""
+    if catalogue is None or not products:
+        return (), ()
+    unpublished: dict[str, Unpublished] = {}
+
+    def failed(folder: Place, error: Exception) -> None:
+        kind = error.kind if isinstance(error, SceneFuseError) else "resource"
+        unpublished[folder.name] = Unpublished(item_id=folder.name, kind=kind, cause=str(error))
+        message = f"{folder.name} is not published: {error}"
+        observer.notify(Event(kind="warning", facts={"message": message}))
+
+    folders = [product.location.parent for product in products]
+    found = {product.item_id for product in products if product.status == "found"}
+    published: list[Published] = []
+    try:
+        published = catalogue.publish(folders, trusted=found, failed=failed)
+    except (SceneFuseError, OSError) as error:  # the catalogue's own: an API that is away, a bucket that is not there
+        for folder in folders:
+            if folder.name not in unpublished:
+                failed(folder, error)
+    return tuple(published), tuple(unpublished.values())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.bounds import BBox
+from scenefuse.archive.bounds import BBox, Bounds, parse_time
 from scenefuse.archive.known import known_archives
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig, parse, read_toml
@@ -14,24 +16,32 @@ from scenefuse.errors import UsageError
 from scenefuse.place.location import own_path
 from scenefuse.publish.catalogue import catalogue_at
 from scenefuse.publish.destination import Catalogue
+from scenefuse.workflow.schedule import ScheduleSpec
+from scenefuse.workflow.span import is_span, parse_span
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+=@,-]{0,99}")
+_TABLES = ("source", "pairs", "fuse", "output", "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
-    """Where scenes are looked for."""
+    """Where scenes are looked for: those of the HSI between since and until, of the MSI what may belong to them."""
 
     catalogs: tuple[str, ...]
     """Catalogues, STAC APIs or names from catalogs/; HSI and MSI may live in different ones."""
     bbox: tuple[float, ...] = ()
     """West, south, east, north in degrees; empty for everywhere."""
     since: str | None = None
-    """First day or time of acquisition, ISO 8601; None for no bound."""
+    """First day or time of the HSI's acquisition, ISO 8601, or how long before each pass: `10d`; None for no bound."""
     until: str | None = None
-    """Last day or time of acquisition, ISO 8601; None for no bound."""
+    """Last day or time of the HSI's acquisition, ISO 8601, or how long before each pass: `3d`; None for no bound."""
 
     def __post_init__(self) -> None:
+        if not self.catalogs:
+            raise UsageError("catalogs is empty", "there is nothing to search", "Name a catalogue or a STAC API")
         if len(self.bbox) not in (0, 4):
             raise UsageError(f"bbox has {len(self.bbox)} numbers", "it is no box", "Give west, south, east, north")
+        self.bounds(datetime.now(UTC))
 
     @property
     def box(self) -> BBox | None:
@@ -40,6 +50,16 @@ class SourceSpec:
             return None
         west, south, east, north = self.bbox
         return west, south, east, north
+
+    def bounds(self, now: datetime) -> Bounds:
+        """Where and when a pass that begins now looks; spans count back from it."""
+        since, until = (
+            now - parse_span(name, text)
+            if text is not None and is_span(text)
+            else parse_time(name, text, day_ends=name == "until")
+            for name, text in (("since", self.since), ("until", self.until))
+        )
+        return Bounds(bbox=self.box, since=since, until=until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +85,7 @@ class Workflow:
     """One workflow file."""
 
     name: str
-    """Name in logs and reports."""
+    """Name in logs and reports, and of the record of its passes beside the products."""
     source: SourceSpec
     """`[source]`."""
     output: OutputSpec
@@ -74,17 +94,27 @@ class Workflow:
     """`[pairs]`: which scenes belong together, by collection or by metadata."""
     fuse: RunConfig = field(default_factory=RunConfig)
     """`[fuse]`: how they are fused."""
+    schedule: ScheduleSpec | None = None
+    """`[schedule]`: when passes are due under `serve`; None where others start them."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"the workflow's name {self.name!r}",
+                "the record of its passes could not be named after it",
+                "Give a name of letters, digits and _+=@,- only, of at most 100 characters",
+            )
 
 
 def read_workflow(path: Path) -> Workflow:
     """The workflow of a TOML file; relative paths in it are made absolute from its folder."""
     tables = read_toml(path)
-    unknown = set(tables) - {"name", "source", "output", "pairs", "fuse"}
+    unknown = set(tables) - {"name", *_TABLES}
     if unknown:
         raise UsageError(
             f"unknown table {min(unknown)!r} in {path}",
             "it would have no effect",
-            "Known: name, [source], [pairs], [fuse], [output]",
+            f"Known: name, {', '.join(f'[{table}]' for table in _TABLES)}",
         )
     for required in ("source", "output"):
         if required not in tables:
@@ -105,6 +135,7 @@ def read_workflow(path: Path) -> Workflow:
         output=output,
         rule=parse(PairRule, tables.get("pairs", {}), where=f"{path} [pairs]"),
         fuse=fuse,
+        schedule=parse(ScheduleSpec, tables["schedule"], where=f"{path} [schedule]") if "schedule" in tables else None,
     )
 
 

@@ -44,13 +44,15 @@ from scenefuse.engine.run import FusionJob, _work, fuse_scene, proven_tiles
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.sensors.sensor import Role
+from scenefuse.workflow.specification import OutputSpec, SourceSpec, Workflow
+from scenefuse.workflow.status import look_at_workflow
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION, item_of, write_tiny_archive
 from tests.bench.batch_call import BatchCall
 from tests.bench.machine import machine
 from tests.bench.tiling.scene import BenchScene
 from tests.engine.fakes import AnalyticSource, NpySink, Setting, load_fake
 from tests.engine.scenes import request
-from tests.pipeline.making import HS_NM, MS_NM
+from tests.pipeline.making import HS_NM, MS_NM, write_pair
 
 DAY = datetime(2024, 1, 1, 10, tzinfo=UTC)
 CORE_PX = 64
@@ -103,20 +105,55 @@ def _scene(role: Role, number: int, corner: Any, side_deg: float, day: float) ->
 def searching(pairs: int) -> dict[str, Any]:
     """A static catalogue of so many pairs, each item a file, read, understood and paired, as `batch` does first."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        sides = ((HS_COLLECTION, [(nm, 10.0) for nm in HS_NM]), (MS_COLLECTION, list(MS_NM)))
-        links = []
-        for number in range(pairs):
-            for name, bands_nm in sides:
-                path = root / f"{name}-{number:05d}.json"
-                path.write_text(json.dumps(item_of(f"{path.stem}.tif", number, bands_nm=bands_nm, collection=name)))
-                links.append({"rel": "item", "href": f"./{path.name}", "type": "application/geo+json"})
-        head = {"type": "Catalog", "stac_version": "1.1.0", "id": "tiny", "description": "Tiny"}
-        (root / "catalog.json").write_text(json.dumps(head | {"links": links}))
+        catalogue = write_items(Path(folder), pairs)
         meter = Meter()
         rule = PairRule(hs_collection=HS_COLLECTION, ms_collection=MS_COLLECTION)
-        found, skipped = find_in_archive([str(root / "catalog.json")], rule)
+        found, skipped = find_in_archive([str(catalogue)], rule)
         return meter.read() | {"items": 2 * pairs, "pairs": len(found.pairs), "skipped": len(skipped)}
+
+
+def write_items(root: Path, pairs: int) -> Path:
+    """A static catalogue of so many pairs, each item a file, without rasters."""
+    sides = ((HS_COLLECTION, [(nm, 10.0) for nm in HS_NM]), (MS_COLLECTION, list(MS_NM)))
+    links = []
+    for number in range(pairs):
+        for name, bands_nm in sides:
+            path = root / f"{name}-{number:05d}.json"
+            path.write_text(json.dumps(item_of(f"{path.stem}.tif", number, bands_nm=bands_nm, collection=name)))
+            links.append({"rel": "item", "href": f"./{path.name}", "type": "application/geo+json"})
+    head = {"type": "Catalog", "stac_version": "1.1.0", "id": "tiny", "description": "Tiny"}
+    path = root / "catalog.json"
+    path.write_text(json.dumps(head | {"links": links}))
+    return path
+
+
+def looking(pairs: int) -> dict[str, Any]:
+    """The status of a workflow of so many pairs, all of them done: item and provenance of one real product, again."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        files = write_pair(root / "one", ratio=4, coarse_shape=(56, 56))
+        config = RunConfig(model="gsa", format=("zarr",))
+        one = fuse(files.hs, files.ms, out=root / "one-out", config=config, lane=InProcessLane())
+        (root / "archive").mkdir()
+        write_items(root / "archive", pairs)
+        for number in range(pairs):
+            names = [f"{collection}-{number:05d}" for collection in (HS_COLLECTION, MS_COLLECTION)]
+            product = root / "out" / f"{names[0]}_{names[1]}_gsa_{number:08x}"
+            product.mkdir(parents=True)
+            provenance = (one.folder / "provenance.json").read_text()
+            for name, file in zip(names, files.both, strict=True):
+                (root / "archive" / f"{name}.tif").hardlink_to(file)
+                provenance = provenance.replace(f'"{Path(file).name}"', f'"{name}.tif"')
+            (product / "provenance.json").write_text(provenance)
+            (product / f"{product.name}.json").write_bytes(one.item.read_bytes())
+            (product / "fused.zarr").mkdir()
+        source = SourceSpec(catalogs=(str(root / "archive" / "catalog.json"),))
+        output = OutputSpec(products=str(root / "out"))
+        rule = PairRule(hs_collection=HS_COLLECTION, ms_collection=MS_COLLECTION)
+        workflow = Workflow(name="bench", source=source, output=output, rule=rule, fuse=config)
+        meter = Meter()
+        found = look_at_workflow(workflow)
+        return meter.read() | {"pairs": len(found.pairs), "done": found.count("done")}
 
 
 def planning(tiles: int) -> dict[str, Any]:
@@ -285,6 +322,7 @@ class Meter:
 SIZES: dict[str, tuple[Callable[[int], dict[str, Any]], int, int]] = {
     "pairing": (pairing, 100_000, 2_000),
     "searching": (searching, 10_000, 50),
+    "looking": (looking, 1_000, 20),
     "planning": (planning, 100_000, 2_000),
     "scheduling": (scheduling, 100_000, 800),
     "batching": (batching, 100, 2),

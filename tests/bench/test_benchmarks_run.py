@@ -104,8 +104,9 @@ def test_a_batch_under_faults_gives_the_same_bytes(test_data: Path, tmp_path: Pa
 def test_archive_measures_every_stage_and_the_scheduler_keeps_nothing(test_data: Path, tmp_path: Path) -> None:
     records, _ = quick_run("archive", test_data, tmp_path / "archive.json")
     by_name = {record["measurement"]: record for record in records}
-    assert set(by_name) == {"pairing", "searching", "planning", "scheduling", "batching", "preparing"}
+    assert set(by_name) == {"pairing", "searching", "looking", "planning", "scheduling", "batching", "preparing"}
     assert by_name["searching"]["pairs"] == 50
+    assert by_name["looking"]["done"] == by_name["looking"]["pairs"] == 20
     assert by_name["scheduling"]["most_tasks_in_scheduler"] <= 4
     assert by_name["scheduling"]["task_prefixes"] == 1
     assert by_name["preparing"]["shares"].keys() == {"open", "prepare", "tiles", "check", "finish"}

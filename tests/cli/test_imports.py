@@ -54,7 +54,8 @@ def imported_by(calls: Sequence[Sequence[str]]) -> list[tuple[int, set[str]]]:
 
 
 def test_help_and_wrong_usage_of_every_command_import_nothing_slow() -> None:
-    helped = [["--help"], *([name, "--help"] for name in COMMANDS), ["workflow", "run", "--help"]]
+    workflow = [["workflow", name, "--help"] for name in ("run", "serve", "backfill", "status")]
+    helped = [["--help"], *([name, "--help"] for name in COMMANDS), *workflow]
     misused = [["fuse", "hs", "ms", "--out", "out", "--workers", "0"], *([name, "--nothing"] for name in COMMANDS)]
     ends = imported_by([*helped, *misused])
     assert [code for code, _ in ends] == [0] * len(helped) + [2] * len(misused)
@@ -67,7 +68,11 @@ def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path: Pa
     items = [scenes.write_item(tmp_path / f"{role}.json", href=f"./{role}.tif", role=role) for role in ("hsi", "msi")]
     catalogue, empty = scenes.write_catalogue(tmp_path, items), tmp_path / "empty"
     empty.mkdir()
+    workflow = tmp_path / "w.toml"
+    workflow.write_text(f'[source]\ncatalogs = ["{catalogue}"]\n[output]\nproducts = "{empty}"\npublish_to = "www"\n')
     calls = [
+        ["workflow", "status", str(workflow)],
+        ["workflow", "status", str(workflow), "--max-age", "1h"],
         ["sensors"],
         ["search", str(catalogue)],
         ["pair", str(catalogue)],
@@ -76,7 +81,16 @@ def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path: Pa
         ["publish", str(empty), "--to", str(tmp_path / "published")],  # likewise
     ]
     ends = imported_by(calls)
-    assert [code for code, _ in ends] == [0, 0, 0, 0, 1, 1]  # what a command returns, only main() makes its exit code
+    assert [code for code, _ in ends] == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]  # what a command returns, only main() makes its exit code
     for call, (_, libraries) in zip(calls, ends, strict=True):
         unwanted = libraries & COMPUTING
         assert not unwanted, call

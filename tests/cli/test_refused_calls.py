@@ -245,7 +245,47 @@ def test_a_wrong_workflow_is_wrong_usage(scenefuse: Command, tmp_path: Path, tom
     path = tmp_path / "nightly.toml"
     path.write_text(toml, encoding="utf-8")
     assert_explained(scenefuse("workflow", "run", path, "--json"), UsageError.exit_code, said)
+    assert_explained(scenefuse("workflow", "status", path, "--json"), UsageError.exit_code, said)
+    assert scenefuse("workflow", "serve", path).code == UsageError.exit_code
     assert [entry.name for entry in tmp_path.iterdir()] == ["nightly.toml"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ("", "has no [schedule]"),
+        ("[schedule]\n", "neither cron nor every"),
+        ('[schedule]\ncron = "30 25 * * *"\n', "names no times"),
+        ('[schedule]\ncron = "30 2 * * *"\ntimezone = "UTC"\n', "Did you mean 'time_zone'"),
+        ("[schedule]\nevery = 3\n", "every is 3"),
+        ('[schedule]\nevery = "1h"\n[source2]\n', "unknown table 'source2'"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_before_any_work(
+    scenefuse: Command, tmp_path: Path, schedule: str, said: str
+) -> None:
+    path = tmp_path / "nightly.toml"
+    path.write_text(f'[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\n{schedule}', encoding="utf-8")
+    ended = scenefuse("workflow", "serve", path)
+    assert ended.code == UsageError.exit_code
+    assert said in ended.stderr
+    (line,) = scenefuse("workflow", "serve", path, "--log-json").stderr.splitlines()
+    record = json.loads(line)
+    assert (record["level"], record["event"], record["kind"], record["exit_code"]) == ("error", "end", "usage", 2)
+    assert said in record["cause"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["nightly.toml"]
+
+
+def test_an_output_that_is_not_ours_is_refused_before_the_service_begins(scenefuse: Command, tmp_path: Path) -> None:
+    path = tmp_path / "nightly.toml"
+    tables = '[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\n[schedule]\nevery = "1s"\n'
+    path.write_text(tables, encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "letter.txt").write_text("mine")
+    ended = scenefuse("workflow", "serve", path)
+    assert (ended.code, "holds something else" in ended.stderr) == (DataError.exit_code, True)
+    path.write_text(f'{tables}[fuse]\nmodel = "magic"\n', encoding="utf-8")
+    assert scenefuse("workflow", "serve", path).code in {UsageError.exit_code, ModelError.exit_code}
 
 
 # --- products ---------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.engine.dask_lane import SchedulerLostError
 from scenefuse.engine.lanes import InProcessLane, Lane
-from scenefuse.engine.observers import NullObserver
-from scenefuse.errors import DataError
+from scenefuse.engine.lease import Lease
+from scenefuse.engine.observers import NullObserver, RecordingObserver
+from scenefuse.errors import DataError, TransientError
 from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import PairFailure, read_failures
@@ -154,6 +155,37 @@ def test_a_failed_pair_of_a_catalogue_is_found_again_by_refill(side_by_side: Pat
     assert report.failures == ()
     (product,) = report.products
     assert replay(product.folder).ok
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_pair_that_another_process_works_on_is_left_to_it_and_has_not_failed(pair: Pair, tmp_path: Path) -> None:
+    archive, out = scenes.archive_of(pair, tmp_path / "archive"), tmp_path / "out"
+    items = [archive.parent / f"{side}.json" for side in ("hs", "ms")]
+    folder = plan_fusion(*items, out=out, config=CONFIG).folder.local_path()
+    folder.mkdir(parents=True)
+    recorder = RecordingObserver()
+    with Lease(folder / ".lease"):
+        report = batch(archive, out=out, config=CONFIG, observer=recorder)
+        assert (report.products, report.failures) == ((), ())
+        (busy,) = report.busy
+        assert (busy.hs_id, busy.kind, busy.retryable) == ("hs", "busy", True)
+        assert [event.facts["status"] for _, event in recorder.events if event.kind == "pair"] == ["busy"]
+        assert report.facts()["busy"][0]["kind"] == "busy"
+        assert not (out / "failures.jsonl").exists()
+    assert [product.status for product in batch(archive, out=out, config=CONFIG).products] == ["done"]
+
+
+def test_workers_that_cannot_start_end_the_batch_and_are_no_pairs_failure(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: ClusterSpec) -> Lane:
+        raise TransientError("no process starts", "nothing can run", "look for what ends processes")
+
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    monkeypatch.setattr("scenefuse.pipeline.batch.open_lane", refuse)
+    with pytest.raises(TransientError, match="no process starts"):
+        batch(archive, out=tmp_path / "out", config=CONFIG)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scheduler_that_is_gone_ends_the_batch_and_the_pair_can_be_tried_again(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from scenefuse.errors import DataError, MismatchError, UsageError
 from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.model_item import build_method_item, write_model_item
@@ -80,6 +82,51 @@ def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -
     assert verify(root / ITEM_ID).ok
     assert (root / ITEM_ID / "fused.zarr.manifest").read_bytes() == (product / "fused.zarr.manifest").read_bytes()
     assert not list(root.glob(".*.part"))
+
+
+def test_what_was_published_before_is_believed_where_its_item_stands_and_nowhere_else(
+    product: Path, tmp_path: Path
+) -> None:
+    catalogue = StaticCatalogue(root=place_at(tmp_path / "www"))
+
+    def outcome() -> str:
+        (done,) = catalogue.publish([place_at(product)], trusted={ITEM_ID})
+        return done.outcome
+
+    assert outcome() == "added"
+    copied = tmp_path / "www" / ITEM_ID / "quicklook.png"
+    copied.write_bytes(b"damaged")
+    (tmp_path / "www" / "collection.json").unlink()
+    assert outcome() == "replaced"  # its link was away
+    assert outcome() == "unchanged"
+    assert copied.read_bytes() == b"damaged"
+    write_scene(product, *random_scene(seed=1))
+    finish_data(product, SPEC, cog=False)
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    assert outcome() == "replaced"
+    assert verify(tmp_path / "www" / ITEM_ID).ok
+    (product / "quicklook.png").write_bytes(b"damaged")
+    (tmp_path / "www" / ITEM_ID / f"{ITEM_ID}.json").unlink()
+    with pytest.raises(MismatchError):
+        outcome()
+    assert catalogue.held([ITEM_ID, "other"]) == set()
+
+
+def test_a_product_that_cannot_be_published_is_told_and_keeps_no_other_from_it(product: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged" / product.name
+    shutil.copytree(product, damaged)
+    (damaged / "quicklook.png").write_bytes(b"damaged")
+    told: list[tuple[Place, Exception]] = []
+    catalogue = StaticCatalogue(root=place_at(tmp_path / "www"))
+    folders = [place_at(damaged), place_at(product)]
+    (done,) = catalogue.publish(folders, failed=lambda folder, error: told.append((folder, error)))
+    assert done.outcome == "added"
+    ((folder, error),) = told
+    assert folder == place_at(damaged)
+    assert isinstance(error, MismatchError)
+    assert catalogue.held([ITEM_ID, "other"]) == {ITEM_ID}
+    with pytest.raises(MismatchError):
+        catalogue.publish(folders)
 
 
 def test_a_damaged_copy_is_repaired(product: Path, tmp_path: Path) -> None:

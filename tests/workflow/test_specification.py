@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,33 @@ def test_a_folder_without_a_slash_is_a_folder_and_weights_beside_the_file_are_fo
     assert read_workflow(write(tmp_path, text.format("fields@2"))).fuse.weights == "fields@2"
 
 
+def test_the_readmes_workflow_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    schedule = read_workflow(write(tmp_path, text)).schedule
+    assert schedule is not None
+    assert schedule.time_zone == "Europe/Berlin"
+
+
+def test_look_backs_count_from_each_pass_and_days_stay_days(tmp_path: Path) -> None:
+    text = '[source]\ncatalogs = ["c"]\nsince = "{}"\nuntil = "{}"\n[output]\nproducts = "o"\n'
+    back = read_workflow(write(tmp_path, text.format("10d", "36h"))).source
+    for now in (datetime(2024, 3, 5, 12, tzinfo=UTC), datetime(2025, 1, 2, 3, tzinfo=UTC)):
+        bounds = back.bounds(now)
+        assert (bounds.since, bounds.until) == (now - timedelta(days=10), now - timedelta(hours=36))
+    fixed = read_workflow(write(tmp_path, text.format("2024-02-28", "2024-02-29"))).source
+    bounds = fixed.bounds(datetime(2030, 1, 1, tzinfo=UTC))
+    assert bounds.since == datetime(2024, 2, 28, tzinfo=UTC)
+    assert bounds.until == datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('[source]\ncatalogs = ["c"]\nsince = "3d"\nuntil = "10d"\n[output]\nproducts = "o"\n', "is after until"),
+        ('[source]\ncatalogs = ["c"]\nsince = "1mo"\n[output]\nproducts = "o"\n', "since is '1mo'"),
+        ('[source]\ncatalogs = ["c"]\nsince = "lately"\n[output]\nproducts = "o"\n', "since 'lately'"),
+        ('[source]\ncatalogs = []\n[output]\nproducts = "o"\n', "catalogs is empty"),
+        ('name = "../x"\n[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n', "name '../x'"),
         ('[output]\nproducts = "o"\n', r"has no \[source\]"),
         ('[source]\ncatalogs = ["c"]\n', r"has no \[output\]"),
         ('[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pair]\n', "unknown table 'pair'"),

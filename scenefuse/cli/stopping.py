@@ -1,0 +1,62 @@
+"""How a long command is stopped: in order by the first signal, at once by the second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from scenefuse.cli.log import json_line
+from scenefuse.errors import SceneFuseError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class InterruptedRunError(SceneFuseError):
+    """SIGINT or SIGTERM came; what is finished is kept, the same call resumes."""
+
+    kind = "interrupted"
+    exit_code = 130
+    retryable = True
+
+
+def interruption() -> InterruptedRunError:
+    """What is told when a command was interrupted."""
+    return InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
+
+
+@contextmanager
+def stopping_in_order(*, as_json: bool) -> Iterator[None]:
+    """A block that the first SIGINT or SIGTERM ends by InterruptedRunError, and a second one at once.
+
+    At once is as by SIGKILL: workers end with this process, its leases are free, the same command resumes.
+    """
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        os._exit(InterruptedRunError.exit_code)
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in heard:
+            signal.signal(each, end)
+        text = "stopping in order; once more ends it at once"
+        name = signal.Signals(number).name
+        line = json_line("stopping", level="info", signal=name, message=text) if as_json else f"{name}: {text}"
+        with contextlib.suppress(OSError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())  # print may be at work
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise interruption() from error
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is stop:  # else the process ends soon, and a second signal ends it at once
+                signal.signal(number, handler)

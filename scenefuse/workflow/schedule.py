@@ -1,0 +1,202 @@
+"""When a workflow's passes are due: a cron expression in a time zone, or an interval."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+
+from scenefuse.errors import UsageError
+from scenefuse.workflow.span import parse_span
+
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""Days of the week as crontab counts them; 7 is Sunday, too."""
+_SHIFT = timedelta(hours=3)
+"""More than any clock is set forward or back."""
+_MINUTE = timedelta(minutes=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXAMPLE = 'Write it like cron = "30 2 * * *" (minute, hour, day of the month, month, day of the week)'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSpec:
+    """When passes are due: by `cron`, or by `every`."""
+
+    cron: str | None = None
+    """Minute, hour, day of the month, month, day of the week, as crontab has them."""
+    time_zone: str = "UTC"
+    """IANA name of the zone that cron is meant in: `Europe/Berlin`."""
+    every: str | None = None
+    """Span from one pass to the next, counted from midnight UTC of 1970-01-01: `6h`."""
+    jitter: str | None = None
+    """Span by up to which a pass begins later, so that not all machines ask an archive at once."""
+
+    def __post_init__(self) -> None:
+        if (self.cron is None) == (self.every is None):
+            given = "neither cron nor every" if self.cron is None else "both cron and every"
+            raise UsageError(f"[schedule] has {given}", "when to run is not said", "Give one of the two")
+        if self.every is not None:
+            parse_span("every", self.every)
+            if self.time_zone != "UTC":
+                raise UsageError(
+                    f"time_zone {self.time_zone!r} with every = {self.every!r}",
+                    "an interval is the same in all zones",
+                    "Leave out time_zone, or give a cron expression",
+                )
+        if self.jitter is not None:
+            parse_span("jitter", self.jitter)
+        if self.cron is not None:
+            _zone(self.time_zone)
+            if next(_walls(self.cron, datetime(2024, 1, 1)), None) is None:  # noqa: DTZ001 - a clock on a wall
+                raise UsageError(f"cron {self.cron!r}", "such a day never comes", "Correct day and month")
+
+    def __str__(self) -> str:
+        when = f"every {self.every}" if self.every is not None else f'"{self.cron}" in {self.time_zone}'
+        return when if self.jitter is None else f"{when}, up to {self.jitter} later"
+
+    def next_after(self, moment: datetime) -> datetime:
+        """The first planned time after the moment, UTC, jitter left out.
+
+        Where clocks are changed it is as Debian's cron has it. What they pass over, set forward, comes at the change;
+        what they show twice, set back, counts the first time. But an expression with `*` for the minutes or hours goes
+        by what clocks show: nothing for an hour that is passed over, twice for one that is shown twice.
+        """
+        if self.every is not None:
+            length = parse_span("every", self.every)
+            return _EPOCH + ((moment - _EPOCH) // length + 1) * length
+        return _next_by_cron(str(self.cron), _zone(self.time_zone), moment)
+
+    def jittered(self, planned: datetime, name: str) -> datetime:
+        """When the pass of the workflow of that name begins on this machine, the same whenever it is asked for."""
+        if self.jitter is None:
+            return planned
+        seed = f"{socket.gethostname()}|{name}|{planned.isoformat()}"
+        share = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) / 2**32
+        return planned + share * parse_span("jitter", self.jitter)
+
+    def coming(self, moment: datetime, name: str) -> Iterator[datetime]:
+        """When the passes after the moment begin on this machine."""
+        planned = moment if self.jitter is None else moment - parse_span("jitter", self.jitter)
+        while True:
+            planned = self.next_after(planned)
+            if (begin := self.jittered(planned, name)) > moment:
+                yield begin
+
+
+def _next_by_cron(cron: str, zone: tzinfo, moment: datetime) -> datetime:
+    """The first time after the moment at which the zone's clocks show what the expression asks for.
+
+    APScheduler reckons on the clock alone, which never changes; in a zone it leaves out days around a change of the
+    clocks (3.11.3: `0 0 * * *` in Europe/Berlin passes over 30 March 2026).
+    """
+    shown = moment.astimezone(zone).replace(tzinfo=None)
+    around = {(moment + shift).astimezone(zone).utcoffset() for shift in (-_SHIFT, timedelta(), _SHIFT)}
+    shift = timedelta() if len(around) == 1 else _SHIFT  # near a change times do not follow each other as shown
+    found: list[datetime] = []
+    for wall in _walls(cron, shown - shift):
+        if found and wall > shown + shift:
+            break
+        found += [time for time in _times(wall, zone, often=_is_often(cron)) if time > moment]
+    if not found:
+        raise UsageError(f"cron {cron!r}", "such a day does not come any more", "Correct day and month")
+    return min(found)
+
+
+def _is_often(cron: str) -> bool:
+    """Whether crontab takes the expression for one that comes by all the time, not for one at a time of the day."""
+    minute, hour, *_ = cron.split()
+    return minute.startswith("*") or hour.startswith("*")
+
+
+def _times(wall: datetime, zone: tzinfo, *, often: bool) -> tuple[datetime, ...]:
+    """When the zone's clocks show this, UTC: once, or twice, or, passed over, at the moment of the change."""
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first == second:
+        return (first,)
+    if first < second:  # set back between the two
+        return (first, second) if often else (first,)
+    if often:
+        return ()
+    before = second.astimezone(zone).utcoffset()
+    minutes = range(int((first - second) / _MINUTE) + 1)
+    passed = bisect_left(minutes, True, key=lambda n: (second + n * _MINUTE).astimezone(zone).utcoffset() != before)
+    return (second + passed * _MINUTE,)
+
+
+def _walls(cron: str, start: datetime) -> Iterator[datetime]:
+    """What a clock shows, without zone, at each time of the expression from start on."""
+    trigger, shown = _trigger(cron), start.replace(tzinfo=UTC)
+    while (wall := trigger.get_next_fire_time(None, shown)) is not None:
+        yield wall.replace(tzinfo=None)
+        shown = wall + timedelta(seconds=1)
+
+
+@cache
+def _trigger(cron: str) -> CronTrigger:
+    """The expression, as APScheduler reads it."""
+    fields = cron.split()
+    if len(fields) != 5:
+        raise UsageError(f"cron {cron!r} has {len(fields)} fields", "crontab has five", _EXAMPLE)
+    minute, hour, day, month, week_day = fields
+    if not day.startswith("*") and not week_day.startswith("*"):
+        raise UsageError(
+            f"cron {cron!r} names days of the month and of the week",
+            "programs take it differently: crontab either of the two, others both",
+            "Leave * for one of them",
+        )
+    try:
+        return CronTrigger(
+            minute=minute, hour=hour, day=day, month=month, day_of_week=_week_days(week_day), timezone=UTC
+        )
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"cron {cron!r} ({error})", "it names no times", _EXAMPLE) from error
+
+
+def _week_days(field: str) -> str:
+    """Crontab's days of the week by name: APScheduler counts from Monday, crontab from Sunday.
+
+    >>> _week_days("1-5")
+    'mon,tue,wed,thu,fri'
+    """
+    if field == "*":
+        return field
+    chosen: set[int] = set()
+    for part in field.lower().split(","):
+        match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9]))?", part)
+        if match is None or (match[3] and match[1] and match[2] is None):
+            raise ValueError(f"{part!r} is no day of the week")
+        first = 0 if match[1] is None else _week_day(match[1])
+        last = 6 if match[1] is None else _week_day(match[2] or match[1])
+        last = 7 if last == 0 and first > 0 else last  # fri-sun
+        if last < first:
+            raise ValueError(f"{part!r} ends before it begins")
+        chosen |= {day % 7 for day in range(first, last + 1, int(match[3] or 1))}
+    return ",".join(_DAYS[day] for day in sorted(chosen))
+
+
+def _week_day(text: str) -> int:
+    """0 for Sunday to 6 for Saturday, and 7 for Sunday."""
+    if text in _DAYS:
+        return _DAYS.index(text)
+    if text.isdecimal() and int(text) <= 7:
+        return int(text)
+    raise ValueError(f"{text!r} is no day of the week")
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:
+        raise UsageError(
+            f"time_zone {name!r}",
+            "no such zone is known on this machine",
+            "Give an IANA name like Europe/Berlin, or UTC; the system's package tzdata brings them",
+        ) from error

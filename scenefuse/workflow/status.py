@@ -1,0 +1,98 @@
+"""What is due, done and failed of a workflow, and when its passes were and will be; reads only, and starts nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from scenefuse.archive.bounds import Bounds
+from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.archive.search import SkippedItem
+from scenefuse.pipeline.failures import PairFailure, read_failures
+from scenefuse.pipeline.standing import PairStanding, Standing, look_at
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
+from scenefuse.product.output import require_output
+from scenefuse.publish.destination import Catalogue
+from scenefuse.workflow.passes import Passes, look_at_passes
+from scenefuse.workflow.specification import Workflow
+
+STANDINGS: tuple[Standing, ...] = ("done", "running", "failed", "begun", "due")
+"""In the order in which people are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How far a workflow is."""
+
+    name: str
+    """The workflow's name."""
+    out: Place
+    """Where its products are."""
+    bounds: Bounds
+    """The window that a pass would look at now."""
+    pairs: tuple[PairStanding, ...]
+    """The pairs that the rule finds in the archive now, and how far each is."""
+    skipped: tuple[SkippedItem, ...]
+    """Items of the archive that could not be read."""
+    published: int | None
+    """How many of the products that are done stand in the catalogue; None when nothing is to be published."""
+    other_failures: tuple[PairFailure, ...]
+    """What failed under the output besides those pairs: `scenefuse refill` works it off."""
+    passes: Passes
+    """When passes were, and will be."""
+    free_bytes: int | None
+    """Room on the disk of the products; None for a store."""
+
+    def count(self, standing: Standing) -> int:
+        """How many pairs stand so."""
+        return sum(entry.standing == standing for entry in self.pairs)
+
+    def facts(self) -> dict[str, Any]:
+        """The status as JSON can hold it."""
+        since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
+        return {
+            "workflow": self.name,
+            "products": str(self.out),
+            "since": since,
+            "until": until,
+            "pairs": len(self.pairs),
+            **{standing: self.count(standing) for standing in STANDINGS},
+            "published": self.published,
+            "free_bytes": self.free_bytes,
+            "passes": self.passes.facts(),
+            "unfinished": [entry.facts() for entry in self.pairs if entry.standing != "done"],
+            "other_failures": [asdict(failure) for failure in self.other_failures],
+            "skipped_items": [asdict(entry) for entry in self.skipped],
+        }
+
+
+def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Status:
+    """How far the workflow is now; the archive is searched as a pass would, and nothing is changed."""
+    now = now or datetime.now(UTC)
+    bounds, out = workflow.source.bounds(now), place_at(workflow.output.products)
+    require_output(out)
+    pairing, skipped = find_with_partners(
+        workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
+    )
+    pairs = look_at(pairing.pairs, out=out, config=workflow.fuse)
+    ours = {entry.failure.key for entry in pairs if entry.failure is not None}
+    return Status(
+        name=workflow.name,
+        out=out,
+        bounds=bounds,
+        pairs=pairs,
+        skipped=skipped,
+        published=_published(pairs, workflow.output.catalogue(workflow.fuse.allow_host)),
+        other_failures=tuple(failure for failure in read_failures(out) if failure.key not in ours),
+        passes=look_at_passes(workflow, now=now),
+        free_bytes=out.scratch_bytes() if out.shares_scratch else None,
+    )
+
+
+def _published(pairs: tuple[PairStanding, ...], catalogue: Catalogue | None) -> int | None:
+    """How many of the products have their item in the catalogue."""
+    if catalogue is None:
+        return None
+    return len(catalogue.held([entry.item_id for entry in pairs if entry.standing == "done" and entry.item_id]))
