@@ -36,7 +36,7 @@ slow: $(VENV)/.installed-dev servers ## The slower tests: real clusters, kills, 
 explore: $(VENV)/.installed-dev ## The tests of properties on examples that no run has seen: look for faults of today, not of a change
 	$(PYTEST) -m "not gpu and not bench" --hypothesis-profile explore $$(grep -rl "^from hypothesis" tests)
 
-bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size
+bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size, and the tests that are too long for every day
 	$(BIN)/python -m pytest -m bench
 
 gpu: $(VENV)/.installed-dev ## The tests that need a CUDA device, on a machine that has one

@@ -59,6 +59,7 @@ def test_networks_run_and_are_recorded_beside_every_method(test_data: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 def test_the_benchmark_of_a_gpu_runs_on_a_processor(test_data: Path, tmp_path: Path) -> None:
     records, printed = quick_run("gpu", test_data, tmp_path / "gpu.json", "--device", "cpu")
     assert [(record["method"], record["precision"]) for record in records] == [

@@ -206,7 +206,7 @@ def tiles_done(out: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_workers")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.bench)])
 def test_an_interrupted_run_ends_with_130_and_the_same_call_resumes(
     scenefuse: Command, tmp_path: Path, number: signal.Signals
 ) -> None:

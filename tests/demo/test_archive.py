@@ -237,6 +237,7 @@ def test_same_seed_gives_the_same_pixels_and_another_seed_does_not(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(archive: DemoArchive, tmp_path: Path) -> None:
     first = _digests(archive.catalog.parent)
     again = _digests(write_demo_archive(tmp_path / "again", size=DemoSize.SMALL, seed=0).catalog.parent)

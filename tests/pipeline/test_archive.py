@@ -70,6 +70,7 @@ def test_the_demo_fuses_its_three_pairs_better_than_the_baseline(demo: Demonstra
         assert verify(product.folder).mismatches == ()
 
 
+@pytest.mark.bench
 def test_the_weights_that_ship_beat_the_default_method_on_the_demos_ground(demo: Demonstration, tmp_path: Path) -> None:
     """The demo's landscape is none of those that the weights were trained on."""
     pair = demo.report.pairing.pairs[0]

@@ -46,6 +46,7 @@ def peaks(folder: Path, fine_px: int) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 def test_peak_memory_of_every_process_is_flat_from_9_to_26_mpx(tmp_path: Path) -> None:
     """The smaller fills what is bounded already: GDAL's cache of 64 MiB, and the sample of blocks."""
     small, large = peaks(tmp_path / "small", 3072), peaks(tmp_path / "large", 5120)

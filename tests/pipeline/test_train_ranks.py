@@ -73,6 +73,7 @@ def test_two_processes_learn_what_one_learns_and_one_of_them_speaks(
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 def test_one_process_goes_on_where_two_were_stopped(pair: PairFiles, alone: Path, tmp_path: Path) -> None:
     stopped = trained(TWO, pair, tmp_path, "--minutes", "0")
     assert json.loads(stopped.stdout)["stopped"] == "minutes", stopped.stderr

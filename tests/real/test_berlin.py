@@ -128,6 +128,7 @@ def test_the_pair_as_given_becomes_a_product_with_all_bands_on_an_eighth_of_the_
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 def test_the_command_makes_the_same_product(product: Product, berlin: Path, tmp_path: Path) -> None:
     options = ("--workers", "1", "--format", "zarr,cog")
     commanded = fuse_by_command(berlin / f"{HS}.bsq", berlin / f"{MS}.bsq", tmp_path, *options)

@@ -193,6 +193,7 @@ def test_one_that_is_stopped_in_a_pass_leaves_what_the_next_goes_on_with(
     require_whole(tmp_path / "out", expected)
 
 
+@pytest.mark.bench
 def test_two_of_them_on_one_output_make_each_product_once(
     undisturbed: tuple[Pair, dict[str, dict[str, bytes]]], tmp_path: Path, start: Start
 ) -> None:
@@ -219,6 +220,7 @@ def test_two_of_them_on_one_output_make_each_product_once(
     require_whole(tmp_path / "out", expected)
 
 
+@pytest.mark.bench
 def test_it_does_not_grow_over_idle_passes(
     undisturbed: tuple[Pair, dict[str, dict[str, bytes]]], tmp_path: Path
 ) -> None:
