@@ -1,8 +1,9 @@
-"""Which processes are workers of a run."""
+"""Which processes are workers of a run, or belong to a command that was started in a session of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 
 import psutil
 
@@ -12,6 +13,16 @@ def workers_of(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return [child for child in psutil.Process(pid).children(recursive=True) if _is_worker(child)]
     return []
+
+
+def processes_of(session: int) -> list[psutil.Process]:
+    """Processes that are there, by the id of the one that began their session."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _is_worker(process: psutil.Process) -> bool:

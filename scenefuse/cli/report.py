@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import FILE, PRODUCT, allow_host_option
+from scenefuse.cli.options import FILE, PRODUCT, allow_host_option, moved_to
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
@@ -52,8 +52,7 @@ def command(
     """
     from scenefuse.pipeline.report import report
 
-    if (hs is None) != (ms is None):
-        raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
+    hrefs = moved_to(hs, ms)
     if options["reference"] is not None and options["scores"]:
         raise UsageError(
             "--scores with --reference", "a report shows the scores against one of the two", "Leave out one"
@@ -64,7 +63,7 @@ def command(
     made = report(
         product,
         out=NOWHERE if to_stdout else out,
-        hrefs=(hs, ms) if hs is not None and ms is not None else None,
+        hrefs=hrefs,
         config=RunConfig(allow_host=allow_host),
         **options,
     )

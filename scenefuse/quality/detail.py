@@ -20,16 +20,13 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
-from scenefuse.quality.picture import rgb_bands
+from scenefuse.quality.picture import dark_to_bright, rgb_bands
 from scenefuse.quality.product_scores import bands_seen, read_degraded
 
 Image = NDArray[np.float32]
 
 SIDE_PX = 256
 """Longest side of the part, fine pixels."""
-BRIGHTNESS = (5, 35, 65, 95)
-"""Percentiles of brightness at which spectra are taken: dark ground to bright."""
-
 LEAST_GAIN = 0.1
 """MSI / HSI below which a gain is taken for none: the band was not found in the HSI."""
 
@@ -181,17 +178,12 @@ def _starts(length: int, side: int, ratio: int) -> list[int]:
     return sorted({*range(0, length - side, step), length - side})
 
 
-def _places(rgb: Image, flags: NDArray[np.uint8], hs: Image | None, ratio: int) -> list[tuple[int, int]]:
+def _places(rgb: Image, flags: NDArray[np.uint8], hs: Image | None, ratio: int) -> tuple[tuple[int, int], ...]:
     """Rows and columns in the window of the pixels whose spectra are shown, dark to bright."""
     usable = (flags == 0) & np.isfinite(rgb).all(axis=0)
     if hs is not None:
         usable &= np.isfinite(hs).all(axis=0).repeat(ratio, axis=0).repeat(ratio, axis=1)
-    if not usable.any():
-        return []
-    brightness = np.where(usable, rgb.mean(axis=0), np.nan).ravel()
-    order = np.argsort(brightness, kind="stable")[: int(usable.sum())]
-    chosen = dict.fromkeys(int(order[len(order) * percent // 100]) for percent in BRIGHTNESS)
-    return [divmod(index, rgb.shape[2]) for index in chosen]
+    return dark_to_bright(np.where(usable, rgb.mean(axis=0), np.nan))
 
 
 def _part(pixels: Image, held: Window, window: Window) -> Image:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenefuse.quality.picture import rgb_bands
+from scenefuse.quality.picture import dark_to_bright, rgb_bands
 from scenefuse.quality.trial import Image, Trial
 from scenefuse.sensors.band import Band
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_PX = 512
 """Most pixels of a panel's side; larger images are thinned."""
-BRIGHTNESS = (5, 35, 65, 95)
-"""Percentiles of mean reflectance at which pixels are taken for spectra: dark ground to bright."""
 PANEL_INCHES = 2.4
 """Side of a panel."""
 
@@ -56,10 +54,7 @@ class Gallery:
     def of(cls, trial: Trial) -> Gallery:
         """The gallery with the truth alone; scored points where its brightness has the percentiles BRIGHTNESS."""
         shown = trial.truth.mean(axis=0)
-        brightness = (shown if trial.scored is None else np.where(trial.scored, shown, np.nan)).ravel()
-        order = np.argsort(brightness, kind="stable")[: int(np.isfinite(brightness).sum())]
-        chosen = [int(order[len(order) * percent // 100]) for percent in BRIGHTNESS] if len(order) else []
-        points = tuple(divmod(index, trial.truth.shape[2]) for index in chosen)
+        points = dark_to_bright(shown if trial.scored is None else np.where(trial.scored, shown, np.nan))
         empty = cls(scene=trial.name, bands=trial.hs_bands, points=points, exhibits=())
         return replace(empty, exhibits=(empty._exhibit("truth", trial.truth),))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ Picture = NDArray[np.uint8]
 
 RGB_NM = (660.0, 560.0, 480.0)
 """Wavelengths of red, green and blue."""
+BRIGHTNESS = (5, 35, 65, 95)
+"""Percentiles of brightness at which pixels are taken for spectra: dark ground to bright."""
 FLAG_COLOURS = {
     QualityFlag.NODATA: (125, 133, 144),
     QualityFlag.NOT_FINITE: (168, 85, 247),
@@ -36,6 +39,14 @@ def rgb_bands(bands: Sequence[Band]) -> tuple[int, int, int]:
     else:
         red, green, blue = (len(waves) * share // 4 for share in (3, 2, 1))
     return red, green, blue
+
+
+def dark_to_bright(brightness: NDArray[np.floating[Any]]) -> tuple[tuple[int, int], ...]:
+    """Row and column of the pixels that have the percentiles BRIGHTNESS, (y, x); NaN is never taken."""
+    flat = brightness.ravel()
+    order = np.argsort(flat, kind="stable")[: int(np.isfinite(flat).sum())]
+    chosen = dict.fromkeys(int(order[len(order) * percent // 100]) for percent in BRIGHTNESS if len(order))
+    return tuple(divmod(index, brightness.shape[1]) for index in chosen)
 
 
 def colours(rgb: Image) -> Picture:

@@ -1,6 +1,6 @@
 """The degradation first: PSF and response of a pair fitted alone, before a network that learns them begins to learn.
 
-L_DE = |R X - D M| (Du et al. 2025, eq. 13) looks at the two images only, never at the network. Learnt beside it, at
+L_DE = |R X - D M| (Du et al. 2025, eq. 12) looks at the two images only, never at the network. Learnt beside it, at
 its rate of 1e-3, the response had moved by a third of its way when the network was done, and the network had learnt to
 please a wrong one (Jasper Ridge, three minutes of a core: 17.4 dB on the held-out block, 23.3 dB with the degradation
 first, bicubic 20.3 dB). Alone it takes seconds.
@@ -14,7 +14,7 @@ from math import cos, pi
 
 import torch
 
-from scenefuse.models.mossfuse import Degradation
+from scenefuse.models.degradation import Degradation
 from scenefuse.models.network import FusionNetwork
 from scenefuse.training.batches import draw_step
 from scenefuse.training.hold_out import HoldOut

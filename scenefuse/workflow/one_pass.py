@@ -106,7 +106,7 @@ def run_pass(
             workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
         )
         batch = replace(fuse_pairs(pairing, out=out, config=workflow.fuse, observer=keeper), skipped=skipped)
-        published, unpublished = _publish(batch.products, catalogue, keeper)
+        published, unpublished = publish_products(batch.products, catalogue, keeper)
         report = PassReport(
             name=workflow.name, bounds=bounds, batch=batch, published=published, unpublished=unpublished
         )
@@ -114,7 +114,7 @@ def run_pass(
     return report
 
 
-def _publish(
+def publish_products(
     products: Sequence[FusedProduct], catalogue: Catalogue | None, observer: Observer
 ) -> tuple[tuple[Published, ...], tuple[Unpublished, ...]]:
     """What became of each product in the catalogue; one that is damaged does not keep the others from it."""

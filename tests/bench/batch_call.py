@@ -15,7 +15,7 @@ from typing import Any, Literal
 import psutil
 
 from tests.bench.archives import HS_COLLECTION, MS_COLLECTION
-from tests.processes import workers_of
+from tests.processes import processes_of, workers_of
 
 Phase = Literal["starting", "preparing", "fusing", "finishing", "between"]
 
@@ -95,7 +95,7 @@ class BatchCall:
     def left_behind(self) -> list[str]:
         """Processes of the call's session that outlived it by LEAVING_S; they are killed."""
         deadline = time.monotonic() + LEAVING_S
-        while (left := self._session()) and time.monotonic() < deadline:
+        while (left := processes_of(self.process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
             self._look()
         for process in left:
@@ -115,14 +115,6 @@ class BatchCall:
     def errors(self) -> str:
         """What it said on stderr."""
         return self._log.read_text()
-
-    def _session(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
 
     def _holds(self, lease: Path) -> bool:
         try:

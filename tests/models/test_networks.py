@@ -16,8 +16,8 @@ from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.aelf import MutualAttention
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.base import UPSAMPLE_MARGIN
+from scenefuse.models.degradation import Degradation
 from scenefuse.models.large_kernel import LargeKernelBlock
-from scenefuse.models.mossfuse import Degradation, MossFuseOptions
 from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
 from scenefuse.models.smifnet import DualAttention, SMIFNetOptions
@@ -465,7 +465,7 @@ def test_a_folded_mossfuse_fuses_as_the_trained_form() -> None:
 
 
 def test_mossfuse_degrades_with_a_gaussian_on_the_coarse_centres() -> None:
-    degradation = Degradation(5, 3, 4, MossFuseOptions())
+    degradation = Degradation(5, 3, 4)
     with torch.no_grad():
         degradation.psf.copy_(torch.eye(2) / 1.7)
     p = torch.arange(degradation.first_px, degradation.last_px + 1) - 1.5

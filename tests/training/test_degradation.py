@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.models.architectures import build_model
-from scenefuse.models.mossfuse import Degradation, MossFuseOptions
+from scenefuse.models.degradation import Degradation
 from scenefuse.training.degradation import degradation_of, learn_degradation
 from scenefuse.training.fit import Course, fit
 from scenefuse.training.hold_out import plan_hold_out
@@ -106,7 +106,7 @@ def test_a_network_without_a_degradation_of_its_own_is_left_alone() -> None:
 
 
 def test_the_inner_pixels_are_those_that_no_mirrored_ground_reaches() -> None:
-    degradation = Degradation(3, 2, 4, MossFuseOptions())
+    degradation = Degradation(3, 2, 4)
     with torch.no_grad():
         degradation.psf.copy_(torch.eye(2) / 2)
     image = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))

@@ -20,6 +20,7 @@ from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
 from scenefuse.workflow.specification import read_workflow
 from tests.pipeline.making import product_bytes
+from tests.processes import processes_of
 from tests.workflow.making import Pair, history, workflow_of, write_archive, write_workflow
 
 pytestmark = pytest.mark.slow
@@ -63,12 +64,7 @@ class Service:
 
     def session(self) -> list[psutil.Process]:
         """Its processes that are there."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return processes_of(self.process.pid)
 
     def require_gone(self) -> None:
         """No process of it is left, at the latest half a minute after its end."""
