@@ -312,9 +312,13 @@ def _encoders(encoder_bytes: int, request: PlanRequest) -> int:
 
 
 def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanRequest) -> int:
-    """Tiles of a group: GROUP_TILES, fewer where they last over a minute or some worker would have none."""
-    most = GROUP_TILES[request.device]
-    size = min(most, max(1, int(_GROUP_SECONDS / tile_seconds)), -(-tiles // request.workers))
+    """Tiles of a group: at most GROUP_TILES or a minute of them, and as many groups for each worker as for the next.
+
+    Sixteen tiles in groups of six would keep one of two workers waiting while the other does the last four.
+    """
+    most = min(GROUP_TILES[request.device], max(1, int(_GROUP_SECONDS / tile_seconds)))
+    rounds = -(-tiles // (most * request.workers))
+    size = -(-tiles // (rounds * request.workers))
     return -(-size // batch) * batch
 
 

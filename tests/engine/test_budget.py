@@ -156,6 +156,17 @@ def test_a_slow_method_has_small_groups_and_twenty_times_their_time() -> None:
     assert plan_run(SETTING.source, CARD, request()).time_limit_s == 900
 
 
+def test_no_worker_waits_while_another_does_a_last_group() -> None:
+    source = AnalyticSource(coarse_shape=(512, 512), ratio=4)
+    card = replace(CARD, multiply_adds_per_pixel=5.9e5)  # 9 s for a window of 552 px: six of them in a minute
+    plans = {workers: plan_run(source, card, request(workers=workers)) for workers in (1, 2, 3, 5)}
+    assert {plan.tiles for plan in plans.values()} == {16}
+    sizes = {
+        workers: [len(group) for group in plan.tiling.groups(plan.group_tiles)] for workers, plan in plans.items()
+    }
+    assert sizes == {1: [6, 6, 4], 2: [4, 4, 4, 4], 3: [6, 6, 4], 5: [4, 4, 4, 4]}
+
+
 def test_a_window_holds_all_that_the_flags_of_its_core_look_at() -> None:
     card = replace(CARD, halo_px=3, effective_px=17)
     assert plan_run(SETTING.source, card, request(halo="default")).tiling.halo_px == 18
