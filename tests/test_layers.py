@@ -41,6 +41,7 @@ DOORS = {
     "pystac": {"archive", "product", "publish", "demo"},
     "shapely": {"archive"},
     "rasterio": {"cube", "product", "demo"},
+    "h5py": {"cube"},
     "rioxarray": {"cube"},
     "xarray": {"cube", "product"},
     "zarr": {"cube", "product"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,6 +21,8 @@ _OTHER_ROLES = {
     "quality", "mask", "udm", "data-mask", "land-water", "angle", "sun-zenith", "sun-azimuth", "iso-19115",
     "uncertainty",
 }  # fmt: skip
+_OTHER_WORDS = {"rfluncert", "uncert", "uncertainty", "mask"}
+"""Words of keys and file names: EMIT's items have EMIT_L2A_RFLUNCERT_*.nc and EMIT_L2A_MASK_*.nc beside their RFL."""
 _OTHER_KEYS = ("visual", "tci", "thumbnail", "overview", "preview", "rendered_preview", "quicklook", "browse")
 _RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf", "application/x-netcdf")
 _RASTER_TYPES_MORE = ("application/netcdf", "application/vnd+zarr", "application/vnd.zarr", "application/octet-stream")
@@ -27,6 +30,8 @@ _RASTER_SUFFIXES = {
     ".tif", ".tiff", ".jp2", ".h5", ".he5", ".hdf5", ".nc", ".nc4", ".zarr",
     ".bsq", ".bil", ".bip", ".img", ".dat", ".mat",
 }  # fmt: skip
+
+_WORD = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +50,15 @@ class Candidate:
 
 def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
     """True when media type (or, without one, suffix), roles and key allow the asset to hold measured bands."""
-    if _roles(asset) & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
+    file = PurePosixPath(urlsplit(str(asset.get("href", ""))).path)
+    words = set(_WORD.findall(f"{key} {file.name}".lower()))
+    if _roles(asset) & _OTHER_ROLES or words & _OTHER_WORDS:
+        return False
+    if key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
         return False
     media_type = str(asset.get("type") or "").lower()
     if not media_type:
-        return PurePosixPath(urlsplit(str(asset.get("href", ""))).path).suffix.lower() in _RASTER_SUFFIXES
+        return file.suffix.lower() in _RASTER_SUFFIXES
     return media_type.startswith((*_RASTER_TYPES, *_RASTER_TYPES_MORE))
 
 

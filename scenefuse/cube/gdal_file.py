@@ -1,4 +1,4 @@
-"""GeoTIFF and ENVI files through GDAL: one named driver, no side files, no directory scan, no network of its own."""
+"""GeoTIFF, JPEG 2000, ENVI through GDAL: one named driver, no side files, no directory scan, no network of its own."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ from scenefuse.cube.remote_tiff import RemoteTiff, open_remote_tiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
-Driver = Literal["GTiff", "ENVI"]
+Driver = Literal["GTiff", "JP2OpenJPEG", "ENVI"]
 _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_CACHEMAX": 64 * 2**20,  # bytes per process; GDAL's default grows with the machine
     "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",  # GDAL would write beside gzip-compressed inputs
 }
-_READDIR = {"GTiff": "EMPTY_DIR", "ENVI": "TRUE"}  # with EMPTY_DIR the ENVI driver does not find its header
+_READDIR = {
+    "GTiff": "EMPTY_DIR",
+    "JP2OpenJPEG": "EMPTY_DIR",
+    "ENVI": "TRUE",
+}  # with EMPTY_DIR the ENVI driver does not find its header
 _WAVELENGTH_IN_NAME = re.compile(r"\s*\(\s*[0-9.]+\s*(nanometers|micrometers|nm|um|µm)\s*\)\s*$", re.IGNORECASE)
 
 
@@ -131,6 +135,34 @@ def open_geotiff(path: Path | RemoteFile) -> RasterFile:
             dtype=dataset.dtypes[0],
             bands=bands,
             scale_source="the file's band scales and offsets" if declared else None,
+            pixels=pixels,
+            mask=_mask(dataset, pixels),
+        )
+
+
+def open_jp2(path: Path) -> RasterFile:
+    """A JPEG 2000 file, as Sentinel-2's bands are distributed; DataError when its last pixel cannot be decoded.
+
+    It knows no scale and no no-data value: they are the sensor's, or the caller's.
+    """
+    with _environment("JP2OpenJPEG"), _open(path, "JP2OpenJPEG") as dataset:
+        check_size(path, dataset.count, dataset.shape)
+        last = rasterio.windows.Window(dataset.width - 1, dataset.height - 1, 1, 1)
+        try:
+            dataset.read(dataset.count, window=last)
+        except RasterioError as error:
+            raise damaged(path, f"its last pixel cannot be decoded ({error})") from error
+        pixels = GdalPixels(path, "JP2OpenJPEG")
+        names = _names([text or "" for text in dataset.descriptions])
+        return RasterFile(
+            path=path,
+            format="JPEG 2000",
+            grid=_grid(path, dataset),
+            dtype=dataset.dtypes[0],
+            bands=tuple(
+                FileBand(name=names[i], is_mask=dataset.colorinterp[i] == ColorInterp.alpha)
+                for i in range(dataset.count)
+            ),
             pixels=pixels,
             mask=_mask(dataset, pixels),
         )

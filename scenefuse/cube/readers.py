@@ -9,15 +9,19 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
-from scenefuse.cube.gdal_file import open_envi, open_geotiff
+from scenefuse.cube.gdal_file import open_envi, open_geotiff, open_jp2
 from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
 from scenefuse.place.href import is_url
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+JP2_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
+"""Of a JP2 file, and of a bare codestream."""
+HDF5_MAGIC = b"\x89HDF"
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _MATLAB = "MATLAB"
-_KNOWN_OTHERS = {b"\x89HDF": "HDF5", b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
+_KNOWN_OTHERS = {b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
+_KNOWN_OTHERS |= {HDF5_MAGIC: "HDF5", JP2_MAGICS[0][:4]: "JPEG 2000", JP2_MAGICS[1]: "JPEG 2000"}
 
 
 def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
@@ -34,15 +38,35 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
 
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
-    magic = read_start(path, 4)
-    if magic in TIFF_MAGICS:
-        return open_geotiff(path)
+    start = read_start(path, len(JP2_MAGICS[0]))
+    for magics, open_one in ((TIFF_MAGICS, open_geotiff), (JP2_MAGICS, open_jp2), (HDF5_MAGIC, _open_hdf5)):
+        if start.startswith(magics):
+            return open_one(path)
+    magic = start[:4]
     if magic == HEADER_MAGIC:
         return open_envi(find_data(path), path)
     header = find_header(path)
     if header is not None:
         return open_envi(path, header)
     raise _unreadable(path, _KNOWN_OTHERS.get(magic, f"a file that begins with {magic!r}"))
+
+
+def _open_hdf5(path: Path) -> RasterFile:
+    """The product of an instrument whose files are HDF5, told from what is in it."""
+    from scenefuse.cube.emit_file import IMAGE, LINES, open_emit  # imports h5py
+    from scenefuse.cube.hdf5_file import Hdf5File
+    from scenefuse.cube.prisma_file import SWATHS, open_prisma
+
+    file = Hdf5File(path)
+    if file.has(SWATHS):
+        return open_prisma(file)
+    if file.has(IMAGE) and file.has(LINES):
+        return open_emit(file)
+    raise DataError(
+        f"{path} is HDF5, but neither EMIT's L2A reflectance nor PRISMA's L2D",
+        "where its bands and their place on the ground stand is not known",
+        "give EMIT_L2A_RFL_*.nc or PRS_L2D_*.he5, or convert it, for example with gdal_translate -of COG",
+    )
 
 
 def _open_remote(file: RemoteFile) -> RasterFile:
@@ -71,4 +95,6 @@ def _unreadable(path: Path, what: str) -> DataError:
     cure = "convert it, for example with gdal_translate -of COG"
     if what == _MATLAB:
         cure = "write its array as a GeoTIFF with CRS, place and wavelengths, which GDAL cannot read from it"
-    return DataError(f"{path} is {what}", "GeoTIFF, ENVI and Zarr can be read", cure)
+    return DataError(
+        f"{path} is {what}", "GeoTIFF, JPEG 2000, ENVI, Zarr, EMIT's netCDF and PRISMA's HE5 can be read", cure
+    )

@@ -176,6 +176,17 @@ def test_duplicate_and_coarser_files_of_a_band_are_left_out() -> None:
     assert [asset.key for asset in scene.assets] == ["B02_10m", "B04_10m", "B8A_20m"]
 
 
+def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
+    base = "https://data.lpdaac.earthdatacloud.nasa.gov/lp-prod-protected/EMITL2ARFL.001/"
+    names = [f"EMIT_L2A_{kind}_001_20240829T142812_2424209_010" for kind in ("MASK", "RFLUNCERT", "RFL")]
+    of_key = {name: {"href": f"{base}{name}.nc", "roles": ["data"]} for name in names}
+    of_file = {f"data{i}": asset | {"type": "application/x-netcdf"} for i, asset in enumerate(of_key.values())}
+    for assets in (of_key, of_file):
+        scene = read(make_item(id=names[2], assets=assets, properties={"instruments": ["EMIT"]}))
+        assert [asset.href for asset in scene.assets] == [f"{base}{names[2]}.nc"]
+        assert scene.role == "hsi"
+
+
 def test_scale_offset_and_nodata_may_differ_in_where_they_are_said() -> None:
     old = make_item(stac_version="1.0.0")
     old["assets"]["data"]["eo:bands"] = [

@@ -161,9 +161,7 @@ def test_no_worker_waits_while_another_does_a_last_group() -> None:
     card = replace(CARD, multiply_adds_per_pixel=5.9e5)  # 9 s for a window of 552 px: six of them in a minute
     plans = {workers: plan_run(source, card, request(workers=workers)) for workers in (1, 2, 3, 5)}
     assert {plan.tiles for plan in plans.values()} == {16}
-    sizes = {
-        workers: [len(group) for group in plan.tiling.groups(plan.group_tiles)] for workers, plan in plans.items()
-    }
+    sizes = {workers: [len(group) for group in plan.tiling.groups(plan.group_tiles)] for workers, plan in plans.items()}
     assert sizes == {1: [6, 6, 4], 2: [4, 4, 4, 4], 3: [6, 6, 4], 5: [4, 4, 4, 4]}
 
 

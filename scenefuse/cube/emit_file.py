@@ -1,0 +1,136 @@
+"""EMIT's L2A reflectance as LP DAAC delivers it: netCDF-4 in the sensor's geometry, with a table that maps it.
+
+R. O. Green et al., EMIT L2A Algorithm Theoretical Basis and User Guide, JPL D-107859. The image is (line, sample, band)
+float32 reflectance. The geometric lookup table gives, for each pixel of a geographic grid, the line and the sample
+that lie there, counted from 1; 0 where none does; negative where the next one fills a gap between lines. Pixels are
+taken as they are, so no spectrum is mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from scenefuse.cube.hdf5_file import Hdf5File
+from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged
+from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.window import Window
+
+IMAGE = "reflectance"
+SAMPLES, LINES = "location/glt_x", "location/glt_y"
+"""Sample and line at each pixel of the map."""
+NODATA = -9999.0
+"""No line lies there, or the processing gave no reflectance."""
+MOST_LOOSE = 4.0
+"""Pixels of the sensor's that are read for one of the map's; a window whose ground takes more is read in parts."""
+LEAST_PART_PX = 32
+"""Side below which a window is not divided any more."""
+
+
+class EmitPixels:
+    """Reads windows of the map."""
+
+    def __init__(self, file: Hdf5File) -> None:
+        self.file = file
+
+    def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
+        """(band, y, x) reflectance; NODATA where the swath does not reach."""
+        result = np.full((len(bands), *window.shape), NODATA, np.float32)
+        samples, lines = (self.file.read(self.file.array(name), *window.slices) for name in (SAMPLES, LINES))
+        samples, lines = np.abs(samples.astype(np.int64)), np.abs(lines.astype(np.int64))
+        shape = self.file.array(IMAGE).shape
+        if lines.max() > shape[0] or samples.max() > shape[1]:
+            raise damaged(self.file.path, f"its lookup table leads to line {lines.max()}, sample {samples.max()}")
+        whole = Window(y0=0, y1=lines.shape[0], x0=0, x1=lines.shape[1])
+        for part in _parts(lines, samples, whole):
+            self._gather(bands, lines[part.slices], samples[part.slices], result[(slice(None), *part.slices)])
+        return result
+
+    def _gather(
+        self, bands: Sequence[int], lines: NDArray[np.int64], samples: NDArray[np.int64], result: NDArray[np.float32]
+    ) -> None:
+        """Put the image's pixels where lines and samples lead to them, from one box of the image."""
+        there = (lines > 0) & (samples > 0)
+        rows, columns = lines[there] - 1, samples[there] - 1
+        top, left, first = int(rows.min()), int(columns.min()), min(bands)
+        part = self.file.read(
+            self.file.array(IMAGE),
+            slice(top, int(rows.max()) + 1),
+            slice(left, int(columns.max()) + 1),
+            slice(first, max(bands) + 1),
+        )
+        spectra = part[rows - top, columns - left]  # (pixel, band)
+        result[:, there] = spectra[:, [band - first for band in bands]].T
+
+
+def open_emit(file: Hdf5File) -> RasterFile:
+    """The bands of an EMIT L2A product on its geographic grid."""
+    shape = file.array(LINES).shape
+    image = file.array(IMAGE)
+    if len(shape) != 2 or file.array(SAMPLES).shape != shape or len(image.shape) != 3:
+        raise damaged(file.path, f"its image has the shape {image.shape}, its lookup table {shape}")
+    count = image.shape[2]
+    check_size(file.path, count, shape)
+    centres, widths, good = (
+        file.read(file.array(f"sensor_band_parameters/{name}"), slice(None))
+        for name in ("wavelengths", "fwhm", "good_wavelengths")
+    )
+    if {len(centres), len(widths), len(good)} != {count}:
+        raise damaged(file.path, f"it has {count} bands, and {len(centres)} wavelengths")
+    bands = tuple(
+        FileBand(
+            name=f"band {i + 1}",
+            wavelength_nm=float(centres[i]),
+            fwhm_nm=float(widths[i]),
+            bad=not good[i],  # reflectance is not computed in the deep bands of water vapour: -0.01 stands there
+            nodata=NODATA,
+        )
+        for i in range(count)
+    )
+    return RasterFile(
+        path=file.path,
+        format="EMIT L2A (netCDF-4)",
+        grid=_grid(file, shape),
+        dtype="float32",
+        bands=bands,
+        pixels=EmitPixels(file),
+    )
+
+
+def _grid(file: Hdf5File, shape: tuple[int, int]) -> RasterGrid:
+    """The map that the lookup table is of: attributes geotransform (GDAL's order) and spatial_ref."""
+    c, a, b, f, d, e = file.numbers("geotransform", 6).tolist()
+    try:
+        crs = CRS.from_user_input(file.attribute("spatial_ref") or "")
+    except CRSError as error:
+        raise DataError(
+            f"{file.path}: spatial_ref is {file.attribute('spatial_ref')!r}",
+            "the image cannot be placed on the ground",
+            "fetch the file again",
+        ) from error
+    return RasterGrid(crs_wkt=crs.to_wkt(), transform=(a, b, c, d, e, f), shape=shape, name=str(file.path))
+
+
+def _parts(lines: NDArray[np.int64], samples: NDArray[np.int64], part: Window) -> Iterator[Window]:
+    """Parts of a window, together all of it, whose pixels lie close enough together in the sensor's geometry."""
+    lines_there, samples_there = lines[part.slices], samples[part.slices]
+    there = (lines_there > 0) & (samples_there > 0)
+    if not there.any():
+        return
+    box_px = int(np.ptp(lines_there[there]) + 1) * int(np.ptp(samples_there[there]) + 1)
+    rows, columns = part.shape
+    if box_px <= MOST_LOOSE * there.sum() or max(rows, columns) <= LEAST_PART_PX:
+        yield part
+        return
+    y, x = part.y0 + rows // 2, part.x0 + columns // 2
+    halves = (
+        (replace(part, y1=y), replace(part, y0=y)) if rows >= columns else (replace(part, x1=x), replace(part, x0=x))
+    )
+    for half in halves:
+        yield from _parts(lines, samples, half)

@@ -1,0 +1,108 @@
+"""One HDF5 file (netCDF-4 is HDF5, too), from which nothing is read but what lies in the file itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from scenefuse.cube.raster_file import damaged
+from scenefuse.errors import DataError
+
+CHUNK_CACHE_BYTES = 32 * 2**20
+"""Decoded chunks that each open array keeps: windows that lie side by side share them."""
+
+
+class Hdf5File:
+    """Arrays and attributes of one file. Picklable; each process opens it on its first read.
+
+    Links out of the file, and arrays that are put together from others, are refused: a file that somebody sent would
+    read whatever it names on this machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, h5py.File] | None = None
+        self._arrays: dict[str, h5py.Dataset] = {}  # an array that is closed forgets its chunks
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, path: Path) -> None:
+        self.path = path
+        self._opened = None
+        self._arrays = {}
+
+    def has(self, name: str) -> bool:
+        """True when there is a group or an array of that name, as a path from the root."""
+        return name in self._file()
+
+    def array(self, name: str) -> h5py.Dataset:
+        """The array of that name, not read yet; DataError when the file has none, or does not hold it itself."""
+        node: Any = self._file()
+        if name in self._arrays:
+            return self._arrays[name]
+        for part in name.split("/"):
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if link is None:
+                raise damaged(self.path, f"it has no array {name!r}")
+            if not isinstance(link, h5py.HardLink):
+                raise self._elsewhere(name)
+            node = node[part]
+        if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+            raise self._elsewhere(name)
+        self._arrays[name] = node
+        return node
+
+    def attribute(self, name: str) -> Any:
+        """The root's attribute of that name: a number, a text, or an array; None when there is none."""
+        value = self._file().attrs.get(name)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def numbers(self, name: str, count: int | None = None) -> NDArray[np.float64]:
+        """The root's attribute as that many float64; DataError when it is no such thing."""
+        value = self.attribute(name)
+        try:
+            numbers = np.atleast_1d(np.asarray(value, np.float64))
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        if numbers.ndim != 1 or not numbers.size or count not in {None, numbers.size} or not np.isfinite(numbers).all():
+            raise DataError(
+                f"{self.path}: attribute {name!r} is {value!r}",
+                f"{'numbers are' if count is None else f'{count} finite numbers are'} needed to read the image",
+                "fetch the file again",
+            )
+        return numbers
+
+    def number(self, name: str) -> float:
+        """The root's attribute as one number."""
+        return float(self.numbers(name, 1)[0])
+
+    def read(self, array: h5py.Dataset, *where: slice | int) -> NDArray[Any]:
+        """A part of one of the file's arrays; DataError when its bytes are not what they were."""
+        try:
+            part: NDArray[Any] = array[where]
+        except (OSError, RuntimeError) as error:
+            raise damaged(self.path, f"{array.name} cannot be read ({error})") from error
+        return part
+
+    def _file(self) -> h5py.File:
+        """The open file; a forked child must not share its parent's."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES)
+            except OSError as error:
+                raise damaged(self.path, f"cannot be opened as HDF5 ({error})") from error
+            self._opened, self._arrays = (os.getpid(), file), {}
+        return self._opened[1]
+
+    def _elsewhere(self, name: str) -> DataError:
+        return DataError(
+            f"{self.path}: {name!r} is no array of its own, but leads to another place",
+            "it could be any file of this machine, and is not read",
+            "store the array itself in the file: h5repack copies what links lead to",
+        )
