@@ -63,7 +63,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
-	$(INSTALL) --editable '.[dev,s3]'
+	$(INSTALL) --editable '.[dev,geoparquet,s3]'
 	@touch $@ $(VENV)/.installed
 
 clean: ## Remove the environment and caches

@@ -40,6 +40,8 @@ DOORS = {
     "pystac_client": {"archive"},
     "pystac": {"archive", "product", "publish", "demo"},
     "shapely": {"archive"},
+    "pyarrow": {"archive"},
+    "stac_geoparquet": {"archive"},
     "rasterio": {"cube", "product", "demo"},
     "h5py": {"cube"},
     "rioxarray": {"cube"},

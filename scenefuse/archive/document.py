@@ -11,8 +11,8 @@ from scenefuse.archive.remote import read_object
 from scenefuse.errors import DataError
 from scenefuse.place.href import is_url, redact
 
-DocumentKind = Literal["item", "items", "catalog", "api"]
-"""An item; an ItemCollection; a catalogue or collection with links; the landing page of a STAC API."""
+DocumentKind = Literal["item", "items", "catalog", "api", "table"]
+"""An item; an ItemCollection; a catalogue or collection with links; a STAC API's landing page; stac-geoparquet."""
 
 
 def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pystac import Link
@@ -18,6 +19,7 @@ from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import corners_of, scene_from_item
 from scenefuse.archive.json_values import number
+from scenefuse.archive.parquet_items import items_of
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.source import ArchiveSource
 from scenefuse.errors import DataError
@@ -100,21 +102,23 @@ def _limited(found: Iterator[Scene | SkippedItem], limit: int) -> Iterator[Scene
 
 
 def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:
-    """Scenes of an item, an ItemCollection, or a static catalogue, depth first in the order of the links."""
+    """Scenes of an item, a list or a table of items, or a static catalogue, depth first in the order of the links."""
     with Fetcher(source.policy) as fetcher:
         if source.kind == "item":
             yield from _scenes(source.document, source.href, source, wanted)
         elif source.kind == "items":
-            yield from _features(source.document, source.href, source, wanted)
+            yield from _features(source.document["features"], source.href, source, wanted)
+        elif source.kind == "table":
+            yield from _features(items_of(Path(source.href)), source.href, source, wanted)
         else:
             yield from _walk(source, wanted, fetcher)
 
 
 def _features(
-    document: Mapping[str, Any], href: str, source: ArchiveSource, wanted: _Wanted
+    features: Iterable[Any], href: str, source: ArchiveSource, wanted: _Wanted
 ) -> Iterator[Scene | SkippedItem]:
-    """Scenes of the ItemCollection at href; one whose own address is not told or not allowed has that of the whole."""
-    for feature in document["features"]:
+    """Scenes of the items in a file; one whose own address is not told or not allowed has that of the file."""
+    for feature in features:
         own = _self_href(feature)
         try:
             place = href if own is None else source.policy.check(own, href)
@@ -153,7 +157,7 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
             if kind == "item":
                 yield from _scenes(linked, target, source, wanted)
             elif kind == "items":
-                yield from _features(linked, target, source, wanted)
+                yield from _features(linked["features"], target, source, wanted)
             else:
                 children.append((target, linked))
         pending += reversed(children)

@@ -1,4 +1,4 @@
-"""Where scenes come from: a catalogue, an item, a list of items, a STAC API, or a raster file."""
+"""Where scenes come from: a catalogue, an item, a list or a table of items, a STAC API, or a raster file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scenefuse.archive.document import DocumentKind, document_kind, read_documen
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import scene_from_item
 from scenefuse.archive.known import known_archives
+from scenefuse.archive.parquet_items import MAGIC
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import is_raster
 from scenefuse.errors import DataError
@@ -31,7 +32,7 @@ class ArchiveSource:
     kind: DocumentKind
     """What the document is."""
     document: dict[str, Any]
-    """The document."""
+    """The document; of a table, which is read as it is searched, nothing."""
     policy: AccessPolicy
     """Which of its hrefs are followed."""
 
@@ -50,6 +51,8 @@ def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSour
     else:
         path = _index_of(trusted_path(href))
         href, policy = str(path), policy.with_root(path.parent)
+        if read_start(path, len(MAGIC)) == MAGIC:
+            return ArchiveSource(href=href, kind="table", document={}, policy=policy)
     with Fetcher(policy) as fetcher:
         document = read_document(href, fetcher)
     return ArchiveSource(href=href, kind=document_kind(document, href), document=document, policy=policy)

@@ -38,8 +38,9 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """List the scenes of each SOURCE: a static catalogue, a STAC API, an item collection, or a known archive.
+    """List the scenes of each SOURCE.
 
+    A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file, or a known archive.
     `scenefuse search --known` tells the names of known archives (`earth-search`, ...).
     """
     if known == bool(sources):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyarrow as pa
 import pystac
 import pytest
+from pyarrow import parquet
+from stac_geoparquet.arrow import parse_stac_items_to_parquet
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
@@ -351,3 +355,53 @@ def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) 
         open_source(str(empty))
     with pytest.raises(DataError, match="https and s3 only"):
         open_source("gs://bucket/catalog.json")
+
+
+def test_stac_geoparquet_gives_the_scenes_of_the_same_items(test_data: Path, tmp_path: Path) -> None:
+    items = [
+        json.loads(path.read_text()) | {"links": []}
+        for path in sorted((test_data / "stac/pystac").glob("*.json"))
+        if '"type": "Feature"' in path.read_text() and "raster" in path.name
+    ]
+    items += numbered(5, "near")
+    for item in items[-5:]:
+        item["assets"]["data"]["href"] = f"./{item['id']}.tif"
+    for item in items:
+        item.setdefault("stac_extensions", [])
+    write(tmp_path / "items.json", {"type": "FeatureCollection", "features": items})
+    parse_stac_items_to_parquet(items, output_path=tmp_path / "items.parquet")
+    plain = collect(search(open_source(str(tmp_path / "items.json"), policy=OLD_HOSTS)))
+    table = collect(search(open_source(str(tmp_path / "items.parquet"), policy=OLD_HOSTS)))
+    assert len(plain.scenes) >= 6
+    by_id = {scene.id: scene for scene in table.scenes}
+    for scene in plain.scenes:
+        found = by_id[scene.id]
+        assert repr(found.assets) == repr(scene.assets)  # a no-data value is NaN
+        assert (found.acquired, found.crs, found.role, found.platform) == (
+            scene.acquired, scene.crs, scene.role, scene.platform,
+        )  # fmt: skip
+        assert found.footprint == scene.footprint
+    near = search(
+        open_source(str(tmp_path / "items.parquet"), policy=OLD_HOSTS),
+        collections=["near"],
+        since=datetime(2024, 6, 3, tzinfo=UTC),
+    )
+    assert ids(near) == ["near2", "near3", "near4"]
+
+
+def test_parquet_that_holds_no_items_is_refused(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has no column assets, geometry, id"):
+        list(search(open_source(str(tmp_path / "a.parquet"))))
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-30])
+    with pytest.raises(DataError, match="cannot be read as stac-geoparquet"):
+        list(search(open_source(str(tmp_path / "b.parquet"))))
+
+
+def test_without_its_reader_stac_geoparquet_is_refused_with_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse_stac_items_to_parquet(numbered(1), output_path=tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "stac_geoparquet.arrow", None)
+    with pytest.raises(DataError, match=r"scenefuse\[geoparquet\]"):
+        list(search(open_source(str(tmp_path / "a.parquet"))))
