@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from scenefuse.cube.hdf5_file import Hdf5File
+from scenefuse.cube.hdf5_file import NM_DIGITS, Hdf5File
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
@@ -86,8 +86,8 @@ def open_emit(file: Hdf5File) -> RasterFile:
     bands = tuple(
         FileBand(
             name=f"band {i + 1}",
-            wavelength_nm=float(centres[i]),
-            fwhm_nm=float(widths[i]),
+            wavelength_nm=round(float(centres[i]), NM_DIGITS),
+            fwhm_nm=round(float(widths[i]), NM_DIGITS),
             bad=not good[i],  # reflectance is not computed in the deep bands of water vapour: -0.01 stands there
             nodata=NODATA,
         )

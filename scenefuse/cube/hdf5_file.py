@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scenefuse.cube.raster_file import damaged
 from scenefuse.errors import DataError
 
+NM_DIGITS = 3
+"""Digits of a nanometre that float32, in which these files have wavelengths, keeps."""
 CHUNK_CACHE_BYTES = 32 * 2**20
 """Decoded chunks that each open array keeps: windows that lie side by side share them."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
-from scenefuse.cube.hdf5_file import Hdf5File
+from scenefuse.cube.hdf5_file import NM_DIGITS, Hdf5File
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
@@ -112,8 +112,8 @@ def open_prisma(file: Hdf5File) -> RasterFile:
             bands.append(
                 FileBand(
                     name=f"{detector.lower()} {number + 1}",
-                    wavelength_nm=float(centres[index]),
-                    fwhm_nm=float(widths[index]),
+                    wavelength_nm=round(float(centres[index]), NM_DIGITS),
+                    fwhm_nm=round(float(widths[index]), NM_DIGITS),
                     scale=(high - low) / FULL_SCALE,
                     offset=low,
                 )
