@@ -27,6 +27,16 @@ class KnownCollection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSource:
+    """Where an archive gives tokens that open its files to everyone."""
+
+    hosts: tuple[str, ...]
+    """Hosts of the files."""
+    url: str
+    """Address of a token, with {account} and {container} for the first parts of a file's host and path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownArchive:
     """A public archive and what one has to know to use it."""
 
@@ -37,13 +47,15 @@ class KnownArchive:
     url: str
     """Landing page of its STAC API."""
     signing: str
-    """How hrefs of assets become readable: `none`, or the procedure."""
+    """How hrefs of assets become readable: `none`, or the procedure, for people."""
     credentials: str
     """What an operator needs: `none`, or the account."""
     notes: str
     """What surprises those who use it."""
     collections: tuple[KnownCollection, ...]
     """Collections that can be fused."""
+    tokens: TokenSource | None = None
+    """Who opens its files; None where they are open, or ask for an account."""
 
 
 @cache
@@ -56,8 +68,13 @@ def known_archives() -> tuple[KnownArchive, ...]:
 def _read_archive(path: Path) -> KnownArchive:
     """The archive that a TOML describes; ValueError for a key that nobody reads or one that lacks."""
     table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    collections = table.pop("collections", [])
-    expected = {field.name for field in fields(KnownArchive)} - {"name", "collections"}
+    collections, tokens = table.pop("collections", []), table.pop("tokens", None)
+    expected = {field.name for field in fields(KnownArchive)} - {"name", "collections", "tokens"}
     if set(table) != expected:
         raise ValueError(f"{path}: keys differ from the expected ones: {sorted(set(table) ^ expected)}")
-    return KnownArchive(name=path.stem, collections=tuple(KnownCollection(**row) for row in collections), **table)
+    return KnownArchive(
+        name=path.stem,
+        collections=tuple(KnownCollection(**row) for row in collections),
+        tokens=None if tokens is None else TokenSource(hosts=tuple(tokens["hosts"]), url=tokens["url"]),
+        **table,
+    )

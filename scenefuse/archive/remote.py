@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.fetch import Fetcher
+from scenefuse.archive.fetch import Fetcher, Part
+from scenefuse.archive.signing import signed
 from scenefuse.errors import DataError, StorageError
 from scenefuse.place.href import redact
 from scenefuse.place.store import StorePlace
@@ -50,7 +51,7 @@ class RemoteFile:
             if data is None or len(data) != span[1] - span[0]:
                 raise self._changed()
             return data
-        part = _fetcher(self.policy).get_range(self.url, *span)
+        part = _part(self.url, self.policy, span)
         if (part.total_bytes, part.tag) != (self.size_bytes, self.tag):
             raise self._changed()
         return part.data
@@ -74,7 +75,7 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
         )
     place = _store_place(url)
     if place is None:
-        part = _fetcher(policy).get_range(policy.check(url, url), 0, 1)
+        part = _part(policy.check(url, url), policy, (0, 1))
         if not part.tag:
             raise DataError(
                 f"{redact(url)} comes with neither ETag nor Last-Modified",
@@ -119,6 +120,12 @@ def _store_place(url: str) -> StorePlace | None:
             "copy the object to a key without them",
         )
     return StorePlace(bucket=parts.netloc, key=parts.path.strip("/"))
+
+
+def _part(url: str, policy: AccessPolicy, span: Span) -> Part:
+    """The span of the file at an https:// URL, which is signed where a known archive gives tokens for it."""
+    fetcher = _fetcher(policy)
+    return fetcher.get_range(signed(url, fetcher.get), *span)
 
 
 @functools.cache

@@ -65,9 +65,9 @@ class Stub:
 
 
 @contextmanager
-def serve() -> Iterator[Stub]:
+def serve(served: Stub | None = None) -> Iterator[Stub]:
     """A running server."""
-    stub = Stub()
+    stub = served or Stub()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
