@@ -309,6 +309,57 @@ def test_a_lazy_cube_reads_the_bands_that_are_computed_and_no_others(nested: Pai
     assert bands_read == [1, 1, 2]
 
 
+def test_a_choice_of_bands_is_read_alone(nested: PairCube, bands_read: list[int]) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    bands_read.clear()
+    np.testing.assert_array_equal(hs.isel(band=[3, 0]).values, expected[[3, 0]])
+    np.testing.assert_array_equal(hs.isel(band=[-1, 1, 1], y=5).values, expected[[-1, 1, 1], 5])
+    np.testing.assert_array_equal(hs[hs.wavelength_nm < 600].values, expected[:2])
+    np.testing.assert_array_equal(hs.sel(wavelength_nm=[840, 460], method="nearest").values, expected[[3, 0]])
+    np.testing.assert_array_equal(
+        hs.sel(band=["band 3", "band 1"]).isel(x=slice(4, 9)).values, expected[[2, 0], :, 4:9]
+    )
+    assert bands_read == [2, 3, 2, 2, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
+def test_a_choice_of_bands_is_read_alone_after_other_steps(nested: PairCube, bands_read: list[int]) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    bands_read.clear()
+    part = hs.isel(y=slice(30, 2, -3), x=slice(4, 33)).copy(deep=True).isel(band=[3, 0, 2]).isel(x=slice(1, None, 2))
+    np.testing.assert_array_equal(part.isel(band=[2, 0]).values, expected[[2, 3], 30:2:-3, 5:33:2])
+    clipped = hs.rio.clip_box(*hs[:, 3:8, 2:9].rio.bounds())
+    np.testing.assert_array_equal(clipped.isel(band=[1, 2]).values, expected[1:3, 3:8, 2:9])
+    assert bands_read == [2, 2]
+    np.testing.assert_array_equal(hs.isel(band=[2, 0], x=[7, 3]).values, expected[[2, 0]][:, :, [7, 3]])
+    assert hs.isel(band=[]).shape == (0, *expected.shape[1:])
+    with pytest.raises(IndexError):
+        hs.isel(band=[4])
+
+
+def test_what_is_written_into_a_lazy_cube_is_there(nested: PairCube) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    written = hs.copy()
+    written[dict(band=1)] = 0.0  # noqa: C408 - as xarray's users write it
+    np.testing.assert_array_equal(written.isel(band=[1, 2]).values, np.stack([expected[1] * 0, expected[2]]))
+    np.testing.assert_array_equal(written.copy().isel(band=[1]).values, expected[[1]] * 0)
+    np.testing.assert_array_equal(hs.isel(band=[1]).values, expected[[1]])
+
+
+def test_a_lazy_cube_has_the_same_keys_each_time_and_goes_to_other_processes(nested: PairCube) -> None:
+    hs, again = nested.hs, nested.hs
+    assert (hs.data.name, hs.isel(band=[2]).data.name) == (again.data.name, again.isel(band=[2]).data.name)
+    assert len({array.data.name for array in (hs, nested.ms, hs.isel(band=[2]), hs.isel(band=[1]), hs[:, 1:])}) == 5
+    sent = pickle.loads(pickle.dumps(hs))
+    np.testing.assert_array_equal(sent.isel(band=[2]).values, hs.isel(band=[2]).values)
+
+
 def test_a_lazy_cube_of_bands_on_two_grids_shows_their_pixels(
     resampled: dict[str, PairCube], bands_read: list[int]
 ) -> None:
