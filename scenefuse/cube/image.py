@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Image:
     """Bands that are not used: (name, reason)."""
     radiometry: tuple[Decision, ...]
     """One per file."""
+    acquired: datetime | None
+    """When the scene was acquired; None when it does not say."""
 
     @property
     def grids(self) -> tuple[RasterGrid, ...]:
@@ -161,6 +164,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         inputs=tuple(inputs),
         dropped=dropped,
         radiometry=tuple(decisions),
+        acquired=scene.acquired,
     )
     image = _without_empty_bands(image, scene.id)
     return _sorted(image, scene.id)

@@ -1,10 +1,11 @@
-"""A cube as xarray shows it: lazy, with wavelengths and CRS."""
+"""A cube as xarray shows it: lazy, with wavelengths, time and CRS."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from numbers import Integral
 from typing import Any, ClassVar
@@ -126,13 +127,16 @@ def _by_dask(array: da.Array, index: Any) -> da.Array:
 def lazy_cube(
     read: ReadBands,
     bands: tuple[Band, ...],
+    *,
     shape: tuple[int, int],
     transform: Transform,
     crs_wkt: str,
+    acquired: datetime | None,
 ) -> xr.DataArray:
     """A dask-backed (band, y, x) DataArray that reads what is computed: of a choice of bands those alone.
 
-    Coordinates: band (names), wavelength_nm, fwhm_nm, y and x (pixel centres; left out when the grid is rotated).
+    Coordinates: band (names), wavelength_nm, fwhm_nm, y and x (pixel centres; left out when the grid is rotated), and
+    one time, UTC, where it is known.
     """
     places: dict[str, Any] = {
         "band": [band.name for band in bands],
@@ -143,6 +147,9 @@ def lazy_cube(
     if b == d == 0:
         places["y"] = f + e * (np.arange(shape[0]) + 0.5)
         places["x"] = c + a * (np.arange(shape[1]) + 0.5)
+    if acquired is not None:
+        utc = np.datetime64(acquired.astimezone(UTC).replace(tzinfo=None), "ns")
+        places["time"] = xr.Variable((), utc, {"long_name": "time of acquisition, UTC", "standard_name": "time"})
     whole = _Choice(
         read=read,
         token=sha256(pickle.dumps(read)).hexdigest(),

@@ -4,12 +4,15 @@ import json
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -356,7 +359,7 @@ def test_a_lazy_cube_has_the_same_keys_each_time_and_goes_to_other_processes(nes
     hs, again = nested.hs, nested.hs
     assert (hs.data.name, hs.isel(band=[2]).data.name) == (again.data.name, again.isel(band=[2]).data.name)
     assert len({array.data.name for array in (hs, nested.ms, hs.isel(band=[2]), hs.isel(band=[1]), hs[:, 1:])}) == 5
-    sent = pickle.loads(pickle.dumps(hs))
+    sent = pickle.loads(pickle.dumps(hs))  # noqa: S301 - our own bytes
     np.testing.assert_array_equal(sent.isel(band=[2]).values, hs.isel(band=[2]).values)
 
 
@@ -377,6 +380,20 @@ def test_a_pair_shows_itself_on_a_line(nested: PairCube) -> None:
     assert repr(nested) == (
         "PairCube(hs_ms: hs 4 bands of 450-850 nm, 40 x 36 px of 30 m; ms 2 bands of 500-800 nm, 120 x 108 px of 10 m)"
     )
+
+
+def test_the_lazy_cubes_have_the_times_of_acquisition_in_utc(write_tiff: WriteTiff) -> None:
+    hs = bare_scene(write_tiff("hs.tif", texture(4, (40, 36)), wavelengths_nm=NM))
+    ms = bare_scene(write_tiff("ms.tif", texture(2, (120, 108), 1), gsd=10.0))
+    when = datetime(2024, 6, 30, 12, 5, 1, 250_000, tzinfo=timezone(timedelta(hours=2)))
+    cube = open_pair(pair_of(replace(hs, acquired=when), ms))
+    assert cube.hs.time.dims == ()
+    assert cube.hs.time.dtype == "datetime64[ns]"
+    assert cube.hs.time.values == np.datetime64("2024-06-30T10:05:01.25")
+    assert "time" not in cube.ms.coords
+    later = open_pair(pair_of(replace(hs, acquired=when + timedelta(days=1)), ms))
+    series = xr.concat([cube.hs, later.hs], dim="time")
+    assert series.sel(time="2024-07-01").shape == (1, 4, 40, 36)
 
 
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
