@@ -254,6 +254,23 @@ def test_bands_without_data_are_dropped_and_a_scene_without_data_is_refused(writ
         open_pair(pair_of(write_tiff("empty.tif", pixels, wavelengths_nm=NM, nodata=-99), ms))
 
 
+@pytest.mark.parametrize(("dtype", "per_unit"), [("float32", 1.0), ("int16", 1e4)])
+def test_a_band_of_isofit_without_reflectance_is_dropped(write_tiff: WriteTiff, dtype: str, per_unit: float) -> None:
+    pixels = (texture(4, (40, 40)) / 1e4 * per_unit).astype(dtype)
+    pixels[1, 3, 3] = pixels[2] = -0.01 * per_unit
+    pixels[:, :, :8] = -9999
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    hs = write_tiff("emit.tif", pixels, wavelengths_nm=NM, nodata=-9999, scale=1 / per_unit)
+    cube = open_pair(pair_of(hs, ms))
+    assert [band.name for band in cube.hs_bands] == ["band 1", "band 2", "band 4"]
+    reason = "reflectance not retrieved: -0.01 in the sampled windows"
+    assert cube.facts()["hs"]["dropped"] == [{"band": "band 3", "reason": reason}]
+    assert np.isfinite(cube.read_hs(Window(y0=0, y1=40, x0=8, x1=40))).all()
+    pixels[:] = -0.01 * per_unit
+    with pytest.raises(DataError, match="holds no data"):
+        open_pair(pair_of(write_tiff("none.tif", pixels, wavelengths_nm=NM, scale=1 / per_unit), ms))
+
+
 def test_data_outside_the_sampled_windows_still_count(write_tiff: WriteTiff) -> None:
     pixels = np.full((2, 300, 300), -99, np.int16)
     pixels[:, 70:72, 70:72] = 500
