@@ -57,8 +57,9 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
 def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str | None) -> Decision:
     """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
 
-    In this order: the caller's scale, STAC metadata, the file's own, the sensor card. Floats for which nobody
-    gives a scale are reflectance. Nothing is ever told from the values' range.
+    In this order: the caller's scale, STAC metadata, the file's own, the sensor card where the file holds what the
+    card's product does, integers or floats. Floats for which nobody gives a scale are reflectance. Nothing is ever told
+    from the values' range.
     option: the command's option that gives the scale, for the message; None where none does.
     """
     count = len(raster.bands)
@@ -84,7 +85,7 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
         return _per_band(asset.scale, count, asset, "scale"), STAC
     if raster.scale_source is not None:
         return tuple(1.0 if value is None else value for value in own), raster.scale_source
-    if asset.scale is not None:
+    if asset.scale is not None and _is_of_card(raster, asset.scale, option):
         return _per_band(asset.scale, count, asset, "scale"), CARD
     if raster.dtype.startswith("float"):
         return (1.0,) * count, "floating-point values without a scale: taken as reflectance"
@@ -95,6 +96,24 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
         if option is not None
         else "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats",
     )
+
+
+def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None) -> bool:
+    """True where the file holds what the card's product does: floats of reflectance (scale 1), else integers.
+
+    DataError for floats of a product of integers: they may be these, or reflectance already.
+    """
+    floats, of_floats = raster.dtype.startswith("float"), set(scale) == {1.0}
+    if floats and not of_floats:
+        raise DataError(
+            f"{raster.path} holds {raster.dtype} values without a scale, where its sensor's product has integers of "
+            f"scale {scale[0]:g}",
+            "whether they are these or reflectance already is not known",
+            f"give {option} 1 if they are reflectance, {option} {scale[0]:g} if not"
+            if option is not None
+            else f"Store the scale in the file (gdal_edit.py -scale {scale[0]:g}) or raster:scale in the item",
+        )
+    return floats == of_floats
 
 
 def _offset(asset: Asset, raster: RasterFile, scale_source: str) -> tuple[tuple[float, ...], str | None]:

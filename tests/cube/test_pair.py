@@ -198,6 +198,23 @@ def test_integers_without_a_scale_are_refused_and_the_option_gives_it(write_tiff
     assert open_pair(pair_of(card, ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
 
 
+def test_a_card_gives_the_scale_of_files_like_its_product_only(write_tiff: WriteTiff) -> None:
+    integers = write_tiff("integers.tif", texture(4, (40, 40)), wavelengths_nm=NM, scale=None)
+    floats = write_tiff("floats.tif", texture(4, (40, 40)) / np.float32(1e4), wavelengths_nm=NM, scale=None)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+
+    def of_card(path: Path, scale: float) -> Scene:
+        return bare_scene(path, scale=(scale,), card_fields=("scale",))
+
+    assert open_pair(pair_of(of_card(floats, 1.0), ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
+    with pytest.raises(DataError, match=r"--hs-scale 1 if they are reflectance, --hs-scale 0\.0001 if not"):
+        open_pair(pair_of(of_card(floats, 1e-4), ms))
+    told = open_pair(pair_of(of_card(floats, 1e-4), ms), options=PairOptions(hs_scale=1.0))
+    assert 0.3 < told.read_hs(whole(told)[0]).mean() < 0.4
+    with pytest.raises(DataError, match="holds int16 values, and neither"):
+        open_pair(pair_of(of_card(integers, 1.0), ms))
+
+
 def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteTiff) -> None:
     path = write_tiff("hs.tif", texture(1, (8, 8)), scale=2e-4)
     with rasterio.open(path, "r+") as dataset:
