@@ -272,7 +272,7 @@ def _image_facts(image: Image) -> dict[str, Any]:
                 "file_band": source.file_band + 1,
                 "scale": source.radiometry.scale,
                 "offset": source.radiometry.offset,
-                "nodata": None if source.radiometry.nodata is None else str(source.radiometry.nodata),
+                "nodata": ", ".join(map(str, source.radiometry.nodata)) or None,
             }
             for band, source in zip(image.bands, image.sources, strict=True)
         ],

@@ -17,7 +17,14 @@ from scenefuse.place.href import is_url
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _MATLAB = "MATLAB"
-_KNOWN_OTHERS = {b"\x89HDF": "HDF5", b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
+_KNOWN_OTHERS = {
+    b"\x89HDF": "HDF5",
+    b"CDF\x01": "NetCDF",
+    b"\x00\x00\x00\x0c": "JPEG 2000",
+    b"\x89PNG": "PNG",
+    b"MATL": _MATLAB,
+    b"<VRT": "GDAL VRT",
+}
 
 
 def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:

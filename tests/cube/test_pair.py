@@ -236,7 +236,7 @@ def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteT
 
 def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
     def missing(stored: list[float], dtype: str, nodata: float) -> list[bool]:
-        band = Radiometry(scale=1.0, offset=0.0, nodata=nodata)
+        band = Radiometry(scale=1.0, offset=0.0, nodata=(nodata,))
         return [bool(value) for value in np.isnan(to_reflectance(np.array([[stored]], dtype), (band,)))[0, 0]]
 
     assert missing([0.1, 0.2], "float32", 0.1) == [True, False]
@@ -244,6 +244,35 @@ def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
     assert missing([1, 2], "int16", 1.5) == [False, False]
     assert missing([1, 2], "int16", 2.0) == [False, True]
     assert missing([1, 2], "uint8", -9999) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("told", "by_card", "values", "source"),
+    [
+        (None, False, "-99.0", "the file"),
+        (-99.0, False, "-99.0", "STAC metadata"),
+        (0.0, False, "0.0, -99.0", "STAC metadata and the file"),
+        (float("nan"), False, "-99.0", "STAC metadata and the file"),
+        (0.0, True, "-99.0", "the file"),
+    ],
+)
+def test_the_no_data_of_a_file_counts_beside_that_of_its_item(
+    write_tiff: WriteTiff, told: float | None, values: str, source: str, *, by_card: bool
+) -> None:
+    pixels = texture(4, (40, 40))
+    pixels[:, :5], pixels[:, 5] = -99, 0
+    hs = bare_scene(write_tiff("hs.tif", pixels, wavelengths_nm=NM, nodata=-99))
+    card: dict[str, Any] = {"nodata": told, "card_fields": ("nodata",) if by_card else ()}
+    cube = open_pair(
+        pair_of(
+            replace(hs, assets=(replace(hs.assets[0], **card),)),
+            write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0),
+        )
+    )
+    missing = np.isnan(cube.read_hs(whole(cube)[0])).all(axis=(0, 2))
+    assert np.flatnonzero(missing).tolist() == ([*range(6)] if values.startswith("0.0") else [*range(5)])
+    assert cube.facts()["hs"]["files"][0]["nodata_from"] == source
+    assert {band["nodata"] for band in cube.facts()["hs"]["band_map"]} == {values}
 
 
 def test_floats_without_a_scale_are_reflectance(write_tiff: WriteTiff) -> None:
