@@ -124,13 +124,16 @@ class EnviHeader:
     def scales(self) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
         """Scale and offset per band and where the header says them; None when it does not.
 
-        In this order: `data gain values` with `data offset values`; `reflectance scale factor` (DN per unit
-        reflectance); the axis title `reflectance [* 10000]` that ENVI's plots show.
+        In this order: `data reflectance gain values` with their offsets, beside which `data gain values` are those of
+        radiance; `data gain values` with theirs; `reflectance scale factor` (DN per unit reflectance); the axis title
+        `reflectance [* 10000]` that ENVI's plots show.
         """
         bands = self.shape[0]
-        gains = self.numbers("data gain values", bands)
-        if gains is not None:
-            return gains, self.numbers("data offset values", bands) or (0.0,) * bands, "the header's data gain values"
+        for kind in ("data reflectance", "data"):
+            gains = self.numbers(f"{kind} gain values", bands)
+            if gains is not None:
+                offsets = self.numbers(f"{kind} offset values", bands) or (0.0,) * bands
+                return gains, offsets, f"the header's {kind} gain values"
         factor = self.text("reflectance scale factor")
         if factor is not None:
             scale = 1 / self._factor("reflectance scale factor", factor)

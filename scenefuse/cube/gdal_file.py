@@ -174,7 +174,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
     check_length(header, path)
     count = header.shape[0]
     centres, widths = header.wavelengths_nm("wavelength"), header.wavelengths_nm("fwhm")
-    good = header.numbers("bbl", count)
+    good = header.numbers("bbl", count) or header.numbers("good_wavelengths", count)  # the latter in exports of EMIT
     scales = header.scales()
     given = header.items("band names")
     names = _names(given if len(given) == count else [""] * count)

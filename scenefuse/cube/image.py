@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ SAMPLE_PX = 32
 """Side of the windows in which bands without any data are looked for."""
 SAMPLES_PER_SIDE = 3
 """Rows and columns of those windows, spread over the scene."""
+NOT_RETRIEVED = -0.01
+"""Reflectance in all pixels of a band of which ISOFIT retrieves none: EMIT's, and AVIRIS-3's, in water vapour (isofit's
+pull request 696). Its files flag such bands, exports often do not; what is negative and constant measures nothing."""
+_SAME = 1e-6
+"""Difference from it that rounding explains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class Image:
     """Bands that are not used: (name, reason)."""
     radiometry: tuple[Decision, ...]
     """One per file."""
+    acquired: datetime | None
+    """When the scene was acquired; None when it does not say."""
 
     @property
     def grids(self) -> tuple[RasterGrid, ...]:
@@ -161,6 +169,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         inputs=tuple(inputs),
         dropped=dropped,
         radiometry=tuple(decisions),
+        acquired=scene.acquired,
     )
     image = _without_empty_bands(image, scene.id)
     return _sorted(image, scene.id)
@@ -264,30 +273,41 @@ def _sorted(image: Image, scene_id: str) -> Image:
 
 def _without_empty_bands(image: Image, scene_id: str) -> Image:
     """The image without the bands that hold no data where others do; DataError when there are no data at all."""
-    held = np.zeros(len(image.bands), np.bool_)
+    held, measured = np.zeros((2, len(image.bands)), np.bool_)
     for grid in image.grids:
         bands = image.bands_on(grid)
         found = _holds_data(image, bands, _sample_windows(grid.shape))
-        if not found.any():
+        if not found[0].any():
             found = _holds_data(image, bands, _all_windows(grid.shape))
-        held[list(bands)] = found
-    if not held.any():
+        held[list(bands)], measured[list(bands)] = found
+    if not measured.any():
         raise DataError(
             f"{scene_id} holds no data in its {counted(len(image.bands), 'usable band')}",
             "there is nothing to fuse",
             "check the no-data value, and the file",
         )
-    return image.without(dict.fromkeys(np.flatnonzero(~held).tolist(), "no data in the sampled windows"))
+    constant = f"reflectance not retrieved: {NOT_RETRIEVED} in the sampled windows"
+    unusable = {
+        band: constant if held[band] else "no data in the sampled windows"
+        for band in np.flatnonzero(~measured).tolist()
+    }
+    return image.without(unusable)
 
 
 def _holds_data(image: Image, bands: tuple[int, ...], windows: Sequence[Window]) -> NDArray[np.bool_]:
-    """(band,) True for those with a pixel of data in the windows; reading stops once every band has one."""
-    held = np.zeros(len(bands), np.bool_)
+    """(2, band) True for those with a pixel of data in the windows, and for those with one that is not NOT_RETRIEVED.
+
+    Reading stops once every band has both.
+    """
+    found = np.zeros((2, len(bands)), np.bool_)
     for window in windows:
-        held |= ~np.isnan(image.read(bands, window)).all(axis=(1, 2))
-        if held.all():
+        pixels = image.read(bands, window)
+        data = ~np.isnan(pixels)
+        found[0] |= data.any(axis=(1, 2))
+        found[1] |= (data & (np.abs(pixels - NOT_RETRIEVED) > _SAME)).any(axis=(1, 2))
+        if found.all():
             break
-    return held
+    return found
 
 
 def _sample_windows(shape: tuple[int, int]) -> list[Window]:

@@ -128,20 +128,30 @@ class PairCube:
 
     @property
     def hs(self) -> xr.DataArray:
-        """The HSI on the coarse grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        """The HSI on the coarse grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, time, x, y and the CRS."""
         from scenefuse.cube.lazy import lazy_cube
 
         return lazy_cube(
-            self._hs_pixels, self.hs_bands, self.grid.coarse_shape, self.grid.coarse_transform, self.grid.crs_wkt
+            self._hs_pixels,
+            self.hs_bands,
+            shape=self.grid.coarse_shape,
+            transform=self.grid.coarse_transform,
+            crs_wkt=self.grid.crs_wkt,
+            acquired=self.hs_image.acquired,
         )
 
     @property
     def ms(self) -> xr.DataArray:
-        """The MSI on the fine grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, x, y and the CRS."""
+        """The MSI on the fine grid: lazy, (band, y, x), with wavelength_nm, fwhm_nm, time, x, y and the CRS."""
         from scenefuse.cube.lazy import lazy_cube
 
         return lazy_cube(
-            self._ms_pixels, self.ms_bands, self.grid.fine_shape, self.grid.fine_transform, self.grid.crs_wkt
+            self._ms_pixels,
+            self.ms_bands,
+            shape=self.grid.fine_shape,
+            transform=self.grid.fine_transform,
+            crs_wkt=self.grid.crs_wkt,
+            acquired=self.ms_image.acquired,
         )
 
     def registered(self, shift_px: tuple[float, float]) -> PairCube:
@@ -262,7 +272,7 @@ def _image_facts(image: Image) -> dict[str, Any]:
                 "file_band": source.file_band + 1,
                 "scale": source.radiometry.scale,
                 "offset": source.radiometry.offset,
-                "nodata": None if source.radiometry.nodata is None else str(source.radiometry.nodata),
+                "nodata": ", ".join(map(str, source.radiometry.nodata)) or None,
             }
             for band, source in zip(image.bands, image.sources, strict=True)
         ],

@@ -22,8 +22,8 @@ class Radiometry:
     """Reflectance per stored value."""
     offset: float
     """Reflectance at stored value 0."""
-    nodata: float | None
-    """Stored value that means no data, besides NaN and infinity; None when there is none."""
+    nodata: tuple[float, ...]
+    """Stored values that mean no data, besides NaN and infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
     for index, band in enumerate(bands):
         pixels = reflectance[index]  # a view
         missing = ~np.isfinite(pixels)
-        if band.nodata is not None and np.isfinite(band.nodata):
-            missing |= _equals(stored[index], band.nodata)
+        for nodata in band.nodata:
+            missing |= _equals(stored[index], nodata)
         if band.scale != 1.0:
             pixels *= np.float32(band.scale)
         if band.offset != 0.0:
@@ -57,8 +57,9 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
 def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str | None) -> Decision:
     """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
 
-    In this order: the caller's scale, STAC metadata, the file's own, the sensor card. Floats for which nobody
-    gives a scale are reflectance. Nothing is ever told from the values' range.
+    In this order: the caller's scale, STAC metadata, the file's own, the sensor card where the file holds what the
+    card's product does, integers or floats. Floats for which nobody gives a scale are reflectance. Nothing is ever told
+    from the values' range.
     option: the command's option that gives the scale, for the message; None where none does.
     """
     count = len(raster.bands)
@@ -72,6 +73,7 @@ def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | 
 
 STAC = "STAC metadata"
 CARD = "the sensor card"
+NOT_DECLARED = "none declared: NaN and infinity only"
 
 
 def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | None) -> tuple[tuple[float, ...], str]:
@@ -84,7 +86,7 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
         return _per_band(asset.scale, count, asset, "scale"), STAC
     if raster.scale_source is not None:
         return tuple(1.0 if value is None else value for value in own), raster.scale_source
-    if asset.scale is not None:
+    if asset.scale is not None and _is_of_card(raster, asset.scale, option):
         return _per_band(asset.scale, count, asset, "scale"), CARD
     if raster.dtype.startswith("float"):
         return (1.0,) * count, "floating-point values without a scale: taken as reflectance"
@@ -95,6 +97,24 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
         if option is not None
         else "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats",
     )
+
+
+def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None) -> bool:
+    """True where the file holds what the card's product does: floats of reflectance (scale 1), else integers.
+
+    DataError for floats of a product of integers: they may be these, or reflectance already.
+    """
+    floats, of_floats = raster.dtype.startswith("float"), set(scale) == {1.0}
+    if floats and not of_floats:
+        raise DataError(
+            f"{raster.path} holds {raster.dtype} values without a scale, where its sensor's product has integers of "
+            f"scale {scale[0]:g}",
+            "whether they are these or reflectance already is not known",
+            f"give {option} 1 if they are reflectance, {option} {scale[0]:g} if not"
+            if option is not None
+            else f"Store the scale in the file (gdal_edit.py -scale {scale[0]:g}) or raster:scale in the item",
+        )
+    return floats == of_floats
 
 
 def _offset(asset: Asset, raster: RasterFile, scale_source: str) -> tuple[tuple[float, ...], str | None]:
@@ -109,17 +129,20 @@ def _offset(asset: Asset, raster: RasterFile, scale_source: str) -> tuple[tuple[
     return (0.0,) * count, None
 
 
-def _nodata(asset: Asset, raster: RasterFile) -> tuple[tuple[float | None, ...], str]:
-    """No-data value per band, and who says so."""
-    count = len(raster.bands)
-    if asset.nodata is not None and "nodata" not in asset.card_fields:
-        return (asset.nodata,) * count, STAC
-    own = tuple(band.nodata for band in raster.bands)
-    if any(value is not None for value in own):
-        return own, "the file"
-    if asset.nodata is not None:
-        return (asset.nodata,) * count, CARD
-    return own, "none declared: NaN and infinity only"
+def _nodata(asset: Asset, raster: RasterFile) -> tuple[tuple[tuple[float, ...], ...], str]:
+    """No-data values per band, and who says so: metadata and the file, and where neither does the sensor card.
+
+    The file's own count beside those of metadata, as to all who read it by itself.
+    """
+    stated = [band.nodata for band in raster.bands]
+    by_card = "nodata" in asset.card_fields
+    told = None if by_card and any(value is not None for value in stated) else asset.nodata
+    values = tuple(
+        tuple(dict.fromkeys(value for value in (told, own) if value is not None and np.isfinite(value)))
+        for own in stated
+    )
+    sources = {CARD if by_card else STAC: told is not None, "the file": any(own not in {None, told} for own in stated)}
+    return values, " and ".join(source for source, says in sources.items() if says) or NOT_DECLARED
 
 
 def _per_band(values: tuple[float, ...], count: int, asset: Asset, field: str) -> tuple[float, ...]:

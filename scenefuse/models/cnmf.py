@@ -4,9 +4,10 @@ N. Yokoya, T. Yairi, A. Iwasaki, Coupled nonnegative matrix factorization unmixi
 data fusion, IEEE TGRS 50(2), 2012, doi 10.1109/TGRS.2011.2161320.
 
 Both images are mixtures of the same endmembers: hs = E A_h, ms = E_m A. Endmembers are found on the stratified
-sample (VCA, then multiplicative updates of E and A_h) and frozen; E_m, their look in the MSI, is the non-negative
-regression of the degraded MSI on A_h, which couples the two without trusting a nominal response. Then per pixel a
-fixed number of multiplicative updates, never a stopping rule: A_h from the HSI, A from the MSI, starting at up(A_h).
+sample (pure pixels, then multiplicative updates of E and A_h) and frozen; E_m, their look in the MSI, is the
+non-negative regression of the degraded MSI on A_h, which couples the two without trusting a nominal response. Then per
+pixel a fixed number of multiplicative updates, never a stopping rule: A_h from the HSI, A from the MSI, starting at
+up(A_h).
 The updates alternate in the paper until both images are explained; here the HSI has the last word in closed form:
 fused = E A + up(hs - E degrade(A)), which keeps what the endmembers leave over.
 """
@@ -53,6 +54,8 @@ MS_UPDATES = 60
 """Multiplicative updates of A per fine pixel (30 lose 0.5 dB, 10 lose 1.5 dB)."""
 SUM_TO_ONE = 0.01
 """Weight of the equation that abundances sum to 1, in units of the endmembers' mean reflectance."""
+LEAST_DISTANCE = 1e-6
+"""Least distance of an endmember from the span of those before, in lengths of the brightest: less is rounding."""
 LEAST = 1e-6
 """Least abundance at a start, and least divisor: multiplicative updates cannot leave zero."""
 CHUNK_PIXELS = 4 * STEADY_PIXELS
@@ -179,21 +182,24 @@ def unmix(image: Tensor, endmembers: Tensor, start: Tensor, updates: int) -> Ten
 
 
 def pure_pixels(pixels: Array, count: int) -> Array:
-    """The spectra (band, count) of the purest pixels, by vertex component analysis; pixels (band, pixel).
+    """The spectra (band, count) of the purest pixels: the brightest, then each the farthest out of the others' span.
 
-    Each next one lies farthest out along a direction orthogonal to those before, random with a fixed seed.
-    J. Nascimento, J. Bioucas-Dias, IEEE TGRS 43(4), 2005, doi 10.1109/TGRS.2005.844293, without its projection
-    to the subspace, which the sample's size makes needless.
+    pixels: (band, pixel). Fewer where all pixels lie in the span of fewer. H. Ren, C.-I Chang, IEEE TAES 39(4), 2003,
+    doi 10.1109/TAES.2003.1261124. Vertex component analysis looks along random directions in a basis that has no
+    signs of its own: they are the linear algebra library's, and one processor had 5 dB more of Berlin than another.
     """
-    random = np.random.default_rng(0)
-    basis = np.linalg.svd(pixels, full_matrices=False)[0][:, :count]
-    projected = basis.T @ pixels
-    chosen = [int(np.argmax((projected**2).sum(axis=0)))]
+    left = pixels.astype(np.float64)
+    chosen: list[int] = []
+    brightest = 0.0
     while len(chosen) < count:
-        orthogonal, _ = np.linalg.qr(projected[:, chosen])
-        direction = random.standard_normal(count)
-        direction -= orthogonal @ (orthogonal.T @ direction)
-        chosen.append(int(np.argmax(np.abs(direction @ projected))))
+        energy = (left**2).sum(axis=0)
+        farthest = int(np.argmax(energy))
+        brightest = max(brightest, float(energy[farthest]))
+        if chosen and energy[farthest] <= LEAST_DISTANCE**2 * brightest:
+            break
+        chosen.append(farthest)
+        direction = left[:, farthest] / max(float(np.sqrt(energy[farthest])), np.finfo(np.float64).tiny)
+        left -= np.outer(direction, direction @ left)
     return pixels[:, chosen]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Role
 
-NUMERICS = 5
+NUMERICS = 6
 """Raised when a release changes results."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")

@@ -160,7 +160,7 @@ def covered_bands(
 
     DataError when there is none; name is the HSI's.
     """
-    response = response_matrix(hs_bands, ms_sensor.bands, ms_sensor=ms_sensor)
+    response = response_matrix(hs_bands, ms_sensor.bands)
     covered = [index for index, share in enumerate(response.coverage) if share >= LEAST_COVERAGE]
     if not covered:
         raise DataError(

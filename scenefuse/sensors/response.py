@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from scenefuse.errors import DataError
 from scenefuse.sensors.band import Band
-from scenefuse.sensors.sensor import Sensor
 
 FWHM_PER_SIGMA = 2 * sqrt(2 * log(2))
 """FWHM of a Gaussian / its standard deviation: 2.3548."""
-DEFAULT_RELATIVE_FWHM = 0.1
-"""FWHM / wavelength of an MSI band of which neither metadata nor card tells the FWHM (Sentinel-2: 0.02 to 0.14)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,22 +26,18 @@ class ResponseMatrix:
     """(ms band,) share of the MSI band's response that lies within the HSI's bands, 0 to 1."""
 
 
-def response_matrix(
-    hs_bands: Sequence[Band], ms_bands: Sequence[Band], *, ms_sensor: Sensor | None = None
-) -> ResponseMatrix:
+def response_matrix(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> ResponseMatrix:
     """Weights of the HSI's bands in each of the MSI's bands, and how much of each MSI band they cover.
 
     Each HSI band stands for a cell of the spectrum: to the midpoint of its neighbours, but no further than its
     own FWHM on the inside and half of it at the ends, so that water-vapour gaps count as not covered. A weight is
-    the MSI band's Gaussian integrated over the cell, divided by the sum over all cells.
-    MSI bands without FWHM take the card's (ms_sensor), else DEFAULT_RELATIVE_FWHM of their wavelength; HSI
-    bands without FWHM take the distance to their nearer neighbour.
+    the MSI band's Gaussian integrated over the cell, divided by the sum over all cells. HSI bands without FWHM take
+    the distance to their nearer neighbour; MSI bands must have one.
     """
     hs_bands = estimate_fwhm(hs_bands)
     left_nm, right_nm = _cells_nm(hs_bands)
-    shares = np.array(
-        [_share_between(band, left_nm, right_nm) for band in (_with_ms_fwhm(band, ms_sensor) for band in ms_bands)]
-    ).reshape(len(ms_bands), len(hs_bands))  # (ms, hs)
+    shares = np.array([_share_between(band, left_nm, right_nm) for band in ms_bands])  # (ms, hs)
+    shares = shares.reshape(len(ms_bands), len(hs_bands))
     coverage = shares.sum(axis=1)
     matrix = np.divide(shares, coverage[:, None], out=np.zeros_like(shares), where=coverage[:, None] > 0)
     return ResponseMatrix(matrix=matrix, coverage=np.minimum(coverage, 1.0))
@@ -68,16 +61,6 @@ def estimate_fwhm(bands: Sequence[Band]) -> tuple[Band, ...]:
         else:
             estimated.append(band)
     return tuple(estimated)
-
-
-def _with_ms_fwhm(band: Band, sensor: Sensor | None) -> Band:
-    """The MSI band with an FWHM: its own, the card's, or the default share of its wavelength."""
-    if band.fwhm_nm is not None:
-        return band
-    card = sensor.match(band) if sensor is not None else None
-    if card is not None and card.fwhm_nm is not None:
-        return replace(band, fwhm_nm=card.fwhm_nm)
-    return replace(band, fwhm_nm=DEFAULT_RELATIVE_FWHM * float(_centres_nm([band])[0]))
 
 
 def _centres_nm(bands: Sequence[Band]) -> NDArray[np.float64]:
@@ -111,10 +94,14 @@ def _share_between(band: Band, left_nm: NDArray[np.float64], right_nm: NDArray[n
 
     The response is R(l) = exp(-4 ln 2 ((l - wavelength) / fwhm)^2).
     """
-    if band.wavelength_nm is None or band.fwhm_nm is None:
-        raise ValueError(f"{band} has no Gaussian")
+    (centre,) = _centres_nm([band]).tolist()
+    if band.fwhm_nm is None:
+        raise DataError(
+            f"no FWHM for the band {band.name}",
+            "its response is unknown",
+            "give eo:full_width_half_max in the item or fwhm in the header",
+        )
     scale = band.fwhm_nm / FWHM_PER_SIGMA * sqrt(2)
-    centre = band.wavelength_nm
     return np.array(
         [
             (erf((right - centre) / scale) - erf((left - centre) / scale)) / 2

@@ -115,6 +115,18 @@ def test_gains_and_offsets_of_an_envi_header_go_together_and_first(tmp_path: Pat
     assert raster.scale_source == "the header's data gain values"
 
 
+def test_gains_of_reflectance_go_before_those_of_radiance(tmp_path: Path) -> None:
+    extra = "data gain values = {0.1, 0.2}\ndata offset values = {-5, -6}\ndata reflectance gain values = {1e-4, 2e-4}"
+    raster = open_raster(str(write_envi(tmp_path, texture(2, (20, 30)), extra=extra)))
+    assert [(band.scale, band.offset) for band in raster.bands] == [(1e-4, 0.0), (2e-4, 0.0)]
+    assert raster.scale_source == "the header's data reflectance gain values"
+
+
+def test_bad_bands_are_known_by_the_key_that_exports_of_emit_have(tmp_path: Path) -> None:
+    raster = open_raster(str(write_envi(tmp_path, texture(3, (20, 30)), extra="good_wavelengths = {1 , 0 , 1}")))
+    assert [band.bad for band in raster.bands] == [False, True, False]
+
+
 def test_envi_lists_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)), extra="bbl = {1, 0}")
     with pytest.raises(DataError, match="'bbl' has 2 values for 3 bands"):
@@ -403,9 +415,10 @@ def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Pa
     renamed = path.rename(tmp_path / "a.jpg")
     assert open_raster(str(renamed)).format == "GeoTIFF"
     other = tmp_path / "b.tif"
-    other.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
-    with pytest.raises(DataError, match="HDF5"):
-        open_raster(str(other))
+    for magic, name in ((b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000")):
+        other.write_bytes(magic + bytes(64))
+        with pytest.raises(DataError, match=name):
+            open_raster(str(other))
     vrt = tmp_path / "c.tif"
     vrt.write_text('<VRTDataset rasterXSize="1" rasterYSize="1"/>')
     with pytest.raises(DataError, match="GDAL VRT"):

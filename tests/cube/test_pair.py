@@ -4,12 +4,15 @@ import json
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -195,6 +198,23 @@ def test_integers_without_a_scale_are_refused_and_the_option_gives_it(write_tiff
     assert open_pair(pair_of(card, ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
 
 
+def test_a_card_gives_the_scale_of_files_like_its_product_only(write_tiff: WriteTiff) -> None:
+    integers = write_tiff("integers.tif", texture(4, (40, 40)), wavelengths_nm=NM, scale=None)
+    floats = write_tiff("floats.tif", texture(4, (40, 40)) / np.float32(1e4), wavelengths_nm=NM, scale=None)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+
+    def of_card(path: Path, scale: float) -> Scene:
+        return bare_scene(path, scale=(scale,), card_fields=("scale",))
+
+    assert open_pair(pair_of(of_card(floats, 1.0), ms)).facts()["hs"]["files"][0]["scale_from"] == "the sensor card"
+    with pytest.raises(DataError, match=r"--hs-scale 1 if they are reflectance, --hs-scale 0\.0001 if not"):
+        open_pair(pair_of(of_card(floats, 1e-4), ms))
+    told = open_pair(pair_of(of_card(floats, 1e-4), ms), options=PairOptions(hs_scale=1.0))
+    assert 0.3 < told.read_hs(whole(told)[0]).mean() < 0.4
+    with pytest.raises(DataError, match="holds int16 values, and neither"):
+        open_pair(pair_of(of_card(integers, 1.0), ms))
+
+
 def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteTiff) -> None:
     path = write_tiff("hs.tif", texture(1, (8, 8)), scale=2e-4)
     with rasterio.open(path, "r+") as dataset:
@@ -216,7 +236,7 @@ def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteT
 
 def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
     def missing(stored: list[float], dtype: str, nodata: float) -> list[bool]:
-        band = Radiometry(scale=1.0, offset=0.0, nodata=nodata)
+        band = Radiometry(scale=1.0, offset=0.0, nodata=(nodata,))
         return [bool(value) for value in np.isnan(to_reflectance(np.array([[stored]], dtype), (band,)))[0, 0]]
 
     assert missing([0.1, 0.2], "float32", 0.1) == [True, False]
@@ -224,6 +244,35 @@ def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
     assert missing([1, 2], "int16", 1.5) == [False, False]
     assert missing([1, 2], "int16", 2.0) == [False, True]
     assert missing([1, 2], "uint8", -9999) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("told", "by_card", "values", "source"),
+    [
+        (None, False, "-99.0", "the file"),
+        (-99.0, False, "-99.0", "STAC metadata"),
+        (0.0, False, "0.0, -99.0", "STAC metadata and the file"),
+        (float("nan"), False, "-99.0", "STAC metadata and the file"),
+        (0.0, True, "-99.0", "the file"),
+    ],
+)
+def test_the_no_data_of_a_file_counts_beside_that_of_its_item(
+    write_tiff: WriteTiff, told: float | None, values: str, source: str, *, by_card: bool
+) -> None:
+    pixels = texture(4, (40, 40))
+    pixels[:, :5], pixels[:, 5] = -99, 0
+    hs = bare_scene(write_tiff("hs.tif", pixels, wavelengths_nm=NM, nodata=-99))
+    card: dict[str, Any] = {"nodata": told, "card_fields": ("nodata",) if by_card else ()}
+    cube = open_pair(
+        pair_of(
+            replace(hs, assets=(replace(hs.assets[0], **card),)),
+            write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0),
+        )
+    )
+    missing = np.isnan(cube.read_hs(whole(cube)[0])).all(axis=(0, 2))
+    assert np.flatnonzero(missing).tolist() == ([*range(6)] if values.startswith("0.0") else [*range(5)])
+    assert cube.facts()["hs"]["files"][0]["nodata_from"] == source
+    assert {band["nodata"] for band in cube.facts()["hs"]["band_map"]} == {values}
 
 
 def test_floats_without_a_scale_are_reflectance(write_tiff: WriteTiff) -> None:
@@ -249,6 +298,23 @@ def test_bands_without_data_are_dropped_and_a_scene_without_data_is_refused(writ
     pixels[:] = -99
     with pytest.raises(DataError, match="holds no data"):
         open_pair(pair_of(write_tiff("empty.tif", pixels, wavelengths_nm=NM, nodata=-99), ms))
+
+
+@pytest.mark.parametrize(("dtype", "per_unit"), [("float32", 1.0), ("int16", 1e4)])
+def test_a_band_of_isofit_without_reflectance_is_dropped(write_tiff: WriteTiff, dtype: str, per_unit: float) -> None:
+    pixels = (texture(4, (40, 40)) / 1e4 * per_unit).astype(dtype)
+    pixels[1, 3, 3] = pixels[2] = -0.01 * per_unit
+    pixels[:, :, :8] = -9999
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    hs = write_tiff("emit.tif", pixels, wavelengths_nm=NM, nodata=-9999, scale=1 / per_unit)
+    cube = open_pair(pair_of(hs, ms))
+    assert [band.name for band in cube.hs_bands] == ["band 1", "band 2", "band 4"]
+    reason = "reflectance not retrieved: -0.01 in the sampled windows"
+    assert cube.facts()["hs"]["dropped"] == [{"band": "band 3", "reason": reason}]
+    assert np.isfinite(cube.read_hs(Window(y0=0, y1=40, x0=8, x1=40))).all()
+    pixels[:] = -0.01 * per_unit
+    with pytest.raises(DataError, match="holds no data"):
+        open_pair(pair_of(write_tiff("none.tif", pixels, wavelengths_nm=NM, scale=1 / per_unit), ms))
 
 
 def test_data_outside_the_sampled_windows_still_count(write_tiff: WriteTiff) -> None:
@@ -309,6 +375,57 @@ def test_a_lazy_cube_reads_the_bands_that_are_computed_and_no_others(nested: Pai
     assert bands_read == [1, 1, 2]
 
 
+def test_a_choice_of_bands_is_read_alone(nested: PairCube, bands_read: list[int]) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    bands_read.clear()
+    np.testing.assert_array_equal(hs.isel(band=[3, 0]).values, expected[[3, 0]])
+    np.testing.assert_array_equal(hs.isel(band=[-1, 1, 1], y=5).values, expected[[-1, 1, 1], 5])
+    np.testing.assert_array_equal(hs[hs.wavelength_nm < 600].values, expected[:2])
+    np.testing.assert_array_equal(hs.sel(wavelength_nm=[840, 460], method="nearest").values, expected[[3, 0]])
+    np.testing.assert_array_equal(
+        hs.sel(band=["band 3", "band 1"]).isel(x=slice(4, 9)).values, expected[[2, 0], :, 4:9]
+    )
+    assert bands_read == [2, 3, 2, 2, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
+def test_a_choice_of_bands_is_read_alone_after_other_steps(nested: PairCube, bands_read: list[int]) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    bands_read.clear()
+    part = hs.isel(y=slice(30, 2, -3), x=slice(4, 33)).copy(deep=True).isel(band=[3, 0, 2]).isel(x=slice(1, None, 2))
+    np.testing.assert_array_equal(part.isel(band=[2, 0]).values, expected[[2, 3], 30:2:-3, 5:33:2])
+    clipped = hs.rio.clip_box(*hs[:, 3:8, 2:9].rio.bounds())
+    np.testing.assert_array_equal(clipped.isel(band=[1, 2]).values, expected[1:3, 3:8, 2:9])
+    assert bands_read == [2, 2]
+    np.testing.assert_array_equal(hs.isel(band=[2, 0], x=[7, 3]).values, expected[[2, 0]][:, :, [7, 3]])
+    assert hs.isel(band=[]).shape == (0, *expected.shape[1:])
+    with pytest.raises(IndexError):
+        hs.isel(band=[4])
+
+
+def test_what_is_written_into_a_lazy_cube_is_there(nested: PairCube) -> None:
+    coarse, _ = whole(nested)
+    expected = nested.read_hs(coarse)
+    hs = nested.hs
+    written = hs.copy()
+    written[dict(band=1)] = 0.0  # noqa: C408 - as xarray's users write it
+    np.testing.assert_array_equal(written.isel(band=[1, 2]).values, np.stack([expected[1] * 0, expected[2]]))
+    np.testing.assert_array_equal(written.copy().isel(band=[1]).values, expected[[1]] * 0)
+    np.testing.assert_array_equal(hs.isel(band=[1]).values, expected[[1]])
+
+
+def test_a_lazy_cube_has_the_same_keys_each_time_and_goes_to_other_processes(nested: PairCube) -> None:
+    hs, again = nested.hs, nested.hs
+    assert (hs.data.name, hs.isel(band=[2]).data.name) == (again.data.name, again.isel(band=[2]).data.name)
+    assert len({array.data.name for array in (hs, nested.ms, hs.isel(band=[2]), hs.isel(band=[1]), hs[:, 1:])}) == 5
+    sent = pickle.loads(pickle.dumps(hs))  # noqa: S301 - our own bytes
+    np.testing.assert_array_equal(sent.isel(band=[2]).values, hs.isel(band=[2]).values)
+
+
 def test_a_lazy_cube_of_bands_on_two_grids_shows_their_pixels(
     resampled: dict[str, PairCube], bands_read: list[int]
 ) -> None:
@@ -326,6 +443,20 @@ def test_a_pair_shows_itself_on_a_line(nested: PairCube) -> None:
     assert repr(nested) == (
         "PairCube(hs_ms: hs 4 bands of 450-850 nm, 40 x 36 px of 30 m; ms 2 bands of 500-800 nm, 120 x 108 px of 10 m)"
     )
+
+
+def test_the_lazy_cubes_have_the_times_of_acquisition_in_utc(write_tiff: WriteTiff) -> None:
+    hs = bare_scene(write_tiff("hs.tif", texture(4, (40, 36)), wavelengths_nm=NM))
+    ms = bare_scene(write_tiff("ms.tif", texture(2, (120, 108), 1), gsd=10.0))
+    when = datetime(2024, 6, 30, 12, 5, 1, 250_000, tzinfo=timezone(timedelta(hours=2)))
+    cube = open_pair(pair_of(replace(hs, acquired=when), ms))
+    assert cube.hs.time.dims == ()
+    assert cube.hs.time.dtype == "datetime64[ns]"
+    assert cube.hs.time.values == np.datetime64("2024-06-30T10:05:01.25")
+    assert "time" not in cube.ms.coords
+    later = open_pair(pair_of(replace(hs, acquired=when + timedelta(days=1)), ms))
+    series = xr.concat([cube.hs, later.hs], dim="time")
+    assert series.sel(time="2024-07-01").shape == (1, 4, 40, 36)
 
 
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine

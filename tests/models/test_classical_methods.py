@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.models.cnmf import pure_pixels
 from scenefuse.models.moments import ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
@@ -93,6 +94,43 @@ def test_freezing_and_fusing_again_gives_the_same_bits(name: str) -> None:
     first, second = (freeze_whole(model, hs, ms) for _ in range(2))
     assert first.sha256 == second.sha256
     assert np.array_equal(fuse_whole(model, hs, ms, first), fuse_whole(model, hs, ms, second))
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_results_do_not_depend_on_signs_that_a_library_chooses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A singular or an eigenvector is as good with the other sign, and processors differ in which they have."""
+    hs, ms = drawn_pair(4, coarse_side=20)
+    before = fuse(name, hs, ms, 4)
+    signs = np.where(np.arange(1000) % 3, -1.0, 1.0)
+    svd, eigh, qr = np.linalg.svd, np.linalg.eigh, np.linalg.qr
+
+    def other_svd(matrix: np.ndarray, *, full_matrices: bool = True) -> tuple[np.ndarray, ...]:
+        u, values, v = svd(matrix, full_matrices=full_matrices)
+        return u * signs[: u.shape[1]], values, v * signs[: len(v), None]
+
+    def other_eigh(matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+        values, vectors = eigh(matrix)
+        return values, vectors * signs[: len(values)]
+
+    def other_qr(matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+        q, r = qr(matrix)
+        return q * signs[: q.shape[1]], r * signs[: len(r), None]
+
+    for function, other in (("svd", other_svd), ("eigh", other_eigh), ("qr", other_qr)):
+        monkeypatch.setattr(np.linalg, function, other)
+    np.testing.assert_allclose(fuse(name, hs, ms, 4), before, atol=1e-5)
+
+
+def test_pure_pixels_are_the_corners_of_a_mixture() -> None:
+    random = np.random.default_rng(2)
+    corners = random.random((30, 4))
+    abundances = random.dirichlet(np.ones(4), 500).T
+    abundances[:, [100, 200, 300, 400]] = np.eye(4)
+    found = pure_pixels(corners @ abundances, 6)
+    assert found.shape == (30, 4)  # a fifth would lie in the span of these
+    order = [int(np.abs(corners - column[:, None]).sum(axis=0).argmin()) for column in found.T]
+    np.testing.assert_array_equal(found, (corners @ abundances)[:, [100, 200, 300, 400]][:, order])
+    assert sorted(order) == [0, 1, 2, 3]
 
 
 def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:

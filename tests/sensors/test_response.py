@@ -91,14 +91,9 @@ def test_hsi_bands_without_fwhm_take_the_distance_to_the_nearer_neighbour() -> N
     assert [band.fwhm_nm for band in estimate_fwhm(bands)] == [10.0, 15.0, 10.0]
 
 
-def test_msi_bands_without_fwhm_take_the_cards() -> None:
-    hs = _sensor("EMIT").bands
-    bare = [Band(name="nir", wavelength_nm=835.0)]
-    with_card = response_matrix(hs, bare, ms_sensor=_sensor("Sentinel-2A"))
-    stated = response_matrix(hs, [Band(name="nir", wavelength_nm=835.0, fwhm_nm=115.0)])
-    default = response_matrix(hs, bare)
-    assert with_card.matrix == pytest.approx(stated.matrix)
-    assert default.matrix != pytest.approx(stated.matrix)
+def test_an_msi_band_without_fwhm_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="no FWHM for the band nir"):
+        response_matrix(_sensor("EMIT").bands, [Band(name="nir", wavelength_nm=835.0)])
 
 
 def test_a_band_without_wavelength_is_refused_by_name() -> None:
