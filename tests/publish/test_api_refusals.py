@@ -150,6 +150,38 @@ def test_pages_that_never_end_are_refused(stub: Stub) -> None:
         list(api.items("c"))
 
 
+def test_items_are_asked_for_by_their_ids_until_all_are_given(stub: Stub) -> None:
+    search = [{"rel": "search", "href": "http://inside:8080/search", "method": method} for method in ("GET", "POST")]
+    conforms = [CONFORMS, *(f"https://api.stacspec.org/v1.0.0/item-search{end}" for end in ("", "#fields"))]
+    stub.replies["/"] = [(200, {}, _landing(conformsTo=conforms, links=search))]
+    more = [{"rel": "next", "href": "http://inside:8080/search", "method": "POST", "body": {"token": "next:b"}}]
+    pages = [
+        {"features": [{"id": "b"}, {"id": "x"}], "links": more},
+        {"features": [{"id": "c"}], "links": [], "context": {"matched": 2}},
+    ]
+    stub.replies["/search"] = [(200, {}, json.dumps(page).encode()) for page in pages]
+    with _open(stub) as api:
+        assert [item["id"] for item in api.find("s", ["a", "b", "c", "b"], ("id",))] == ["b", "c"]
+    fields = {"include": ["id"], "exclude": []}
+    assert [request[3] for request in stub.requests[1:]] == [
+        {"collections": ["s"], "ids": ["a", "b", "c"], "limit": 3, "fields": fields},
+        {"collections": ["s"], "ids": ["a", "c"], "limit": 2, "fields": fields},
+    ]
+
+
+@pytest.mark.parametrize("links", [[], [{"rel": "search", "href": "/search"}]], ids=["no search", "search by GET"])
+def test_an_api_that_cannot_be_asked_for_ids_lists_its_items(stub: Stub, links: list[dict[str, str]]) -> None:
+    stub.replies["/"] = [(200, {}, _landing(links=links))]
+    page = {"features": [{"id": name} for name in "abc"], "links": []}
+    stub.replies["/collections/s/items"] = [(200, {}, json.dumps(page).encode())]
+    stub.replies["/collections/s/items/b"] = [(200, {}, b'{"id": "b", "assets": {}}')]
+    stub.replies["/collections/s/items/z"] = [(404, {}, b"{}")]
+    with _open(stub) as api:
+        assert [item["id"] for item in api.find("s", ["z", "b"], ("id",))] == ["b"]
+        assert list(api.find("s", ["z", "b"])) == [{"id": "b", "assets": {}}]
+    assert [request[0] for request in stub.requests] == ["GET"] * 4
+
+
 def test_hrefs_under_an_asset_root_are_escaped() -> None:
     assert AssetRoot(url="https://a.example/x/").href("a b", "c#.tif") == "https://a.example/x/a%20b/c%23.tif"
 
