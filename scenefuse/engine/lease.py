@@ -152,8 +152,11 @@ def _start_of(pid: int) -> float | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # a name may have blanks, brackets
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except OSError:
-        return psutil.Process(pid).create_time() if psutil.pid_exists(pid) else None  # a system without /proc
+    except OSError:  # no such process, or a system without /proc
+        try:
+            return psutil.Process(pid).create_time()
+        except psutil.Error:
+            return None
 
 
 def _machine() -> str:
