@@ -185,10 +185,11 @@ class StacApi:
         self._check_host(reply)
 
     def _check_host(self, reply: Reply) -> None:
-        if urlsplit(reply.url).netloc != urlsplit(self.url).netloc:
+        named, found = urlsplit(self.url), urlsplit(reply.url)
+        if found.netloc != named.netloc or found.scheme not in (named.scheme, "https"):
             raise DataError(
                 f"{self.url} redirects to {redact(reply.url)}",
-                "credentials are not sent to a host that was not named",
+                "credentials are not sent to a host that was not named, nor without TLS where that was",
                 f"publish to {redact(reply.url)} if that is meant",
             )
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from scenefuse.archive.access import AccessPolicy
@@ -95,6 +96,30 @@ def test_credentials_never_follow_a_redirect_to_another_host(
         assert [request[1] for request in other.requests] == ["/", "/taken", "/taken"]
         assert not any("secret" in str(request[2]) for request in other.requests)
         assert all("secret" in str(request[2]) for request in stub.requests)
+
+
+@pytest.mark.parametrize("path", ["/stac", "/stac/collections/c/items"], ids=["landing page", "item"])
+def test_credentials_are_never_sent_in_the_clear_where_https_was_named(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An API that does not know of the proxy that has the certificate redirects to http on its host."""
+    asked: list[httpx.Request] = []
+
+    def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if request.url.scheme == "https" and request.url.path == path:
+            return httpx.Response(307, headers={"Location": f"http://api.example{path}/"})
+        return httpx.Response(200 if request.method == "GET" else 201, content=_landing())
+
+    monkeypatch.setenv("SCENEFUSE_STAC_TOKEN", "secret")
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    with (
+        pytest.raises(DataError, match=r"https://api\.example/stac redirects to http://api\.example/.*nor without TLS"),
+        StacApi("https://api.example/stac", AccessPolicy(allow_hosts=("api.example",))) as api,
+    ):
+        api.create({"id": "a"}, collection="c")
+    assert asked[-1].url.scheme == "http"
+    assert all("Authorization" not in request.headers for request in asked if request.url.scheme == "http")
 
 
 def test_a_page_to_sign_in_on_has_not_taken_the_item(stub: Stub) -> None:
