@@ -135,6 +135,9 @@ def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
     The archive is searched as a pass would do it; nothing is opened, started or changed. What only opening a scene
     tells (a remote file that changed without its item saying so, the weights that a network would take) is left to
     the pass. A pair that failed is tried again by each pass as long as it is in the window.
+
+    Exits with 3 where the catalogue that products are published to could not be looked at (all else is told), with 4
+    where the archive could not be searched (only passes are told). What is due or failed is told, and is no error.
     """
     from scenefuse.workflow.span import parse_span
     from scenefuse.workflow.specification import read_workflow
@@ -157,7 +160,7 @@ def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
             emit_json(found.facts())
         else:
             _show_status(found)
-        return 0
+        return found.exit_code
     passes = look_at_passes(workflow, now=now)
     age = passes.age(now)
     is_old = age is None or age > limit
@@ -216,6 +219,8 @@ def _show_status(found: Status) -> None:
     counts = [f"{found.count(standing)} {standing}" for standing in STANDINGS]
     if found.published is not None:
         counts.insert(1, f"{found.published} published")
+    if found.catalogue_error is not None:
+        counts.insert(1, "published not known")
     click.echo(f"{f'HSI {window}' if window else 'All times'}: {len(found.pairs)} pairs: {', '.join(counts)}")
     rows = [
         (entry.pair.hs.id, entry.pair.ms.id, entry.standing, _failure_text(entry.failure))
@@ -224,6 +229,8 @@ def _show_status(found: Status) -> None:
     ]
     if rows:
         print_table("Not done", ("hsi", "msi", "standing", "what was wrong"), rows)
+    if (error := found.catalogue_error) is not None:
+        click.echo(f"What is published is not known ({error['kind']}): {error['cause']}")
     for skipped in found.skipped:
         click.echo(f"Left out {skipped.href}: {skipped.reason}")
     if found.other_failures:

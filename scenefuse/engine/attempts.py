@@ -6,8 +6,9 @@ import heapq
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ def kind_of(error: BaseException) -> Kind:
 
 def work_off(
     works: Iterable[Work], lane: Lane, *, patience: Patience, observer: Observer
-) -> Iterator[tuple[Work, Any | Failure]]:
+) -> Generator[tuple[Work, Any | Failure], None, None]:
     """Each task with its result or its Failure, as they end; never more than twice the lane's width in flight.
 
     When the caller stops early, calls in flight are given up.
@@ -131,18 +132,20 @@ def work_off(
 
 def results_in_order(
     works: Sequence[Work],
-    ended: Iterable[tuple[Work, Any | Failure]],
+    ended: Generator[tuple[Work, Any | Failure], None, None],
     stopped_by: Callable[[Work, Failure], SceneFuseError],
 ) -> list[Any]:
     """The result of each task in the order of works, whichever ended first: sums of floats depend on it.
 
-    ended: what work_off gives for works. The first failure ends the waiting with the error that stopped_by makes of it.
+    ended: what work_off gives for works. The first failure ends the waiting with the error that stopped_by makes of it;
+    calls in flight are given up before, for the error may be kept while the lane works on.
     """
     results: dict[str, Any] = {}
-    for work, result in ended:
-        if isinstance(result, Failure):
-            raise stopped_by(work, result)
-        results[work.name] = result
+    with closing(ended):
+        for work, result in ended:
+            if isinstance(result, Failure):
+                raise stopped_by(work, result)
+            results[work.name] = result
     return [results[work.name] for work in works]
 
 

@@ -22,6 +22,8 @@ import distributed.utils
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import LoopRunner
+from tornado.ioloop import IOLoop
 
 from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
 from scenefuse.engine.device import Device
@@ -139,7 +141,8 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     }
     with (
         dask.config.set({**_DASK_CONFIG, **starting}),
-        _embedded_cluster(spec) as cluster,
+        _deaf_loop() as loop,
+        _embedded_cluster(spec, loop) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
@@ -172,14 +175,14 @@ class StartingNanny(Nanny):
         return self
 
 
-def _embedded_cluster(spec: ClusterSpec) -> SpecCluster:
+def _embedded_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
     """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
     global _broken_off  # noqa: PLW0603 - see _end_server
     _broken_off = False
     try:
         with contextlib.suppress(RuntimeError, OSError):
-            return _start_cluster(spec)
-        return _start_cluster(spec)
+            return _start_cluster(spec, loop)
+        return _start_cluster(spec, loop)
     except KeyboardInterrupt:
         _end_server()
         raise
@@ -215,23 +218,44 @@ def _may_fork(spec: ClusterSpec) -> bool:
 
 
 def _start_server() -> None:
-    """Start the server that workers are forked from, deaf to a terminal's Ctrl-C.
+    """Start the server that workers are forked from."""
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    with _deaf():
+        try:
+            os.environ.update(WORKER_ENVIRONMENT)
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+@contextmanager
+def _deaf_loop() -> Iterator[IOLoop]:
+    """The loop, in a thread of its own, from which nannies start workers that are not forked."""
+    runner = LoopRunner()
+    with _deaf():
+        runner.start()
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A block that starts threads and processes which are deaf to a terminal's Ctrl-C, as is all that they start.
 
     All processes of a terminal get it; the command ends its workers itself, where each would add a traceback of its
-    own. A blocked signal stays blocked in what is started, and in what that forks.
+    own, and nannies would start others. A blocked signal stays blocked in what is started, and in what that forks.
     """
-    multiprocessing.resource_tracker.ensure_running()  # else the server's start does, and unblocks the signal
-    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    multiprocessing.resource_tracker.ensure_running()  # else the first start of a process does, and unblocks the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        os.environ.update(WORKER_ENVIRONMENT)
-        multiprocessing.forkserver.ensure_running()
+        yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -249,7 +273,7 @@ def _end_server() -> None:
             os.kill(server, signal.SIGKILL)
 
 
-def _start_cluster(spec: ClusterSpec) -> SpecCluster:
+def _start_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
     with warnings.catch_warnings():
         # Another run may take the dashboard's port between the look and the bind: another port is no news.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
@@ -259,6 +283,7 @@ def _start_cluster(spec: ClusterSpec) -> SpecCluster:
                 "cls": Scheduler,
                 "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_dashboard_port()}"},
             },
+            loop=loop,
             silence_logs=50,
             # The with block closes it. One that is interrupted as it starts ends with this process: Dask's own way
             # to close it then fails with a traceback over workers that are not up.

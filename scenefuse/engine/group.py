@@ -21,6 +21,7 @@ from scenefuse.cube.source import PairSource
 from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
+from scenefuse.engine.maker import maker
 from scenefuse.engine.precision import Precision, repeatable
 from scenefuse.engine.protocols import EncodedShard, Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
@@ -100,6 +101,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
     state = resident_state(task.state_sha256)
     fine_shape = task.source.grid.fine_shape
     transfers = transfers_of(task.model.device)
+    made_by = maker(task.model.device)
 
     def read(tile: Tile) -> _Window:
         window = read_model_window(task.source, tile.read, state)
@@ -116,7 +118,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
         return task.sink.encode(tile, core.fused, quality)
 
     def put(tile: Tile, shards: tuple[EncodedShard, ...]) -> TileReceipts:
-        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.put(shards))
+        return TileReceipts(iy=tile.iy, ix=tile.ix, receipts=task.sink.put(shards), made_by=made_by)
 
     steps = Steps(read=read, fuse=fuse, receive=lambda core: core(), encode=encode, put=put)
     with repeatable(task.model.device, task.precision):

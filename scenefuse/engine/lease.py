@@ -28,7 +28,7 @@ class Owner:
     pid: int
     """Process id there."""
     started: float
-    """Start of the process, seconds since the epoch: process ids are used again."""
+    """Start of the process, on Linux seconds since the boot: process ids are used again."""
     expires: float
     """When the lease ends unless it is renewed, seconds since the epoch."""
 
@@ -39,10 +39,8 @@ class Owner:
             return True
         if self.machine != _machine():
             return False
-        try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.started) > 1)
-        except psutil.NoSuchProcess:
-            return True
+        started = _start_of(self.pid)
+        return started is None or abs(started - self.started) > 1
 
 
 class LeaseHeldError(ResourceError):
@@ -68,9 +66,8 @@ class Lease:
         self._place = place_at(path)
         self._lasts_s = lasts_s
         self._ended = threading.Event()
-        self._me = Owner(
-            machine=_machine(), pid=os.getpid(), started=psutil.Process().create_time(), expires=time.time() + lasts_s
-        )
+        pid = os.getpid()
+        self._me = Owner(machine=_machine(), pid=pid, started=_start_of(pid) or 0.0, expires=time.time() + lasts_s)
         self._place.update(self._taken)
         self._renewer = threading.Thread(target=self._renew, name="scenefuse-lease", daemon=True)
         self._renewer.start()
@@ -145,6 +142,21 @@ def _owner(data: bytes) -> Owner | None:
         return Owner(**json.loads(data))
     except (ValueError, TypeError):
         return None
+
+
+def _start_of(pid: int) -> float | None:
+    """When a process of this machine began, in seconds; None where there is none of this id.
+
+    By the kernel's count since the boot: as a time of the day, which others have it as, it moves when the clock is set.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # a name may have blanks, brackets
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:  # no such process, or a system without /proc
+        try:
+            return psutil.Process(pid).create_time()
+        except psutil.Error:
+            return None
 
 
 def _machine() -> str:

@@ -73,7 +73,7 @@ class Ledger:
             recorded, form = head["plan"], head["ledger"]
             for record in records:
                 receipts = tuple(ShardReceipt(**receipt) for receipt in record["receipts"])
-                tile = TileReceipts(iy=record["iy"], ix=record["ix"], receipts=receipts)
+                tile = TileReceipts(iy=record["iy"], ix=record["ix"], receipts=receipts, made_by=record["made_by"])
                 self._entries[tile.iy, tile.ix] = tile
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(

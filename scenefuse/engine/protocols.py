@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,6 +36,8 @@ class TileReceipts:
     """Column of the tile."""
     receipts: tuple[ShardReceipt, ...]
     """One per shard of the tile."""
+    made_by: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What computed it: versions by name, and the instruction set; workers, and a run that goes on, may be unlike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,35 +5,27 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from scenefuse import __version__
+from scenefuse.engine.maker import INSTRUCTION_SET, together
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.run import RunReport
 from scenefuse.models.state import SceneState
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.planning import Order, method_of, number_options, product_inputs
 from scenefuse.place.href import redact
-from scenefuse.product.files import PROVENANCE, WEIGHTS
+from scenefuse.product.files import WEIGHTS
 from scenefuse.product.identity import NUMERICS
 from scenefuse.product.model_item import build_method_item, build_model_item
-from scenefuse.product.provenance import Plan, Provenance, RunRecord, read_provenance
-
-LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
-"""Libraries whose versions the provenance names, besides scenefuse's own: those that make numbers or bytes."""
+from scenefuse.product.provenance import Plan, Provenance, RunRecord
 
 
 def provenance_of(order: Order, state: SceneState, report: RunReport) -> Provenance:
-    """Where the product comes from; of one that was finished before and only gets more files, what made its tiles."""
+    """Where the product comes from: what made its tiles, on whatever machines and in whatever runs."""
     plan, opened = order.plan, order.opened
-    software, processor = software_versions(), instruction_set(plan.device)
-    if report.skipped == report.tiles and (order.folder / PROVENANCE).is_file():
-        before = read_provenance(order.folder)
-        software, processor = dict(before.software), before.plan.instruction_set
+    software = together(tile.made_by for tile in report.finished.values())
+    processor = software.pop(INSTRUCTION_SET)
     return Provenance(
         item_id=order.folder.name,
         identity=order.identity,
@@ -70,19 +62,6 @@ def model_item_of(order: Order) -> dict[str, Any]:
         size_bytes=Path(path).stat().st_size,
         href=None if order.config.adapt is None else f"./{WEIGHTS}",
     )
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
-    return {"scenefuse": __version__, **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def instruction_set(device: str) -> str:
-    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
-    if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        return f"sm_{major}{minor}"
-    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def run_record(

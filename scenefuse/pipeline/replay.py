@@ -13,9 +13,10 @@ from scenefuse.config import RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.device import choose_device
+from scenefuse.engine.device import Device, choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.loop import batched
+from scenefuse.engine.maker import INSTRUCTION_SET, maker
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
@@ -26,7 +27,6 @@ from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
-from scenefuse.pipeline.records import instruction_set, software_versions
 from scenefuse.place.href import is_url
 from scenefuse.place.place import Place
 from scenefuse.product.comparison import ComparingSink, CoreComparison
@@ -290,13 +290,13 @@ def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Ti
 
 def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
     """What is not as it was when the product was made."""
-    now = software_versions()
+    now = maker(cast("Device", provenance.plan.device))
     changes = [
         f"{name} {version} then, {now.get(name)} now"
         for name, version in provenance.software.items()
         if now.get(name) != version
     ]
-    processor = instruction_set(provenance.plan.device)
+    processor = now[INSTRUCTION_SET]
     if processor != provenance.plan.instruction_set:
         changes.append(f"{provenance.plan.instruction_set} then, {processor} now")
     planned, least = provenance.plan.batch, run.facts.get("run", {}).get("batch", provenance.plan.batch)

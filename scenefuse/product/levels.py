@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ class _Crew:
         ]
         return results_in_order(works, self._ended(works), _stopped_by)
 
-    def _ended(self, works: Sequence[Work]) -> Iterator[tuple[Work, Any | Failure]]:
+    def _ended(self, works: Sequence[Work]) -> Generator[tuple[Work, Any | Failure], None, None]:
         """Each work as it ends."""
         everywhere = self.lane.on_this_machine or self.folder.shares_scratch
         there = [work for work in works if everywhere or not work.argument.needs_scratch]

@@ -52,7 +52,8 @@ class Plan:
     batch: int
     """Windows computed at once."""
     instruction_set: str
-    """The processor's, as torch names it: `AVX512`; for a GPU its compute capability, `sm_90`."""
+    """The processor's, as torch names it: `AVX512`; for a GPU its compute capability, `sm_90`. Where tiles were made on
+    unlike ones, all of them: `AVX2, AVX512`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class Provenance:
     numerics: int
     """NUMERICS of the release that made it."""
     software: Mapping[str, str]
-    """Versions by package name; `scenefuse` and `torch` at least."""
+    """Versions by package name, of what made tiles; `scenefuse` and `torch` at least. Where they differ, by worker or
+    for a run that went on after an upgrade, all of them: `2.12.0, 2.13.0`."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options of the run that change numbers, as given."""
     grid: Mapping[str, Any] = field(default_factory=dict, hash=False)

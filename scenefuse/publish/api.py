@@ -3,8 +3,10 @@
 Nothing in the Transaction extension lets two publishers change one document in turns. Items have one publisher each.
 The collection has all of them, and who writes it may undo what another has just written; so whoever wrote it looks at
 the items that are there by then, which stand there before their publishers look at the collection. The last to write
-it sees all of them, and the collection ends by holding every item. (Of `item_assets` this is less than certain: others'
-assets are not read again, and a publisher who stands still between reading the collection and writing it undoes them.)
+it sees all of them, and the collection ends by holding every item.
+
+Others' assets are dear to read, and seldom needed: whoever wrote the collection looks again after _SETTLING_S at least,
+so who reads it and writes it within that time undoes nothing unseen. Who took longer reads the assets of all.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scenefuse.archive.access import AccessPolicy
+from scenefuse.engine.loop import batched
 from scenefuse.errors import DataError, SceneFuseError, TransientError
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import new_collection, widen
@@ -29,13 +32,13 @@ from scenefuse.publish.comparison import is_held, without_servers_links
 from scenefuse.publish.destination import Failed, Outcome, Published
 from scenefuse.publish.interruption import checked, in_order, interrupted
 from scenefuse.publish.readable import readable_item
-from scenefuse.publish.stac_api import Document, StacApi
+from scenefuse.publish.stac_api import PAGE, Document, StacApi
 
 _ROUNDS = 12
 """Times that a document is looked at while others write it."""
 _WEIGHED = ("id", "bbox", "properties")
-"""What of the items of others widens a collection. Not their assets: with them a page of pgSTAC takes five times as
-long, and leaving out the bands, which are most of it, takes as long again."""
+"""What of the items of others widens a collection; with "assets", which a page of pgSTAC takes five times as long for,
+`item_assets` too. Leaving out the bands, which are most of them, takes as long again."""
 _SETTLING_S = (0.2, 0.6)
 """Pause after the collection was written, shortest and longest: who read it before has written it by then."""
 
@@ -58,8 +61,9 @@ class ApiCatalogue:
     ) -> list[Published]:
         """Take in the products in folders, as Catalogue says."""
         with StacApi(self.url, self.policy) as api:
-            found = checked(folders, lambda folder: self._checked(api, product_folder(folder), trusted), failed)
-            documents = self._items(api, found)
+            stand = _standing(api, self._readable(api, [folder for folder in folders if folder.name in trusted]))
+            found = checked(folders, lambda folder: _verified(product_folder(folder), stand), failed)
+            documents = self._items(api, [read_item(folder) for folder in found])
             places = {document["id"]: folder for document, folder in zip(documents, found, strict=True)}
 
             def told(document: Document, error: Exception) -> None:
@@ -72,9 +76,10 @@ class ApiCatalogue:
             if not documents:
                 return []
             before = _collection(api, documents)
+            stand = _standing(api, [document for document in documents if document["id"] in stand])
             done: list[Document] = []
             try:
-                outcomes = in_order(documents, lambda document: (document, _put(api, document, done)), told_of)
+                outcomes = in_order(documents, lambda document: (document, _put(api, document, done, stand)), told_of)
             except SceneFuseError:
                 with suppress(SceneFuseError):  # the first failure is the one to tell
                     _hold_all(api, done)
@@ -97,26 +102,24 @@ class ApiCatalogue:
         with StacApi(self.url, self.policy) as api:
             if api.read(COLLECTION_ID) is None:
                 return set()
-            return set(names) & {str(item.get("id")) for item in api.items(COLLECTION_ID, ("id",))}
-
-    def _checked(self, api: StacApi, folder: Place, trusted: Container[str]) -> Place:
-        """The product's folder, whose bytes are what its item says; one whose item stands there may be trusted."""
-        if folder.name in trusted:
-            (item,) = self._items(api, [folder])
-            there = api.read(COLLECTION_ID, item["id"])
-            if there is not None and is_held(item, there):
-                return folder
-        verify(folder).raise_if_bad()
-        return folder
+            return {str(item["id"]) for item in api.find(COLLECTION_ID, names, ("id",))}
 
     def _looked_at(self, document: Document) -> Document:
         """The item, all of whose assets are there."""
         self.root.check(document, self.policy)
         return document
 
-    def _items(self, api: StacApi, folders: Sequence[Place]) -> list[Document]:
+    def _readable(self, api: StacApi, folders: Iterable[Place]) -> Iterator[Document]:
+        """The item of each product that has one, as it would stand in the API."""
+        for folder in folders:
+            try:
+                item = read_item(folder)
+            except (OSError, ValueError):  # verifying it tells
+                continue
+            yield from self._items(api, [item])
+
+    def _items(self, api: StacApi, items: Sequence[Document]) -> list[Document]:
         """The items as they will stand in the API; links to other versions are there where the API has those then."""
-        items = [read_item(folder) for folder in folders]
         ids = {item["id"] for item in items}
 
         def version_href(name: str) -> str | None:
@@ -130,6 +133,22 @@ class ApiCatalogue:
             _linked(api, readable_item(item, root=self.root, version_href=version_href, source_href=no_href))
             for item in items
         ]
+
+
+def _standing(api: StacApi, items: Iterable[Document]) -> set[str]:
+    """Ids of the items that stand in the API as they are."""
+    standing: set[str] = set()
+    for some in batched(items, PAGE):
+        ours = {item["id"]: item for item in some}
+        standing |= {there["id"] for there in api.find(COLLECTION_ID, ours) if is_held(ours[there["id"]], there)}
+    return standing
+
+
+def _verified(folder: Place, trusted: Container[str]) -> Place:
+    """The product's folder, whose bytes are what its item says."""
+    if folder.name not in trusted:
+        verify(folder).raise_if_bad()
+    return folder
 
 
 def _collection(api: StacApi, items: Sequence[Document]) -> Document:
@@ -150,14 +169,22 @@ def _collection(api: StacApi, items: Sequence[Document]) -> Document:
     raise _contended(api, None)
 
 
-def _put(api: StacApi, item: Document, done: list[Document]) -> Outcome:
+def _put(api: StacApi, item: Document, done: list[Document], standing: Container[str]) -> Outcome:
     """What it took to have the item in the API, and those marked that it replaces; then it is one of those done."""
+    outcome: Outcome = "unchanged" if item["id"] in standing else _written(api, item)
+    done.append(item)
+    replaced = [item_name(link) for link in item["links"] if link["rel"] == PREDECESSOR]
+    marked = [_mark(api, name, item["id"]) for name in replaced]
+    return "replaced" if outcome == "unchanged" and any(marked) else outcome
+
+
+def _written(api: StacApi, item: Document) -> Outcome:
+    """What it took to have the item in the API."""
     outcome: Outcome | None = None
     for _ in range(_ROUNDS):
         there = api.read(COLLECTION_ID, item["id"])
         if there is not None and is_held(item, there):
-            outcome = outcome or "unchanged"
-            break
+            return outcome or "unchanged"
         if there is None:
             outcome = outcome or "added"
             written = api.create(item, collection=COLLECTION_ID)
@@ -165,13 +192,8 @@ def _put(api: StacApi, item: Document, done: list[Document]) -> Outcome:
             outcome = outcome or "replaced"
             written = api.replace(item, collection=COLLECTION_ID)
         if written:
-            break
-    else:
-        raise _contended(api, item["id"])
-    done.append(item)
-    replaced = [item_name(link) for link in item["links"] if link["rel"] == PREDECESSOR]
-    marked = [_mark(api, name, item["id"]) for name in replaced]
-    return "replaced" if outcome == "unchanged" and any(marked) else outcome or "unchanged"
+            return outcome
+    raise _contended(api, item["id"])
 
 
 def _mark(api: StacApi, name: str, successor: str) -> bool:
@@ -193,6 +215,7 @@ def _hold_all(api: StacApi, done: Sequence[Document]) -> None:
         return
     items = list(done)
     for _ in range(_ROUNDS):
+        began = time.monotonic()
         there = api.read(COLLECTION_ID)
         if there is None:
             break
@@ -200,8 +223,9 @@ def _hold_all(api: StacApi, done: Sequence[Document]) -> None:
         if is_held(wider, there):
             return
         api.replace(_linked(api, wider))
+        was_quick = time.monotonic() - began < min(_SETTLING_S)
         time.sleep(random.uniform(*_SETTLING_S))  # noqa: S311 - spreads those who race, no secret
-        items = [*done, *api.items(COLLECTION_ID, _WEIGHED)]
+        items = [*done, *api.items(COLLECTION_ID, _WEIGHED if was_quick else (*_WEIGHED, "assets"))]
     raise _contended(api, None)
 
 

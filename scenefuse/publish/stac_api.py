@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.fetch import Fetcher, Reply, said_by
 from scenefuse.config import stac_credentials
+from scenefuse.engine.loop import batched
 from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, UsageError
 from scenefuse.place.href import redact
 
@@ -21,9 +22,11 @@ _TRANSACTIONS = "/ogcapi-features/extensions/transaction"
 """End of the conformance class of an API whose items can be written."""
 _COLLECTIONS = "/collections/extensions/transaction"
 """End of that of an API whose collections can be written."""
+_SEARCH = "/item-search"
+"""End of that of an API that finds items by their ids."""
 _FIELDS = "#fields"
-"""End of that of an API that can leave parts of items out."""
-_PAGE = 250
+"""End of those of an API that can leave parts of items out, of a collection's and of found ones."""
+PAGE = 250
 """Items of one page; one of 300 bands has 0.1 MiB where the API leaves nothing out."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE = re.compile(r"[\x20-\x7e]+")
@@ -49,6 +52,9 @@ class StacApi:
         conforms = [str(conformance) for conformance in landing["conformsTo"]]
         self.takes_collections = any(conformance.endswith(_COLLECTIONS) for conformance in conforms)
         self._leaves_out = any(conformance.endswith(_FIELDS) for conformance in conforms)
+        self._finds = any(conformance.endswith(_SEARCH) for conformance in conforms) and any(
+            link.get("rel") == "search" and str(link.get("method")).upper() == "POST" for link in landing["links"]
+        )
         if not any(conformance.endswith(_TRANSACTIONS) for conformance in conforms):
             self._fetcher.close()
             raise DataError(
@@ -100,24 +106,54 @@ class StacApi:
         Of a link to the next page the query counts, not its host: behind a proxy APIs often do not know their own.
         """
         start = f"{self.address(collection)}/items"
-        query: dict[str, str] = {"limit": str(_PAGE)}
+        query: dict[str, str] = {"limit": str(PAGE)}
         if self._leaves_out and only:
             query["fields"] = ",".join(only)
         asked: set[str] = set()
         while True:
             url = f"{start}?{'&'.join(f'{quote(key)}={quote(value)}' for key, value in query.items())}"
-            page = self._document("GET", self._ask("GET", url))
-            features, links = page.get("features"), page.get("links")
-            if not isinstance(features, list) or not isinstance(links, list):
-                self._odd(url, "a page of items without features and links")
-            yield from (feature for feature in features if isinstance(feature, dict))
-            following = next((str(link.get("href")) for link in links if link.get("rel") == "next"), None)
+            features, following = self._page("GET", self._ask("GET", url))
+            yield from features
             if following is None or not features:
                 return
             if following in asked:
                 self._odd(url, "the same next page twice")
             asked.add(following)
             query |= dict(parse_qsl(urlsplit(following).query))
+
+    def find(self, collection: str, ids: Iterable[str], only: tuple[str, ...] = ()) -> Iterator[Document]:
+        """Those items of a collection that have one of the ids, PAGE of them by a request; only as in `items`.
+
+        An API that cannot search by ids lists all items where some fields are asked for, and else gives one by one.
+        """
+        wanted = dict.fromkeys(ids)
+        if not self._finds and only:
+            yield from (item for item in self.items(collection, only) if item.get("id") in wanted)
+            return
+        if not self._finds:
+            yield from (item for name in wanted if (item := self.read(collection, name)) is not None)
+            return
+        for some in batched(wanted, PAGE):
+            waiting = some
+            while waiting:
+                body: Document = {"collections": [collection], "ids": waiting, "limit": len(waiting)}
+                if self._leaves_out and only:
+                    body["fields"] = {"include": list(only), "exclude": []}
+                items, following = self._page("POST", self._ask("POST", f"{self.url}/search", body))
+                found = {item["id"]: item for item in items if item.get("id") in waiting}
+                yield from found.values()
+                if not found or following is None:  # else it gives fewer at once than were asked for
+                    break
+                waiting = [name for name in waiting if name not in found]
+
+    def _page(self, method: str, reply: Reply) -> tuple[list[Document], str | None]:
+        """The items of a page, and where the next one is, None after the last."""
+        page = self._document(method, reply)
+        features, links = page.get("features"), page.get("links")
+        if not isinstance(features, list) or not isinstance(links, list):
+            self._odd(reply.url, "a page of items without features and links")
+        following = next((str(link.get("href")) for link in links if link.get("rel") == "next"), None)
+        return [feature for feature in features if isinstance(feature, dict)], following
 
     def _landing(self, url: str) -> Document:
         """The landing page at url; the API's own address is where that was found."""
@@ -149,10 +185,11 @@ class StacApi:
         self._check_host(reply)
 
     def _check_host(self, reply: Reply) -> None:
-        if urlsplit(reply.url).netloc != urlsplit(self.url).netloc:
+        named, found = urlsplit(self.url), urlsplit(reply.url)
+        if found.netloc != named.netloc or found.scheme not in (named.scheme, "https"):
             raise DataError(
                 f"{self.url} redirects to {redact(reply.url)}",
-                "credentials are not sent to a host that was not named",
+                "credentials are not sent to a host that was not named, nor without TLS where that was",
                 f"publish to {redact(reply.url)} if that is meant",
             )
 

@@ -20,6 +20,7 @@ from scenefuse.product.manifest import read_manifest
 
 Transfer = Literal["copy", "link"]
 
+_LOCK = ".publishing.lock"
 _BLOCK_BYTES = 32 << 20
 """What is held of a file at once."""
 _THREADS = 8
@@ -28,26 +29,29 @@ _THREADS = 8
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """A block for one publisher at a time into a folder of this machine, under the kernel's lock on it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """A block for one publisher at a time into a folder on a disk.
+
+    Under the kernel's lock on a file there, which holds on NFS, too: one on the folder would be this machine's alone.
+    """
+    with (folder / _LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any], transfer: Transfer) -> None:
-    """Put the product in folder, with the item, into target: built beside it and renamed, so that it is there whole."""
+    """Put the product in folder, with the item, into target: built beside it and renamed, so that it is there whole.
+
+    For who is alone in the folder around target: what publishers that were killed left of this product goes.
+    """
     path = target.path
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = (path.with_name(f".{path.name}{end}{PART}") for end in ("", ".old"))
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         _bring(folder, LocalPlace(path=part), item, transfer)
         (part / f"{path.name}.json").write_bytes(json_bytes(item))
         _sync(part)
-        old = part.with_name(f".{path.name}.{os.getpid()}.old{PART}")
         with suppress(FileNotFoundError):
             path.rename(old)
         part.rename(path)

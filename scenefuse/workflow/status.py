@@ -9,12 +9,14 @@ from typing import Any
 from scenefuse.archive.bounds import Bounds
 from scenefuse.archive.pair_search import find_with_partners
 from scenefuse.archive.search import SkippedItem
+from scenefuse.errors import SceneFuseError, WorkError
 from scenefuse.pipeline.failures import PairFailure, read_failures
 from scenefuse.pipeline.standing import PairStanding, Standing, look_at
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.output import require_output
 from scenefuse.publish.destination import Catalogue
+from scenefuse.workflow.pass_record import failure_facts
 from scenefuse.workflow.passes import Passes, look_at_passes
 from scenefuse.workflow.specification import Workflow
 
@@ -37,7 +39,10 @@ class Status:
     skipped: tuple[SkippedItem, ...]
     """Items of the archive that could not be read."""
     published: int | None
-    """How many of the products that are done stand in the catalogue; None when nothing is to be published."""
+    """How many of the products that are done stand in the catalogue; None when nothing is to be published, and where
+    the catalogue could not be looked at."""
+    catalogue_error: dict[str, Any] | None
+    """Why it could not: kind, cause, retryable; None where it could, or nothing is to be published."""
     other_failures: tuple[PairFailure, ...]
     """What failed under the output besides those pairs: `scenefuse refill` works it off."""
     passes: Passes
@@ -48,6 +53,11 @@ class Status:
     def count(self, standing: Standing) -> int:
         """How many pairs stand so."""
         return sum(entry.standing == standing for entry in self.pairs)
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that tells this status ends with: not 0 where a part of it is not known."""
+        return 0 if self.catalogue_error is None else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
         """The status as JSON can hold it."""
@@ -60,6 +70,7 @@ class Status:
             "pairs": len(self.pairs),
             **{standing: self.count(standing) for standing in STANDINGS},
             "published": self.published,
+            "catalogue_error": self.catalogue_error,
             "free_bytes": self.free_bytes,
             "passes": self.passes.facts(),
             "unfinished": [entry.facts() for entry in self.pairs if entry.standing != "done"],
@@ -69,7 +80,10 @@ class Status:
 
 
 def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Status:
-    """How far the workflow is now; the archive is searched as a pass would, and nothing is changed."""
+    """How far the workflow is now; the archive is searched as a pass would, and nothing is changed.
+
+    A catalogue of published products that is away is told; the rest does not depend on it.
+    """
     now = now or datetime.now(UTC)
     bounds, out = workflow.source.bounds(now), place_at(workflow.output.products)
     require_output(out)
@@ -78,21 +92,29 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
     )
     pairs = look_at(pairing.pairs, out=out, config=workflow.fuse)
     ours = {entry.failure.key for entry in pairs if entry.failure is not None}
+    published, catalogue_error = _published(pairs, workflow.output.catalogue(workflow.fuse.allow_host))
     return Status(
         name=workflow.name,
         out=out,
         bounds=bounds,
         pairs=pairs,
         skipped=skipped,
-        published=_published(pairs, workflow.output.catalogue(workflow.fuse.allow_host)),
+        published=published,
+        catalogue_error=catalogue_error,
         other_failures=tuple(failure for failure in read_failures(out) if failure.key not in ours),
         passes=look_at_passes(workflow, now=now),
         free_bytes=out.scratch_bytes() if out.shares_scratch else None,
     )
 
 
-def _published(pairs: tuple[PairStanding, ...], catalogue: Catalogue | None) -> int | None:
-    """How many of the products have their item in the catalogue."""
+def _published(
+    pairs: tuple[PairStanding, ...], catalogue: Catalogue | None
+) -> tuple[int | None, dict[str, Any] | None]:
+    """How many of the products have their item in the catalogue; or why that could not be looked at."""
     if catalogue is None:
-        return None
-    return len(catalogue.held([entry.item_id for entry in pairs if entry.standing == "done" and entry.item_id]))
+        return None, None
+    done = [entry.item_id for entry in pairs if entry.standing == "done" and entry.item_id]
+    try:
+        return len(catalogue.held(done)), None
+    except (SceneFuseError, OSError) as error:
+        return None, failure_facts(error)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from distributed import KilledWorker
 
-from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.attempts import Failure, Patience, Work, results_in_order, work_off
 from scenefuse.engine.lanes import Call, InProcessLane, Outcome, TimeLimitError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.errors import DataError, StorageError, TransientError
@@ -88,6 +88,17 @@ def test_a_task_beside_which_workers_go_on_dying_is_suspected_in_the_end() -> No
     assert (failure.kind, failure.attempts) == ("worker", 8 + 4)
 
 
+def test_a_step_that_fails_gives_its_calls_up_at_once_and_not_when_its_error_is_forgotten() -> None:
+    """By then the lane may have another step's."""
+    lane, error = InProcessLane(), DataError("a", "b", "c")
+    works = [Work(name="a", function=fail, argument=error), Work(name="b", function=abs, argument=-1)]
+    ended = work_off(works, lane, patience=AT_ONCE, observer=NullObserver())
+    with pytest.raises(DataError):
+        results_in_order(works, ended, lambda _, failure: DataError(failure.cause, "b", "c"))
+    assert not lane._calls
+    assert list(ended) == []
+
+
 class CountingLane(InProcessLane):
     """A lane that knows how many calls it had at most."""
 
@@ -103,6 +114,6 @@ def test_no_more_than_twice_the_lanes_width_is_in_flight_and_nothing_once_the_ca
     works = [Work(name=f"{number}", function=abs, argument=-number) for number in range(20)]
     ended = work_off(works, lane, patience=AT_ONCE, observer=NullObserver())
     assert [result for _, result in (next(ended), next(ended), next(ended))] == [0, 1, 2]
-    ended.close()  # type: ignore[attr-defined] # a generator
+    ended.close()
     assert lane.most == 2
     assert not lane._calls

@@ -35,12 +35,14 @@ def test_an_interrupt_while_workers_start_leaves_no_traceback() -> None:
 
 
 AT_WORK = """
-import time
+import sys, time
 from scenefuse.engine import cluster
 
+if sys.argv[1] == "spawn":  # as workers with a GPU start
+    cluster._may_fork = lambda spec: False
 try:
     print("starting", flush=True)
-    with cluster.open_lane(cluster.ClusterSpec(workers=1)):
+    with cluster.open_lane(cluster.ClusterSpec(workers=2)):
         print("up", flush=True)
         time.sleep(60)
 except KeyboardInterrupt:
@@ -49,10 +51,13 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["fork", "spawn"])
 @pytest.mark.parametrize(("phase", "later_s"), [("starting", 0.5), ("starting", 2.0), ("up", 0.1)])
-def test_a_terminals_interrupt_which_all_processes_get_leaves_no_traceback(phase: str, later_s: float) -> None:
+def test_a_terminals_interrupt_which_all_processes_get_leaves_no_traceback(
+    way: str, phase: str, later_s: float
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK],
+        [sys.executable, "-c", AT_WORK, way],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

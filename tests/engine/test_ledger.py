@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scenefuse.engine.lease import Lease, LeaseLostError
@@ -94,6 +95,17 @@ def test_the_lease_of_an_earlier_process_of_the_same_number_is_taken_over(tmp_pa
     path.write_text(json.dumps({**mine, "started": mine["started"] - 60}))
     with Lease(path) as lease:
         lease.check()
+
+
+def test_setting_the_clock_takes_no_lease_from_a_process_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.lease"
+    with Lease(path):
+        booted = psutil.boot_time()  # what the kernel says of it goes with the clock
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 30)
+        with pytest.raises(ResourceError, match=f"in use by process {os.getpid()}"):
+            Lease(path)
 
 
 def test_an_expired_lease_of_another_machine_is_taken_over_and_a_live_one_is_not(tmp_path: Path) -> None:

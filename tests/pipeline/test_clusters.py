@@ -20,7 +20,9 @@ from distributed import LocalCluster
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.maker import instruction_set
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.product.provenance import read_provenance
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
 
 pytestmark = pytest.mark.slow
@@ -122,7 +124,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cluster_of_others(folder: Path, port: int) -> Iterator[psutil.Process]:
+def cluster_of_others(folder: Path, port: int, **variables: str) -> Iterator[psutil.Process]:
     """`dask scheduler` and one `dask worker`, as an operator starts them; the scheduler's process."""
     address = f"tcp://127.0.0.1:{port}"
     dask = (sys.executable, "-m", "dask")
@@ -130,7 +132,7 @@ def cluster_of_others(folder: Path, port: int) -> Iterator[psutil.Process]:
         (*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-jupyter"),
         (*dask, "worker", address, "--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--death-timeout", "20"),
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
     with (folder / "cluster.txt").open("ab") as log:
         processes = [
             subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -143,6 +145,16 @@ def cluster_of_others(folder: Path, port: int) -> Iterator[psutil.Process]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def test_the_provenance_names_the_processor_of_the_workers(tmp_path: Path, pair: PairFiles) -> None:
+    port, out = free_port(), tmp_path / "out"
+    with cluster_of_others(tmp_path, port, ATEN_CPU_CAPABILITY="default"):  # as on a machine without AVX2
+        command = Command(pair, out, f"tcp://127.0.0.1:{port}")
+        assert command.end()[0] == 0, command.log.read_text()
+    (item,) = out.glob("*/provenance.json")
+    assert read_provenance(item.parent).plan.instruction_set == "DEFAULT"
+    assert instruction_set("cpu") != "DEFAULT"
 
 
 def test_a_scheduler_that_dies_ends_the_command_with_a_typed_failure_and_a_new_one_resumes(

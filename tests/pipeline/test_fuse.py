@@ -27,6 +27,7 @@ from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine import budget, group, known_states
 from scenefuse.engine.lanes import InProcessLane
+from scenefuse.engine.maker import maker
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.state_file import load_state, save_state
@@ -368,12 +369,37 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
     pair: PairFiles, product: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read_provenance(product)
-    monkeypatch.setattr("scenefuse.pipeline.records.software_versions", lambda: {"scenefuse": "9", "torch": "9"})
-    monkeypatch.setattr("scenefuse.pipeline.records.instruction_set", lambda _: "AVX9")
+    monkeypatch.setattr("scenefuse.engine.group.maker", lambda _: {"torch": "9", "instruction_set": "AVX9"})
     config = replace(CONFIG, format=("zarr", "cog"))
     assert fuse(*pair.both, out=product.parent, config=config, lane=InProcessLane()).status == "resumed"
     after = read_provenance(product)
     assert (after.software, after.plan) == (before.software, before.plan)
+
+
+def test_a_product_that_was_begun_before_an_upgrade_names_both_versions(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a replay would expect the bits of the second for the tiles of the first."""
+
+    class Stopping:
+        def notify(self, event: Event) -> None:
+            if event.kind == "group":
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as before:
+        before.setattr("scenefuse.engine.maker._version", lambda _: "1.0")
+        before.setattr("scenefuse.engine.maker.instruction_set", lambda _: "AVX1")
+        with pytest.raises(KeyboardInterrupt):
+            fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=Stopping())
+    product = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+    assert product.status == "resumed"
+    provenance, now = read_provenance(product.folder), maker("cpu")
+    assert provenance.plan.instruction_set == f"AVX1, {now['instruction_set']}"
+    assert provenance.software["torch"] == f"1.0, {now['torch']}"
+    assert provenance.software["scenefuse"] == now["scenefuse"]
+    replayed = replay(product.folder)
+    assert replayed.ok
+    assert any(change.startswith("torch 1.0, ") for change in replayed.changed)
 
 
 def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: FusedProduct) -> None:

@@ -31,6 +31,7 @@ from scenefuse.pipeline.fuse import fuse
 from scenefuse.place.place import Place
 from scenefuse.product.schemas import schema_errors, schema_map
 from scenefuse.product.stac_item import COLLECTION_ID, read_item
+from scenefuse.product.verify import VerifyReport, verify
 from scenefuse.publish.api import ApiCatalogue
 from scenefuse.publish.asset_root import AssetRoot
 from scenefuse.publish.stac_api import StacApi
@@ -190,6 +191,36 @@ def test_publishing_again_writes_nothing(api: Proxy, products: list[Place]) -> N
     assert (_get(api), _get(api, products[0].name)) == before
 
 
+def test_a_pass_asks_for_its_own_items_alone_page_by_page(
+    api: Proxy, products: list[Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _outcomes(api, *products[:5])
+    changed = _get(api, products[1].name)
+    changed["properties"]["scenefuse:seam_rms"] = 0.5
+    items = f"http://{api.address}/collections/{COLLECTION_ID}/items"
+    httpx.put(f"{items}/{changed['id']}", json=changed).raise_for_status()
+    verified: list[Place] = []
+
+    def noted(folder: Place) -> VerifyReport:
+        verified.append(folder)
+        return verify(folder)
+
+    monkeypatch.setattr("scenefuse.publish.api.verify", noted)
+    monkeypatch.setattr("scenefuse.publish.api.PAGE", 2)
+    monkeypatch.setattr("scenefuse.publish.stac_api.PAGE", 2)
+    api.requests.clear()
+    names = {product.name for product in products}
+    done = _catalogue(api).publish([*products[:3], products[5]], trusted=names - {products[5].name})
+    assert [entry.outcome for entry in done] == ["unchanged", "replaced", "unchanged", "added"]
+    assert verified == [products[1], products[5]]
+    read = [path for method, path in api.requests if method == "GET"]
+    assert not any(products[number].name in path for path in read for number in (0, 2, 3, 4))
+    api.requests.clear()
+    assert _catalogue(api).held([*names, "other"]) == names
+    assert [path for method, path in api.requests if method == "POST"] == ["/search"] * 4
+    assert not any("/items" in path for _, path in api.requests)
+
+
 def test_an_item_that_differs_is_replaced(api: Proxy, products: list[Place], tmp_path: Path) -> None:
     _outcomes(api, products[0])
     changed = make_product(tmp_path, 1, cog=False)  # the same id, without the COG
@@ -298,23 +329,26 @@ def _until_it_passes(proxy: Proxy, product: Place) -> str:
     raise AssertionError(product)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)], ids=["item", "assets"])
 def test_what_another_put_between_reading_and_writing_is_not_lost(
-    api: Proxy, products: list[Place], monkeypatch: pytest.MonkeyPatch
+    api: Proxy, products: list[Place], monkeypatch: pytest.MonkeyPatch, order: tuple[int, int, int]
 ) -> None:
-    _outcomes(api, products[0])
+    """The last of the three is published meanwhile; number 0 alone has a COG, which the collection has to describe."""
+    first, late, between = (products[number] for number in order)
+    _outcomes(api, first)
     replace = StacApi.replace
-    late: list[dict[str, Any]] = []
+    held: list[dict[str, Any]] = []
 
     def replace_late(self: StacApi, document: dict[str, Any], *, collection: str | None = None) -> bool:
-        if collection is None and not late:
-            late.append(document)
-            assert _outcomes(api, products[2]) == ["added"]
-            assert "satellite-3" in _get(api)["summaries"]["platform"]
+        if collection is None and not held:
+            held.append(document)
+            assert _outcomes(api, between) == ["added"]
+            assert {*read_item(between)["assets"]} <= {*_get(api)["item_assets"]}
         return replace(self, document, collection=collection)
 
     monkeypatch.setattr(StacApi, "replace", replace_late)
-    assert _outcomes(api, products[1]) == ["added"]
-    _assert_holds(api, products[:3])
+    assert _outcomes(api, late) == ["added"]
+    _assert_holds(api, [first, late, between])
 
 
 def test_a_collection_that_lost_an_item_is_mended(api: Proxy, products: list[Place]) -> None:
@@ -330,7 +364,7 @@ def test_a_collection_that_lost_an_item_is_mended(api: Proxy, products: list[Pla
 def test_a_collection_of_many_pages_is_read_whole(
     api: Proxy, products: list[Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scenefuse.publish.stac_api._PAGE", 2)
+    monkeypatch.setattr("scenefuse.publish.stac_api.PAGE", 2)
     _outcomes(api, *products)
     collection = _get(api)
     collection["summaries"]["platform"] = []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from scenefuse.archive.access import AccessPolicy
@@ -97,6 +98,30 @@ def test_credentials_never_follow_a_redirect_to_another_host(
         assert all("secret" in str(request[2]) for request in stub.requests)
 
 
+@pytest.mark.parametrize("path", ["/stac", "/stac/collections/c/items"], ids=["landing page", "item"])
+def test_credentials_are_never_sent_in_the_clear_where_https_was_named(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An API that does not know of the proxy that has the certificate redirects to http on its host."""
+    asked: list[httpx.Request] = []
+
+    def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if request.url.scheme == "https" and request.url.path == path:
+            return httpx.Response(307, headers={"Location": f"http://api.example{path}/"})
+        return httpx.Response(200 if request.method == "GET" else 201, content=_landing())
+
+    monkeypatch.setenv("SCENEFUSE_STAC_TOKEN", "secret")
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    with (
+        pytest.raises(DataError, match=r"https://api\.example/stac redirects to http://api\.example/.*nor without TLS"),
+        StacApi("https://api.example/stac", AccessPolicy(allow_hosts=("api.example",))) as api,
+    ):
+        api.create({"id": "a"}, collection="c")
+    assert asked[-1].url.scheme == "http"
+    assert all("Authorization" not in request.headers for request in asked if request.url.scheme == "http")
+
+
 def test_a_page_to_sign_in_on_has_not_taken_the_item(stub: Stub) -> None:
     stub.replies["/"] = [(200, {}, _landing())]
     stub.replies["/collections/c/items"] = [(303, {"Location": "/login"}, b"")]
@@ -148,6 +173,38 @@ def test_pages_that_never_end_are_refused(stub: Stub) -> None:
     stub.replies["/collections/c/items"] = [(200, {}, json.dumps(page).encode())]
     with _open(stub) as api, pytest.raises(DataError, match="the same next page twice"):
         list(api.items("c"))
+
+
+def test_items_are_asked_for_by_their_ids_until_all_are_given(stub: Stub) -> None:
+    search = [{"rel": "search", "href": "http://inside:8080/search", "method": method} for method in ("GET", "POST")]
+    conforms = [CONFORMS, *(f"https://api.stacspec.org/v1.0.0/item-search{end}" for end in ("", "#fields"))]
+    stub.replies["/"] = [(200, {}, _landing(conformsTo=conforms, links=search))]
+    more = [{"rel": "next", "href": "http://inside:8080/search", "method": "POST", "body": {"token": "next:b"}}]
+    pages = [
+        {"features": [{"id": "b"}, {"id": "x"}], "links": more},
+        {"features": [{"id": "c"}], "links": [], "context": {"matched": 2}},
+    ]
+    stub.replies["/search"] = [(200, {}, json.dumps(page).encode()) for page in pages]
+    with _open(stub) as api:
+        assert [item["id"] for item in api.find("s", ["a", "b", "c", "b"], ("id",))] == ["b", "c"]
+    fields = {"include": ["id"], "exclude": []}
+    assert [request[3] for request in stub.requests[1:]] == [
+        {"collections": ["s"], "ids": ["a", "b", "c"], "limit": 3, "fields": fields},
+        {"collections": ["s"], "ids": ["a", "c"], "limit": 2, "fields": fields},
+    ]
+
+
+@pytest.mark.parametrize("links", [[], [{"rel": "search", "href": "/search"}]], ids=["no search", "search by GET"])
+def test_an_api_that_cannot_be_asked_for_ids_lists_its_items(stub: Stub, links: list[dict[str, str]]) -> None:
+    stub.replies["/"] = [(200, {}, _landing(links=links))]
+    page = {"features": [{"id": name} for name in "abc"], "links": []}
+    stub.replies["/collections/s/items"] = [(200, {}, json.dumps(page).encode())]
+    stub.replies["/collections/s/items/b"] = [(200, {}, b'{"id": "b", "assets": {}}')]
+    stub.replies["/collections/s/items/z"] = [(404, {}, b"{}")]
+    with _open(stub) as api:
+        assert [item["id"] for item in api.find("s", ["z", "b"], ("id",))] == ["b"]
+        assert list(api.find("s", ["z", "b"])) == [{"id": "b", "assets": {}}]
+    assert [request[0] for request in stub.requests] == ["GET"] * 4
 
 
 def test_hrefs_under_an_asset_root_are_escaped() -> None:

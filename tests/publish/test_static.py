@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pystac
@@ -174,8 +177,42 @@ def test_an_interrupted_copy_leaves_no_product_and_is_repeated(
         patch.setattr("shutil.copyfile", full)
         with pytest.raises(OSError, match="No space"):
             publish_static([product], root)
-    assert list(root.iterdir()) == []
+    assert [path for path in root.iterdir() if path.suffix != ".lock"] == []
     assert _outcomes(product, root) == ["added"]
+
+
+KILLED = """
+import os, pathlib, shutil, sys
+from scenefuse.publish import static
+
+def put(copyfile, killed_at):
+    def counted(*paths):
+        killed_at.pop() and os.kill(os.getpid(), 9)
+        return copyfile(*paths)
+    return counted
+
+if sys.argv[3] == "copying":
+    shutil.copyfile = put(shutil.copyfile, [True, False, False])
+else:
+    pathlib.Path.rename = put(pathlib.Path.rename, [True, False])
+static.publish_static([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["copying", "between the renames"])
+def test_what_a_killed_publisher_left_goes_with_the_next_one(product: Path, tmp_path: Path, moment: str) -> None:
+    root = tmp_path / "www"
+    assert _outcomes(product, root) == ["added"]
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=replace(RUN, host="another"))
+    command = [sys.executable, "-c", KILLED, str(product), str(root), moment]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert ended.returncode == -9, ended.stderr
+    assert list(root.glob(f".{ITEM_ID}.*"))
+    assert (root / ITEM_ID).is_dir() == (moment == "copying")
+    assert _outcomes(product, root) == ["replaced" if moment == "copying" else "added"]
+    assert list(root.glob(f".{ITEM_ID}.*")) == []
+    assert verify(root / ITEM_ID).ok
 
 
 @pytest.mark.parametrize(("transfer", "same"), [("copy", False), ("link", True)])

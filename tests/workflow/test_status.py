@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scenefuse.archive import fetch
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.engine.lease import Lease
@@ -211,6 +213,30 @@ def test_passes_are_told_also_when_the_archive_is_away(scenefuse: Command, tmp_p
     assert "Last good pass: began 20" in told.stdout
     assert "2 passes failed in a row" in told.stdout
     assert_explained(scenefuse("workflow", "status", path, "--json"), DataError.exit_code, "catalog.json")
+
+
+@pytest.mark.usefixtures("archive", "lanes_opened")
+def test_a_catalogue_that_is_away_is_told_with_all_else(
+    scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_pass(workflow_of(tmp_path)).exit_code == 0
+    monkeypatch.setattr(fetch, "_BACKOFF_S", 0.01)
+    with socket.socket() as closed:  # has the port, and takes no connection
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        output = f'publish_to = "{address}"\nasset_root = "https://files.example"'
+        path = write_workflow(tmp_path, output=output)
+        path.write_text(path.read_text().replace("[fuse]", '[fuse]\nallow_host = ["127.0.0.1"]'))
+        told = scenefuse("workflow", "status", path)
+        assert told.code == 3
+        assert "3 pairs: 3 done, published not known, 0 running" in told.stdout
+        assert f"What is published is not known (transient): GET {address} failed 4 times" in told.stdout
+        assert "Last pass: began" in told.stdout
+        ended = scenefuse("workflow", "status", path, "--json")
+    assert (ended.code, ended.document["done"], ended.document["published"]) == (3, 3, None)
+    error = ended.document["catalogue_error"]
+    assert (error["kind"], error["retryable"]) == ("transient", True)
+    assert scenefuse("workflow", "status", write_workflow(tmp_path), "--json").document["catalogue_error"] is None
 
 
 @pytest.mark.usefixtures("lanes_opened")

@@ -1,0 +1,55 @@
+"""What computes here: versions of the libraries that make numbers or bytes, and the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import metadata
+
+import torch
+
+from scenefuse import __version__
+from scenefuse.engine.device import Device
+
+LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
+"""Libraries that are named, besides scenefuse itself: those that make numbers or bytes."""
+
+INSTRUCTION_SET = "instruction_set"
+"""Name of the processor's among the versions of a maker."""
+
+
+def maker(device: Device) -> dict[str, str]:
+    """What makes tiles in this process: versions by name, and the instruction set."""
+    return {**software_versions(), INSTRUCTION_SET: instruction_set(device)}
+
+
+def together(makers: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What several made, workers of unlike machines or runs before and after an upgrade, as one: `2.12.0, 2.13.0`.
+
+    >>> together([{"torch": "2.13.0", "numpy": "2.4.6"}, {"torch": "2.12.0", "numpy": "2.4.6"}])
+    {'torch': '2.12.0, 2.13.0', 'numpy': '2.4.6'}
+    """
+    found: dict[str, set[str]] = {}
+    for each in makers:
+        for name, value in each.items():
+            found.setdefault(name, set()).add(value)
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
+    return {"scenefuse": __version__, **{name: _version(name) for name in LIBRARIES}}
+
+
+def instruction_set(device: Device) -> str:
+    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return f"sm_{major}{minor}"
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+@cache
+def _version(name: str) -> str:
+    """The installed version; read from a file, and the same for all tiles of a process."""
+    return metadata.version(name)
