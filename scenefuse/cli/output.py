@@ -7,12 +7,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from scenefuse.errors import SceneFuseError
+
+if TYPE_CHECKING:
+    from scenefuse.archive.search import SkippedItem
+    from scenefuse.pipeline.several import ProductFailure
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
@@ -20,6 +26,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def emit_json(document: Any) -> None:
     """Print the document on stdout, indented, keys in their own order."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=plain, allow_nan=False))
+
+
+def show_failures(failures: Iterable[ProductFailure]) -> None:
+    """Say which products could not be looked at, and why."""
+    for failure in failures:
+        click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+
+
+def note_skipped(skipped: Iterable[SkippedItem]) -> None:
+    """Say on stderr which items of an archive could not be read, and why."""
+    for entry in skipped:
+        note(f"Left out {entry.href}: {entry.reason}")
+
+
+def error_record(error: SceneFuseError) -> dict[str, Any]:
+    """What a document says of an error: its parts, and the exit code."""
+    parts = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
+    return {"error": parts, "exit_code": error.exit_code}
 
 
 def plain(value: object) -> str:
@@ -35,8 +59,18 @@ def note(text: str) -> None:
         discard(sys.stderr)
 
 
-class NotesConsole(Console):
+class PlainConsole(Console):
+    """A console that prints text as it is: rich would take `[b]` in a path for a style, and `:100:` for a picture."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+class NotesConsole(PlainConsole):
     """A console for stderr; when nobody reads it any more, that stops no work."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
 
     def on_broken_pipe(self) -> None:
         """Go on in silence, where rich would end the process."""
@@ -62,11 +96,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in body:
         table.add_row(*(_cell(value) for value in row))
-    console = Console(highlight=False)
+    console = PlainConsole()
     if console.is_terminal:
         console.print(table)
         return
-    whole = Console(highlight=False, width=_WIDEST)
+    whole = PlainConsole(width=_WIDEST)
     with whole.capture() as printed:
         whole.print(table)
     for line in printed.get().splitlines():
