@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -85,26 +86,55 @@ def discard(stream: TextIO) -> None:
 
 _WIDEST = 10_000
 """Columns of a table that is piped: enough for every name, so that a row is a line."""
+_LEAST_TEXT = 6
+"""Characters of a column of text on the narrowest terminal."""
+_BESIDE, _BETWEEN = 2, 3
+"""Columns of the terminal beside a table, and between two of its columns."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped.
+
+    Where a terminal is too narrow, text goes on in the line below. A number does not: its beginning would pass for it.
+    """
     body = [list(row) for row in rows]
+    console = PlainConsole()
+    width = console.width if console.is_terminal else _WIDEST
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    natural, least = [], []
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in body)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        numbers = [cell_len(_cell(row[index])) for row in body if isinstance(row[index], int | float)]
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        natural.append(max((cell_len(_cell(row[index])) for row in [columns, *body]), default=0))
+        least.append(max(numbers, default=min(_LEAST_TEXT, natural[-1])))
+    room = width - _BESIDE - _BETWEEN * (len(columns) - 1)
+    for column_of_table, fitted in zip(table.columns, _fitted(natural, least, room), strict=True):
+        column_of_table.width = fitted
     for row in body:
         table.add_row(*(_cell(value) for value in row))
-    console = PlainConsole()
     if console.is_terminal:
-        console.print(table)
+        console.print(table, crop=False)
         return
     whole = PlainConsole(width=_WIDEST)
     with whole.capture() as printed:
         whole.print(table)
     for line in printed.get().splitlines():
         click.echo(line.rstrip())
+
+
+def _fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that together fit the room: the widest gives way first, none below its least.
+
+    >>> _fitted([30, 8, 12], [6, 8, 6], 32)
+    [12, 8, 12]
+    """
+    widths = list(natural)
+    while sum(widths) > room:
+        yielding = [index for index, width in enumerate(widths) if width > least[index]]
+        if not yielding:
+            break
+        widths[max(yielding, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _cell(value: Any) -> str:

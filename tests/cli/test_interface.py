@@ -248,6 +248,20 @@ def test_a_row_of_a_piped_table_is_a_line_whatever_its_names(capsys: pytest.Capt
     assert all(line == line.rstrip() for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 60])
+def test_numbers_stay_whole_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    for name, value in (("COLUMNS", str(width)), ("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1")):
+        monkeypatch.setenv(name, value)
+    columns = ("name", "parameters", "multiply_adds_per_pixel", "spectral_consistency_rmse", "spatial_consistency_cc")
+    print_table("Scores", columns, [("a product of a long name " * 3, 45475108, 25457936.0, 0.000986, 0.98771)])
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for number in ("45475108", "25,457,936", "0.000986", "0.9877"):
+        assert re.search(rf"(?<!\S){number}(?!\S)", printed), printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_text_of_others_is_printed_as_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool
