@@ -142,6 +142,26 @@ def test_a_plan_says_the_pixel_of_a_geographic_pair_in_metres(scenefuse: Command
     assert "60 x 60 px of 11.09" in ended.stdout
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    call = ("plan", *pair, "--out", tmp_path / "out", "--workers", 1, "--no-register")
+    assert re.search(
+        r"roughly \d+ s \(preparation \d+ s, tiles \d+ s, overviews and COG \d+ s\); opening, the start of workers and "
+        r"the report come on top\n",
+        scenefuse(*call).stdout,
+    )
+    assert ", overviews 1 s)" in scenefuse(*call, "--format", "zarr").stdout
+    told = scenefuse(*call, "--json").document
+    assert list(told["seconds"]) == ["prepare", "tiles", "finish"]
+    assert told["seconds"]["tiles"] == told["plan"]["seconds"]
+    assert told["exists"] is False
+    assert scenefuse("fuse", *call[1:]).code == 0
+    assert "is there already: fuse finds it" in scenefuse(*call).stdout
+    assert scenefuse(*call, "--json").document["exists"] is True
+
+
 @pytest.fixture(scope="module")
 def archive(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue of an MSI and two HSIs that fit it, of which one's file is cut short."""

@@ -156,6 +156,11 @@ def test_a_slow_method_has_small_groups_and_twenty_times_their_time() -> None:
     assert plan_run(SETTING.source, CARD, request()).time_limit_s == 900
 
 
+def test_workers_that_have_no_group_make_a_run_no_shorter() -> None:
+    source = AnalyticSource(coarse_shape=(20, 30), ratio=3)  # one tile
+    assert plan_run(source, CARD, request(workers=4)).seconds == plan_run(source, CARD, request(workers=1)).seconds
+
+
 def test_a_window_holds_all_that_the_flags_of_its_core_look_at() -> None:
     card = replace(CARD, halo_px=3, effective_px=17)
     assert plan_run(SETTING.source, card, request(halo="default")).tiling.halo_px == 18
