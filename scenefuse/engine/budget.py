@@ -100,7 +100,7 @@ class RunPlan:
     multiply_adds: float
     """Arithmetic of the whole run, halos included."""
     seconds: float
-    """Rough time of the tiles, from typical rates of a core or a GPU; for what is around them see `pipeline.planning`."""
+    """Rough time of the tiles alone, from typical rates of a core or a GPU."""
     time_limit_s: float
     """Seconds after which a group is taken for hung."""
     notes: tuple[str, ...] = ()

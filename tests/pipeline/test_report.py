@@ -102,6 +102,10 @@ def test_fuse_writes_a_report_that_verifies_with_the_product(made: FusedProduct)
     assert replay(made.folder).ok
 
 
+def test_a_report_is_a_line_in_a_notebook(made: FusedProduct) -> None:
+    assert repr(report(made.folder, out="-")) == "Report(location=None)"
+
+
 def test_flags_are_those_that_rasterio_counts(made: FusedProduct) -> None:
     figures = report(made.folder, out="-").figures
     with rasterio.open(made.folder / "quality.tif") as file:
