@@ -94,7 +94,7 @@ class Gallery:
         axes = figure.subplots(len(self.exhibits), 3, squeeze=False)
         for row, exhibit in zip(axes, self.exhibits, strict=True):
             row[0].imshow(np.moveaxis(stretched(exhibit.rgb, low, high), 0, -1))
-            row[0].set_ylabel(exhibit.name)
+            row[0].set_title(exhibit.name, loc="left", fontsize="medium")
             maps = ((exhibit.error, errors, "RMSE"), (exhibit.angle_deg, angles, "SAM (deg)"))
             for panel, (image, every, label) in zip(row[1:], maps, strict=True):
                 if image is None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image as Picture
 
 from scenefuse.errors import ModelError, UsageError
@@ -294,6 +296,19 @@ def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path
     for path in gallery.draw(tmp_path, "01"):
         with Picture.open(path) as picture:
             assert min(picture.size) > 300
+
+
+def test_no_name_in_the_pictures_is_cut_off(trial: Trial) -> None:
+    galleries: list[Gallery] = []
+    list(compete([trial], [entry("bicubic"), entry("hysure-l2")], Protocol(), show=galleries.append))
+    figure = galleries[0]._images()
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    names = [text for text in figure.findobj(Text) if text.get_text() in {"truth", "bicubic", "hysure-l2", "drawn"}]
+    assert len(names) == 4
+    for name in names:
+        box = name.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, name
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, name
 
 
 def test_pixels_that_do_not_count_change_no_score(trial: Trial) -> None:
