@@ -167,6 +167,8 @@ def shown(href: str, base: str) -> str:
 
 
 def _refused(href: str, base: str, why: str) -> DataError:
+    if href == base:  # what a person wrote, not a document
+        return DataError(redact(href), f"{why}, so it is not read", "correct the address")
     return DataError(
         f"{redact(base)} refers to {shown(href, base)!r}",
         f"{why}, so it is not followed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
@@ -56,11 +56,10 @@ def find_with_partners(
     """
     if bounds.since is None and bounds.until is None:
         return find_in_archive(sources, rule, bounds=bounds, allow_hosts=allow_hosts)
-    gap = timedelta(hours=rule.max_gap_hours)
     wide = replace(
         bounds,
-        since=None if bounds.since is None else bounds.since - gap,
-        until=None if bounds.until is None else bounds.until + gap,
+        since=_moved(bounds.since, -rule.max_gap_hours),
+        until=_moved(bounds.until, rule.max_gap_hours),
     )
     scenes, skipped = _scenes(sources, rule, bounds=wide, allow_hosts=allow_hosts)
     roles = split_roles(scenes, rule)
@@ -68,6 +67,14 @@ def find_with_partners(
     pairing = find_pairs(within, roles.ms, rule)
     unpaired = (*pairing.unpaired, *roles.unpaired)
     return replace(pairing, unpaired=tuple(one for one in unpaired if _is_within(one.scene, bounds))), skipped
+
+
+def _moved(time: datetime | None, hours: float) -> datetime | None:
+    """The time so many hours later; None, which is no bound, where that is in no calendar."""
+    try:
+        return None if time is None else time + timedelta(hours=hours)
+    except OverflowError:
+        return None
 
 
 def _is_within(scene: Scene, bounds: Bounds) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
+from scenefuse.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Asset:
     """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Scene:
     """One acquisition: a STAC item, or a bare raster file."""
 
@@ -72,6 +73,13 @@ class Scene:
     """What was filled from a sensor card, corrected or left out while the item was read, one sentence each."""
     properties: dict[str, Any] = field(default_factory=dict, hash=False)
     """The item's other properties, as they are."""
+
+    def __repr__(self) -> str:
+        """The scene on a line: the fields fill pages of a notebook, and an href may be signed."""
+        bands = counted(sum(len(asset.bands) for asset in self.assets), "band")
+        acquired = None if self.acquired is None else f"{self.acquired:%Y-%m-%d %H:%M}"
+        told = (self.role, bands if self.is_stac else None, acquired)
+        return f"Scene({', '.join([self.id, *(text for text in told if text)])})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
     pending: list[tuple[str, dict[str, Any]]] = [(source.href, source.document)]
     while pending:
         href, document = pending.pop()
+        _refuse_collection_of_api(document, href)
         children = []
         for position, link in enumerate(document["links"]):
             rel = link_rel(link)
@@ -161,6 +162,19 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
             else:
                 children.append((target, linked))
         pending += reversed(children)
+
+
+def _refuse_collection_of_api(document: Mapping[str, Any], href: str) -> None:
+    """Refuse a collection whose scenes only the search of its API finds: walked, it would seem to be empty."""
+    links = {link_rel(link): link for link in document["links"]}
+    if "items" in links and not links.keys() & {"child", "item"}:
+        root = f", {shown(links['root']['href'], href)}," if "root" in links else ""
+        raise DataError(
+            f"{redact(href)} is a collection of a STAC API, which finds its items only by search",
+            "not one scene of it would be listed",
+            f"Give the API's landing page{root} with --collection {document.get('id')} (search), or --hs-collection or "
+            "--ms-collection (pair, batch)",
+        )
 
 
 def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,7 @@ def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSour
     A folder stands for the catalog.json or collection.json in it. Files below the document's folder may be read.
     """
     policy = policy or AccessPolicy()
-    known = {archive.name: archive.url for archive in known_archives()}
-    if href in known and not Path(href).exists():
-        href = known[href]
+    href = _by_name(href)
     if is_url(href):
         href = policy.check(href, href)
     else:
@@ -84,6 +83,21 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
             "search it with scenefuse search, or give one of its items",
         )
     return scene_from_item(source.document, href=source.href, policy=source.policy)
+
+
+def _by_name(href: str) -> str:
+    """The landing page where the href is the name of a known archive and no file, else the href."""
+    known = {archive.name: archive.url for archive in known_archives()}
+    if Path(href).exists() or Path(href).name != href:
+        return href
+    near = difflib.get_close_matches(href, known, n=1, cutoff=0.75)
+    if near and href not in known:
+        raise DataError(
+            f"there is neither a file nor a known archive {href!r}",
+            "no scene can be looked for there",
+            f"did you mean {near[0]!r}? scenefuse search --known lists them",
+        )
+    return known.get(href, href)
 
 
 def _index_of(path: Path) -> Path:

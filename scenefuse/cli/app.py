@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from scenefuse import __version__
 from scenefuse.cli.log import log_line
-from scenefuse.cli.output import discard, emit_json, note
+from scenefuse.cli.output import discard, emit_json, error_record, note
 from scenefuse.cli.stopping import InterruptedRunError, interruption
 from scenefuse.errors import SceneFuseError, UsageError, WorkError
 
@@ -153,6 +153,5 @@ def _report(error: SceneFuseError, *, as_json: bool) -> int:
 def _describe(error: SceneFuseError, *, as_json: bool) -> int:
     """Print the error for programs when they asked; its exit code."""
     if as_json:
-        record = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
-        emit_json({"error": record, "exit_code": error.exit_code})
+        emit_json(error_record(error))
     return error.exit_code

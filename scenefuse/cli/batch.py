@@ -17,7 +17,7 @@ from scenefuse.cli.options import (
     run_options,
     search_options,
 )
-from scenefuse.cli.output import emit_json, json_option, note
+from scenefuse.cli.output import emit_json, json_option, note, note_skipped
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
 from scenefuse.place.place import Place
@@ -61,8 +61,7 @@ def show_batch(report: BatchReport) -> None:
         show_product(product)
     for entry in report.pairing.unpaired:
         note(f"No pair for {entry.scene.id}: {entry.reason}")
-    for skipped in report.skipped:
-        note(f"Left out {skipped.href}: {skipped.reason}")
+    note_skipped(report.skipped)
     for failure in report.failures:
         click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
     for failure in report.busy:

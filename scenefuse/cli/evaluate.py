@@ -21,9 +21,19 @@ from scenefuse.cli.options import (
     scene_options,
     search_options,
 )
-from scenefuse.cli.output import emit_json, json_option, note, print_table
-from scenefuse.errors import UsageError, WorkError
+from scenefuse.cli.output import (
+    emit_json,
+    error_record,
+    json_option,
+    note,
+    note_skipped,
+    print_table,
+    show_failures,
+)
+from scenefuse.cli.stopping import begun_anew, until_interrupted
+from scenefuse.errors import SceneFuseError, UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
+from scenefuse.pipeline.several import ProductFailure
 from scenefuse.words import counted
 
 if TYPE_CHECKING:
@@ -95,7 +105,8 @@ def command(
 ) -> int:
     """Score products, or compare methods on pairs of scenes.
 
-    Of several products those that cannot be scored are named, and the others scored (exit code 3).
+    Of several products those that cannot be scored are named, and the others scored (exit code 3). Interrupted, it
+    prints, and writes to --out, what is finished by then (exit code 130).
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
@@ -107,11 +118,8 @@ def command(
                                     pairs made of one HSI, the truth, with noise
 
     In --json a score is null where it could not be found, or where it is infinite (the PSNR of equal images): then its
-    name stands in the record's list `infinite`.
+    name stands in the record's list `infinite`. What ended early has `whole` false, and an `error`.
     """  # noqa: D301 # click reads the backspace: lines kept as they are
-    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
-    from scenefuse.quality.table import standings
-
     if not models and methods is None:
         _refuse_contest_options(catalogs, options)
         products = ScoredProducts(inputs=inputs, reference=reference, convention=convention, moved=moved_to(hs, ms))
@@ -120,15 +128,45 @@ def command(
     entries = _entries(models, methods)
     protocol = _protocol(options, convention)
     arena = _arena(inputs, catalogs, options)
-    results = evaluate_methods(arena, entries, protocol, out=options["out"], report=show_result)
+    return _show_contest(arena, entries, protocol, options["out"], as_json=as_json)
+
+
+def _show_contest(
+    arena: Arena, entries: Sequence[Entry], protocol: Protocol, out: Path | None, *, as_json: bool
+) -> int:
+    """Compare the methods, and print what is finished, also where that is not all; the exit code."""
+    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
+    from scenefuse.quality.table import standings
+
+    results: list[Result] = []
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        show_result(result)
+
+    stopped: SceneFuseError | None = None
+    try:
+        evaluate_methods(arena, entries, protocol, out=out, report=keep)
+    except KeyboardInterrupt as error:
+        stopped = begun_anew(counted(len(results), "result"), shown=bool(results))
+        if not results:
+            raise stopped from error
+    except SceneFuseError as error:
+        if not results:
+            raise
+        stopped = WorkError(error.value, error.consequence, error.cure)
     if as_json:
-        emit_json(contest_document(results, protocol))
+        ended = {} if stopped is None else error_record(stopped)
+        emit_json({**contest_document(results, protocol, whole=stopped is None), **ended})
     else:
         kind = "full resolution, against the truth" if arena.truths else "reduced resolution (Wald)"
         show_standings(f"Scores at {kind}", standings(results))
-        if options["out"] is not None:
-            click.echo(f"Tables and pictures: {options['out']}")
-    return 0
+        if out is not None:
+            click.echo(f"Tables and pictures: {out}")
+    if stopped is None:
+        return 0
+    note(f"Error: {stopped}")
+    return stopped.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,16 +200,24 @@ class ScoredProducts:
         """Score them, print the scores and what could not be scored; the exit code."""
         from scenefuse.pipeline.evaluate import evaluate_products
 
-        scores, failures = evaluate_products(
-            self.inputs, reference=self.reference, convention=self.convention, hrefs=self.moved, config=config
+        found, stopped = until_interrupted(
+            evaluate_products(
+                self.inputs, reference=self.reference, convention=self.convention, hrefs=self.moved, config=config
+            ),
+            whole=counted(len(self.inputs), "product"),
         )
+        failures = [entry for entry in found if isinstance(entry, ProductFailure)]
+        scores = [entry for entry in found if not isinstance(entry, ProductFailure)]
         if as_json:
-            records = [score_record(entry) for entry in scores]
-            emit_json({"convention": self.convention, "scores": records, "failures": list(map(asdict, failures))})
+            records = {"scores": list(map(score_record, scores)), "failures": list(map(asdict, failures))}
+            ended = {} if stopped is None else error_record(stopped)
+            emit_json({"whole": stopped is None, "convention": self.convention, **records, **ended})
         else:
             show_scores("Scores", scores)
-            for failure in failures:
-                click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+            show_failures(failures)
+        if stopped is not None:
+            note(f"Error: {stopped}")
+            return stopped.exit_code
         return WorkError.exit_code if failures else 0
 
 
@@ -293,7 +339,8 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
         return Arena(pairs=tuple(zip(inputs[::2], inputs[1::2], strict=True)), truths=truths, config=config)
     if truths:
         raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
-    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=config.allow_host)
+    pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=config.allow_host)
+    note_skipped(skipped)
     if not pairing.pairs:
         raise UsageError("no pair in the catalogues", "there is nothing to compare on", "See scenefuse pair")
     return Arena(pairs=tuple((pair.hs, pair.ms) for pair in pairing.pairs), config=config)

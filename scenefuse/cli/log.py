@@ -12,6 +12,7 @@ import click
 
 from scenefuse.cli.output import note, plain
 from scenefuse.cli.progress import ProgressBar
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
@@ -85,8 +86,7 @@ def counts_text(counts: dict[str, int]) -> str:
     words |= {"published": "published", "unpublished": "not published"}
     told = [f"{counts.get(name, 0)} {word}" for name, word in words.items() if counts.get(name) or word == name]
     told = [text for text in told if not text.startswith("0 published")]
-    pairs = counts.get("pairs", 0)
-    return f"{pairs} pair{'' if pairs == 1 else 's'}: {', '.join(told)}"
+    return f"{counted(counts.get('pairs', 0), 'pair')}: {', '.join(told)}"
 
 
 def _sentence(facts: dict[str, Any]) -> str:

@@ -7,12 +7,19 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from scenefuse.errors import SceneFuseError
+
+if TYPE_CHECKING:
+    from scenefuse.archive.search import SkippedItem
+    from scenefuse.pipeline.several import ProductFailure
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
@@ -20,6 +27,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def emit_json(document: Any) -> None:
     """Print the document on stdout, indented, keys in their own order."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=plain, allow_nan=False))
+
+
+def show_failures(failures: Iterable[ProductFailure]) -> None:
+    """Say which products could not be looked at, and why."""
+    for failure in failures:
+        click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
+
+
+def note_skipped(skipped: Iterable[SkippedItem]) -> None:
+    """Say on stderr which items of an archive could not be read, and why."""
+    for entry in skipped:
+        note(f"Left out {entry.href}: {entry.reason}")
+
+
+def error_record(error: SceneFuseError) -> dict[str, Any]:
+    """What a document says of an error: its parts, and the exit code."""
+    parts = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
+    return {"error": parts, "exit_code": error.exit_code}
 
 
 def plain(value: object) -> str:
@@ -35,8 +60,18 @@ def note(text: str) -> None:
         discard(sys.stderr)
 
 
-class NotesConsole(Console):
+class PlainConsole(Console):
+    """A console that prints text as it is: rich would take `[b]` in a path for a style, and `:100:` for a picture."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+class NotesConsole(PlainConsole):
     """A console for stderr; when nobody reads it any more, that stops no work."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
 
     def on_broken_pipe(self) -> None:
         """Go on in silence, where rich would end the process."""
@@ -51,26 +86,55 @@ def discard(stream: TextIO) -> None:
 
 _WIDEST = 10_000
 """Columns of a table that is piped: enough for every name, so that a row is a line."""
+_LEAST_TEXT = 6
+"""Characters of a column of text on the narrowest terminal."""
+_BESIDE, _BETWEEN = 2, 3
+"""Columns of the terminal beside a table, and between two of its columns."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped.
+
+    Where a terminal is too narrow, text goes on in the line below. A number does not: its beginning would pass for it.
+    """
     body = [list(row) for row in rows]
+    console = PlainConsole()
+    width = console.width if console.is_terminal else _WIDEST
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    natural, least = [], []
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in body)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        numbers = [cell_len(_cell(row[index])) for row in body if isinstance(row[index], int | float)]
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        natural.append(max((cell_len(_cell(row[index])) for row in [columns, *body]), default=0))
+        least.append(max(numbers, default=min(_LEAST_TEXT, natural[-1])))
+    room = width - _BESIDE - _BETWEEN * (len(columns) - 1)
+    for column_of_table, fitted in zip(table.columns, _fitted(natural, least, room), strict=True):
+        column_of_table.width = fitted
     for row in body:
         table.add_row(*(_cell(value) for value in row))
-    console = Console(highlight=False)
     if console.is_terminal:
-        console.print(table)
+        console.print(table, crop=False)
         return
-    whole = Console(highlight=False, width=_WIDEST)
+    whole = PlainConsole(width=_WIDEST)
     with whole.capture() as printed:
         whole.print(table)
     for line in printed.get().splitlines():
         click.echo(line.rstrip())
+
+
+def _fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that together fit the room: the widest gives way first, none below its least.
+
+    >>> _fitted([30, 8, 12], [6, 8, 6], 32)
+    [12, 8, 12]
+    """
+    widths = list(natural)
+    while sum(widths) > room:
+        yielding = [index for index, width in enumerate(widths) if width > least[index]]
+        if not yielding:
+            break
+        widths[max(yielding, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _cell(value: Any) -> str:

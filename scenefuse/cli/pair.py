@@ -9,7 +9,7 @@ import click
 
 from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, search_options
-from scenefuse.cli.output import emit_json, json_option, note, print_table
+from scenefuse.cli.output import emit_json, json_option, note_skipped, print_table
 from scenefuse.place.href import redact
 from scenefuse.words import counted
 
@@ -54,5 +54,4 @@ def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: b
     if pairing.unpaired:
         left = [(entry.scene.id, entry.scene.collection, entry.reason) for entry in pairing.unpaired]
         print_table(f"{counted(len(left), 'scene')} in no pair", ("scene", "collection", "reason"), left)
-    for entry in skipped:
-        note(f"Left out {entry.href}: {entry.reason}")
+    note_skipped(skipped)

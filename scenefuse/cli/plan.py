@@ -27,7 +27,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
 
     Refuses what `fuse` would refuse, with the same exit code.
     """
-    from scenefuse.pipeline.planning import plan_fusion
+    from scenefuse.pipeline.planning import is_finished, plan_fusion
 
     order = plan_fusion(hs, ms, out=out, config=run_config(options))
     if as_json:
@@ -51,7 +51,29 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
         f"  reads {plan.read_bytes / 1e9:.2f} GB, writes up to {plan.write_bytes / 1e9:.2f} GB, "
         f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}"
     )
-    click.echo(f"  roughly {max(1.0, plan.seconds):.0f} s for the tiles; start, preparation, overviews and COG on top")
+    if is_finished(order.folder, order.config):
+        click.echo("  is there already: fuse finds it")
+    else:
+        click.echo(f"  {_time_text(order)}")
+
+
+def _time_text(order: Order) -> str:
+    """How long a run would roughly take, phase by phase, and what is not in it."""
+    seconds = order.seconds()
+    names = {"prepare": "preparation", "tiles": "tiles", "finish": "overviews"}
+    names["finish"] += " and COG" if "cog" in order.config.format else ""
+    phases = ", ".join(f"{names[phase]} {_seconds_text(value)}" for phase, value in seconds.items())
+    adapting = "adapting, " if order.config.adapt is not None else ""
+    rest = f"opening, {adapting}the start of workers and the report come on top"
+    return f"roughly {_seconds_text(sum(seconds.values()))} ({phases}); {rest}"
+
+
+def _seconds_text(seconds: float) -> str:
+    """A rough duration: whole seconds, from ten minutes on minutes, from ten hours on hours."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 10 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1.0, seconds):.0f} s"
 
 
 def _record(order: Order) -> dict[str, Any]:
@@ -62,5 +84,6 @@ def _record(order: Order) -> dict[str, Any]:
         "exists": item.is_file(),
         "notes": [*order.opened.notes(), *order.plan.notes],
         "plan": order.plan.facts(),
+        "seconds": order.seconds(),
         "decisions": order.opened.facts(),
     }

@@ -41,7 +41,7 @@ class ProgressBar:
     """An Observer that draws a bar on a terminal, and writes a line per pair and warning elsewhere."""
 
     def __init__(self) -> None:
-        self._console = NotesConsole(stderr=True, highlight=False)
+        self._console = NotesConsole()
         self._bar = _TwoLines(
             SpinnerColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}"),

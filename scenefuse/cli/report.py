@@ -77,10 +77,12 @@ def command(
 
 def _show(made: Report) -> None:
     """Say where the report is and what it found, for people."""
+    from scenefuse.quality.page.wording import share_text
+
     figures = made.figures
     flags = figures["flags"]
     click.echo(f"Report: {made.location}")
-    click.echo(f"  {100 * flags['good'] / flags['pixels']:.4g} % of {flags['pixels']:,} pixels have no quality flag")
+    click.echo(f"  {share_text(flags['good'], flags['pixels'])} of {flags['pixels']:,} pixels have no quality flag")
     if figures["inputs"] != "read":
         click.echo(f"  the inputs were not read: {figures['inputs']}")
     for finding in figures["findings"]:

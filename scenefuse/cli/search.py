@@ -11,7 +11,7 @@ import click
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.cli.completion import HREF
 from scenefuse.cli.options import allow_host_option, bounds_of, search_options
-from scenefuse.cli.output import emit_json, json_option, note, print_table
+from scenefuse.cli.output import emit_json, json_option, note_skipped, print_table
 from scenefuse.errors import UsageError
 from scenefuse.place.href import redact
 from scenefuse.words import counted
@@ -84,8 +84,7 @@ def command(
         for scene in found.scenes
     ]
     print_table(counted(len(rows), "scene"), ("scene", "collection", "acquired (UTC)", "role", "bands", "cloud"), rows)
-    for entry in found.skipped:
-        note(f"Left out {entry.href}: {entry.reason}")
+    note_skipped(found.skipped)
 
 
 def _show_known(*, as_json: bool) -> None:

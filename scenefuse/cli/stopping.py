@@ -6,13 +6,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from scenefuse.cli.log import json_line
 from scenefuse.errors import SceneFuseError
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,6 +30,30 @@ class InterruptedRunError(SceneFuseError):
 def interruption() -> InterruptedRunError:
     """What is told when a command was interrupted."""
     return InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
+
+
+def until_interrupted(found: Iterable[T], *, whole: str) -> tuple[list[T], InterruptedRunError | None]:
+    """All that is found; where SIGINT or SIGTERM came, what was found before it, and the error to end with.
+
+    whole: what all of it would be, in words. For commands of which nothing stays but what they print:
+    InterruptedRunError where nothing was found yet.
+    """
+    done: list[T] = []
+    try:
+        for entry in found:
+            done.append(entry)  # noqa: PERF402 - what came before an interruption is kept
+    except KeyboardInterrupt as error:
+        interrupted = begun_anew(f"{len(done)} of {whole}", shown=bool(done))
+        if not done:
+            raise interrupted from error
+        return done, interrupted
+    return done, None
+
+
+def begun_anew(done: str, *, shown: bool) -> InterruptedRunError:
+    """What is told when a command was interrupted that begins anew; done: how far it came, in words."""
+    left = "what was finished is shown, and only that" if shown else "there is nothing to show yet"
+    return InterruptedRunError(f"Interrupted after {done}", left, "The same command begins anew")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from scenefuse.cli.options import (
     scene_options,
     search_options,
 )
-from scenefuse.cli.output import emit_json, json_option, note
+from scenefuse.cli.output import emit_json, json_option, note, note_skipped
 from scenefuse.config import parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.training.recipe import RECIPES, TABLES, Recipe
@@ -141,7 +141,8 @@ def _pairs(
         )
     if scenes:
         return list(zip(scenes[::2], scenes[1::2], strict=True))
-    pairing, _ = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
+    pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
+    note_skipped(skipped)
     if not pairing.pairs:
         raise UsageError("no pair in the catalogues", "there is nothing to learn from", "See scenefuse pair")
     return [(pair.hs, pair.ms) for pair in pairing.pairs]

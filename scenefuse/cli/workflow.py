@@ -16,6 +16,7 @@ from scenefuse.cli.options import OwnPath
 from scenefuse.cli.output import emit_json, json_option, print_table
 from scenefuse.cli.stopping import stopping_in_order
 from scenefuse.errors import SceneFuseError, WorkError
+from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.pipeline.failures import PairFailure
@@ -205,8 +206,8 @@ def _show_backfill(report: BackfillReport) -> None:
                 click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
             for lacking in step.report.unpublished:
                 click.echo(f"Not published: {lacking.item_id} ({lacking.kind}): {lacking.cause}")
-    failed = f"; {report.failed_steps} steps failed" if report.failed_steps else ""
-    click.echo(f"{len(report.steps)} steps, {counts_text(report.counts())}{failed}")
+    failed = f"; {counted(report.failed_steps, 'step')} failed" if report.failed_steps else ""
+    click.echo(f"{counted(len(report.steps), 'step')}, {counts_text(report.counts())}{failed}")
 
 
 def _show_status(found: Status) -> None:
@@ -221,7 +222,9 @@ def _show_status(found: Status) -> None:
         counts.insert(1, f"{found.published} published")
     if found.catalogue_error is not None:
         counts.insert(1, "published not known")
-    click.echo(f"{f'HSI {window}' if window else 'All times'}: {len(found.pairs)} pairs: {', '.join(counts)}")
+    click.echo(
+        f"{f'HSI {window}' if window else 'All times'}: {counted(len(found.pairs), 'pair')}: {', '.join(counts)}"
+    )
     rows = [
         (entry.pair.hs.id, entry.pair.ms.id, entry.standing, _failure_text(entry.failure))
         for entry in found.pairs
@@ -234,7 +237,9 @@ def _show_status(found: Status) -> None:
     for skipped in found.skipped:
         click.echo(f"Left out {skipped.href}: {skipped.reason}")
     if found.other_failures:
-        click.echo(f"{len(found.other_failures)} other pairs failed under {found.out}: scenefuse refill {found.out}")
+        click.echo(
+            f"{counted(len(found.other_failures), 'other pair')} failed under {found.out}: scenefuse refill {found.out}"
+        )
     _show_passes(found.passes)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import rasterio
 
-from scenefuse.demo.catalogue import asset_paths, item_path, write_catalogue
+from scenefuse.demo.catalogue import CATALOG, asset_paths, item_path, write_catalogue
 from scenefuse.demo.cog import file_checksum, publish_bands, publish_cube
 from scenefuse.demo.exposure import TILE_PX, Exposure, open_raster
 from scenefuse.demo.plan import DemoScene, DemoSite, estimated_bytes, instruments, plan_sites
@@ -66,21 +66,25 @@ class DemoArchive:
 def write_demo_archive(
     folder: Path, *, size: DemoSize, seed: int = 0, progress: Callable[[str], None] | None = None
 ) -> DemoArchive:
-    """The archive, written into a folder that is empty or not there yet; the same bytes for the same size and seed.
+    """The archive, in a folder that is empty or not there yet; the same bytes for the same size and seed.
 
-    progress is told the name of each site before it is simulated. Peak memory stays below 2 GiB at any size.
+    It is there whole or not at all: what an interrupted call left beside it goes with the next one. progress is told
+    the name of each site before it is simulated. Peak memory stays below 2 GiB at any size.
     """
     folder = folder.absolute()  # pystac makes hrefs relative to absolute places only
+    part = folder.with_name(f".{folder.name}-unfinished")  # pystac takes a name with a suffix for a file's
+    shutil.rmtree(part, ignore_errors=True)
     _refuse_unready(folder, size)
     sites = plan_sites(size, seed)
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    (part / "truth").mkdir(parents=True)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES, GDAL_NUM_THREADS="1"):  # type: ignore[no-untyped-call]
         for site in sites:
             if progress is not None:
                 progress(site.name)
-            write_site(folder, site, seed)
-        index = _write_truth_index(folder, sites, size, seed)
-        catalog = write_catalogue(folder, tuple(scene for site in sites for scene in site.scenes))
+            write_site(part, site, seed)
+        _write_truth_index(part, sites, size, seed)
+        write_catalogue(part, tuple(scene for site in sites for scene in site.scenes))
+    part.replace(folder)
     pairs = tuple(
         DemoPair(
             name=site.name,
@@ -92,7 +96,7 @@ def write_demo_archive(
         for site in sites
         if site.has_truth and site.hs is not None and site.ms is not None
     )
-    return DemoArchive(catalog=catalog, truth_index=index, pairs=pairs)
+    return DemoArchive(catalog=folder / CATALOG, truth_index=_truth_index_path(folder), pairs=pairs)
 
 
 def _refuse_unready(folder: Path, size: DemoSize) -> None:
@@ -179,7 +183,11 @@ def truth_path(root: Path, site: DemoSite) -> Path:
     return root / "truth" / f"{site.name}.tif"
 
 
-def _write_truth_index(root: Path, sites: tuple[DemoSite, ...], size: DemoSize, seed: int) -> Path:
+def _truth_index_path(root: Path) -> Path:
+    return root / "truth" / "index.json"
+
+
+def _write_truth_index(root: Path, sites: tuple[DemoSite, ...], size: DemoSize, seed: int) -> None:
     """Write truth/index.json: for each fusable pair its truth and the true PSF, response, shift and noise."""
     entries: list[dict[str, Any]] = []
     for site in sites:
@@ -222,6 +230,4 @@ def _write_truth_index(root: Path, sites: tuple[DemoSite, ...], size: DemoSize, 
         ],
         "pairs": entries,
     }
-    path = root / "truth" / "index.json"
-    path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return path
+    _truth_index_path(root).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

@@ -14,6 +14,8 @@ from scenefuse.sensors.band import Band
 from scenefuse.simulate.instrument import Instrument
 from scenefuse.simulate.mixture import FINE_M
 
+CATALOG = "catalog.json"
+"""Name of the catalogue's file."""
 HS_COLLECTION = "demo-enmap"
 """Collection of the EnMAP-like scenes."""
 MS_COLLECTION = "demo-sentinel-2"
@@ -51,11 +53,8 @@ def item_path(root: Path, scene: DemoScene) -> Path:
     return root / _collection_of(scene) / scene.id / f"{scene.id}.json"
 
 
-def write_catalogue(root: Path, scenes: tuple[DemoScene, ...]) -> Path:
-    """Write catalogue, collections and items for scenes whose files are there; the path of catalog.json.
-
-    The catalogue itself is written last: what has none is not finished.
-    """
+def write_catalogue(root: Path, scenes: tuple[DemoScene, ...]) -> None:
+    """Write catalogue, collections and items for scenes whose files are there."""
     catalog = pystac.Catalog(
         id="scenefuse-demo",
         title="scenefuse demo archive",
@@ -75,7 +74,6 @@ def write_catalogue(root: Path, scenes: tuple[DemoScene, ...]) -> Path:
     catalog.normalize_hrefs(str(root))
     catalog.make_all_asset_hrefs_relative()
     catalog.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
-    return root / "catalog.json"
 
 
 def _collection_of(scene: DemoScene) -> str:

@@ -33,7 +33,7 @@ _PROCESS_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 2 * 2**30}
 """A worker before its first window: interpreter, torch, GDAL with its cache; CUDA's and cuDNN's libraries."""
 _CONTEXT_BYTES = 2**30
 """Memory of a GPU that a process takes before its first window: context, kernels, workspaces, weights."""
-_MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
+MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
 """Rough rate of one core, and of one GPU, for the plan's estimate of time."""
 _BYTES_PER_S = 2e8
 """Rough rate at which pixels are read and written, likewise."""
@@ -100,7 +100,7 @@ class RunPlan:
     multiply_adds: float
     """Arithmetic of the whole run, halos included."""
     seconds: float
-    """Rough time of the tiles, from typical rates of a core or a GPU: nothing before and after them."""
+    """Rough time of the tiles alone, from typical rates of a core or a GPU."""
     time_limit_s: float
     """Seconds after which a group is taken for hung."""
     notes: tuple[str, ...] = ()
@@ -268,7 +268,7 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
     multiply_adds = card.multiply_adds_per_pixel * window_px * tiles
     read_bytes, write_bytes = tiles * window_bytes, math.prod(tiling.fine_shape) * bytes_per_px
     moved_bytes = read_bytes + write_bytes / max(1, encoders)
-    seconds = multiply_adds / _MULTIPLY_ADDS_PER_S[request.device] + moved_bytes / _BYTES_PER_S
+    seconds = multiply_adds / MULTIPLY_ADDS_PER_S[request.device] + moved_bytes / _BYTES_PER_S
     group_tiles = _group_tiles(tiles, seconds / tiles, batch, request)
     return RunPlan(
         tiling=tiling,
@@ -283,7 +283,7 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
         read_bytes=read_bytes,
         write_bytes=write_bytes,
         multiply_adds=multiply_adds,
-        seconds=seconds / request.workers,
+        seconds=seconds / min(request.workers, -(-tiles // group_tiles)),
         time_limit_s=max(_LEAST_TIME_LIMIT_S, _TIME_LIMIT_FACTOR * group_tiles * seconds / tiles),
     )
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.cube.input_file import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, SceneFuseError, UsageError
+from scenefuse.errors import DataError, UsageError, WorkError
 from scenefuse.grid.window import Window
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
@@ -28,6 +29,7 @@ from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
+from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE, WEIGHTS_CARD
 from scenefuse.product.folder import product_folder
@@ -127,29 +129,15 @@ def _training_of(folder: Place, digest: str) -> Mapping[str, Any] | None:
     return None if entry is None else entry.card.training
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreFailure:
-    """A product that could not be scored."""
-
-    product: str
-    """Its place, as it was given."""
-    kind: str
-    """Type of the failure: data, mismatch, transient, bug, ..."""
-    cause: str
-    """What happened, and the cure."""
-    retryable: bool
-    """Whether the same call may succeed later."""
-
-
 def evaluate_products(
-    folders: Sequence[str | Path | Place],
+    folders: Sequence[Location],
     *,
     reference: str | Path | None = None,
     convention: str = "standard",
     hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
-) -> tuple[tuple[Scored, ...], tuple[ScoreFailure, ...]]:
-    """Scores of each product as `evaluate_product`, and those of several that could not be scored.
+) -> Iterator[Scored | ProductFailure]:
+    """Scores of each product as `evaluate_product`, as soon as they are found; of several also what has none.
 
     What stops the scoring of a single one is raised. hrefs belong to one pair, so UsageError with several products.
     """
@@ -159,27 +147,9 @@ def evaluate_products(
             "each product has a pair of its own",
             "Give one product with them",
         )
-    scores: list[Scored] = []
-    failures: list[ScoreFailure] = []
-    for folder in folders:
-        try:
-            scored = evaluate_product(folder, reference=reference, convention=convention, hrefs=hrefs, config=config)
-        except Exception as error:
-            if len(folders) == 1:
-                raise
-            failures.append(_failed(str(folder), error))
-        else:
-            scores.append(scored)
-    return tuple(scores), tuple(failures)
-
-
-def _failed(product: str, error: Exception) -> ScoreFailure:
-    """The record of what stopped the scoring of a product."""
-    if not isinstance(error, SceneFuseError):
-        error = SceneFuseError(
-            f"{type(error).__name__}: {error}", "it cannot be scored", "Report it with what was called"
-        )
-    return ScoreFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)
+    return look_at_each(
+        folders, partial(evaluate_product, reference=reference, convention=convention, hrefs=hrefs, config=config)
+    )
 
 
 def evaluate_methods(
@@ -193,7 +163,8 @@ def evaluate_methods(
     """Results of each method on each scene, noise, seed and fold.
 
     Every scene is opened, and every method checked against its bands and ratio, before the first is fused.
-    out: folder for results.md, results.csv, results.json and each scene's pictures. report: told of each result.
+    out: folder for results.md, results.csv, results.json and each scene's pictures; where the contest is interrupted,
+    or a scene cannot be read, of what is finished by then. report: told of each result.
     """
     makers = [*_pair_makers(arena, entries, protocol), *_image_makers(arena, entries, protocol)]
     if not makers:
@@ -209,23 +180,49 @@ def evaluate_methods(
             stem = f"{len(pictures) // 2 + 1:02d}-{re.sub(r'[^A-Za-z0-9]+', '-', gallery.scene).strip('-')[:60]}"
             pictures.extend(path.name for path in gallery.draw(out, stem))
 
-    results = []
+    results: list[Result] = []
+    whole = False
     trials = (make() for make in makers)
-    for result in compete(trials, entries, protocol, show=None if out is None else show):
-        results.append(result)
-        if report is not None:
-            report(result)
-    if out is not None:
-        (out / "results.md").write_text(markdown(results, protocol, pictures=pictures), encoding="utf-8")
-        (out / "results.csv").write_text(csv_text(results), encoding="utf-8")
-        document = json.dumps(contest_document(results, protocol), indent=2, allow_nan=False)
-        (out / "results.json").write_text(document + "\n", encoding="utf-8")
+    try:
+        for result in compete(trials, entries, protocol, show=None if out is None else show):
+            results.append(result)
+            if report is not None:
+                report(result)
+        whole = True
+    finally:
+        if out is not None and results:
+            _write_tables(out, results, protocol, pictures, whole=whole)
     return tuple(results)
 
 
-def contest_document(results: Sequence[Result], protocol: Protocol) -> dict[str, Any]:
-    """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them."""
+def _write_tables(
+    out: Path, results: Sequence[Result], protocol: Protocol, pictures: Sequence[str], *, whole: bool
+) -> None:
+    """Write results.md, results.csv and results.json into out."""
+    document = json.dumps(contest_document(results, protocol, whole=whole), indent=2, allow_nan=False)
+    texts = {
+        "results.md": markdown(results, protocol, pictures=pictures, whole=whole),
+        "results.csv": csv_text(results),
+        "results.json": document + "\n",
+    }
+    try:
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkError(
+            f"{error.filename or out}: {error.strerror}",
+            "the tables are not written",
+            "Remove the obstacle, or give another --out",
+        ) from error
+
+
+def contest_document(results: Sequence[Result], protocol: Protocol, *, whole: bool = True) -> dict[str, Any]:
+    """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
+
+    whole: False for the results of a contest that was stopped before its end.
+    """
     return {
+        "whole": whole,
         "convention": protocol.convention,
         "protocol": protocol_facts(protocol),
         "scores": [entry.record() for entry in standings(results)],

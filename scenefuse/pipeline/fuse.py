@@ -17,12 +17,11 @@ from scenefuse.engine.lanes import Lane
 from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.observers import NullObserver, RecordingObserver, TeeObserver
-from scenefuse.engine.prepare import Preparation, prepare
+from scenefuse.engine.prepare import prepare
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.run import FusionJob, fuse_scene
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, SceneFuseError, WorkError
-from scenefuse.models.observation import observation_stages
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import adapt
 from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
@@ -325,9 +324,7 @@ def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
     if path.is_file():
         return load_state(path)
     cube = order.opened.cube
-    stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
-    preparation = Preparation(stages=stages, model=order.opened.model)
-    state = prepare(cube, preparation, lane=lane, observer=observer, known=known_states(order))
+    state = prepare(cube, order.preparation, lane=lane, observer=observer, known=known_states(order))
     save_state(path, state)
     return state
 

@@ -13,11 +13,14 @@ from scenefuse.engine.cluster import ClusterSpec, available_cores
 from scenefuse.engine.device import choose_device, device_memory_bytes
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision
+from scenefuse.engine.prepare import Preparation, preparation_seconds
 from scenefuse.errors import ResourceError
+from scenefuse.models.observation import observation_stages
 from scenefuse.pipeline.opening import OpenedPair, open_to_fuse
 from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.product.commit import finish_seconds
 from scenefuse.product.identity import ProductInput, ProductMethod, item_id, product_identity
 from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
@@ -60,6 +63,25 @@ class Order:
         return ProductSpec(
             item_id=self.folder.name, grid=cube.grid, bands=cube.hs_bands, core_px=self.plan.tiling.core_px
         )
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is found out about the scene before its first tile."""
+        cube = self.opened.cube
+        stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
+        return Preparation(stages=stages, model=self.opened.model)
+
+    def seconds(self) -> dict[str, float]:
+        """Rough time of the phases that take most of a run, by their names in run.json, from typical rates.
+
+        Not in it: opening, adapting, the start of workers, the check of seams, the report.
+        """
+        workers = self.plan.workers
+        return {
+            "prepare": preparation_seconds(self.opened.cube, self.preparation, workers=workers),
+            "tiles": self.plan.seconds,
+            "finish": finish_seconds(self.spec, cog="cog" in self.config.format, workers=workers),
+        }
 
 
 def plan_fusion(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ NOWHERE = "-"
 class Report:
     """A report that was made."""
 
-    html: str
+    html: str = field(repr=False)
     """The page, one file that needs no other."""
-    figures: Mapping[str, Any]
+    figures: Mapping[str, Any] = field(repr=False)
     """What it shows, as JSON can hold it."""
     location: Place | None = None
     """Where it was put; None where it was put nowhere."""

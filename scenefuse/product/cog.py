@@ -32,6 +32,7 @@ from scenefuse.product.cog_overviews import core_of_cog
 from scenefuse.product.files import STORE
 from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.product.tiff import cog_header, overview_directory, read_image
+from scenefuse.product.true_colour import rgb_bands
 
 _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_PAM_ENABLED": "NO"}
 
@@ -202,8 +203,10 @@ def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
     """Give each band its scale, name, wavelength and width, these two in both ways GDAL has for ENVI, and colour."""
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
-    red, green, blue = spec.rgb_indexes()
-    colours = {red: ColorInterp.red, green: ColorInterp.green, blue: ColorInterp.blue}
+    shown = rgb_bands(spec.bands)
+    colours = dict(zip(shown, (ColorInterp.red, ColorInterp.green, ColorInterp.blue), strict=True))
+    if len(colours) < len(shown):  # beyond the visible one band is nearest to all three: no picture is in colour
+        colours = {}
     for index, band in enumerate(spec.bands):
         dataset.set_band_description(index + 1, spec.band_label(index))
         if band.wavelength_nm is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,10 @@ from scenefuse.product.spec import ProductSpec
 from scenefuse.product.stac_item import build_item
 from scenefuse.words import counted
 
+_FINISHED_BYTES_PER_S = {False: 1e8, True: 4e7}
+"""Rough rate at which a core makes overviews of a product's bytes, and, where True, the COG as well: it is coded once
+more, and read back."""
+
 
 def finish_data(
     folder: Path | Place, spec: ProductSpec, *, cog: bool, lane: Lane | None = None, observer: Observer | None = None
@@ -46,6 +51,13 @@ def finish_data(
         make_overviews(folder, spec, lane=lane, observer=observer)
     write_quality_cog(folder, spec)
     write_quicklook(folder, spec)
+
+
+def finish_seconds(spec: ProductSpec, *, cog: bool, workers: int) -> float:
+    """Rough time of `finish_data` on so many workers, from typical rates."""
+    bands, rows, columns = spec.shape
+    alone = rows * columns * (2 * bands + 1) / _FINISHED_BYTES_PER_S[cog]
+    return alone / min(workers, math.prod(spec.shard_counts()))
 
 
 def commit(

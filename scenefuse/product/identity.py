@@ -15,7 +15,9 @@ from scenefuse.sensors.sensor import Role
 NUMERICS = 6
 """Raised when a release changes results."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,199}")
+_LONGEST_NAME = 200
+"""Characters of an item id: file systems take 255 bytes for the name of a file that is made of it."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=@,-]{{0,{_LONGEST_NAME - 1}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +72,25 @@ def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
     """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`; DataError when an id cannot be part of a name."""
     require_name(hs_id)
     require_name(ms_id)
-    return f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
+    name = f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
+    if len(name) > _LONGEST_NAME:
+        raise DataError(
+            f"the ids {_shown(hs_id)!r} and {_shown(ms_id)!r} together give the product one of {len(name)} characters",
+            f"a folder's name has room for {_LONGEST_NAME}",
+            "give the two items shorter ids",
+        )
+    return name
 
 
 def require_name(text: str) -> None:
     """Refuse an item id that cannot name a folder: ids come from catalogues, and may be paths."""
     if not _NAME.fullmatch(text) or ".." in text:
-        shown = text if len(text) <= 60 else f"{text[:60]}..."
         raise DataError(
-            f"the item id {shown!r} cannot name a folder",
+            f"the item id {_shown(text)!r} cannot name a folder",
             "the product could land outside the output",
-            "give the item an id of letters, digits and ._+=@,- only, of at most 200 characters",
+            f"give the item an id of letters, digits and ._+=@,- only, of at most {_LONGEST_NAME} characters",
         )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."

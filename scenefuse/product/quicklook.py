@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,6 @@ import numpy as np
 import rasterio
 import zarr
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from scenefuse.place.location import place_at
@@ -18,6 +18,7 @@ from scenefuse.product.files import QUICKLOOK, STORE
 from scenefuse.product.layout import level_path
 from scenefuse.product.place_store import open_store
 from scenefuse.product.spec import ProductSpec
+from scenefuse.product.true_colour import Picture, colours, rgb_bands
 
 _LONGEST_PX = 1024
 
@@ -31,9 +32,11 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
     factor = quicklook_factor(spec)
     group = open_store(folder / STORE)
     array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
-    bands = np.stack([np.asarray(array[index]) for index in spec.rgb_indexes()])
+    steps = np.stack([np.asarray(array[index]) for index in rgb_bands(spec.bands)])
+    rgb = steps.astype(np.float32) * np.float32(spec.scale)
+    rgb[steps == spec.nodata] = np.nan
     place = place_at(folder) / QUICKLOOK
-    place.put(png_bytes(stretch(bands, spec.nodata)))
+    place.put(png_bytes(colours(rgb)))
     return place
 
 
@@ -42,32 +45,29 @@ def quicklook_factor(spec: ProductSpec) -> int:
     return next(factor for factor in (1, *spec.overview_factors) if max(spec.level_shape(factor)) <= _LONGEST_PX)
 
 
-def stretch(bands: NDArray[np.int16], nodata: int) -> NDArray[np.uint8]:
-    """Red, green, blue and opacity, (4, y, x), from three bands of integers; opaque where all three are data."""
-    valid = (bands != nodata).all(axis=0)
-    picture = np.zeros((4, *valid.shape), np.uint8)
-    picture[3] = np.where(valid, 255, 0)
-    if not valid.any():
-        return picture
-    for index, band in enumerate(bands):
-        low, high = np.percentile(band[valid], (2.0, 98.0))
-        scaled = (band.astype(np.float64) - low) / max(high - low, 1.0) * 255.0
-        picture[index] = np.where(valid, np.clip(np.rint(scaled), 0, 255), 0)
-    return picture
-
-
-def png_bytes(picture: NDArray[np.uint8]) -> bytes:
+def png_bytes(picture: Picture) -> bytes:
     """A PNG of red, green, blue and opacity, (4, y, x); the same bytes for the same picture."""
-    _, rows, columns = picture.shape
+    return _png_bytes(picture)
+
+
+def indexed_png_bytes(shades: Picture, palette: Picture) -> bytes:
+    """A PNG of shades (y, x), each of which stands for a row of the palette: red, green, blue and opacity."""
+    return _png_bytes(shades[np.newaxis], {index: tuple(colour) for index, colour in enumerate(palette.tolist())})
+
+
+def _png_bytes(planes: Picture, palette: Mapping[int, tuple[int, ...]] | None = None) -> bytes:
+    count, rows, columns = planes.shape
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:  # type: ignore[no-untyped-call]
         # any transform but the default: rasterio warns of a picture that is not on the ground
         with file.open(
             driver="PNG",
             height=rows,
             width=columns,
-            count=4,
+            count=count,
             dtype="uint8",
             transform=Affine(1.0, 0.0, 0.0, 0.0, -1.0, float(rows)),
         ) as dataset:
-            dataset.write(picture)
+            if palette is not None:
+                dataset.write_colormap(1, palette)
+            dataset.write(planes)
         return bytes(file.read())

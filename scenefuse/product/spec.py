@@ -136,15 +136,3 @@ class ProductSpec:
         """Label of a band by its index from 0, with the wavelength in micrometres: `band 12 (0.6542 um)`."""
         band = self.bands[index]
         return band.name if band.wavelength_nm is None else f"{band.name} ({band.wavelength_nm / 1000:.4f} um)"
-
-    def rgb_indexes(self) -> tuple[int, int, int]:
-        """Indexes from 0 of the bands nearest to 660, 560 and 480 nm; spread evenly when wavelengths are unknown."""
-        wavelengths = [band.wavelength_nm for band in self.bands]
-        if any(wavelength is None for wavelength in wavelengths):
-            last = len(self.bands) - 1
-            return last, last // 2, 0
-
-        def nearest(target_nm: float) -> int:
-            return min(range(len(self.bands)), key=lambda index: abs((wavelengths[index] or 0.0) - target_nm))
-
-        return nearest(660.0), nearest(560.0), nearest(480.0)

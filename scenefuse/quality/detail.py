@@ -20,7 +20,8 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.metrics.without_reference import seen_by_ms
 from scenefuse.models.state import SceneState
 from scenefuse.product.reading import StoredProduct
-from scenefuse.quality.picture import dark_to_bright, rgb_bands
+from scenefuse.product.true_colour import rgb_bands
+from scenefuse.quality.picture import dark_to_bright
 from scenefuse.quality.product_scores import bands_seen, read_degraded
 
 Image = NDArray[np.float32]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.product.reading import StoredProduct
+from scenefuse.quality.thinning import picture_shape, thinned
 from scenefuse.tiles.tiling import Tiling
 
 GRAVEST_FIRST = (
@@ -41,16 +42,13 @@ class FlagCount:
 
 def count_flags(product: StoredProduct, factor: int) -> FlagCount:
     """The flags of every pixel; reads one core at a time. factor: fine pixels per pixel of the picture, a side."""
-    rows, columns = product.grid.shape
-    picture = np.zeros((-(-rows // factor), -(-columns // factor)), np.uint8)
+    picture = np.zeros(picture_shape(product.grid.shape, factor), np.uint8)
     counts = np.zeros(256, np.int64)
     for tile in Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1):
         flags = product.read_flags(tile.core)
         counts += np.bincount(flags.ravel(), minlength=256)
-        across, down = _blocks(tile.core.x0, tile.core.x1, factor), _blocks(tile.core.y0, tile.core.y1, factor)
-        thinned = np.bitwise_or.reduceat(np.bitwise_or.reduceat(flags, down, axis=0), across, axis=1)
-        y, x = tile.core.y0 // factor, tile.core.x0 // factor
-        picture[y : y + thinned.shape[0], x : x + thinned.shape[1]] |= thinned
+        place, part = thinned(flags, tile.core, factor, np.bitwise_or)
+        picture[place] |= part
     values = np.arange(256)
     return FlagCount(
         pixels=int(counts.sum()),
@@ -58,9 +56,3 @@ def count_flags(product: StoredProduct, factor: int) -> FlagCount:
         by_flag={str(flag.name).lower(): int(counts[(values & flag) != 0].sum()) for flag in GRAVEST_FIRST},
         picture=picture,
     )
-
-
-def _blocks(start: int, stop: int, factor: int) -> NDArray[np.intp]:
-    """Where, counted from start, the pixels of [start, stop) pass from one multiple of factor to the next."""
-    edges = np.arange(start // factor * factor, stop, factor, dtype=np.intp) - start
-    return np.maximum(edges, 0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scenefuse.quality.picture import dark_to_bright, rgb_bands
+from scenefuse.product.true_colour import rgb_bands, stretch_limits, stretched
+from scenefuse.quality.error_map import SCALE_PERCENTILE, mean_squared_error, spectral_angle_deg
+from scenefuse.quality.picture import dark_to_bright
 from scenefuse.quality.trial import Image, Trial
 from scenefuse.sensors.band import Band
 
@@ -28,7 +31,7 @@ class Exhibit:
     name: str
     """Method, or `truth`."""
     rgb: Image
-    """(y, x, 3) reflectance."""
+    """(3, y, x) reflectance."""
     error: Image | None = None
     """(y, x) root mean square error over bands, reflectance; None for the truth."""
     angle_deg: Image | None = None
@@ -60,7 +63,7 @@ class Gallery:
 
     def with_method(self, name: str, fused: Image, truth: Image) -> Gallery:
         """The gallery with what a method made of the trial."""
-        error, angle_deg = _maps(fused, truth)
+        error, angle_deg = np.sqrt(mean_squared_error(fused, truth)), spectral_angle_deg(fused, truth)
         exhibit = replace(self._exhibit(name, fused), error=_thin(error), angle_deg=_thin(angle_deg))
         return replace(self, exhibits=(*self.exhibits, exhibit))
 
@@ -75,7 +78,7 @@ class Gallery:
         spectra = [image[:, row, column] for row, column in self.points]
         return Exhibit(
             name=name,
-            rgb=_thin(np.moveaxis(image[list(rgb_bands(self.bands))], 0, -1)),
+            rgb=np.stack([_thin(image[band]) for band in rgb_bands(self.bands)]),
             spectra=np.array(spectra, np.float32).reshape(len(spectra), len(self.bands)),
         )
 
@@ -84,21 +87,20 @@ class Gallery:
         from matplotlib.figure import Figure
 
         truth, methods = self.exhibits[0], self.exhibits[1:]
-        low, high = np.nanpercentile(truth.rgb, (2, 98), axis=(0, 1))
+        low, high = stretch_limits(truth.rgb)
         errors = [image for entry in methods for image in [entry.error] if image is not None]
         angles = [image for entry in methods for image in [entry.angle_deg] if image is not None]
         figure = Figure(figsize=(3 * PANEL_INCHES + 1.5, len(self.exhibits) * PANEL_INCHES), layout="constrained")
         axes = figure.subplots(len(self.exhibits), 3, squeeze=False)
         for row, exhibit in zip(axes, self.exhibits, strict=True):
-            shown = np.nan_to_num((exhibit.rgb - low) / np.maximum(high - low, 1e-6))
-            row[0].imshow(np.clip(shown, 0, 1))
-            row[0].set_ylabel(exhibit.name)
+            row[0].imshow(np.moveaxis(stretched(exhibit.rgb, low, high), 0, -1))
+            row[0].set_title(exhibit.name, loc="left", fontsize="medium")
             maps = ((exhibit.error, errors, "RMSE"), (exhibit.angle_deg, angles, "SAM (deg)"))
             for panel, (image, every, label) in zip(row[1:], maps, strict=True):
                 if image is None:
                     panel.axis("off")
                     continue
-                top = max(float(np.nanpercentile(np.stack(every), 99)), 1e-6)
+                top = max(float(np.nanpercentile(np.stack(every), SCALE_PERCENTILE)), 1e-6)
                 drawn = panel.imshow(image, vmin=0, vmax=top, cmap="magma")
                 figure.colorbar(drawn, ax=panel, label=label)
             for panel in row:
@@ -127,23 +129,9 @@ class Gallery:
         return figure
 
 
-def _maps(fused: Image, truth: Image) -> tuple[Image, Image]:
-    """Root mean square error over bands and spectral angle in degrees, (y, x) each; band by band, for memory's sake."""
-    dot, fused_norm, truth_norm, squared = np.zeros((4, *truth.shape[1:]), np.float64)
-    for f, t in zip(fused, truth, strict=True):
-        dot += f * t
-        fused_norm += f * f
-        truth_norm += t * t
-        squared += (f - t) ** 2
-    norms = np.sqrt(fused_norm * truth_norm)
-    cosine = np.divide(dot, norms, out=np.full_like(dot, np.nan), where=norms > 0)
-    angle_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    return np.sqrt(squared / len(truth)).astype(np.float32), angle_deg.astype(np.float32)
-
-
-def _thin(image: Image) -> Image:
-    """Every n-th pixel of the image (y, x, ...), so that no side is longer than LONGEST_PX; a copy."""
-    step = -(-max(image.shape[:2]) // LONGEST_PX)
+def _thin(image: NDArray[Any]) -> Image:
+    """Every n-th pixel of the image (y, x), so that no side is longer than LONGEST_PX; a copy."""
+    step = -(-max(image.shape) // LONGEST_PX)
     return np.array(image[::step, ::step], np.float32)
 
 

@@ -1,24 +1,18 @@
-"""Pictures of a page: colours from reflectance, flags over a grey image, and the PNG within a page."""
+"""Pictures of a page: flags over a grey image, errors in colours, and the PNG within a page."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.engine.quality_flag import QualityFlag
-from scenefuse.product.quicklook import png_bytes
+from scenefuse.product.quicklook import indexed_png_bytes, png_bytes
+from scenefuse.product.true_colour import Picture
 from scenefuse.quality.flags import GRAVEST_FIRST
-from scenefuse.sensors.band import Band
 
-Image = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-RGB_NM = (660.0, 560.0, 480.0)
-"""Wavelengths of red, green and blue."""
 BRIGHTNESS = (5, 35, 65, 95)
 """Percentiles of brightness at which pixels are taken for spectra: dark ground to bright."""
 FLAG_COLOURS = {
@@ -29,16 +23,10 @@ FLAG_COLOURS = {
     QualityFlag.NEAR_EDGE: (37, 119, 235),
 }
 """Red, green and blue of each flag, in pictures and in their legend."""
-
-
-def rgb_bands(bands: Sequence[Band]) -> tuple[int, int, int]:
-    """Indexes of the bands nearest to RGB_NM; where no wavelength is known, those at 3/4, 2/4 and 1/4 of all."""
-    waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in bands])
-    if np.isfinite(waves).any():
-        red, green, blue = (int(np.nanargmin(np.abs(waves - nm))) for nm in RGB_NM)
-    else:
-        red, green, blue = (len(waves) * share // 4 for share in (3, 2, 1))
-    return red, green, blue
+ERROR_COLOURS = ((18, 22, 48), (84, 34, 110), (170, 50, 98), (232, 104, 60), (252, 186, 90), (252, 246, 196))
+"""Red, green and blue from no error to the end of the scale, evenly spaced; each lighter than the one before."""
+ERROR_STEPS = 48
+"""Shades of a picture of errors: more are told apart by no eye, and noise makes each cost bytes."""
 
 
 def dark_to_bright(brightness: NDArray[np.floating[Any]]) -> tuple[tuple[int, int], ...]:
@@ -47,21 +35,6 @@ def dark_to_bright(brightness: NDArray[np.floating[Any]]) -> tuple[tuple[int, in
     order = np.argsort(flat, kind="stable")[: int(np.isfinite(flat).sum())]
     chosen = dict.fromkeys(int(order[len(order) * percent // 100]) for percent in BRIGHTNESS if len(order))
     return tuple(divmod(index, brightness.shape[1]) for index in chosen)
-
-
-def colours(rgb: Image) -> Picture:
-    """Red, green, blue and opacity, (4, y, x), of reflectance (3, y, x); transparent where one is missing.
-
-    Each colour is stretched from its 2nd to its 98th percentile.
-    """
-    valid = np.isfinite(rgb).all(axis=0)
-    picture = np.zeros((4, *valid.shape), np.uint8)
-    picture[3] = np.where(valid, 255, 0)
-    if valid.any():
-        low, high = np.percentile(rgb[:, valid], (2.0, 98.0), axis=1)
-        stretched = (rgb - low[:, None, None]) / np.maximum(high - low, 1e-6)[:, None, None]
-        picture[:3] = np.where(valid, np.clip(np.rint(np.where(valid, stretched, 0.0) * 255), 0, 255), 0)
-    return picture
 
 
 def flagged(picture: Picture, flags: NDArray[np.uint8]) -> Picture:
@@ -79,4 +52,20 @@ def flagged(picture: Picture, flags: NDArray[np.uint8]) -> Picture:
 
 def data_uri(picture: Picture) -> str:
     """The picture as a PNG within a page."""
-    return f"data:image/png;base64,{b64encode(png_bytes(picture)).decode()}"
+    return _uri(png_bytes(picture))
+
+
+def error_uri(errors: NDArray[np.float64], top: float) -> str:
+    """Errors (y, x) in ERROR_COLOURS, from 0 to top and beyond, as a PNG within a page; transparent where NaN."""
+    known = np.isfinite(errors)
+    shares = np.clip(np.where(known, errors, 0.0) / (top or 1.0), 0.0, 1.0)
+    shades = np.where(known, 1 + np.rint(shares * (ERROR_STEPS - 1)), 0).astype(np.uint8)
+    at = np.linspace(0.0, len(ERROR_COLOURS) - 1, ERROR_STEPS)
+    ramp = [np.interp(at, range(len(ERROR_COLOURS)), channel) for channel in zip(*ERROR_COLOURS, strict=True)]
+    palette = np.zeros((ERROR_STEPS + 1, 4), np.uint8)
+    palette[1:, :3], palette[1:, 3] = np.rint(np.stack(ramp, axis=1)), 255
+    return _uri(indexed_png_bytes(shades, palette))
+
+
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -23,6 +23,8 @@ from scenefuse.product.reading import StoredProduct
 from scenefuse.sensors.band import Band, sharp_bands
 from scenefuse.tiles.tiling import Tiling, round_core_px
 
+Image = NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
@@ -47,11 +49,20 @@ def score_with_reference(
     return Scored(name=product.folder.name, values=reference_sums(product, truth).scores(convention))
 
 
-def reference_sums(product: StoredProduct, truth: Truth) -> ReferenceSums:
-    """Sums of all scores against the truth over the whole product, core by core."""
+def reference_sums(
+    product: StoredProduct, truth: Truth, *, told: Callable[[Window, Image, Image], None] | None = None
+) -> ReferenceSums:
+    """Sums of all scores against the truth over the whole product, core by core.
+
+    told: of each core, with the pixels (band, y, x) of product and truth in it.
+    """
     sums = ReferenceSums(ratio=product.ratio)
-    for window, core in _cores(product):
-        sums = sums.add(product.read(window), truth.read(window), core=core)
+    for core, window in _cores(product):
+        within = core.within(window)
+        fused, shown = product.read(window), truth.read(window)
+        sums = sums.add(fused, shown, core=within)
+        if told is not None:
+            told(core, fused[(slice(None), *within)], shown[(slice(None), *within)])
     return sums
 
 
@@ -121,8 +132,7 @@ def read_degraded(
     return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
 
 
-def _cores(product: StoredProduct) -> list[tuple[Window, tuple[slice, slice]]]:
-    """Each core with the context that local windows need, and the core's place in it."""
+def _cores(product: StoredProduct) -> list[tuple[Window, Window]]:
+    """Each core, and the window around it with the context that local windows need."""
     tiling = Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1)
-    grown = [(tile.core, tile.core.grow(CONTEXT_PX).clip(product.grid.shape)) for tile in tiling]
-    return [(window, core.within(window)) for core, window in grown]
+    return [(tile.core, tile.core.grow(CONTEXT_PX).clip(product.grid.shape)) for tile in tiling]

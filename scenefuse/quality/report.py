@@ -15,9 +15,10 @@ from scenefuse.cube.registration import MAX_SHIFT_COARSE, MIN_PEAK
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.product.provenance import Provenance, RunRecord
+from scenefuse.product.true_colour import rgb_bands
 from scenefuse.quality.detail import Detail, Lens
+from scenefuse.quality.error_map import ErrorMap
 from scenefuse.quality.flags import FlagCount, count_flags
-from scenefuse.quality.picture import rgb_bands
 from scenefuse.quality.product_scores import Scored, reference_sums
 from scenefuse.sensors.band import Band
 
@@ -69,9 +70,23 @@ class Dossier:
         return self.lens.look(self.overview, self.factor)
 
     @cached_property
+    def against_truth(self) -> tuple[ReferenceSums, ErrorMap] | None:
+        """Sums of the whole product's scores against the truth, and where the two differ; None without a truth."""
+        if self.lens.truth is None:
+            return None
+        error_map = ErrorMap.blank(self.lens.product.grid.shape, self.factor)
+        return reference_sums(self.lens.product, self.lens.truth, told=error_map.add), error_map
+
+    @property
     def truth_sums(self) -> ReferenceSums | None:
-        """The whole product against the truth."""
-        return None if self.lens.truth is None else reference_sums(self.lens.product, self.lens.truth)
+        """Sums of the whole product's scores against the truth; None without one."""
+        return None if self.against_truth is None else self.against_truth[0]
+
+    @property
+    def error_map(self) -> ErrorMap | None:
+        """Where the product differs from the truth; None where the two have no pixel in common."""
+        known = self.against_truth is not None and self.against_truth[1].pixels.any()
+        return self.against_truth[1] if self.against_truth is not None and known else None
 
     @cached_property
     def by_band(self) -> Values:
@@ -178,6 +193,7 @@ class Dossier:
             "inputs": "read" if self.inputs_note is None else self.inputs_note,
             "reference": self.reference,
             "scores": self.scores,
+            "error_map": None if self.error_map is None else self.error_map.facts(),
             "detail": asdict(window),
             "consistency": self.consistency,
             "bands": bands,

@@ -53,18 +53,40 @@ class Standing:
 
 
 def standings(results: Iterable[Result]) -> tuple[Standing, ...]:
-    """A standing for each level of noise and method, in the order in which they first come."""
+    """A standing for each level of noise and method, in the order in which they first come.
+
+    Of a contest that was stopped, the run that it stopped in is left out: methods that came before would be judged on
+    it too, those that did not come would not.
+    """
     groups: dict[tuple[float, str], list[Result]] = {}
-    for result in results:
+    for result in _comparable(list(results)):
         groups.setdefault((result.snr_db, result.method), []).append(result)
     return tuple(_standing(group) for group in groups.values())
 
 
-def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequence[str] = ()) -> str:
-    """The protocol, the standings, those of each scene where there are several, and the pictures."""
+def _comparable(results: Sequence[Result]) -> list[Result]:
+    """Of each level of noise the runs (a scene, a seed) that all its methods finished; all where there is none."""
+    runs: dict[tuple[float, str, int], set[tuple[str, int]]] = {}
+    everyone: dict[float, set[tuple[str, int]]] = {}
+    for result in results:
+        finished = (result.method, result.fold)
+        runs.setdefault((result.snr_db, result.scene, result.seed), set()).add(finished)
+        everyone.setdefault(result.snr_db, set()).add(finished)
+    whole = {run for run, finished in runs.items() if finished == everyone[run[0]]}
+    known = {snr_db for snr_db, *_ in whole}
+    return [r for r in results if r.snr_db not in known or (r.snr_db, r.scene, r.seed) in whole]
+
+
+def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequence[str] = (), whole: bool = True) -> str:
+    """The protocol, the standings, those of each scene where there are several, and the pictures.
+
+    whole: False for the results of a contest that was stopped before its end.
+    """
     scenes = list(dict.fromkeys(result.scene for result in results))
-    lines = ["# Scores", "", *_facts(protocol), *_splits(results), ""]
-    lines += [f"Mean ± standard deviation over {_spread(protocol, len(scenes))}.", "", *_rows(standings(results))]
+    over = _spread(protocol, len(scenes)) if whole else "what every method had finished when it was stopped"
+    lines = ["# Scores", "", *_facts(protocol), *_splits(results)]
+    lines += ([] if whole else ["- stopped before its end"]) + [""]
+    lines += [f"Mean ± standard deviation over {over}.", "", *_rows(standings(results))]
     if len(scenes) > 1:
         for scene in scenes:
             lines += ["", f"## {scene}", "", *_rows(standings(r for r in results if r.scene == scene))]

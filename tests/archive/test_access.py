@@ -199,3 +199,9 @@ def test_a_relative_href_is_told_as_the_url_that_it_means_without_its_secrets(hr
     with pytest.raises(DataError, match="refers to") as refused:
         AccessPolicy().check(href, WEB)
     assert "secret" not in str(refused.value)
+
+
+def test_a_url_that_a_person_wrote_refers_to_nothing() -> None:
+    with pytest.raises(DataError, match=r"^https://localhost/x: the host is local.*--allow-host localhost") as refused:
+        AccessPolicy().check("https://localhost/x", "https://localhost/x")
+    assert "catalogue" not in str(refused.value)

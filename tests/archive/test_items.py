@@ -376,3 +376,10 @@ def test_every_item_of_the_collection_is_read_or_refused_with_a_cure(test_data: 
     assert len(scenes) >= 22
     assert all(scene.id and (scene.role or scene.role_reason) for scene in scenes)
     assert all(str(path) in str(error) and error.cure for path, error in refused)
+
+
+def test_a_scene_is_a_line_in_a_notebook_and_shows_no_signature() -> None:
+    item = make_item(properties={"platform": "sentinel-2b"})
+    item["assets"]["data"]["href"] += "?sig=secret"
+    assert repr(read(item)) == "Scene(one, msi, 4 bands, 2024-06-01 10:00)"
+    assert repr(load_scene("s3://bucket/two.tif")) == "Scene(two)"

@@ -10,6 +10,7 @@ from scenefuse.archive import known as module
 from scenefuse.archive import source as source_module
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.known import known_archives
+from scenefuse.errors import DataError
 
 
 def test_known_archives_have_https_addresses_that_the_policy_allows() -> None:
@@ -40,6 +41,15 @@ def test_a_known_name_opens_its_address(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(source_module, "read_document", read)
     assert source_module.open_source("earth-search").kind == "api"
     assert asked == ["https://earth-search.aws.element84.com/v1"]
+
+
+def test_a_mistyped_name_is_told_apart_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"Did you mean 'earth-search'\?"):
+        source_module.open_source("earth-serch")
+    for path in ("./earth-serch", "archive", str(tmp_path / "earth-search")):
+        with pytest.raises(DataError, match="does not exist"):
+            source_module.open_source(path)
 
 
 def test_a_catalogue_with_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from scenefuse.archive.bounds import Bounds, parse_time
-from scenefuse.archive.pair_search import find_in_archive
+from scenefuse.archive.pair_search import find_in_archive, find_with_partners
 from scenefuse.archive.pairing import PairRule
 from tests.cli import scenes
 
@@ -17,3 +19,16 @@ def test_a_search_until_a_day_finds_the_scenes_of_that_day(tmp_path: Path) -> No
         bounds = Bounds(until=parse_time("--until", until, day_ends=True))
         found, _ = find_in_archive([str(catalogue)], PairRule(), bounds=bounds)
         assert len(found.pairs) == pairs
+
+
+@pytest.mark.parametrize("gap", [1e9, float("inf")])
+def test_partners_may_be_acquired_any_time_before_or_after(tmp_path: Path, gap: float) -> None:
+    late = {"datetime": "2034-01-01T00:00:00Z"}
+    items = [
+        scenes.write_item(tmp_path / "hsi.json", href="./hsi.tif"),
+        scenes.write_item(tmp_path / "msi.json", href="./msi.tif", role="msi", properties=late),
+    ]
+    catalogue = scenes.write_catalogue(tmp_path, items)
+    bounds = Bounds(since=parse_time("--since", "2024-06-01"), until=parse_time("--until", "2024-06-30"))
+    found, _ = find_with_partners([str(catalogue)], PairRule(max_gap_hours=gap), bounds=bounds)
+    assert [pair.id for pair in found.pairs] == ["hsi_msi"]

@@ -162,6 +162,18 @@ def test_children_are_walked_in_the_order_of_their_links(tmp_path: Path) -> None
     assert ids(search(open_source(str(write(tmp_path / "catalog.json", catalogue(*links)))))) == ["b", "a"]
 
 
+@pytest.mark.parametrize("below", [False, True])
+def test_a_collection_of_an_api_is_refused_with_the_landing_page(tmp_path: Path, *, below: bool) -> None:
+    """Walked as a catalogue it has no scene: APIs link `items`, a search, where static catalogues link each `item`."""
+    root = "https://api.example.org/stac"
+    links = ("root", root), ("items", f"{root}/collections/s2/items")
+    write(tmp_path / "s2.json", catalogue(*links) | {"type": "Collection", "id": "s2"})
+    write(tmp_path / "catalog.json", catalogue(("child", "s2.json")))
+    source = open_source(str(tmp_path / ("catalog.json" if below else "s2.json")))
+    with pytest.raises(DataError, match=rf"s2\.json is a collection of a STAC API.*{root}, with --collection s2"):
+        collect(search(source))
+
+
 def test_a_bound_without_a_zone_is_utc_wherever_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(str(write(tmp_path / "one.json", make_item())))
     with monkeypatch.context() as patch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -62,3 +64,19 @@ def assert_explained(ended: Ended, code: int, *said: str) -> dict[str, Any]:
     for text in said:
         assert text.lower() in ended.stderr.lower()
     return error
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, *, call: int, number: signal.Signals) -> None:
+    """A real signal to this process as the function of that name returns from its so-manieth call."""
+    module, _, attribute = name.rpartition(".")
+    function = getattr(importlib.import_module(module), attribute)
+    calls: list[Any] = []
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        found = function(*arguments, **options)
+        calls.append(found)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        return found
+
+    monkeypatch.setattr(name, called)

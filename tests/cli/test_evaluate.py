@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from scenefuse.product.reading import open_product
 from scenefuse.quality.contest import Protocol, Result, enter
 from scenefuse.quality.trial import Trial
 from tests.cli import scenes
-from tests.cli.command import Command, assert_explained
+from tests.cli.command import Command, assert_explained, interrupt_at
 
 Pair = tuple[Path, Path]
 
@@ -238,3 +240,82 @@ def test_a_product_equal_to_its_truth_has_an_infinite_psnr(scenefuse: Command, p
     assert (score["psnr_db"], score["rmse"]) == (None, 0.0)
     assert score["infinite"] == ["psnr_db"]
     assert " inf " in scenefuse("evaluate", product, "--reference", truth).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_scoring_of_products_shows_what_is_finished(
+    scenefuse: Command, product: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    whole = scenefuse("evaluate", product, product, "--json").document
+    assert (whole["whole"], len(whole["scores"])) == (True, 2)
+    interrupt_at(monkeypatch, "scenefuse.pipeline.evaluate.score_without_reference", call=3, number=number)
+    ended = scenefuse("evaluate", *[product] * 4, "--json")
+    assert_explained(ended, 130, "Interrupted after 2 of 4 products", "begins anew")
+    assert ended.document["error"]["kind"] == "interrupted"
+    assert ended.document["whole"] is False
+    assert ended.document["scores"] == whole["scores"]
+
+
+def test_an_interrupted_scoring_of_products_prints_its_table(
+    scenefuse: Command, product: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "scenefuse.pipeline.evaluate.score_without_reference", call=2, number=signal.SIGINT)
+    ended = scenefuse("evaluate", *[product] * 3)
+    assert (ended.code, ended.stdout.count(product.name)) == (130, 1)
+    assert "Error: Interrupted after 1 of 3 products" in ended.stderr
+
+
+def test_a_scoring_that_is_interrupted_before_its_first_product_says_so(
+    scenefuse: Command, product: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "scenefuse.pipeline.evaluate.score_without_reference", call=1, number=signal.SIGINT)
+    ended = scenefuse("evaluate", product, product, "--json")
+    assert_explained(ended, 130, "Interrupted after 0 of 2 products: there is nothing to show yet")
+
+
+def test_of_an_interrupted_contest_what_is_finished_is_printed_and_written(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "scores"
+    noise = ("--snr-db", "20", "--seeds", "3")
+    interrupt_at(monkeypatch, "scenefuse.cli.evaluate.show_result", call=3, number=signal.SIGINT)
+    call = ("evaluate", *pair, "--methods", "bicubic,gsa", "--no-register", *noise, "--out", out)
+    ended = scenefuse(*call, "--json")
+    assert_explained(ended, 130, "Interrupted after 3 results")
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [(row["method"], row["seed"]) for row in rows] == [("bicubic", "0"), ("gsa", "0"), ("bicubic", "1")]
+    written = json.loads((out / "results.json").read_text())
+    assert written == {name: value for name, value in ended.document.items() if name not in {"error", "exit_code"}}
+    assert written["whole"] is False
+    assert [(entry["name"], entry["count"]) for entry in written["scores"]] == [("bicubic", 1), ("gsa", 1)]
+    table = (out / "results.md").read_text()
+    assert "- stopped before its end" in table
+    assert "over what every method had finished" in table
+    assert len(list(out.glob("*.png"))) == 2
+    monkeypatch.undo()
+    again = scenefuse(*call)
+    assert again.code == 0, again.stderr
+    assert json.loads((out / "results.json").read_text())["whole"] is True
+    assert "stopped" not in (out / "results.md").read_text()
+
+
+def test_a_scene_that_is_cut_short_meanwhile_costs_a_contest_only_what_comes_after_it(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = Path(shutil.copy(pair[0], tmp_path / "torn.tif"))
+    monkeypatch.setattr("scenefuse.cli.evaluate.show_result", lambda _: os.truncate(torn, 2000))
+    call = ("evaluate", *pair, torn, pair[1], "--methods", "bicubic,gsa", "--no-register", "--out", tmp_path / "out")
+    ended = scenefuse(*call, "--json")
+    assert_explained(ended, 3, "torn.tif")
+    assert [(entry["name"], entry["count"]) for entry in ended.document["scores"]] == [("bicubic", 1), ("gsa", 1)]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["scores"] == ended.document["scores"]
+
+
+def test_items_that_an_archive_could_not_give_are_told_to_who_compares(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    items = [*scenes.write_pair_items(tmp_path, pair), tmp_path / "broken.json"]
+    items[-1].write_text("{")
+    ended = scenefuse("evaluate", "--catalog", scenes.write_catalogue(tmp_path, items), "--model", "bicubic")
+    assert ended.code == 0, ended.stderr
+    assert "Left out ./broken.json: " in ended.stderr

@@ -21,9 +21,11 @@ import pytest
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
 from scenefuse.cli.output import emit_json, print_table
+from scenefuse.cli.progress import ProgressBar
+from scenefuse.engine.protocols import Event
 from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
-from tests.cli.command import Command
+from tests.cli.command import Command, interrupt_at
 
 Pair = tuple[Path, Path]
 ROOT = Path(__file__).parents[2]
@@ -140,6 +142,26 @@ def test_a_plan_says_the_pixel_of_a_geographic_pair_in_metres(scenefuse: Command
     assert "60 x 60 px of 11.09" in ended.stdout
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    call = ("plan", *pair, "--out", tmp_path / "out", "--workers", 1, "--no-register")
+    assert re.search(
+        r"roughly \d+ s \(preparation \d+ s, tiles \d+ s, overviews and COG \d+ s\); opening, the start of workers and "
+        r"the report come on top\n",
+        scenefuse(*call).stdout,
+    )
+    assert ", overviews 1 s)" in scenefuse(*call, "--format", "zarr").stdout
+    told = scenefuse(*call, "--json").document
+    assert list(told["seconds"]) == ["prepare", "tiles", "finish"]
+    assert told["seconds"]["tiles"] == told["plan"]["seconds"]
+    assert told["exists"] is False
+    assert scenefuse("fuse", *call[1:]).code == 0
+    assert "is there already: fuse finds it" in scenefuse(*call).stdout
+    assert scenefuse(*call, "--json").document["exists"] is True
+
+
 @pytest.fixture(scope="module")
 def archive(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue of an MSI and two HSIs that fit it, of which one's file is cut short."""
@@ -244,6 +266,71 @@ def test_a_row_of_a_piped_table_is_a_line_whatever_its_names(capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if line.strip()][-2:] == [[*row[:2], "0.5"] for row in rows]
     assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_numbers_stay_whole_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    for name, value in (("COLUMNS", str(width)), ("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1")):
+        monkeypatch.setenv(name, value)
+    columns = ("name", "parameters", "multiply_adds_per_pixel", "spectral_consistency_rmse", "spatial_consistency_cc")
+    print_table("Scores", columns, [("a product of a long name " * 3, 45475108, 25457936.0, 0.000986, 0.98771)])
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for number in ("45475108", "25,457,936", "0.000986", "0.9877"):
+        assert re.search(rf"(?<!\S){number}(?!\S)", printed), printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_text_of_others_is_printed_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool
+) -> None:
+    """Rich would take brackets for styles, stop at one that closes none, and draw a picture for what is in colons."""
+    monkeypatch.setenv("COLUMNS", "160")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    names = ("scene[b]1", "/data/[archive]/x", "[/old]", "10:100:20", ":warning:")
+    print_table("Scores of [all]", ("name [of]",), [(name,) for name in names])
+    with ProgressBar() as bar:
+        for name in names:
+            bar.notify(Event(kind="warning", facts={"message": name}))
+            bar.notify(Event(kind="begin", facts={"item_id": f"item {name}"}))
+    printed = capsys.readouterr()
+    for name in ("Scores of [all]", "name [of]", *names):
+        assert name in printed.out
+    for name in names:
+        assert f"warning: {name}" in printed.err
+        assert f"item {name}" in printed.err
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_of_several_products_those_that_can_be_checked_are(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scenefuse verify products/*` names the catalogue beside the products, too."""
+    out = tmp_path / "out"
+    options = ("--workers", 1, "--format", "zarr", "--no-report", "--no-register")
+    for model in ("bicubic", "gsa"):
+        assert scenefuse("fuse", *pair, "--out", out, "--model", model, *options).code == 0
+    everything = sorted(out.iterdir())
+    first, second = sorted(out.glob("hs_ms_*"))
+    told = scenefuse("verify", *everything, "--json")
+    assert told.code == WorkError.exit_code
+    assert [entry["product"] for entry in told.document["products"]] == [first.name, second.name]
+    failed = {Path(entry["product"]).name: entry["kind"] for entry in told.document["failures"]}
+    assert {"catalog.json": "data", "collection.json": "data"}.items() <= failed.items()
+    printed = scenefuse("verify", *everything)
+    assert printed.code == WorkError.exit_code
+    assert f"{second.name}: ok" in printed.stdout
+    assert f"Failed: {out / 'catalog.json'} (data)" in printed.stdout
+    (second / "quicklook.png").write_bytes(b"")
+    assert scenefuse("verify", *everything).code == MismatchError.exit_code
+    interrupt_at(monkeypatch, "scenefuse.product.verify.schema_errors", call=2, number=signal.SIGINT)
+    stopped = scenefuse("verify", first, second)
+    assert (stopped.code, stopped.stdout.count("ok; ")) == (130, 1)
+    assert "Error: Interrupted after 1 of 2 products" in stopped.stderr
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(

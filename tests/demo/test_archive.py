@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pystac
@@ -257,6 +258,17 @@ def test_a_folder_in_use_and_a_small_disk_are_refused_before_work(
     with pytest.raises(ResourceError, match="GB free"):
         write_demo_archive(tmp_path / "new", size=DemoSize.LARGE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def test_an_interrupted_archive_is_none_and_the_same_call_begins_anew(tmp_path: Path) -> None:
+    def interrupted(_site: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            write_demo_archive(tmp_path / "archive", size=DemoSize.SMALL, progress=interrupted)
+        assert not (tmp_path / "archive").exists()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_estimated_bytes_bound_what_is_written(archive: DemoArchive) -> None:

@@ -165,6 +165,11 @@ def test_no_worker_waits_while_another_does_a_last_group() -> None:
     assert sizes == {1: [6, 6, 4], 2: [4, 4, 4, 4], 3: [6, 6, 4], 5: [4, 4, 4, 4]}
 
 
+def test_workers_that_have_no_group_make_a_run_no_shorter() -> None:
+    source = AnalyticSource(coarse_shape=(20, 30), ratio=3)  # one tile
+    assert plan_run(source, CARD, request(workers=4)).seconds == plan_run(source, CARD, request(workers=1)).seconds
+
+
 def test_a_window_holds_all_that_the_flags_of_its_core_look_at() -> None:
     card = replace(CARD, halo_px=3, effective_px=17)
     assert plan_run(SETTING.source, card, request(halo="default")).tiling.halo_px == 18

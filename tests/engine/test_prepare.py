@@ -15,7 +15,7 @@ from scenefuse.engine.attempts import GivenUpError, Patience
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
-from scenefuse.engine.prepare import Preparation, prepare
+from scenefuse.engine.prepare import Preparation, preparation_seconds, prepare
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.state_file import load_state, save_state
@@ -361,3 +361,16 @@ def test_what_is_measured_in_no_time_is_not_kept(tmp_path: Path) -> None:
     known = KnownStates(folder=place_at(tmp_path / "states"), scene="a scene", method="a method")
     prepare(AnalyticSource(coarse_shape=(70, 130), ratio=2), Preparation(), known=known)
     assert not (tmp_path / "states").exists()
+
+
+def test_the_estimate_of_preparation_grows_with_what_is_measured_and_no_further() -> None:
+    small, large, larger = (
+        AnalyticSource(coarse_shape=shape, ratio=4) for shape in ((64, 64), (900, 900), (9000, 9000))
+    )
+    seconds = [preparation_seconds(source, Preparation(), workers=1) for source in (small, large, larger)]
+    assert 20 < seconds[1] / seconds[0] < 100, "of a large scene 64 blocks are measured"
+    assert seconds[2] == pytest.approx(seconds[1], rel=0.01)
+    assert preparation_seconds(large, Preparation(), workers=4) == pytest.approx(seconds[1] / 4)
+    assert preparation_seconds(small, Preparation(), workers=4) == seconds[0], "it is one task"
+    two = Preparation(stages=(CoordinateStage(),))
+    assert preparation_seconds(small, two, workers=1) == pytest.approx(2 * seconds[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from PIL import Image
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
@@ -99,6 +102,10 @@ def test_fuse_writes_a_report_that_verifies_with_the_product(made: FusedProduct)
     assert replay(made.folder).ok
 
 
+def test_a_report_is_a_line_in_a_notebook(made: FusedProduct) -> None:
+    assert repr(report(made.folder, out="-")) == "Report(location=None)"
+
+
 def test_flags_are_those_that_rasterio_counts(made: FusedProduct) -> None:
     figures = report(made.folder, out="-").figures
     with rasterio.open(made.folder / "quality.tif") as file:
@@ -151,6 +158,30 @@ def test_scores_of_the_whole_product_are_those_of_evaluate(made: FusedProduct, t
         assert band["rmse"] == pytest.approx(np.sqrt(((a - b) ** 2).mean()), rel=1e-4)
         assert band["psnr_db"] == pytest.approx(10 * np.log10(b.max() ** 2 / ((a - b) ** 2).mean()), rel=1e-4)
         assert band["cc"] == pytest.approx(np.corrcoef(a, b)[0, 1], rel=1e-4)
+
+
+def test_the_error_map_is_what_rasterio_and_numpy_find(made: FusedProduct, truth: Path) -> None:
+    found = report(made.folder, out="-", reference=truth)
+    with rasterio.open(made.folder / "fused.tif") as one, rasterio.open(truth) as other:
+        fused, expected = (file.read(masked=True).astype(np.float64) * 1e-4 for file in (one, other))
+    rmse = np.sqrt(((fused.data - expected.data) ** 2).mean(axis=0))
+    known = ~(fused.mask.any(axis=0) | expected.mask.any(axis=0))
+    assert found.figures["error_map"] == {
+        "factor": 1,
+        "median_rmse": pytest.approx(np.median(rmse[known]), rel=1e-3),
+        "top_rmse": pytest.approx(np.percentile(rmse[known], 99), rel=1e-3),
+    }
+    (shown,) = re.findall(r'src="data:image/png;base64,([^"]+)" alt="Where the product differs', found.html)
+    with Image.open(io.BytesIO(base64.b64decode(shown))) as picture:
+        pixels = np.asarray(picture.convert("RGBA")).astype(np.int64)
+    np.testing.assert_array_equal(pixels[..., 3] > 0, known)
+    near, far = (known & (rmse < np.percentile(rmse[known], 5))), (known & (rmse > np.percentile(rmse[known], 95)))
+    assert pixels[near][:, :3].sum(axis=1).max() < pixels[far][:, :3].sum(axis=1).min(), "dark is near, bright is far"
+    page = Page(found.html)
+    assert "Difference from the truth in reflectance, root mean square over the bands" in page.texts["scores"]
+    without = report(made.folder, out="-")
+    assert without.figures["error_map"] is None
+    assert "Difference from the truth" not in without.html
 
 
 def test_spectra_are_those_of_the_pixels_that_the_page_names(made: FusedProduct, pair: PairFiles, truth: Path) -> None:

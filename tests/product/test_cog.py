@@ -51,6 +51,15 @@ def test_bands_of_the_cog_say_their_wavelengths(committed: Path) -> None:
         assert dataset.colorinterp[1] == ColorInterp.blue
 
 
+def test_a_cog_beyond_the_visible_has_no_colours(tmp_path: Path) -> None:
+    """Its first band is nearest to red, green and blue: as all three it would be blue alone."""
+    spec = replace(SPEC, bands=tuple(replace(band, wavelength_nm=1000.0 + n) for n, band in enumerate(SPEC.bands[:4])))
+    write_scene(tmp_path, *random_scene(spec), spec=spec)
+    finish_data(tmp_path, spec, cog=True)
+    with rasterio.open(tmp_path / "fused.tif") as dataset:
+        assert {ColorInterp.red, ColorInterp.green, ColorInterp.blue}.isdisjoint(dataset.colorinterp)
+
+
 def test_overviews_of_the_cog_are_valid_and_the_stores(tmp_path: Path) -> None:
     spec = replace(SPEC, grid=replace(GRID, coarse_shape=(352, 208)), bands=SPEC.bands[:2])  # sides divisible by 4
     write_scene(tmp_path, *random_scene(spec), spec=spec)

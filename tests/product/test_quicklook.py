@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
-import pytest
 import skimage.io
+from PIL import Image
 
 from scenefuse.product.levels import make_overviews
-from scenefuse.product.quicklook import stretch, write_quicklook
+from scenefuse.product.quicklook import indexed_png_bytes, write_quicklook
 from tests.product.making import large_spec, random_scene, write_scene
 
 
@@ -26,14 +27,9 @@ def test_a_large_scene_is_drawn_from_an_overview(tmp_path: Path) -> None:
     assert skimage.io.imread(write_quicklook(tmp_path, spec).local_path()).shape == (530, 311, 4)
 
 
-def test_the_stretch_goes_from_the_2nd_to_the_98th_percentile() -> None:
-    ramp = np.tile(np.arange(0, 10100, 100, dtype=np.int16), (3, 1, 1))
-    red = stretch(ramp, -32768)[0, 0]
-    assert red[2] == 0
-    assert red[50] == pytest.approx(127.5, abs=0.6)
-    assert red[98] == 255
-    assert red[100] == 255
-
-
-def test_a_scene_without_data_gives_an_empty_picture() -> None:
-    assert not stretch(np.full((3, 4, 4), -32768, np.int16), -32768).any()
+def test_an_indexed_picture_has_the_colours_of_its_palette() -> None:
+    palette = np.array([[0, 0, 0, 0], [255, 0, 10, 255], [1, 2, 3, 255]], np.uint8)
+    shades = np.array([[0, 1, 2], [2, 2, 1]], np.uint8)
+    with Image.open(io.BytesIO(indexed_png_bytes(shades, palette))) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGBA")), palette[shades])

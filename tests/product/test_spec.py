@@ -38,12 +38,6 @@ def test_overviews_halve_until_the_longer_side_is_below_512_px() -> None:
     assert spec.level_shape(4) == (265, 156)
 
 
-def test_rgb_bands_are_the_nearest_to_660_560_and_480_nm() -> None:
-    assert SPEC.rgb_indexes() == (4, 2, 1)
-    unknown = replace(SPEC, bands=tuple(Band(name=f"b{n}") for n in range(5)))
-    assert unknown.rgb_indexes() == (4, 2, 0)
-
-
 def test_band_labels_carry_the_wavelength_in_micrometres() -> None:
     assert SPEC.band_label(4) == "band 4 (0.6500 um)"
     assert replace(SPEC, bands=(Band(name="B1"),)).band_label(0) == "B1"

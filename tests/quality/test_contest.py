@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image as Picture
 
 from scenefuse.errors import ModelError, UsageError
@@ -147,6 +149,36 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,400,30.0,,2.0,0,5.0"
 
 
+def made_up(scene: str, method: str, psnr_db: float, *, snr_db: float = inf, fold: int = 0) -> Result:
+    return Result(
+        scene=scene, method=method, snr_db=snr_db, seed=0, fold=fold, pixels=4, values={"psnr_db": psnr_db},
+        seconds=1.0, parameters=0, multiply_adds_per_pixel=5.0,
+    )  # fmt: skip
+
+
+def test_methods_of_a_stopped_contest_are_compared_on_what_all_of_them_finished() -> None:
+    """The second scene is harder; only one method came to it."""
+    results = [made_up("easy", "gsa", 40.0), made_up("easy", "sfim", 38.0), made_up("hard", "gsa", 20.0)]
+    assert [(row.method, row.mean["psnr_db"], row.count) for row in standings(results)] == [
+        ("gsa", 40.0, 1),
+        ("sfim", 38.0, 1),
+    ]
+    text = markdown(results, Protocol(), whole=False)
+    assert "over what every method had finished" in text
+    assert "| gsa | none | 20 |" in text.split("## hard")[1]
+    alone = results[:1]
+    assert [row.mean["psnr_db"] for row in standings(alone)] == [40.0]
+    finished = [*results, made_up("hard", "sfim", 22.0)]
+    assert [row.mean["psnr_db"] for row in standings(finished)] == [30.0, 30.0]
+
+
+def test_levels_of_noise_are_compared_each_for_itself() -> None:
+    results = [made_up("s", "gsa", 40.0), made_up("s", "sfim", 38.0), made_up("s", "gsa", 30.0, snr_db=20.0)]
+    assert [(row.method, row.snr_db) for row in standings(results)] == [("gsa", inf), ("sfim", inf), ("gsa", 20.0)]
+    folds = [made_up("s", "gsa", 40.0, fold=0), made_up("s", "gsa", 42.0, fold=1), made_up("t", "gsa", 10.0, fold=0)]
+    assert [row.mean["psnr_db"] for row in standings(folds)] == [41.0]
+
+
 def test_an_infinite_score_is_told_from_a_missing_one() -> None:
     values = {"psnr_db": inf, "ssim": float("nan"), "rmse": 0.0}
     one = Result(
@@ -264,6 +296,19 @@ def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path
     for path in gallery.draw(tmp_path, "01"):
         with Picture.open(path) as picture:
             assert min(picture.size) > 300
+
+
+def test_no_name_in_the_pictures_is_cut_off(trial: Trial) -> None:
+    galleries: list[Gallery] = []
+    list(compete([trial], [entry("bicubic"), entry("hysure-l2")], Protocol(), show=galleries.append))
+    figure = galleries[0]._images()
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    names = [text for text in figure.findobj(Text) if text.get_text() in {"truth", "bicubic", "hysure-l2", "drawn"}]
+    assert len(names) == 4
+    for name in names:
+        box = name.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, name
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, name
 
 
 def test_pixels_that_do_not_count_change_no_score(trial: Trial) -> None:

@@ -14,6 +14,7 @@ from scenefuse.cube.registration import MAX_SHIFT_COARSE, MIN_PEAK
 from scenefuse.engine.budget import size_text
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET
 from scenefuse.product.files import REPORT, RUN, STORE
+from scenefuse.product.true_colour import colours
 from scenefuse.quality.chart import Chart, Series
 from scenefuse.quality.detail import Spectra
 from scenefuse.quality.flags import GRAVEST_FIRST
@@ -26,7 +27,7 @@ from scenefuse.quality.page.wording import (
     signed_text,
     small_text,
 )
-from scenefuse.quality.picture import FLAG_COLOURS, colours, data_uri, flagged
+from scenefuse.quality.picture import ERROR_COLOURS, FLAG_COLOURS, data_uri, error_uri, flagged
 from scenefuse.quality.report import Dossier
 from scenefuse.sensors.band import Band, sharp_bands
 
@@ -149,7 +150,11 @@ def _quality(dossier: Dossier) -> dict[str, Any]:
 def _scores(dossier: Dossier) -> dict[str, Any]:
     """Scores as tables and as curves over wavelength."""
     rows = zip(*dossier.by_ms_band.values(), strict=True)
+    error_map = dossier.error_map
     return {
+        "error_map": error_map,
+        "error_picture": None if error_map is None else error_uri(error_map.rmse, error_map.top),
+        "error_colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in ERROR_COLOURS],
         "reference": dossier.reference,
         "convention": dossier.convention,
         "score_rows": _score_rows(dossier.scores),

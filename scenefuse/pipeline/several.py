@@ -1,0 +1,54 @@
+"""Several products, one after the other: one that cannot be looked at costs the others nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from scenefuse.errors import SceneFuseError
+from scenefuse.place.place import Place
+
+T = TypeVar("T")
+
+Location = str | Path | Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductFailure:
+    """A product that could not be looked at."""
+
+    product: str
+    """Its place, as it was given."""
+    kind: str
+    """Type of the failure: data, mismatch, transient, bug, ..."""
+    cause: str
+    """What happened, and the cure."""
+    retryable: bool
+    """Whether the same call may succeed later."""
+
+
+def look_at_each(products: Sequence[Location], look: Callable[[Location], T]) -> Iterator[T | ProductFailure]:
+    """What is found in each product, as soon as it is; of several also those that could not be looked at.
+
+    What stops the look at a single one is raised.
+    """
+    for product in products:
+        try:
+            found = look(product)
+        except Exception as error:
+            if len(products) == 1:
+                raise
+            yield _failed(str(product), error)
+        else:
+            yield found
+
+
+def _failed(product: str, error: Exception) -> ProductFailure:
+    """The record of what stopped the look at a product."""
+    if not isinstance(error, SceneFuseError):
+        error = SceneFuseError(
+            f"{type(error).__name__}: {error}", "it cannot be looked at", "Report it with what was called"
+        )
+    return ProductFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)
