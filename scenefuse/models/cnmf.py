@@ -62,7 +62,7 @@ LEAST_DISTANCE = 1e-6
 """Least distance of an endmember from the span of those before, in lengths of the brightest: less is rounding."""
 LEAST = 1e-6
 """Least abundance at a start, and least divisor: multiplicative updates cannot leave zero."""
-CHUNK_PIXELS = 4 * STEADY_PIXELS
+CHUNK_PIXELS = STEADY_PIXELS
 """Pixels updated at a time on a CPU, so that their abundances stay in the cache."""
 GPU_CHUNK_PIXELS = 2**18
 """On a GPU: a window of 512 px whole. In chunks for a CPU it would wait for 5 000 kernels to be launched one by one."""
