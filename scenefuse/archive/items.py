@@ -18,7 +18,7 @@ from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
 from scenefuse.archive.json_values import number, number_or_none, texts
 from scenefuse.archive.radiometry import fill_from_card, sentinel2_offset, stated_values
 from scenefuse.archive.scene import Asset, Scene
-from scenefuse.archive.selection import Candidate, has_data_role, is_raster, select
+from scenefuse.archive.selection import Candidate, file_name, has_data_role, is_raster, select
 from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
@@ -151,6 +151,7 @@ def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where:
                 bands=bands[key],
                 common_names=tuple(row.get("eo:common_name") for row in rows[key]),
                 is_data=has_data_role(raw[key]),
+                file_name=file_name(raw[key]),
             )
             for key in raw
         ]

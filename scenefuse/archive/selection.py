@@ -22,7 +22,8 @@ _OTHER_ROLES = {
     "uncertainty",
 }  # fmt: skip
 _OTHER_WORDS = {"rfluncert", "uncert", "uncertainty", "mask"}
-"""Words of keys and file names: EMIT's items have EMIT_L2A_RFLUNCERT_*.nc and EMIT_L2A_MASK_*.nc beside their RFL."""
+"""Words of keys and file names that say so where bands and roles do not: EMIT's items have EMIT_L2A_RFLUNCERT_*.nc and
+EMIT_L2A_MASK_*.nc beside EMIT_L2A_RFL_*.nc."""
 _OTHER_KEYS = ("visual", "tci", "thumbnail", "overview", "preview", "rendered_preview", "quicklook", "browse")
 _RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf", "application/x-netcdf")
 _RASTER_TYPES_MORE = ("application/netcdf", "application/vnd+zarr", "application/vnd.zarr", "application/octet-stream")
@@ -46,20 +47,28 @@ class Candidate:
     """`eo:common_name` of each band."""
     is_data: bool
     """True when a role says data or reflectance."""
+    file_name: str = ""
+    """Name of its file."""
+
+    @property
+    def is_named_otherwise(self) -> bool:
+        """True when a word of its key or its file's name says that it holds something else."""
+        return not _OTHER_WORDS.isdisjoint(_WORD.findall(f"{self.key} {self.file_name}".lower()))
 
 
 def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
     """True when media type (or, without one, suffix), roles and key allow the asset to hold measured bands."""
-    file = PurePosixPath(urlsplit(str(asset.get("href", ""))).path)
-    words = set(_WORD.findall(f"{key} {file.name}".lower()))
-    if _roles(asset) & _OTHER_ROLES or words & _OTHER_WORDS:
-        return False
-    if key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
+    if _roles(asset) & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
         return False
     media_type = str(asset.get("type") or "").lower()
     if not media_type:
-        return file.suffix.lower() in _RASTER_SUFFIXES
+        return PurePosixPath(file_name(asset)).suffix.lower() in _RASTER_SUFFIXES
     return media_type.startswith((*_RASTER_TYPES, *_RASTER_TYPES_MORE))
+
+
+def file_name(asset: Mapping[str, Any]) -> str:
+    """Name of the asset's file."""
+    return PurePosixPath(urlsplit(str(asset.get("href", ""))).path).name
 
 
 def has_data_role(asset: Mapping[str, Any]) -> bool:
@@ -71,11 +80,13 @@ def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     """Keys of the assets to read, in the item's order, and a note for each kind that was left out.
 
     If any asset describes bands with a wavelength or common name, only those count; else, if any has a data role,
-    only those. Panchromatic and thermal bands are left out, and of several files of one band (by name and wavelength)
+    only those, less those that are named otherwise where others remain. Panchromatic and thermal bands are left out, and of several files of one band (by name and wavelength)
     the first with the finest GSD stays.
     """
     described = [c for c in candidates if _is_described(c)]
     chosen = described or [c for c in candidates if c.is_data] or candidates
+    if not described:
+        chosen = [c for c in chosen if not c.is_named_otherwise] or chosen
     notes = []
     reflected = [c for c in chosen if not _is_pan_or_thermal(c)]
     if len(reflected) < len(chosen) and reflected:

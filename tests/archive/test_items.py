@@ -185,6 +185,8 @@ def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
         scene = read(make_item(id=names[2], assets=assets, properties={"instruments": ["EMIT"]}))
         assert [asset.href for asset in scene.assets] == [f"{base}{names[2]}.nc"]
         assert scene.role == "hsi"
+    alone = {"data": {"href": "./enmap_cloud_mask_applied.tif", "roles": ["data"]}}
+    assert [asset.key for asset in read(make_item(assets=alone)).assets] == ["data"]
 
 
 def test_scale_offset_and_nodata_may_differ_in_where_they_are_said() -> None:
