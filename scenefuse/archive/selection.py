@@ -79,9 +79,9 @@ def has_data_role(asset: Mapping[str, Any]) -> bool:
 def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     """Keys of the assets to read, in the item's order, and a note for each kind that was left out.
 
-    If any asset describes bands with a wavelength or common name, only those count; else, if any has a data role,
-    only those, less those that are named otherwise where others remain. Panchromatic and thermal bands are left out, and of several files of one band (by name and wavelength)
-    the first with the finest GSD stays.
+    If any asset describes bands with a wavelength or common name, only those count; else, if any has a data role, only
+    those, less those that are named otherwise where others remain. Panchromatic and thermal bands are left out, and of
+    several files of one band (by name and wavelength) the first with the finest GSD stays.
     """
     described = [c for c in candidates if _is_described(c)]
     chosen = described or [c for c in candidates if c.is_data] or candidates
