@@ -45,6 +45,8 @@ class Dossier:
     """Why its inputs were not read; None where they were."""
     reference: str | None = None
     """What the truth is called, where there is one."""
+    reference_notes: tuple[str, ...] = ()
+    """What the scores against it have to be read with: that the network learnt from the very scene."""
     against_inputs: Scored | None = None
     """Scores of the whole product against its inputs, where they were asked for."""
 
@@ -188,6 +190,7 @@ class Dossier:
             "budget": {"seam_rms": SEAM_RMS_BUDGET, "seam_p999": SEAM_P999_BUDGET, "shift_coarse_px": MAX_SHIFT_COARSE},
             "inputs": "read" if self.inputs_note is None else self.inputs_note,
             "reference": self.reference,
+            "reference_notes": list(self.reference_notes),
             "scores": scores_record(self.scores),
             "error_map": None if self.error_map is None else self.error_map.facts(),
             "detail": asdict(window),
