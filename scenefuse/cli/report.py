@@ -85,5 +85,5 @@ def _show(made: Report) -> None:
     click.echo(f"  {share_text(flags['good'], flags['pixels'])} of {flags['pixels']:,} pixels have no quality flag")
     if figures["inputs"] != "read":
         click.echo(f"  the inputs were not read: {figures['inputs']}")
-    for finding in figures["findings"]:
+    for finding in (*figures["findings"], *figures["reference_notes"]):
         click.echo(f"  {finding}")

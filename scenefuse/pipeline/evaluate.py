@@ -93,13 +93,13 @@ def evaluate_product(
     product = open_product(folder)
     if reference is not None:
         scored = score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
-        return replace(scored, notes=_remembered(folder, str(reference)))
+        return replace(scored, notes=remembered(folder, str(reference)))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, cube, load_state(folder / STATE))
 
 
-def _remembered(folder: Place, reference: str) -> tuple[str, ...]:
-    """A note where the product's network may have seen what it is scored on."""
+def remembered(folder: Place, reference: str) -> tuple[str, ...]:
+    """A note where the network of the product in folder may have seen the reference that it is scored against."""
     provenance = read_provenance(folder)
     digest = provenance.method.weights_sha256
     if digest is None:

@@ -116,6 +116,12 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
             "one image has nothing to add to itself",
             "Give two images: one with the bands, one with the fine pixels",
         )
+    if (pair.hs.role, pair.ms.role) == ("msi", "hsi"):
+        raise DataError(
+            f"{pair.hs.id} is multispectral ({pair.hs.role_reason}) and {pair.ms.id} hyperspectral",
+            "HS and MS are exchanged",
+            "Give the hyperspectral scene first",
+        )
     options = PairOptions(
         hs_scale=config.hs_scale,
         ms_scale=config.ms_scale,

@@ -20,6 +20,7 @@ from scenefuse.quality.detail import Detail, Lens
 from scenefuse.quality.error_map import ErrorMap
 from scenefuse.quality.flags import FlagCount, count_flags
 from scenefuse.quality.product_scores import Scored, reference_sums
+from scenefuse.quality.table import scores_record
 from scenefuse.sensors.band import Band
 
 PICTURE_PX = 512
@@ -44,8 +45,8 @@ class Dossier:
     """Why its inputs were not read; None where they were."""
     reference: str | None = None
     """What the truth is called, where there is one."""
-    convention: str = "standard"
-    """Formulas of the scores against the truth."""
+    reference_notes: tuple[str, ...] = ()
+    """What the scores against it have to be read with: that the network learnt from the very scene."""
     against_inputs: Scored | None = None
     """Scores of the whole product against its inputs, where they were asked for."""
 
@@ -116,14 +117,11 @@ class Dossier:
         return {f"spatial_{name}": _listed(by_band[name]) for name in ("rmse", "cc")}
 
     @cached_property
-    def scores(self) -> dict[str, float | None]:
+    def scores(self) -> Mapping[str, float]:
         """Scores of the whole product against the truth, or against its inputs; empty where neither was asked for."""
-        values: Mapping[str, float] = {}
         if self.truth_sums is not None:
-            values = self.truth_sums.scores(self.convention)
-        elif self.against_inputs is not None:
-            values = self.against_inputs.values
-        return {name: _finite(value) for name, value in values.items()}
+            return self.truth_sums.scores()
+        return {} if self.against_inputs is None else self.against_inputs.values
 
     @cached_property
     def consistency(self) -> dict[str, float | None]:
@@ -192,7 +190,8 @@ class Dossier:
             "budget": {"seam_rms": SEAM_RMS_BUDGET, "seam_p999": SEAM_P999_BUDGET, "shift_coarse_px": MAX_SHIFT_COARSE},
             "inputs": "read" if self.inputs_note is None else self.inputs_note,
             "reference": self.reference,
-            "scores": self.scores,
+            "reference_notes": list(self.reference_notes),
+            "scores": scores_record(self.scores),
             "error_map": None if self.error_map is None else self.error_map.facts(),
             "detail": asdict(window),
             "consistency": self.consistency,

@@ -74,6 +74,11 @@ def test_a_ratio_between_one_and_two_is_refused(scenefuse: Command, pair: Pair, 
     assert_refused(scenefuse, pair[0], ms, "ratio of 1.5", "less than a ratio of 2", "at most half")
 
 
+def test_exchanged_items_are_refused_whatever_their_grids(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    hs, ms = scenes.write_pair_items(tmp_path, pair)
+    assert_refused(scenefuse, ms, hs, "ms is multispectral (4 bands)", "and hs hyperspectral", "exchanged")
+
+
 def test_exchanged_images_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs, ms = (shutil.copy(path, tmp_path / path.name) for path in pair)
     assert_refused(scenefuse, ms, hs, "10 m", "30 m", "check that HS and MS are not exchanged")

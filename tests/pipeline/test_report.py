@@ -184,6 +184,15 @@ def test_the_error_map_is_what_rasterio_and_numpy_find(made: FusedProduct, truth
     assert "Difference from the truth" not in without.html
 
 
+def test_a_product_that_is_its_truth_has_an_infinite_psnr_and_no_scale(made: FusedProduct) -> None:
+    found = report(made.folder, out="-", reference=made.folder / "fused.tif")
+    assert (found.figures["scores"]["psnr_db"], found.figures["scores"]["infinite"]) == (None, ["psnr_db"])
+    page = Page(found.html)
+    assert "infinite dB PSNR against the truth" in page.texts["cards"]
+    assert "Difference from the truth : next to none" in page.texts["scores"]
+    assert "and more" not in page.texts["scores"]
+
+
 def test_spectra_are_those_of_the_pixels_that_the_page_names(made: FusedProduct, pair: PairFiles, truth: Path) -> None:
     """The first and the last value of each drawn line, read back from the page, against the files."""
     html = report(made.folder, out="-", reference=truth).html

@@ -24,6 +24,7 @@ from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
+from scenefuse.pipeline.report import report
 from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.words import counted
@@ -79,7 +80,11 @@ def test_scores_of_a_product_tell_when_its_network_learnt_from_the_scene(
         )
         product = fuse(*scene.both, out=tmp_path / "products", config=config, lane=InProcessLane())
         try:
-            return " ".join(evaluate_product(product.folder, reference=truth).notes)
+            found = evaluate_product(product.folder, reference=truth).notes
+            made = report(product.folder, out="-", reference=truth)
+            assert made.figures["reference_notes"] == list(found)
+            assert all(note[1:] in made.html for note in found)
+            return " ".join(found)
         finally:
             shutil.rmtree(own_shelf / name)
             gone = evaluate_product(product.folder, reference=truth).notes

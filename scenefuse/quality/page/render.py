@@ -156,7 +156,7 @@ def _scores(dossier: Dossier) -> dict[str, Any]:
         "error_picture": None if error_map is None else error_uri(error_map.rmse, error_map.top),
         "error_colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in ERROR_COLOURS],
         "reference": dossier.reference,
-        "convention": dossier.convention,
+        "reference_notes": dossier.reference_notes,
         "score_rows": _score_rows(dossier.scores),
         "consistency_rows": _score_rows(dossier.consistency),
         "curves": [chart for chart in (*_truth_curves(dossier), *_consistency_curves(dossier)) if chart],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite, isnan
+
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 """For what is not there, and below zero."""
 FLAG_TEXTS = {
@@ -39,10 +41,12 @@ SCORE_TEXTS = {
 def number_text(value: float | None) -> str:
     """Four digits: `0.003446`, `43.25`, `1.2e-05`; a dash for what is not there.
 
-    >>> [number_text(value) for value in (43.2468, 0.0034461, 1.23e-5, 0.0)]
-    ['43.25', '0.003446', '1.23e-05', '0']
+    >>> [number_text(value) for value in (43.2468, 0.0034461, 1.23e-5, 0.0, float("inf"))]
+    ['43.25', '0.003446', '1.23e-05', '0', 'infinite']
     """
-    return DASH if value is None else f"{value:.4g}"
+    if value is None or isnan(value):
+        return DASH
+    return f"{value:.4g}" if isfinite(value) else "infinite"
 
 
 def small_text(value: float) -> str:
