@@ -163,7 +163,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         radiometry=tuple(decisions),
         acquired=scene.acquired,
     )
-    image = _without_empty_bands(image, scene.id, choice)
+    image = _with_reflectance(image, scene.id, choice)
     return _sorted(image, scene.id)
 
 
@@ -263,10 +263,11 @@ def _sorted(image: Image, scene_id: str) -> Image:
     return replace(image, bands=tuple(image.bands[i] for i in order), sources=tuple(image.sources[i] for i in order))
 
 
-def _without_empty_bands(image: Image, scene_id: str, choice: Choice) -> Image:
-    """The image without the bands that hold no data where others do.
+def _with_reflectance(image: Image, scene_id: str, choice: Choice) -> Image:
+    """The image without the bands that hold no data, or no reflectance, where others do.
 
-    DataError when there are no data at all, and when they are no reflectance, unless the caller gave the scale.
+    DataError when there are no data at all, and when most bands hold no reflectance; by a scale that the caller gave
+    everything is.
     """
     held, measured, beyond = np.zeros((3, len(image.bands)), np.bool_)
     for grid in image.grids:
@@ -280,14 +281,19 @@ def _without_empty_bands(image: Image, scene_id: str, choice: Choice) -> Image:
             "there is nothing to fuse",
             "check the no-data value, and the file",
         )
-    if beyond.any() and choice.scale is None:
+    beyond &= choice.scale is None
+    if 2 * beyond.sum() > measured.sum():
         raise _no_reflectance(image, np.flatnonzero(beyond).tolist(), scene_id, choice)
-    constant = f"reflectance not retrieved: {NOT_RETRIEVED} in the sampled windows"
-    unusable = {
-        band: constant if held[band] else "no data in the sampled windows"
-        for band in np.flatnonzero(~measured).tolist()
-    }
-    return image.without(unusable)
+    return image.without(
+        {
+            **dict.fromkeys(np.flatnonzero(~held).tolist(), "no data in the sampled windows"),
+            **dict.fromkeys(
+                np.flatnonzero(held & ~measured).tolist(),
+                f"reflectance not retrieved: {NOT_RETRIEVED} in the sampled windows",
+            ),
+            **dict.fromkeys(np.flatnonzero(beyond).tolist(), f"no reflectance: values beyond {GREATEST:g}"),
+        }
+    )
 
 
 def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choice) -> DataError:
@@ -296,12 +302,11 @@ def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choi
     sources = ", ".join(dict.fromkeys(decision.source for decision in image.radiometry))
     is_hsi = image.role == "hsi"
     scale = f", give {'--hs-scale' if is_hsi else '--ms-scale'}" if choice.scale_option else " and the scale"
-    drop = ", or leave the bands out with --drop-band" if is_hsi and choice.scale_option else ""
     return DataError(
         f"{scene_id} ({sources}) has values beyond {GREATEST:g} in {len(beyond)} of "
         f"{counted(len(image.bands), 'band')} ({names})",
         "no reflectance is that large: a no-data value is not declared, or the scale is another",
-        f"declare the no-data value (`gdal_edit.py -a_nodata`, `data ignore value` in an ENVI header){scale}{drop}",
+        f"declare the no-data value (`gdal_edit.py -a_nodata`, `data ignore value` in an ENVI header){scale}",
     )
 
 
