@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from scenefuse.cube.input_file import InputFile, input_files
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
 from scenefuse.cube.raster_file import FileBand, RasterFile, unique_names
 from scenefuse.cube.readers import open_raster
+from scenefuse.cube.sampled import GREATEST, NOT_RETRIEVED, sample_bands
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
@@ -27,16 +29,6 @@ from scenefuse.place.href import is_url
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
 from scenefuse.words import counted
-
-SAMPLE_PX = 32
-"""Side of the windows in which bands without any data are looked for."""
-SAMPLES_PER_SIDE = 3
-"""Rows and columns of those windows, spread over the scene."""
-NOT_RETRIEVED = -0.01
-"""Reflectance in all pixels of a band of which ISOFIT retrieves none: EMIT's, and AVIRIS-3's, in water vapour (isofit's
-pull request 696). Its files flag such bands, exports often do not; what is negative and constant measures nothing."""
-_SAME = 1e-6
-"""Difference from it that rounding explains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +163,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         radiometry=tuple(decisions),
         acquired=scene.acquired,
     )
-    image = _without_empty_bands(image, scene.id)
+    image = _with_reflectance(image, scene.id, choice)
     return _sorted(image, scene.id)
 
 
@@ -271,59 +263,51 @@ def _sorted(image: Image, scene_id: str) -> Image:
     return replace(image, bands=tuple(image.bands[i] for i in order), sources=tuple(image.sources[i] for i in order))
 
 
-def _without_empty_bands(image: Image, scene_id: str) -> Image:
-    """The image without the bands that hold no data where others do; DataError when there are no data at all."""
-    held, measured = np.zeros((2, len(image.bands)), np.bool_)
+def _with_reflectance(image: Image, scene_id: str, choice: Choice) -> Image:
+    """The image without the bands that hold no data, or no reflectance, where others do.
+
+    DataError when there are no data at all, and when most bands hold no reflectance; by a scale that the caller gave
+    everything is.
+    """
+    held, measured, beyond = np.zeros((3, len(image.bands)), np.bool_)
     for grid in image.grids:
         bands = image.bands_on(grid)
-        found = _holds_data(image, bands, _sample_windows(grid.shape))
-        if not found[0].any():
-            found = _holds_data(image, bands, _all_windows(grid.shape))
-        held[list(bands)], measured[list(bands)] = found
+        sampled = sample_bands(partial(image.read, bands), grid.shape)
+        there = list(bands)
+        held[there], measured[there], beyond[there] = sampled.held, sampled.measured, sampled.beyond
     if not measured.any():
         raise DataError(
             f"{scene_id} holds no data in its {counted(len(image.bands), 'usable band')}",
             "there is nothing to fuse",
             "check the no-data value, and the file",
         )
-    constant = f"reflectance not retrieved: {NOT_RETRIEVED} in the sampled windows"
-    unusable = {
-        band: constant if held[band] else "no data in the sampled windows"
-        for band in np.flatnonzero(~measured).tolist()
-    }
-    return image.without(unusable)
+    beyond &= choice.scale is None
+    if 2 * beyond.sum() > measured.sum():
+        raise _no_reflectance(image, np.flatnonzero(beyond).tolist(), scene_id, choice)
+    return image.without(
+        {
+            **dict.fromkeys(np.flatnonzero(~held).tolist(), "no data in the sampled windows"),
+            **dict.fromkeys(
+                np.flatnonzero(held & ~measured).tolist(),
+                f"reflectance not retrieved: {NOT_RETRIEVED} in the sampled windows",
+            ),
+            **dict.fromkeys(np.flatnonzero(beyond).tolist(), f"no reflectance: values beyond {GREATEST:g}"),
+        }
+    )
 
 
-def _holds_data(image: Image, bands: tuple[int, ...], windows: Sequence[Window]) -> NDArray[np.bool_]:
-    """(2, band) True for those with a pixel of data in the windows, and for those with one that is not NOT_RETRIEVED.
-
-    Reading stops once every band has both.
-    """
-    found = np.zeros((2, len(bands)), np.bool_)
-    for window in windows:
-        pixels = image.read(bands, window)
-        data = ~np.isnan(pixels)
-        found[0] |= data.any(axis=(1, 2))
-        found[1] |= (data & (np.abs(pixels - NOT_RETRIEVED) > _SAME)).any(axis=(1, 2))
-        if found.all():
-            break
-    return found
-
-
-def _sample_windows(shape: tuple[int, int]) -> list[Window]:
-    """A few small windows spread over a scene, borders included."""
-    starts = [
-        sorted({int(start) for start in np.linspace(0, max(0, side - SAMPLE_PX), SAMPLES_PER_SIDE)}) for side in shape
-    ]
-    return [
-        Window(y0=y0, y1=y0 + SAMPLE_PX, x0=x0, x1=x0 + SAMPLE_PX).clip(shape) for y0 in starts[0] for x0 in starts[1]
-    ]
-
-
-def _all_windows(shape: tuple[int, int]) -> list[Window]:
-    """Strips that cover a scene."""
-    rows = max(1, 2**18 // shape[1])
-    return [Window(y0=y0, y1=min(y0 + rows, shape[0]), x0=0, x1=shape[1]) for y0 in range(0, shape[0], rows)]
+def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choice) -> DataError:
+    """The refusal of an image with values that are none."""
+    names = ", ".join(image.bands[band].name for band in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+    sources = ", ".join(dict.fromkeys(decision.source for decision in image.radiometry))
+    is_hsi = image.role == "hsi"
+    scale = f", give {'--hs-scale' if is_hsi else '--ms-scale'}" if choice.scale_option else " and the scale"
+    return DataError(
+        f"{scene_id} ({sources}) has values beyond {GREATEST:g} in {len(beyond)} of "
+        f"{counted(len(image.bands), 'band')} ({names})",
+        "no reflectance is that large: a no-data value is not declared, or the scale is another",
+        f"declare the no-data value (`gdal_edit.py -a_nodata`, `data ignore value` in an ENVI header){scale}",
+    )
 
 
 def _pixel_area(grid: RasterGrid) -> float:

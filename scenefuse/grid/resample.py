@@ -96,8 +96,8 @@ def degrade(fine: Array, ratio: int, sigma_px: float) -> Array:
     No data (NaN) spreads to every coarse pixel whose kernel touches it.
     """
     taps = degrade_taps(ratio, sigma_px)
-    rows = _weigh_rows(np.asarray(fine, np.float32), taps, ratio)
-    columns = _weigh_rows(rows.swapaxes(1, 2), taps, ratio)
+    rows = weigh_rows(np.asarray(fine, np.float32), taps, ratio)
+    columns = weigh_rows(rows.swapaxes(1, 2), taps, ratio)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 
@@ -127,7 +127,7 @@ def _upsample_rows(coarse: Array, taps: Array, *, holes: bool) -> Array:
     return fine.reshape(bands, rows * ratio, width)
 
 
-def _weigh_rows(fine: Array, taps: Array, ratio: int) -> Array:
+def weigh_rows(fine: Array, taps: Array, ratio: int) -> Array:
     """(band, y * ratio + taps - ratio, x) to (band, y, x) along rows: sums of taps that step by ratio."""
     count = len(taps)
     height = fine.shape[1] - (count - ratio)

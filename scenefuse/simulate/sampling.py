@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.grid.resample import TRUNCATE_SIGMAS
+from scenefuse.grid.resample import TRUNCATE_SIGMAS, weigh_rows
 
 
 def sample_reach_px(ratio: int, sigma_px: float, shift_px: tuple[float, float] = (0.0, 0.0)) -> int:
@@ -31,8 +31,8 @@ def sample(
             raise ValueError(f"sampling without blur keeps the grid, got ratio {ratio} and shift {shift_px}")
         return fine
     reach = sample_reach_px(ratio, sigma_px, shift_px)
-    rows = _sample_rows(fine, _taps(ratio, sigma_px, reach, shift_px[0]), ratio)
-    columns = _sample_rows(rows.swapaxes(1, 2), _taps(ratio, sigma_px, reach, shift_px[1]), ratio)
+    rows = weigh_rows(fine, _taps(ratio, sigma_px, reach, shift_px[0]), ratio)
+    columns = weigh_rows(rows.swapaxes(1, 2), _taps(ratio, sigma_px, reach, shift_px[1]), ratio)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 
@@ -42,14 +42,3 @@ def _taps(ratio: int, sigma_px: float, reach: int, shift: float) -> NDArray[np.f
     position = np.arange(count) - (count - 1) / 2 - shift
     weights = np.exp(-0.5 * (position / sigma_px) ** 2)
     return np.asarray(weights / weights.sum(), np.float32)
-
-
-def _sample_rows(fine: NDArray[np.float32], taps: NDArray[np.float32], ratio: int) -> NDArray[np.float32]:
-    """(plane, y * ratio + taps - ratio, x) to (plane, y, x)."""
-    rows, rest = divmod(fine.shape[1] - (len(taps) - ratio), ratio)
-    if rest or rows < 1:
-        raise ValueError(f"{fine.shape[1]} fine rows are not whole coarse pixels of {ratio} and the kernel's reach")
-    coarse = np.zeros((fine.shape[0], rows, fine.shape[2]), np.float32)
-    for tap, weight in enumerate(taps):
-        coarse += fine[:, tap : tap + (rows - 1) * ratio + 1 : ratio] * weight
-    return coarse

@@ -351,7 +351,7 @@ def test_a_zarr_with_an_attribute_of_the_wrong_kind_is_refused(
 def test_a_zarr_of_floats_is_decoded_as_xarray_decodes_it(tmp_path: Path, attributes: dict[str, float]) -> None:
     dataset = placed()
     values = np.linspace(0.1, 0.5, 1200, dtype=np.float32).reshape(2, 20, 30)
-    values[0, 3:7] = values[1, :, 4] = -9999.0
+    values[0, 3:7] = values[1, :, 4] = -9999.0 if "missing_value" in attributes else 0.7
     dataset["reflectance"] = (("band", "y", "x"), values, {**attributes, "grid_mapping": "spatial_ref"})
     dataset.to_zarr(tmp_path / "a", consolidated=False)
     expected = xr.open_zarr(tmp_path / "a", consolidated=False)["reflectance"].values
@@ -396,7 +396,7 @@ def test_a_zarr_of_an_item_is_not_read_through_a_link_out_of_the_catalogue(tmp_p
     chunk = catalogue / "a.zarr" / "reflectance" / "0.0.0"
     chunk.rename(tmp_path / "secret")
     chunk.symlink_to(tmp_path / "secret")
-    scene = bare_scene(catalogue / "a.zarr", scale=(1.0,))
+    scene = bare_scene(catalogue / "a.zarr", scale=(1e-3,))
     open_image(scene, "msi", Choice())
     with pytest.raises(DataError, match="outside the catalogue"):
         open_image(replace(scene, is_stac=True, root=str(catalogue)), "msi", Choice())

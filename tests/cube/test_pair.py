@@ -246,6 +246,34 @@ def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
     assert missing([1, 2], "uint8", -9999) == [False, False]
 
 
+def test_values_that_are_no_reflectance_are_refused(write_tiff: WriteTiff) -> None:
+    reflectance = (texture(4, (40, 40)) / 1e4).astype(np.float32)
+    undeclared, integers, noisy = reflectance.copy(), texture(4, (40, 40)).astype(np.float32), reflectance.copy()
+    undeclared[:, :6] = -9999.0
+    noisy[2, 0, :10] = 40.0  # of 32 x 32 pixels that are looked at
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+
+    def opened(pixels: NDArray[np.float32], **options: Any) -> PairCube:
+        path = write_tiff("hs.tif", pixels, wavelengths_nm=NM, scale=None)
+        return open_pair(pair_of(path, ms), options=PairOptions(**options))
+
+    for pixels in (undeclared, integers):
+        with pytest.raises(DataError, match=r"has values beyond 10 in 4 of 4 bands .*--hs-scale"):
+            opened(pixels)
+    assert len(opened(noisy).hs_bands) == 4
+    noisy[2, 0, 10] = 40.0
+    without = opened(noisy)
+    assert [band.name for band in without.hs_bands] == ["band 1", "band 2", "band 4"]
+    assert without.facts()["hs"]["dropped"] == [{"band": "band 3", "reason": "no reflectance: values beyond 10"}]
+    noisy[:2, :20] = 40.0
+    with pytest.raises(DataError, match=r"3 of 4 bands \(band 1, band 2, band 3\)"):
+        opened(noisy)
+    assert opened(integers, hs_scale=1.0).read_hs(Window(y0=0, y1=2, x0=0, x1=2)).max() > 100
+    floats = write_tiff("ms.tif", texture(2, (120, 120), 1).astype(np.float32), gsd=10.0, scale=None)
+    with pytest.raises(DataError, match=r"give --ms-scale\.$"):
+        open_pair(pair_of(write_tiff("hs.tif", reflectance, wavelengths_nm=NM, scale=None), floats))
+
+
 @pytest.mark.parametrize(
     ("told", "by_card", "values", "source"),
     [
