@@ -35,6 +35,8 @@ class Asset:
     """`file:checksum`, a multihash in hexadecimal; None when metadata does not say."""
     size_bytes: int | None = None
     """`file:size`; None when metadata does not say."""
+    offset_of_integers: bool = False
+    """True when the offset is that of the integers of a processing baseline: reflectance itself (scale 1) has none."""
     card_fields: tuple[str, ...] = ()
     """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 

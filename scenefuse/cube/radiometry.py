@@ -64,7 +64,7 @@ def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | 
     """
     count = len(raster.bands)
     scale, scale_source = _scale(asset, raster, given_scale, option)
-    offset, offset_source = _offset(asset, raster, scale_source)
+    offset, offset_source = _offset(asset, raster, scale, scale_source)
     nodata, nodata_source = _nodata(asset, raster)
     bands = tuple(Radiometry(scale=scale[i], offset=offset[i], nodata=nodata[i]) for i in range(count))
     source = scale_source if offset_source in {scale_source, None} else f"{scale_source}; offset: {offset_source}"
@@ -117,9 +117,13 @@ def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None
     return floats == of_floats
 
 
-def _offset(asset: Asset, raster: RasterFile, scale_source: str) -> tuple[tuple[float, ...], str | None]:
-    """Offset per band, and who says so; a file's own offset belongs to its own scale."""
+def _offset(
+    asset: Asset, raster: RasterFile, scale: tuple[float, ...], scale_source: str
+) -> tuple[tuple[float, ...], str | None]:
+    """Offset per band, and who says so; a file's own offset belongs to its own scale, a baseline's to integers."""
     count = len(raster.bands)
+    if asset.offset_of_integers and set(scale) == {1.0}:
+        return (0.0,) * count, None
     if asset.offset is not None and "offset" not in asset.card_fields:
         return _per_band(asset.offset, count, asset, "offset"), STAC
     if scale_source == raster.scale_source:

@@ -232,6 +232,9 @@ def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteT
     assert decided(1e-3) == decided(1e-3, **card) == (1e-3, 0.0)
     assert decided(None, scale=(1e-3,)) == (1e-3, 0.0)
     assert decided(1e-3, offset=(0.3,)) == (1e-3, 0.3)
+    baseline: dict[str, Any] = {"offset": (-0.1,), "offset_of_integers": True}
+    assert decided(1e-4, **baseline) == (1e-4, -0.1)
+    assert decided(1.0, **baseline) == decided(None, scale=(1.0,), **baseline) == (1.0, 0.0)
 
 
 def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
