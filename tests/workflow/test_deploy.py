@@ -47,7 +47,9 @@ def test_the_call_is_one(call: list[str], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_job_is_tried_until_the_leases_of_a_killed_pod_have_ended() -> None:
-    """The next pod is another machine to them; Kubernetes waits 10 s before a retry, by version the second, then more."""
+    """The next pod is another machine to them. Kubernetes waits 10 s before a retry (of some versions the second one),
+    then twice as long each time.
+    """
     job = yaml.safe_load((DEPLOY / "cronjob.yaml").read_text())["spec"]["jobTemplate"]["spec"]
     waited_s = sum(10 * 2**number for number in range(job["backoffLimit"] - 1))
     assert waited_s > inspect.signature(Lease).parameters["lasts_s"].default
