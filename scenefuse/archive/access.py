@@ -17,6 +17,10 @@ from scenefuse.place.location import own_path
 STORE_SCHEMES = ("s3", "gs", "abfs")
 """Schemes of object stores; their endpoints come from the operator's configuration, never from an href."""
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv4 addresses as a network that has IPv6 alone reaches them."""
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that IANA has given to the public network; Python's is_global knows less of what lies outside: fec0::/10, ..."""
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa")
 
@@ -201,8 +205,10 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """True for an address of the public network, judged by the IPv4 address inside an IPv6 one too."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour  # Teredo's are never global
-        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):
+        if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not _is_public(inner):
+            return False
+        if address not in _NAT64 and address not in _UNICAST:
             return False
     return address.is_global and not address.is_multicast

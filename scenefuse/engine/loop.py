@@ -88,14 +88,18 @@ def run_loop(
         *(Thread(target=loop.guarded, args=(loop.put_all,), name="scenefuse-write") for _ in range(max(1, encoders))),
     ]
     start = perf_counter()
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         loop.guarded(loop.fuse_all)
         device_seconds = perf_counter() - start
+    except BaseException:  # of a thread that could not start
+        loop.end()
+        raise
     finally:
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
     if loop.error is not None:
         raise loop.error
     whole = perf_counter() - start
@@ -134,8 +138,12 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
         except BaseException as error:  # noqa: BLE001 - raised again by run_loop, when the threads have ended
             with self._failing:
                 self.error = self.error or error
-            self._windows.cancel()
-            self._results.cancel()
+            self.end()
+
+    def end(self) -> None:
+        """End all bodies, whatever they wait for."""
+        self._windows.cancel()
+        self._results.cancel()
 
     def read_all(self) -> None:
         for index, job in enumerate(self._jobs):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scenefuse.engine.lease import Lease, live_owner
+from scenefuse.engine.lease import Lease, LeaseHeldError, live_owner
 from scenefuse.errors import DataError
 from scenefuse.pipeline.failures import PairFailure, read_failures
 from scenefuse.place.location import place_at
@@ -65,10 +66,15 @@ def find_unfinished(out: str | Path | Place) -> tuple[Unfinished, ...]:
 
 
 def remove_unfinished(found: Sequence[Unfinished]) -> tuple[Unfinished, ...]:
-    """Those that were removed: each under its lease, and only if it is still unfinished then."""
+    """Those that were removed: each under its lease, and only if it is still unfinished then.
+
+    What another process has begun to work in meanwhile, or has removed, is left to it.
+    """
     removed = []
     for entry in found:
-        with Lease(entry.folder / LEASE):
+        if not _is_unfinished(entry.folder):  # a lease would make anew what is gone
+            continue
+        with suppress(LeaseHeldError, FileNotFoundError), Lease(entry.folder / LEASE):
             if _is_unfinished(entry.folder):
                 entry.folder.clear(last=LEASE)
                 removed.append(entry)

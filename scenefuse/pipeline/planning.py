@@ -21,11 +21,12 @@ from scenefuse.place.href import is_url
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.commit import finish_seconds
+from scenefuse.product.finished import read_finished
 from scenefuse.product.identity import ProductInput, ProductMethod, item_id, product_identity
 from scenefuse.product.layout import laid_out_core_px
 from scenefuse.product.output import require_output
 from scenefuse.product.spec import ProductSpec
-from scenefuse.product.stac_item import footprint, read_item
+from scenefuse.product.stac_item import footprint
 from scenefuse.words import counted
 
 STATES = ".states"
@@ -108,9 +109,7 @@ def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) 
 
 def is_finished(folder: Place, config: RunConfig) -> bool:
     """Whether the product is there with all files that the configuration asks for."""
-    if not (folder / f"{folder.name}.json").is_file():
-        return False
-    return "cog" not in config.format or "cog" in read_item(folder)["assets"]
+    return read_finished(folder, cog="cog" in config.format) is not None
 
 
 def known_states(order: Order) -> KnownStates:

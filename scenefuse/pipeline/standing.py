@@ -12,13 +12,12 @@ from scenefuse.archive.scene import Asset, ScenePair
 from scenefuse.config import RunConfig
 from scenefuse.cube.input_file import told_checksum
 from scenefuse.engine.lease import live_owner
-from scenefuse.errors import MismatchError
 from scenefuse.pipeline.failures import PairFailure, read_failures, work_of
 from scenefuse.place.place import Place
 from scenefuse.product.files import LEASE
+from scenefuse.product.finished import read_finished
 from scenefuse.product.identity import NUMERICS
-from scenefuse.product.provenance import Provenance, read_provenance
-from scenefuse.product.stac_item import read_item
+from scenefuse.product.provenance import Provenance
 
 _READERS = 16
 """Places that are looked at at the same time: each look waits for a disk, or for a store's answer."""
@@ -89,14 +88,10 @@ def _standing(
 
 def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:
     """Whether the product there is what a run with this configuration would find."""
-    try:
-        provenance = read_provenance(folder)
-    except MismatchError:
-        return False
-    if "cog" in config.format and "cog" not in read_item(folder)["assets"]:
-        return False
+    provenance = read_finished(folder, cog="cog" in config.format)
     return (
-        provenance.numerics == NUMERICS
+        provenance is not None
+        and provenance.numerics == NUMERICS
         and _has_options(provenance.options, config)
         and all(_is_made_of(provenance, role, assets) for role, assets in _assets(pair))
     )

@@ -303,6 +303,8 @@ class StorePlace:
                 raise CutShortError(f"{len(data)} of {result.meta['size']} bytes came")
             return data, result.meta["e_tag"]
 
+        if not self.key:  # a bucket is no object, although it answers like one
+            return None
         try:
             return attempt(get, f"Reading {self}")
         except FileNotFoundError:
@@ -333,6 +335,8 @@ class StorePlace:
     def _head(self) -> Any:
         import obstore
 
+        if not self.key:
+            return None
         try:
             return attempt(lambda: obstore.head(self._store, self.key), f"Reading {self}")
         except FileNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from scenefuse.publish.interruption import checked, in_order
 from scenefuse.publish.readable import readable_item, source_path
 from scenefuse.publish.transfer import Transfer, alone_in, put_by_rename, put_in_place
 
+_READERS = 16
+"""Items that are looked for at the same time: each look waits for a disk, or for a store's answer."""
 _PATIENCE_S = 90.0
 """How long to wait for another who publishes the same product; a dead one's lease ends within 60 s."""
 
@@ -82,7 +85,10 @@ class StaticCatalogue:
 
     def held(self, names: Iterable[str]) -> set[str]:
         """Those of the item ids that stand in the catalogue."""
-        return {name for name in names if (self.root / name / f"{name}.json").is_file()}
+        wanted = list(names)
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(lambda name: (self.root / name / f"{name}.json").is_file(), wanted)
+            return {name for name, stands in zip(wanted, found, strict=True) if stands}
 
     def _target(self, folder: Place) -> Place:
         return self.root.resolved() / folder.name

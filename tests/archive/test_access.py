@@ -23,6 +23,8 @@ WEB = "https://archive.example.org/items/a.json"
         ("s3://bucket/key/a.tif", "s3://bucket/key/a.tif"),
         ("gs://bucket/a.tif", "gs://bucket/a.tif"),
         ("abfs://container/a.tif", "abfs://container/a.tif"),
+        ("https://[2606:4700::1111]/a.tif", "https://[2606:4700::1111]/a.tif"),
+        ("https://[64:ff9b::808:808]/a.tif", "https://[64:ff9b::808:808]/a.tif"),
     ],
 )
 def test_public_hrefs_become_absolute(href: str, expected: str) -> None:
@@ -69,6 +71,10 @@ def test_public_hrefs_become_absolute(href: str, expected: str) -> None:
         "https://[2001:0:4136:e378:8000:63bf:80ff:fffe]/a.tif",
         "https://[fe80::1%25eth0]/a.tif",
         "https://[fd00::1]/a.tif",
+        "https://[fec0::1]/a.tif",
+        "https://[::10.0.0.1]/a.tif",
+        "https://[::ffff:0:a00:1]/a.tif",
+        "https://[64:ff9b:1::a00:1]/a.tif",
         "HDF5:/etc/passwd://x",
         "NETCDF:a.nc:band",
         "vrt://a.tif?bands=1",

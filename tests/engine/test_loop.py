@@ -54,6 +54,22 @@ def test_an_error_in_any_thread_ends_all_of_them_and_is_raised(broken: str, at: 
     assert threading.active_count() == before
 
 
+def test_where_a_thread_cannot_start_those_that_did_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's limit of threads, or an interrupt just then; a reader would wait for room for ever."""
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            if self.name == "scenefuse-write":
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr("scenefuse.engine.loop.Thread", Refused)
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="can't start"):
+        run_loop(range(12), steps(), batch=1)
+    assert threading.active_count() == before
+
+
 def test_the_reader_is_never_more_than_its_queue_ahead() -> None:
     read: list[int] = []
     ahead: list[int] = []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scenefuse.engine.lease import Lease
 from scenefuse.pipeline.clean import find_unfinished, remove_unfinished
 
 
@@ -44,6 +46,16 @@ def test_a_product_that_was_finished_meanwhile_is_not_removed(tmp_path: Path) ->
     (folder / f"{folder.name}.json").write_bytes(b"{}")
     assert remove_unfinished(found) == ()
     assert (folder / "fused.zarr/c/0").exists()
+
+
+def test_what_others_took_or_removed_meanwhile_keeps_nothing_else_from_going(tmp_path: Path) -> None:
+    taken, gone, left = (begun(tmp_path / f"hs{number}_ms_gsa_01234567") for number in range(3))
+    found = find_unfinished(tmp_path)
+    shutil.rmtree(gone)
+    with Lease(taken / ".lease"):
+        assert [entry.folder.name for entry in remove_unfinished(found)] == [left.name]
+    assert (taken / "fused.zarr/c/0").exists()
+    assert not gone.exists()
 
 
 def test_hidden_folders_are_no_products(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from scenefuse.product.files import STATE
 from scenefuse.product.manifest import measure, write_manifest
 from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.shards import encode_shard, put_shard, with_digest
+from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import VerifyReport, verify
 from tests.pipeline.making import PairFiles, product_bytes, write_pair
 
@@ -374,6 +375,19 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
     assert fuse(*pair.both, out=product.parent, config=config, lane=InProcessLane()).status == "resumed"
     after = read_provenance(product)
     assert (after.software, after.plan) == (before.software, before.plan)
+
+
+@pytest.mark.parametrize("damaged", ["item", "provenance.json"])
+def test_a_product_whose_documents_are_damaged_is_mended_by_fusing_again(
+    pair: PairFiles, product: Path, damaged: str
+) -> None:
+    path = product / (f"{product.name}.json" if damaged == "item" else damaged)
+    whole = read_item(product), read_provenance(product)
+    path.write_bytes(path.read_bytes()[:100])
+    again = fuse(*pair.both, out=product.parent, config=CONFIG, lane=InProcessLane())
+    assert (again.status, again.folder) == ("resumed", product)
+    assert verify(product).ok
+    assert (read_item(product)["assets"].keys(), read_provenance(product)) == (whole[0]["assets"].keys(), whole[1])
 
 
 def test_a_product_that_was_begun_before_an_upgrade_names_both_versions(

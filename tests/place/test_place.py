@@ -149,6 +149,15 @@ def test_a_range_is_a_slice(folder: Place, start: int, length: int | None) -> No
     assert (folder / "a").read_range(start, length) == data[start:][:length]
 
 
+def test_a_bucket_is_a_folder_and_no_file(prefix: StorePlace) -> None:
+    """Else nothing could be put right below it."""
+    (prefix / "one").put(b"1")
+    bucket = place_at(f"s3://{prefix.bucket}")
+    assert (bucket.is_file(), bucket.is_folder(), prefix.name in bucket.names()) == (False, True, True)
+    with pytest.raises(FileNotFoundError):
+        bucket.read()  # not the list that a store answers
+
+
 def test_files_and_names_are_those_below(folder: Place) -> None:
     for key in ("x/1", "x/y/2", "z", "x%2Fy/ 3"):
         (folder / key).put(b"12")

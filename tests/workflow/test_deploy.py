@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from scenefuse.cli.workflow import command
+from scenefuse.engine.lease import Lease
 from scenefuse.place.shipped import shipped_folder
 
 ROOT = Path(__file__).parents[2]
@@ -42,3 +44,12 @@ def test_the_call_is_one(call: list[str], tmp_path: Path, monkeypatch: pytest.Mo
     assert called is not None
     context = called.make_context(name, arguments)
     assert {str(value) for key, value in context.params.items() if key in {"file", "files"}}
+
+
+def test_a_job_is_tried_until_the_leases_of_a_killed_pod_have_ended() -> None:
+    """The next pod is another machine to them. Kubernetes waits 10 s before a retry (of some versions the second one),
+    then twice as long each time.
+    """
+    job = yaml.safe_load((DEPLOY / "cronjob.yaml").read_text())["spec"]["jobTemplate"]["spec"]
+    waited_s = sum(10 * 2**number for number in range(job["backoffLimit"] - 1))
+    assert waited_s > inspect.signature(Lease).parameters["lasts_s"].default

@@ -106,6 +106,17 @@ def test_a_product_of_other_options_numbers_or_inputs_is_not_the_one_that_is_due
 
 
 @pytest.mark.usefixtures("archive", "lanes_opened")
+def test_a_product_whose_item_is_damaged_is_due(tmp_path: Path) -> None:
+    workflow = workflow_of(tmp_path, source='until = "2024-06-05"')
+    run_pass(workflow)
+    (item,) = (tmp_path / "out").glob("hs-a_*/hs-a_*.json")
+    item.write_bytes(item.read_bytes()[:100])
+    assert standings(look_at_workflow(workflow)) == {"a": "due"}
+    assert run_pass(workflow).counts()["fused"] == 1
+    assert standings(look_at_workflow(workflow)) == {"a": "done"}
+
+
+@pytest.mark.usefixtures("archive", "lanes_opened")
 def test_a_product_that_cannot_be_published_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
     workflow = workflow_of(tmp_path)
     run_pass(workflow)
