@@ -227,7 +227,8 @@ def _with_sentinel2_offset(assets: list[Asset], document: dict[str, Any]) -> tup
     found = sentinel2_offset(document["properties"], _product_texts(document))
     stated = any(asset.offset is not None for asset in assets)
     if found is not None and (not stated or found[0] == 0.0):
-        return [replace(asset, offset=(found[0],), offset_of_integers=True) for asset in assets], [f"reflectance offset {found[0]}: {found[1]}"]
+        told = [replace(asset, offset=(found[0],), offset_of_integers=True) for asset in assets]
+        return told, [f"reflectance offset {found[0]}: {found[1]}"]
     if found is None and not stated:
         return assets, ["the processing baseline is unknown, so the reflectance offset is too"]
     return assets, []
