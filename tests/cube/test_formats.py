@@ -415,7 +415,7 @@ def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Pa
     renamed = path.rename(tmp_path / "a.jpg")
     assert open_raster(str(renamed)).format == "GeoTIFF"
     other = tmp_path / "b.tif"
-    for magic, name in ((b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000")):
+    for magic, name in ((b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JP2OpenJPEG")):
         other.write_bytes(magic + bytes(64))
         with pytest.raises(DataError, match=name):
             open_raster(str(other))

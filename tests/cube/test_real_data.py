@@ -120,5 +120,5 @@ def test_a_one_band_raster_is_no_hsi_and_a_mat_file_no_raster(test_data: Path) -
     path = needed(test_data / "bad", "image_north.tif")
     with pytest.raises(DataError, match="usable band"):
         open_image(bare_scene(path), "hsi", Choice(scale=1e-4))
-    with pytest.raises(DataError, match="GeoTIFF, ENVI and Zarr"):
+    with pytest.raises(DataError, match="GeoTIFF, JPEG 2000, ENVI, Zarr"):
         open_raster(str(needed(test_data / "bad", "salton_sea_roi.mat")))

@@ -52,18 +52,18 @@ def test_a_bad_group_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     sink = NpySink(folder=tmp_path, fail_at=(1, 1))
     observer = RecordingObserver()
     job = job_of(SETTING, sink, **SIZE)
-    with pytest.raises(IncompleteRunError, match="1 of 3 groups failed, the first with: tile: bad") as failure:
+    with pytest.raises(IncompleteRunError, match="1 of 4 groups failed, the first with: tile: bad") as failure:
         run_job(job, tmp_path, observer=TeeObserver(observer))
     report = failure.value.report
     assert report is not None
-    assert len(report.finished) == 16
+    assert len(report.finished) == 18
     found = report.failures[0]
     assert (found.kind, found.retryable, found.attempts) == ("data", False, 1)
     assert [1, 1] in [list(tile) for tile in found.facts["tiles"]]
     assert len(observer.facts("warning")) == 1
-    assert len(observer.facts("group")) == 2
+    assert len(observer.facts("group")) == 3
     done = run_job(job_of(SETTING, NpySink(folder=tmp_path), **SIZE), tmp_path)
-    assert done.skipped == 16
+    assert done.skipped == 18
 
 
 def test_a_store_that_is_away_for_a_moment_is_asked_again(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_group_that_kills_every_worker_is_given_up_and_the_others_are_done(
     assert report is not None
     assert [f.kind for f in report.failures] == ["worker"]
     assert report.failures[0].retryable
-    assert len(report.finished) == 16
+    assert len(report.finished) == 18
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def test_the_report_and_the_events_tell_what_run_json_needs(tmp_path: Path) -> N
     assert report.fine_px == 192 * 288
     assert set(report.loop_seconds) == {"read", "compute", "write", "starved", "blocked", "drain", "whole"}
     assert report.peak_rss_bytes > 2**26
-    assert [facts["done"] for facts in observer.facts("group")] == [8, 16, 24]
+    assert [facts["done"] for facts in observer.facts("group")] == [6, 12, 18, 24]
     assert json.loads(json.dumps([observer.facts(kind) for kind in ("plan", "group", "done")]))
 
 
