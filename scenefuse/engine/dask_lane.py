@@ -34,6 +34,8 @@ _REGISTER_AGAIN = 5
 """Workers that may die one after the other while they are told of a scene state."""
 _REGISTER_PAUSE_S = 0.5
 
+_FAREWELL_S = 1.0
+"""Time that a worker whose device failed leaves itself: Dask sends the error of the call that found it a bit later."""
 _device_lost = threading.Event()
 """Set in a process whose device failed: CUDA gives no way back but a new process."""
 
@@ -289,6 +291,7 @@ def _kill_worker(dask_worker: Any) -> bool:
 def _announced(topic: str, call: Call) -> Any:
     """What the call returns; its worker tells the lane, by an event of this topic, that it begins."""
     if _device_lost.is_set():
+        time.sleep(_FAREWELL_S)
         os.kill(os.getpid(), signal.SIGKILL)  # not announced, so that the call is not blamed; the nanny starts another
     worker = get_worker()
     worker.log_event(topic, (call.key, worker.address))
