@@ -73,7 +73,7 @@ def _seconds_text(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 10 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
 
 
 def _record(order: Order) -> dict[str, Any]:
