@@ -53,7 +53,7 @@ class Recipe:
     """Steps between two scorings on the held-out blocks."""
     patience: int = 20
     """Scorings without a better one after which training stops; 0 never stops early."""
-    degradation_steps: int = 1000
+    degradation_steps: int = 2000
     """Steps in which PSF and response are fitted alone before the first iteration, by a network that learns them
     (MossFuse); 0 leaves both to the iterations, as the paper does."""
     block_px: int | None = None
