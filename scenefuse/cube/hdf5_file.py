@@ -40,21 +40,17 @@ class Hdf5File:
         self._arrays = {}
 
     def has(self, name: str) -> bool:
-        """True when there is a group or an array of that name, as a path from the root."""
-        return name in self._file()
+        """True when the file itself holds a group or an array of that name, a path from the root."""
+        return self._node(name) is not None
 
     def array(self, name: str) -> h5py.Dataset:
         """The array of that name, not read yet; DataError when the file has none, or does not hold it itself."""
-        node: Any = self._file()
+        self._file()  # which forgets the arrays of another process
         if name in self._arrays:
             return self._arrays[name]
-        for part in name.split("/"):
-            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if link is None:
-                raise damaged(self.path, f"it has no array {name!r}")
-            if not isinstance(link, h5py.HardLink):
-                raise self._elsewhere(name)
-            node = node[part]
+        node = self._node(name)
+        if node is None:
+            raise damaged(self.path, f"it has no array {name!r}")
         if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
             raise self._elsewhere(name)
         self._arrays[name] = node
@@ -91,6 +87,18 @@ class Hdf5File:
         except (OSError, RuntimeError) as error:
             raise damaged(self.path, f"{array.name} cannot be read ({error})") from error
         return part
+
+    def _node(self, name: str) -> Any:
+        """The group or array of that name; None when there is none. Looked up link by link: h5py follows all kinds."""
+        node: Any = self._file()
+        for part in name.split("/"):
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise self._elsewhere(name)
+            node = node[part]
+        return node
 
     def _file(self) -> h5py.File:
         """The open file; a forked child must not share its parent's."""

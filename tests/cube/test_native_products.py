@@ -167,6 +167,13 @@ def test_hdf5_that_leads_out_of_the_file_is_not_followed(tmp_path: Path, kind: s
         open_raster(str(path))
 
 
+def test_a_group_in_another_file_is_not_opened_to_tell_the_product(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.he5", "w") as file:
+        file["HDFEOS"] = h5py.ExternalLink("nowhere.he5", "/HDFEOS")  # followed, it would seem to be no group at all
+    with pytest.raises(DataError, match="leads to another place"):
+        open_raster(str(tmp_path / "a.he5"))
+
+
 def test_a_truncated_or_foreign_hdf5_is_refused(tmp_path: Path) -> None:
     path = write_prisma(tmp_path / "a.he5", prisma_numbers())
     path.write_bytes(path.read_bytes()[:-2000])
