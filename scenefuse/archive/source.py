@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy, trusted_path
+from scenefuse.archive.delivered import delivered_item
 from scenefuse.archive.document import DocumentKind, document_kind, read_document, read_start
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import scene_from_item
@@ -58,7 +59,7 @@ def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSour
 
 
 def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
-    """The scene of a STAC item (path or URL) or of a raster file, which is not opened here.
+    """The scene of a STAC item (path or URL), of a raster file, which is not opened here, or of a delivered product.
 
     A file is an item when it is named .json or .geojson or begins like a JSON object; a URL when its path ends in
     .json or it is not a raster by its suffix.
@@ -71,8 +72,15 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
         path = trusted_path(href)
         if not path.exists():
             raise DataError(f"{path} does not exist", "there is no scene to read", "check the path")
+        item = delivered_item(path)
+        if item is not None:
+            return _delivered_scene(item, path, policy)
         if path.is_dir() and path.suffix.lower() != ".zarr":
-            raise DataError(f"{path} is a folder", "it is no scene", "give an item (.json) or a raster file")
+            raise DataError(
+                f"{path} is a folder, and none of a product that is known by its name",
+                "it is no scene",
+                "give an item (.json), a raster file, or a product's folder under the name that it was delivered by",
+            )
         if path.is_dir() or not _looks_like_json(path):
             return _raster_scene(str(path), path.stem)
     source = open_source(href, policy=policy)
@@ -121,6 +129,13 @@ def _raster_scene(href: str, stem: str) -> Scene:
         role_reason="a bare raster: only the file can tell",
         is_stac=False,
     )
+
+
+def _delivered_scene(item: dict[str, Any], path: Path, policy: AccessPolicy) -> Scene:
+    """The scene of a product that the operator named: its files are his, wherever links lead to."""
+    for asset in item["assets"].values():
+        policy = policy.with_root(Path(asset["href"]).resolve().parent)
+    return replace(scene_from_item(item, href=str(path), policy=policy), root=None, is_stac=False)
 
 
 def _looks_like_json(path: Path) -> bool:

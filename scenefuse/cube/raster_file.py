@@ -83,8 +83,8 @@ class RasterFile:
     """Where in the file the scale was found; None when it has none."""
     wavelength_note: str | None = None
     """Why the file's wavelengths could not be used; None when they could, or when it has none."""
-    sidecars: tuple[Path, ...] = ()
-    """Other files that were read: the ENVI header."""
+    sidecars: tuple[Path | RemoteFile, ...] = ()
+    """Other files that were read: the ENVI header, DLR's METADATA.XML."""
     pixels: Pixels
     """Its pixels."""
     mask: Mask | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tarfile
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
+from scenefuse.cube.dlr_metadata import with_dlr_metadata
 from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
 from scenefuse.cube.gdal_file import open_envi, open_geotiff, open_jp2
 from scenefuse.cube.raster_file import RasterFile
@@ -19,7 +22,7 @@ JP2_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 """Of a JP2 file, and of a bare codestream."""
 HDF5_MAGIC = b"\x89HDF"
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
-_MATLAB = "MATLAB"
+_MATLAB, _PACKED = "MATLAB", "a packed archive"
 _KNOWN_OTHERS = {b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
 _KNOWN_OTHERS |= {HDF5_MAGIC: "HDF5", JP2_MAGICS[0][:4]: "JPEG 2000", JP2_MAGICS[1]: "JPEG 2000"}
 
@@ -39,7 +42,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
     start = read_start(path, len(JP2_MAGICS[0]))
-    for magics, open_one in ((TIFF_MAGICS, open_geotiff), (JP2_MAGICS, open_jp2), (HDF5_MAGIC, _open_hdf5)):
+    for magics, open_one in ((TIFF_MAGICS, _open_tiff), (JP2_MAGICS, open_jp2), (HDF5_MAGIC, _open_hdf5)):
         if start.startswith(magics):
             return open_one(path)
     magic = start[:4]
@@ -48,7 +51,13 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
     header = find_header(path)
     if header is not None:
         return open_envi(path, header)
-    raise _unreadable(path, _KNOWN_OTHERS.get(magic, f"a file that begins with {magic!r}"))
+    packed = tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
+    raise _unreadable(path, _PACKED if packed else _KNOWN_OTHERS.get(magic, f"a file that begins with {magic!r}"))
+
+
+def _open_tiff(path: Path | RemoteFile) -> RasterFile:
+    """A GeoTIFF, of DLR's products with the metadata beside it."""
+    return with_dlr_metadata(open_geotiff(path))
 
 
 def _open_hdf5(path: Path) -> RasterFile:
@@ -73,7 +82,7 @@ def _open_remote(file: RemoteFile) -> RasterFile:
     """The GeoTIFF on the network: other formats are many files, or cannot be read by parts."""
     magic = file.read((0, min(4, file.size_bytes))) if file.size_bytes else b""
     if magic in TIFF_MAGICS:
-        return open_geotiff(file)
+        return _open_tiff(file)
     raise DataError(
         f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
         "over the network GeoTIFFs alone are read",
@@ -95,6 +104,8 @@ def _unreadable(path: Path, what: str) -> DataError:
     cure = "convert it, for example with gdal_translate -of COG"
     if what == _MATLAB:
         cure = "write its array as a GeoTIFF with CRS, place and wavelengths, which GDAL cannot read from it"
+    if what == _PACKED:
+        cure = "unpack it, and give the product's folder or its image"
     return DataError(
         f"{path} is {what}", "GeoTIFF, JPEG 2000, ENVI, Zarr, EMIT's netCDF and PRISMA's HE5 can be read", cure
     )

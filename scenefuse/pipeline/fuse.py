@@ -116,7 +116,7 @@ def fuse(
 ) -> FusedProduct:
     """Fuse a hyperspectral with a multispectral scene into out/<item id>/.
 
-    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene. out: a folder, or s3://bucket/prefix.
+    hs, ms: path or URL of a STAC item or a raster, a delivered product's folder, or a Scene. out: a folder, or s3://bucket/prefix.
     lane: workers that are up already, or what gives them when they are needed; None starts those that config asks for.
     A product that is there is found; one that was interrupted, or that lacks the COG now asked for, is finished.
     Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began; that is recorded for refill.

@@ -280,7 +280,7 @@ def test_a_band_that_is_not_there_cannot_be_dropped(scenefuse: Command, pair: Pa
 def test_a_scene_that_is_not_there_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = shutil.copy(pair[0], tmp_path / "hs.tif")
     assert_refused(scenefuse, hs, tmp_path / "absent.tif", "absent.tif does not exist", "check the path")
-    assert_refused(scenefuse, hs, tmp_path, "is a folder", "it is no scene", "give an item (.json) or a raster file")
+    assert_refused(scenefuse, hs, tmp_path, "is a folder", "it is no scene", "give an item (.json), a raster file, or")
 
 
 def test_an_item_whose_asset_is_missing_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:

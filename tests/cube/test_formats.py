@@ -425,6 +425,14 @@ def test_the_format_is_told_from_the_content(write_tiff: WriteTiff, tmp_path: Pa
         open_raster(str(vrt))
 
 
+def test_a_packed_product_is_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*")
+    for name, kind in (("LC09_L2SP.tar", "tar"), ("S2B.SAFE.zip", "zip")):
+        packed = Path(shutil.make_archive(str(tmp_path / name.removesuffix(f".{kind}")), kind, tmp_path, "a.tif"))
+        with pytest.raises(DataError, match=r"is a packed archive.*Unpack it, and give the product's folder"):
+            open_raster(str(packed))
+
+
 @pytest.mark.parametrize("href", ["/vsizip/a.zip/b.tif", "nowhere.tif"])
 def test_what_is_not_a_file_is_refused(href: str) -> None:
     with pytest.raises(DataError, match="does not exist"):

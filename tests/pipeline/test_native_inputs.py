@@ -19,8 +19,11 @@ from scenefuse.cube.image import Choice, open_image
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.grid.window import Window
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.replay import replay
+from tests import delivered
 from tests.cube.conftest import bare_scene
 from tests.cube.native_products import UTM, write_emit, write_prisma
+from tests.delivered import write_enmap
 from tests.models.classical_pairs import drawn_pair
 
 CONFIG = RunConfig(model="gsa", core_px=64, format=("zarr",), workers=1, report=False)
@@ -113,6 +116,28 @@ def test_a_native_file_is_fused_as_a_geotiff_of_its_reflectance(tmp_path: Path, 
     assert (quality & 1 == 0).mean() > 0.6
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(quality, expected_quality)
+
+
+def test_products_as_delivered_are_fused_and_replayed(tmp_path: Path) -> None:
+    hs, ms = drawn_pair(RATIO, coarse_side=SIDE, hs_bands=12, ms_bands=4)
+    dn, fine = np.rint(hs * 1e4).astype(np.int16), Affine(10, 0, 6e5, 0, -10, 5e6)
+    wavelengths_nm = tuple(np.linspace(440, 1100, 12).round(1).tolist())
+    enmap = write_enmap(tmp_path, dn, wavelengths_nm, fine @ Affine.scale(RATIO))
+    msi, safe, landsat = (
+        write(tmp_path / where, ms, fine)
+        for write, where in ((write_msi, "ms.tif"), (delivered.write_sentinel2, ""), (delivered.write_landsat, ""))
+    )
+    expected, _ = fused(enmap / f"{enmap.name}-SPECTRAL_IMAGE.TIF", msi, tmp_path / "plain")
+    for ms_product in (safe, landsat):
+        out = tmp_path / f"of-{ms_product.name}"
+        result = fuse(enmap, ms_product, out=out, config=CONFIG, lane=InProcessLane())
+        found = np.asarray(zarr.open_group(result.folder / "fused.zarr", mode="r")["reflectance"])
+        assert result.item_id.startswith(f"{enmap.name}_{ms_product.name.removesuffix('.SAFE')}_gsa_")
+        assert all(core.identical for core in replay(result.folder, every_tile=True).cores)
+        gap = np.abs(found.astype(np.int32) - expected)
+        assert gap.max() <= 6  # their reflectance is rounded, and seen through the instrument's responses
+        item = json.loads((result.folder / f"{result.item_id}.json").read_text())
+        assert item["properties"]["scenefuse:hs_platform"] == "ENMAP"
 
 
 def test_items_of_native_files_are_fused(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Products as their archives deliver them, folders of files, each as the STAC item that it came without.
+
+They are told from their names, which missions fix: EnMAP and DESIS (DLR), PRISMA (ASI), EMIT (LP DAAC), Sentinel-2
+(SAFE, by ESA), Landsat 8 and 9 (Collection 2, by USGS). A product is named by its folder, by its metadata file, or,
+where it has one image, by that.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scenefuse.archive.document import read_start
+from scenefuse.errors import DataError
+from scenefuse.words import counted
+
+_SENTINEL2 = re.compile(
+    r"S2(?P<unit>[A-D])_MSIL(1C|2A)_(?P<time>\d{8}T\d{6})_N(?P<major>\d\d)(?P<minor>\d\d)_R\d{3}_T\w{5}_\d{8}T\d{6}"
+)
+_SENTINEL2_BAND = re.compile(r"\w+_(?P<band>B\d[0-9A])(_(?P<gsd>\d\d)m)?\.jp2")
+_LANDSAT = re.compile(r"L[CO]0(?P<unit>[89])_L2S[PR]_\d{6}_(?P<day>\d{8})_\d{8}_\d\d_\w\w")
+_LANDSAT_BAND = re.compile(r"\w+_SR_(?P<band>B[1-7])\.TIF")
+_LANDSAT_TIME = re.compile(r"DATE_ACQUIRED = (?P<day>[\d-]+).*?SCENE_CENTER_TIME = \"?(?P<time>[\d:]+)", re.DOTALL)
+_DLR = re.compile(
+    r"(?P<id>(?P<platform>ENMAP)\d\d-____L\d[ABC]-DT\d+_(?P<time>\d{8}T\d{6})Z_\d{3}_V\d{6}_\d{8}T\d{6}Z"
+    r"|(?P<platform2>DESIS)-HSI-L\d[ABC]-DT\d+_\d+-(?P<time2>\d{8}T\d{6})-V\d{4})"
+    r"(-(?i:SPECTRAL_IMAGE(_COG)?\.TIFF?|METADATA(\.XML)+))?"
+)
+_DLR_IMAGE = re.compile(r".+-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
+_ONE_FILE = (
+    ("PRISMA", re.compile(r"(?P<id>PRS_L2D_STD_(?P<time>\d{14})\w*)\.he5")),
+    ("EMIT", re.compile(r"(?P<id>EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*)\.nc")),
+)
+_LONGEST_MTL_BYTES = 2**20
+
+
+def delivered_item(path: Path) -> dict[str, Any] | None:
+    """The item of the product that a path names, with absolute hrefs; None where it names none of these.
+
+    DataError for a folder named like a product without its images.
+    """
+    return next((item for tell in (_sentinel2, _landsat, _dlr, _one_file) if (item := tell(path)) is not None), None)
+
+
+def _sentinel2(path: Path) -> dict[str, Any] | None:
+    """A SAFE of level 1C or 2A: a file a band, and of 2A one each resolution, of which the finest is taken."""
+    folder = path.parent if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", path.name) else path
+    found = _SENTINEL2.fullmatch(folder.name.removesuffix(".SAFE"))
+    if found is None or not folder.is_dir():
+        return None
+    images = _images(folder, "GRANULE/*/IMG_DATA/**/*.jp2", _SENTINEL2_BAND)
+    granules = {image.relative_to(folder).parts[1] for image, _ in images}
+    if len(granules) > 1:
+        raise DataError(
+            f"{folder} has {counted(len(granules), 'granule')}",
+            "a scene is one tile of the grid",
+            "give one granule's bands as a STAC item",
+        )
+    coarsest_first = sorted(images, key=lambda found: -int(found[1]["gsd"] or 0))
+    assets = {band["band"]: _asset(image, band["band"], band["gsd"]) for image, band in coarsest_first}
+    properties = {
+        "platform": f"sentinel-2{found['unit'].lower()}",
+        "s2:processing_baseline": f"{found['major']}.{found['minor']}",
+        **_at(found["time"]),
+    }
+    return _item(found[0], properties, assets)
+
+
+def _landsat(path: Path) -> dict[str, Any] | None:
+    """A product of surface reflectance by Landsat 8 or 9: a file a band."""
+    folder = path if path.is_dir() else path.parent
+    name = path.name if path.is_dir() else re.sub(r"_MTL\.(txt|json|xml)$", "", path.name)
+    found = _LANDSAT.fullmatch(name)
+    if found is None or (not path.is_dir() and name == path.name):
+        return None
+    assets = {f"SR_{band['band']}": _asset(image, band["band"]) for image, band in _images(folder, "*", _LANDSAT_BAND)}
+    properties = {"platform": f"landsat-{found['unit']}", **_landsat_time(folder / f"{name}_MTL.txt", found["day"])}
+    return _item(name, properties, assets)
+
+
+def _dlr(path: Path) -> dict[str, Any] | None:
+    """A product of EnMAP or DESIS: one image, whose bands its METADATA.XML describes."""
+    found = _DLR.fullmatch(path.name)
+    if found is None:
+        return None
+    image = path
+    if not _DLR_IMAGE.fullmatch(path.name):
+        folder = path if path.is_dir() else path.parent
+        images = [file for file, _ in _images(folder, "*", _DLR_IMAGE) if file.name.startswith(found["id"])]
+        if len(images) != 1:
+            names = ", ".join(file.name for file in images)
+            raise DataError(
+                f"{folder} has {counted(len(images), 'image')} of the product{f' ({names})' if names else ''}",
+                "which of them is the scene is not known",
+                "give the image itself, ...-SPECTRAL_IMAGE.TIF",
+            )
+        image = images[0]
+    properties = {
+        "platform": found["platform"] or found["platform2"],
+        **_at(found["time"] or found["time2"]),
+    }
+    return _item(found["id"], properties, {"image": {"href": str(image.absolute()), "roles": ["data"]}})
+
+
+def _one_file(path: Path) -> dict[str, Any] | None:
+    """A product of PRISMA or EMIT: one file, which describes itself."""
+    for platform, pattern in _ONE_FILE:
+        found = pattern.fullmatch(path.name)
+        if found is not None:
+            properties = {"platform": platform, **_at(found["time"])}
+            return _item(found["id"], properties, {"data": {"href": str(path.absolute()), "roles": ["data"]}})
+    return None
+
+
+def _images(folder: Path, pattern: str, name: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
+    """Files of a folder by pattern, whose names fit, sorted; DataError when there are none."""
+    found = [(path, match) for path in sorted(folder.glob(pattern)) if (match := name.fullmatch(path.name))]
+    if not found:
+        raise DataError(
+            f"{folder} is named like a product, and has no {pattern} that is an image of it",
+            "there are no pixels to read",
+            "unpack the whole product",
+        )
+    return found
+
+
+def _landsat_time(metadata: Path, day: str) -> dict[str, Any]:
+    """When the scene's centre was seen, by the MTL file; without one the day of its name."""
+    if metadata.is_file():
+        text = read_start(metadata, _LONGEST_MTL_BYTES).decode("utf-8", "replace")
+        found = _LANDSAT_TIME.search(text)
+        if found:
+            return {"datetime": f"{found['day']}T{found['time']}Z"}
+    start, end = (_at(f"{day}T{clock}")["datetime"] for clock in ("000000", "235959"))
+    return {"datetime": None, "start_datetime": start, "end_datetime": end}
+
+
+def _at(digits: str) -> dict[str, Any]:
+    """The property of a time that is written without separators; DataError when it is none."""
+    try:
+        time = datetime.strptime(digits.replace("T", ""), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise DataError(
+            f"{digits} in the product's name is no time",
+            "when the scene was acquired is not known",
+            "name the product as it was delivered",
+        ) from error
+    return {"datetime": time.isoformat()}
+
+
+def _asset(image: Path, band: str, gsd: str | None = None) -> dict[str, Any]:
+    """An asset of one band."""
+    row = {"name": band, **({"gsd": float(gsd)} if gsd else {})}
+    return {"href": str(image.absolute()), "roles": ["data"], "bands": [row]}
+
+
+def _item(product: str, properties: dict[str, Any], assets: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "Feature", "stac_version": "1.1.0", "id": product, "geometry": None,
+        "properties": properties, "links": [], "assets": assets,
+    }  # fmt: skip
