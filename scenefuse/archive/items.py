@@ -253,11 +253,14 @@ def _with_card_band(band: Band, sensor: Sensor) -> Band:
     if card is None:
         return band
     known, other = (card, band) if sensor.role == "msi" else (band, card)
+    gsd_m = band.gsd_m or card.gsd_m
+    if sensor.role == "msi" and gsd_m is not None and card.gsd_m is not None:
+        gsd_m = max(gsd_m, card.gsd_m)
     return replace(
         band,
         wavelength_nm=known.wavelength_nm or other.wavelength_nm,
         fwhm_nm=known.fwhm_nm or other.fwhm_nm,
-        gsd_m=band.gsd_m or card.gsd_m,
+        gsd_m=gsd_m,
     )
 
 

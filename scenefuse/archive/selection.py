@@ -96,7 +96,8 @@ def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     best: dict[tuple[tuple[str, float | None], ...], Candidate] = {}
     for candidate in chosen:
         bands = tuple((band.name.lower(), band.wavelength_nm) for band in candidate.bands)
-        identity = bands if candidate in described else ((candidate.key, None),)
+        is_told = candidate in described or len(bands) == 1  # several without names are `band 1`, ... in every asset
+        identity = bands if is_told else ((candidate.key, None),)
         if identity not in best or _gsd_m(candidate) < _gsd_m(best[identity]):
             best[identity] = candidate
     kept = [c.key for c in chosen if c in best.values()]

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+LEAST_GAIN = 0.99
+"""Pixel of an MSI band over the HSI's up to which the band has detail to add."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairOptions:
     """What the caller decides about the inputs, before all metadata."""
@@ -210,7 +214,27 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
     plan = plan_pair_grid(hs.grids[0], ms.grids[0])
     for grid in ms.grids[1:]:
         placement_of(grid, ms.grids[0], plan)
+    ms = _with_detail(ms, pair.ms.id, hs_gsd_m=plan.grid.hs_gsd_m, asked_for=options.ms_bands)
     return PairCube(pair_id=pair.id, hs_image=hs, ms_image=ms, plan=plan)
+
+
+def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[str, ...]) -> Image:
+    """The MSI without the bands whose own pixels are no smaller than the HSI's, but for those asked for by name.
+
+    Sentinel-2's B01 and B09 have pixels of 60 m: blurred more than an HSI of 30 m, whose detail they would take away.
+    """
+    coarse = {
+        i: f"with pixels of {band.gsd_m:g} m, which add no detail to {hs_gsd_m:.4g} m"
+        for i, band in enumerate(ms.bands)
+        if band.gsd_m is not None and band.gsd_m > LEAST_GAIN * hs_gsd_m and band.name not in asked_for
+    }
+    if len(coarse) == len(ms.bands):
+        raise DataError(
+            f"{scene_id} says that the pixels of its bands are no smaller than the HSI's of {hs_gsd_m:.4g} m",
+            "the MSI has no detail to add",
+            "correct the GSD in the item where the bands are finer, or pair the HSI with a finer MSI",
+        )
+    return ms.without(coarse)
 
 
 def _read(

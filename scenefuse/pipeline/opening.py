@@ -64,8 +64,7 @@ class OpenedPair:
         if self.shift is not None and self.shift.significant:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
             notes.append(f"shift of {moved} (fine pixels) between the two removed")
-        if self.cube.hs_image.dropped:
-            notes.append(_dropped(self.cube.hs_image))
+        notes += [_dropped(image) for image in (self.cube.hs_image, self.cube.ms_image) if image.dropped]
         return (*notes, *self.warnings())
 
     def warnings(self) -> tuple[str, ...]:
@@ -154,7 +153,7 @@ def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
 
 
 def _dropped(image: Image) -> str:
-    """How many bands of the HSI are not used, and why; those without data by their names."""
+    """How many bands of an image are not used, and why, with their names."""
     reasons: dict[str, list[str]] = {}
     for name, reason in image.dropped:
         reasons.setdefault(reason, []).append(name)
@@ -163,7 +162,7 @@ def _dropped(image: Image) -> str:
         for reason, names in reasons.items()
     ]
     total = len(image.dropped) + len(image.bands)
-    return f"{len(image.dropped)} of {counted(total, 'HSI band')} left out: {'; '.join(why)}"
+    return f"{len(image.dropped)} of {counted(total, f'{image.role.upper()} band')} left out: {'; '.join(why)}"
 
 
 def _files(scene: Scene) -> tuple[str, ...]:

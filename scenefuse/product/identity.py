@@ -12,7 +12,7 @@ from typing import Any
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Role
 
-NUMERICS = 6
+NUMERICS = 7
 """Raised when a release changes results."""
 
 _LONGEST_NAME = 200

@@ -176,6 +176,24 @@ def test_duplicate_and_coarser_files_of_a_band_are_left_out() -> None:
     assert [asset.key for asset in scene.assets] == ["B02_10m", "B04_10m", "B8A_20m"]
 
 
+def test_files_of_a_band_that_has_a_name_only_are_told_by_it() -> None:
+    def asset(gsd: float, name: str) -> dict[str, Any]:
+        return {"href": f"./{name}_{gsd}.tif", "type": COG, "gsd": gsd, "roles": ["data"], "bands": [{"name": name}]}
+
+    assets = {"B02_20m": asset(20, "B02"), "B02_10m": asset(10, "B02"), "B05_20m": asset(20, "B05")}
+    item = make_item(assets=assets, properties={"platform": "sentinel-2a"})
+    assert [asset.key for asset in read(item).assets] == ["B02_10m", "B05_20m"]
+
+
+def test_a_file_finer_than_the_instrument_s_pixels_has_theirs() -> None:
+    assets = {
+        name: {"href": f"./{name}.tif", "type": COG, "gsd": gsd, "roles": ["data"], "bands": [{"name": name}]}
+        for name, gsd in (("B01", 20), ("B02", 20), ("B03", 10))
+    }
+    scene = read(make_item(assets=assets, properties={"platform": "sentinel-2a"}))
+    assert [asset.bands[0].gsd_m for asset in scene.assets] == [60.0, 20.0, 10.0]
+
+
 def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
     base = "https://data.lpdaac.earthdatacloud.nasa.gov/lp-prod-protected/EMITL2ARFL.001/"
     names = [f"EMIT_L2A_{kind}_001_20240829T142812_2424209_010" for kind in ("MASK", "RFLUNCERT", "RFL")]

@@ -153,6 +153,27 @@ def test_bands_are_sorted_dropped_by_name_and_mapped_back(write_tiff: WriteTiff)
         open_pair(pair_of(hs, ms), options=PairOptions(hs_bands=("B99",)))
 
 
+def test_an_msi_band_without_detail_is_left_out_unless_it_is_asked_for(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(2, (40, 40)), wavelengths_nm=(450.0, 550.0))
+    fine = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    coarse = write_tiff("B09.tif", texture(1, (20, 20), 2), gsd=60.0)
+    assets = tuple(Asset(key=path.stem, href=str(path)) for path in (fine, coarse))
+    ms = Scene(id="s2", href="s2", assets=assets, is_stac=False)
+    cube = open_pair(pair_of(bare_scene(hs), ms))
+    assert [band.name for band in cube.ms_bands] == ["band 1", "band 2"]
+    reason = "with pixels of 60 m, which add no detail to 30 m"
+    assert cube.facts()["ms"]["dropped"] == [{"band": "B09", "reason": reason}]
+    asked_for = open_pair(pair_of(bare_scene(hs), ms), options=PairOptions(ms_bands=("band 1", "B09")))
+    assert [band.name for band in asked_for.ms_bands] == ["band 1", "B09"]
+
+
+def test_an_msi_that_says_it_is_as_coarse_as_the_hsi_is_refused(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(2, (40, 40)), wavelengths_nm=(450.0, 550.0))
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    with pytest.raises(DataError, match=r"pixels of its bands are no smaller than the HSI's of 30 m.*no detail to add"):
+        open_pair(pair_of(bare_scene(hs), bare_scene(ms, gsd_m=30.0)))
+
+
 def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
     hs = write_tiff("hs.tif", texture(2, (40, 40)))
     ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
