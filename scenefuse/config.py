@@ -36,6 +36,10 @@ DEMO_MODEL = "aelf-t"
 """Method of the demo: the network whose shipped weights were trained for the demo's two instruments."""
 
 
+INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "mask_clouds", "register")
+"""Those of RunConfig that say what the two images are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """Options of one fusion; those above `scheduler` change numbers and belong to the product's identity.
@@ -64,6 +68,8 @@ class RunConfig:
     """Reflectance per DN of the MSI, when neither metadata nor file says."""
     drop_bands: tuple[str, ...] = ()
     """Names of HSI bands to leave out, besides those that are marked bad."""
+    mask_clouds: bool = False
+    """Whether clouds and their shadows are no data, where a scene's own mask (SCL, QA_PIXEL, ...) tells them."""
     register: bool = True
     """Whether the sub-pixel shift between the two is estimated and, when significant, removed."""
 

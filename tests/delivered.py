@@ -63,8 +63,13 @@ def _desis_bands(wavelengths_nm: Sequence[float], gain: float) -> str:
     )
 
 
-def write_sentinel2(folder: Path, reflectance: NDArray[np.float32], transform: Affine) -> Path:
-    """The SAFE of four bands at 10 m, each at 20 m, too, and SCL. reflectance: (4, y, x), sides even."""
+def write_sentinel2(
+    folder: Path, reflectance: NDArray[np.float32], transform: Affine, *, cloudy: NDArray[np.bool_] | None = None
+) -> Path:
+    """The SAFE of four bands at 10 m, each at 20 m, too, and SCL. reflectance: (4, y, x), sides even.
+
+    cloudy: (y / 2, x / 2), where SCL says cloud.
+    """
     folder /= f"{SENTINEL2}.SAFE"
     granule = folder / "GRANULE" / "L2A_T32TQM_A028100_20220724T104342" / "IMG_DATA"
     for gsd in (10, 20):
@@ -74,14 +79,17 @@ def write_sentinel2(folder: Path, reflectance: NDArray[np.float32], transform: A
     for name, band, band_20m in zip(("B02", "B03", "B04", "B08"), dn, coarse, strict=True):
         _write_jp2(granule / "R10m" / f"T32TQM_20220724T103629_{name}_10m.jp2", band, transform)
         _write_jp2(granule / "R20m" / f"T32TQM_20220724T103629_{name}_20m.jp2", band_20m, transform_20m)
-    _write_jp2(granule / "R20m" / "T32TQM_20220724T103629_SCL_20m.jp2", coarse[0], transform_20m)
+    scl = np.full(coarse.shape[1:], 4, np.uint8)
+    if cloudy is not None:
+        scl[cloudy] = 9
+    _write_jp2(granule / "R20m" / "T32TQM_20220724T103629_SCL_20m.jp2", scl, transform_20m)
     (folder / "MTD_MSIL2A.xml").write_text("<n1:Level-2A_User_Product/>")
     return folder
 
 
-def _write_jp2(path: Path, dn: NDArray[np.uint16], transform: Affine) -> None:
+def _write_jp2(path: Path, dn: NDArray[np.unsignedinteger], transform: Affine) -> None:
     with rasterio.open(
-        path, "w", driver="JP2OpenJPEG", count=1, height=dn.shape[0], width=dn.shape[1], dtype="uint16", crs=UTM,
+        path, "w", driver="JP2OpenJPEG", count=1, height=dn.shape[0], width=dn.shape[1], dtype=dn.dtype, crs=UTM,
         transform=transform, QUALITY="100", REVERSIBLE="YES",
     ) as file:  # fmt: skip
         file.write(dn, 1)

@@ -60,6 +60,7 @@ def _sentinel2(path: Path) -> dict[str, Any] | None:
         )
     coarsest_first = sorted(images, key=lambda found: -int(found[1]["gsd"] or 0))
     assets = {band["band"]: _asset(image, band["band"], band["gsd"]) for image, band in coarsest_first}
+    assets |= _masks(folder, "GRANULE/*/IMG_DATA/**/*_SCL_20m.jp2")
     properties = {
         "platform": f"sentinel-2{found['unit'].lower()}",
         "s2:processing_baseline": f"{found['major']}.{found['minor']}",
@@ -76,6 +77,7 @@ def _landsat(path: Path) -> dict[str, Any] | None:
     if found is None or (not path.is_dir() and name == path.name):
         return None
     assets = {f"SR_{band['band']}": _asset(image, band["band"]) for image, band in _images(folder, "*", _LANDSAT_BAND)}
+    assets |= _masks(folder, "*_QA_PIXEL.TIF")
     properties = {"platform": f"landsat-{found['unit']}", **_landsat_time(folder / f"{name}_MTL.txt", found["day"])}
     return _item(name, properties, assets)
 
@@ -101,7 +103,8 @@ def _dlr(path: Path) -> dict[str, Any] | None:
         "platform": found["platform"] or found["platform2"],
         **_at(found["time"] or found["time2"]),
     }
-    return _item(found["id"], properties, {"image": {"href": str(image.absolute()), "roles": ["data"]}})
+    assets = {"image": {"href": str(image.absolute()), "roles": ["data"]}}
+    return _item(found["id"], properties, assets | _masks(image.parent, f"{found['id']}-QL_QUALITY_CLOUD*"))
 
 
 def _one_file(path: Path) -> dict[str, Any] | None:
@@ -154,6 +157,11 @@ def _asset(image: Path, band: str, gsd: str | None = None) -> dict[str, Any]:
     """An asset of one band."""
     row = {"name": band, **({"gsd": float(gsd)} if gsd else {})}
     return {"href": str(image.absolute()), "roles": ["data"], "bands": [row]}
+
+
+def _masks(folder: Path, pattern: str) -> dict[str, Any]:
+    """The assets of the masks of clouds in a folder."""
+    return {path.stem: {"href": str(path.absolute()), "roles": ["cloud"]} for path in sorted(folder.glob(pattern))}
 
 
 def _item(product: str, properties: dict[str, Any], assets: dict[str, Any]) -> dict[str, Any]:

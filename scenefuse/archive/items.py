@@ -15,6 +15,7 @@ from pyproj.exceptions import CRSError
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
+from scenefuse.archive.clouds import cloud_assets
 from scenefuse.archive.json_values import number, number_or_none, texts
 from scenefuse.archive.radiometry import fill_from_card, sentinel2_offset, stated_values
 from scenefuse.archive.scene import Asset, Scene
@@ -72,6 +73,7 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     return Scene(
         id=str(document["id"]),
         assets=tuple(assets),
+        clouds=cloud_assets(document["assets"], href=href, policy=policy),
         href=href,
         root=str(policy.roots[0]) if policy.roots else None,
         collection=_collection(document, where),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
@@ -41,6 +41,25 @@ class Asset:
     """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 
 
+CloudCode = Literal["scl", "qa-pixel", "fmask", "flag"]
+"""How a mask's values mean clouds.
+
+scl: Sentinel-2's scene classification, classes 3 (cloud shadow), 8, 9 (cloud), 10 (thin cirrus). qa-pixel: Landsat's
+Collection 2, bits 1 (dilated cloud), 2 (cirrus), 3 (cloud), 4 (cloud shadow). fmask: HLS, bits 1 (cloud), 2 (beside
+one), 3 (cloud shadow). flag: EnMAP, 1 where there is one.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudAsset:
+    """One file of a scene that tells where its clouds or their shadows are."""
+
+    asset: Asset
+    """The file."""
+    code: CloudCode
+    """What its values mean."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Scene:
     """One acquisition: a STAC item, or a bare raster file."""
@@ -49,6 +68,8 @@ class Scene:
     """STAC item id, or the file's stem."""
     assets: tuple[Asset, ...]
     """Assets that hold bands, in the order of the item."""
+    clouds: tuple[CloudAsset, ...] = ()
+    """Assets that tell where its clouds are."""
     href: str
     """Where the item (or the raster) is."""
     root: str | None = None

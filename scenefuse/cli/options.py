@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from scenefuse.archive.bounds import Bounds, parse_time
 from scenefuse.cli.completion import HREF, MODEL_NAME
-from scenefuse.config import RunConfig, parse, read_toml
+from scenefuse.config import INPUT_OPTIONS, RunConfig, parse, read_toml
 from scenefuse.errors import UsageError
 from scenefuse.place.location import own_path, place_at
 from scenefuse.place.place import Place
@@ -85,6 +85,11 @@ _SCENE_OPTIONS = (
     click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says."),
     click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says."),
     click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable."),
+    click.option(
+        "--mask-clouds/--no-mask-clouds",
+        default=None,
+        help="Clouds and shadows are no data, by the scenes' own masks (SCL, QA_PIXEL, Fmask, EnMAP's). [off]",
+    ),
     click.option("--register/--no-register", default=None, help="Estimate and remove the sub-pixel shift. [on]"),
     allow_host_option,
 )
@@ -180,7 +185,7 @@ def run_config(options: dict[str, Any]) -> RunConfig:
 
 def scene_config(options: dict[str, Any]) -> RunConfig:
     """A configuration that says how scenes are opened, and nothing else. Empties what it takes."""
-    return RunConfig().updated(_given(("hs_scale", "ms_scale", "drop_bands", "register", "allow_host"), options))
+    return RunConfig().updated(_given((*INPUT_OPTIONS, "allow_host"), options))
 
 
 def _given(names: Iterable[str], options: dict[str, Any]) -> dict[str, Any]:

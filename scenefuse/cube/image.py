@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from scenefuse.archive.access import AccessPolicy, check_links
 from scenefuse.archive.scene import Asset, Scene
+from scenefuse.cube.cloud_mask import CloudMask, check_placed, open_cloud_mask
 from scenefuse.cube.input_file import InputFile, input_files
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
 from scenefuse.cube.raster_file import FileBand, RasterFile, unique_names
@@ -63,6 +64,8 @@ class Image:
     """One per file."""
     acquired: datetime | None
     """When the scene was acquired; None when it does not say."""
+    clouds: tuple[CloudMask, ...] = ()
+    """Where clouds are, which are no data; empty where they are not asked for, or not told."""
 
     @property
     def grids(self) -> tuple[RasterGrid, ...]:
@@ -82,7 +85,7 @@ class Image:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
         """(band, y, x) float32 reflectance of a native window of files that share one grid; NaN = no data.
 
-        One call per file, whatever the number of bands, and one for its mask when it has one.
+        One call per file, whatever the number of bands, and one for each mask.
         """
         result: NDArray[np.float32] = np.empty((len(bands), *window.shape), np.float32)
         by_file: dict[int, list[int]] = {}
@@ -95,6 +98,8 @@ class Image:
             mask = self.files[file].mask
             if mask is not None:
                 reflectance[:, ~mask.read(window)] = np.nan
+            for clouds in self.clouds:
+                reflectance[:, clouds.read(self.files[file].grid, window)] = np.nan
             if len(by_file) == 1:
                 return reflectance
             result[positions] = reflectance
@@ -124,6 +129,8 @@ class Choice:
     """Names of the bands to use; empty for all."""
     drop: tuple[str, ...] = ()
     """Names of bands not to use."""
+    mask_clouds: bool = False
+    """Whether clouds, where the scene tells them, are no data."""
     policy: AccessPolicy = field(default_factory=AccessPolicy)
     """Which hosts and redirects are followed to files on the network."""
 
@@ -147,6 +154,12 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         files.append(raster)
         inputs.extend(input_files(asset, raster, role))
         decisions.append(decision)
+    clouds: list[CloudMask] = []
+    for told in scene.clouds if choice.mask_clouds else ():
+        clouds.append(open_cloud_mask(told, choice.policy))
+        for grid in dict.fromkeys(raster.grid for raster in files):
+            check_placed(clouds[-1], grid)
+        inputs.extend(input_files(told.asset, clouds[-1].file, role))
     names = unique_names([band.name for band, _, _ in described])
     described = [
         (replace(band, name=name), source, reason)
@@ -162,6 +175,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         dropped=dropped,
         radiometry=tuple(decisions),
         acquired=scene.acquired,
+        clouds=tuple(clouds),
     )
     image = _with_reflectance(image, scene.id, choice)
     return _sorted(image, scene.id)

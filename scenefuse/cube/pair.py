@@ -45,6 +45,8 @@ class PairOptions:
     """Names of HSI bands not to use."""
     ms_drop_bands: tuple[str, ...] = ()
     """Names of MSI bands not to use."""
+    mask_clouds: bool = False
+    """Whether clouds and their shadows are no data, where a scene's own mask tells them."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts that may be reached although they are loopback or not https."""
 
@@ -194,16 +196,22 @@ class PairCube:
 def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCube:
     """The pair as two aligned lazy cubes; every refusal comes here, before any work."""
     options = options or PairOptions()
-    policy = AccessPolicy(allow_hosts=options.allow_hosts)
+    if options.mask_clouds and not (pair.hs.clouds or pair.ms.clouds):
+        raise DataError(
+            f"neither {pair.hs.id} nor {pair.ms.id} names a mask of clouds that is known",
+            "there is nothing to mask them by",
+            "give items or products with SCL, QA_PIXEL, Fmask or QL_QUALITY_CLOUD, or leave out --mask-clouds",
+        )
+    both = Choice(mask_clouds=options.mask_clouds, policy=AccessPolicy(allow_hosts=options.allow_hosts))
     hs = open_image(
         pair.hs,
         "hsi",
-        Choice(scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands, policy=policy),
+        replace(both, scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands),
     )
     ms = open_image(
         pair.ms,
         "msi",
-        Choice(scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands, policy=policy),
+        replace(both, scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands),
     )
     if len(hs.grids) > 1:
         raise DataError(
@@ -301,4 +309,5 @@ def _image_facts(image: Image) -> dict[str, Any]:
             for band, source in zip(image.bands, image.sources, strict=True)
         ],
         "dropped": [{"band": name, "reason": reason} for name, reason in image.dropped],
+        **({"clouds": [mask.code for mask in image.clouds]} if image.clouds else {}),
     }

@@ -65,7 +65,20 @@ class OpenedPair:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
             notes.append(f"shift of {moved} (fine pixels) between the two removed")
         notes += [_dropped(image) for image in (self.cube.hs_image, self.cube.ms_image) if image.dropped]
-        return (*notes, *self.warnings())
+        return (*notes, *self._about_clouds(), *self.warnings())
+
+    def _about_clouds(self) -> tuple[str, ...]:
+        """Whose clouds are no data, and whose are fused as if they were ground although a mask tells them."""
+        notes = []
+        for scene, image in ((self.pair.hs, self.cube.hs_image), (self.pair.ms, self.cube.ms_image)):
+            role, masks = image.role.upper(), " and ".join(mask.asset.key for mask in scene.clouds)
+            if image.clouds:
+                notes.append(f"clouds of the {role} are no data, by {masks}")
+            elif self.cube.ms_image.clouds or self.cube.hs_image.clouds:
+                notes.append(f"clouds of the {role} are not masked: it names no mask that is known")
+            elif masks and scene.cloud_fraction != 0:
+                notes.append(f"clouds of the {role} are fused like ground; {masks} tells them: --mask-clouds")
+        return tuple(notes)
 
     def warnings(self) -> tuple[str, ...]:
         """What people should know before the work, for it costs them ground."""
@@ -125,6 +138,7 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
         hs_scale=config.hs_scale,
         ms_scale=config.ms_scale,
         hs_drop_bands=config.drop_bands,
+        mask_clouds=config.mask_clouds,
         allow_hosts=config.allow_host,
     )
     cube = open_cubes(pair, options=options)

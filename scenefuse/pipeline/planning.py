@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scenefuse.archive.scene import Scene
-from scenefuse.config import RunConfig
+from scenefuse.config import INPUT_OPTIONS, RunConfig
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.cluster import ClusterSpec, available_cores
 from scenefuse.engine.device import choose_device, device_memory_bytes
@@ -116,7 +116,7 @@ def known_states(order: Order) -> KnownStates:
     """Where runs into the same output keep what they found out about this scene, for any method."""
     opened = order.opened
     options = number_options(order.config, opened)
-    seen = {name: options[name] for name in ("hs_scale", "ms_scale", "drop_bands", "register")}
+    seen = {name: options[name] for name in INPUT_OPTIONS}
     return KnownStates(
         folder=order.folder.parent / STATES,
         scene=product_identity(product_inputs(opened), ProductMethod(name="scene"), seen),
@@ -144,6 +144,7 @@ def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
         "hs_scale": config.hs_scale,
         "ms_scale": config.ms_scale,
         "drop_bands": sorted(config.drop_bands),
+        "mask_clouds": config.mask_clouds,
         "register": config.register,
         **({} if config.adapt is None else {"adapt": config.adapt}),
     }

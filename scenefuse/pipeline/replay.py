@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scenefuse.archive.access import trusted_path
-from scenefuse.config import RunConfig, parse, weights_folder
+from scenefuse.config import INPUT_OPTIONS, RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
@@ -44,8 +44,6 @@ GROUP_TILES = 2
 """Tiles of one task, where a batch has no more."""
 MOVED = "Give the scenes as they were with --hs and --ms"
 """The cure where the inputs of a product are not where, or not what, they were."""
-INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "register")
-"""Options of a product that decide how its two images are opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from scenefuse.archive.scene import Asset, ScenePair
-from scenefuse.config import RunConfig
+from scenefuse.config import INPUT_OPTIONS, RunConfig
 from scenefuse.cube.input_file import told_checksum
 from scenefuse.engine.lease import live_owner
 from scenefuse.pipeline.failures import PairFailure, read_failures, work_of
@@ -93,20 +93,22 @@ def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:
         provenance is not None
         and provenance.numerics == NUMERICS
         and _has_options(provenance.options, config)
-        and all(_is_made_of(provenance, role, assets) for role, assets in _assets(pair))
+        and all(_is_made_of(provenance, role, assets) for role, assets in _assets(pair, config))
     )
 
 
 def _has_options(options: Mapping[str, Any], config: RunConfig) -> bool:
     """Whether a product's options are those that are asked for; what `auto` became is not told here."""
-    asked = {name: getattr(config, name) for name in ("halo", "core_px", "hs_scale", "ms_scale", "register", "adapt")}
+    asked = {name: getattr(config, name) for name in ("halo", "core_px", *INPUT_OPTIONS, "adapt")}
     asked["drop_bands"] = sorted(config.drop_bands)
     asked |= {name: getattr(config, name) for name in ("precision", "device") if getattr(config, name) != "auto"}
     return all(options.get(name) == value for name, value in asked.items())
 
 
-def _assets(pair: ScenePair) -> tuple[tuple[str, tuple[Asset, ...]], ...]:
-    return ("hsi", pair.hs.assets), ("msi", pair.ms.assets)
+def _assets(pair: ScenePair, config: RunConfig) -> Iterator[tuple[str, tuple[Asset, ...]]]:
+    """The files of each side that a run would read."""
+    for role, scene in (("hsi", pair.hs), ("msi", pair.ms)):
+        yield role, (*scene.assets, *(mask.asset for mask in scene.clouds if config.mask_clouds))
 
 
 def _is_made_of(provenance: Provenance, role: str, assets: Sequence[Asset]) -> bool:

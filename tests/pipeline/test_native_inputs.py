@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,26 +119,55 @@ def test_a_native_file_is_fused_as_a_geotiff_of_its_reflectance(tmp_path: Path, 
     np.testing.assert_array_equal(quality, expected_quality)
 
 
-def test_products_as_delivered_are_fused_and_replayed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gsd_m", [10, 30])
+def test_products_as_delivered_are_fused_and_replayed(tmp_path: Path, gsd_m: int) -> None:
+    hs, ms = drawn_pair(RATIO, coarse_side=SIDE, hs_bands=12, ms_bands=4)
+    dn, fine = np.rint(hs * 1e4).astype(np.int16), Affine(gsd_m, 0, 6e5, 0, -gsd_m, 5e6)
+    wavelengths_nm = tuple(np.linspace(440, 1100, 12).round(1).tolist())
+    enmap = write_enmap(tmp_path, dn, wavelengths_nm, fine @ Affine.scale(RATIO))
+    product = (delivered.write_sentinel2 if gsd_m == 10 else delivered.write_landsat)(tmp_path, ms, fine)
+    msi = write_msi(tmp_path / "ms.tif", ms, fine)
+    expected, _ = fused(enmap / f"{enmap.name}-SPECTRAL_IMAGE.TIF", msi, tmp_path / "plain")
+    result = fuse(enmap, product, out=tmp_path / "out", config=CONFIG, lane=InProcessLane())
+    found = np.asarray(zarr.open_group(result.folder / "fused.zarr", mode="r")["reflectance"])
+    assert result.item_id.startswith(f"{enmap.name}_{product.name.removesuffix('.SAFE')}_gsa_")
+    gap = np.abs(found.astype(np.int32) - expected)
+    assert gap.max() <= 6  # their reflectance is rounded, and seen through the instrument's responses
+    item = json.loads((result.folder / f"{result.item_id}.json").read_text())
+    assert item["properties"]["scenefuse:hs_platform"] == "ENMAP"
+    assert all(core.identical for core in replay(result.folder, every_tile=True).cores)
+
+
+def test_clouds_by_the_scene_s_own_mask_are_fused_like_no_data(tmp_path: Path) -> None:
     hs, ms = drawn_pair(RATIO, coarse_side=SIDE, hs_bands=12, ms_bands=4)
     dn, fine = np.rint(hs * 1e4).astype(np.int16), Affine(10, 0, 6e5, 0, -10, 5e6)
     wavelengths_nm = tuple(np.linspace(440, 1100, 12).round(1).tolist())
     enmap = write_enmap(tmp_path, dn, wavelengths_nm, fine @ Affine.scale(RATIO))
-    msi, safe, landsat = (
-        write(tmp_path / where, ms, fine)
-        for write, where in ((write_msi, "ms.tif"), (delivered.write_sentinel2, ""), (delivered.write_landsat, ""))
+    cloudy = np.zeros((60, 60), np.bool_)
+    cloudy[20:30, 31:50] = True
+    fine_cloudy = cloudy.repeat(2, 0).repeat(2, 1)
+    clouded = np.where(fine_cloudy, np.float32(0.8), ms)
+    safe = delivered.write_sentinel2(tmp_path, clouded, fine, cloudy=cloudy)
+    # The same bands where the clouds have been cut out by hand: DN 0, which is no data.
+    cut = delivered.write_sentinel2(tmp_path / "cut-out", np.where(fine_cloudy, np.float32(-0.1), ms), fine)
+    masking = replace(CONFIG, mask_clouds=True)
+    made, plain, expected = (
+        fuse(enmap, product, out=tmp_path / name, config=config, lane=InProcessLane())
+        for product, name, config in ((safe, "masked", masking), (safe, "plain", CONFIG), (cut, "cut", CONFIG))
     )
-    expected, _ = fused(enmap / f"{enmap.name}-SPECTRAL_IMAGE.TIF", msi, tmp_path / "plain")
-    for ms_product in (safe, landsat):
-        out = tmp_path / f"of-{ms_product.name}"
-        result = fuse(enmap, ms_product, out=out, config=CONFIG, lane=InProcessLane())
-        found = np.asarray(zarr.open_group(result.folder / "fused.zarr", mode="r")["reflectance"])
-        assert result.item_id.startswith(f"{enmap.name}_{ms_product.name.removesuffix('.SAFE')}_gsa_")
-        assert all(core.identical for core in replay(result.folder, every_tile=True).cores)
-        gap = np.abs(found.astype(np.int32) - expected)
-        assert gap.max() <= 6  # their reflectance is rounded, and seen through the instrument's responses
-        item = json.loads((result.folder / f"{result.item_id}.json").read_text())
-        assert item["properties"]["scenefuse:hs_platform"] == "ENMAP"
+    stores = [zarr.open_group(product.folder / "fused.zarr", mode="r") for product in (made, plain, expected)]
+    images = [np.asarray(store["reflectance"]) for store in stores]
+    np.testing.assert_array_equal(images[0], images[2])
+    flags = [np.asarray(store["quality"]) for store in stores]
+    np.testing.assert_array_equal(flags[0], flags[2])
+    assert (flags[0][fine_cloudy] & 1).all()
+    assert np.median(images[1][:, fine_cloudy]) > 2 * np.median(images[0][:, ~fine_cloudy])  # fused like ground
+    assert made.item_id != plain.item_id
+    assert "clouds of the MSI are no data, by T32TQM_20220724T103629_SCL_20m" in made.notes
+    assert "clouds of the HSI are not masked: it names no mask that is known" in made.notes
+    (told,) = (note for note in plain.notes if "cloud" in note)
+    assert told.endswith("_SCL_20m tells them: --mask-clouds")
+    assert all(core.identical for core in replay(made.folder, every_tile=True).cores)
 
 
 def test_items_of_native_files_are_fused(tmp_path: Path) -> None:

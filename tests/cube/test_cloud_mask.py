@@ -1,0 +1,113 @@
+"""Clouds by a scene's own masks, on the pixels of its images."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.scene import Asset, CloudAsset, CloudCode, Scene
+from scenefuse.cube.cloud_mask import check_placed, open_cloud_mask
+from scenefuse.cube.image import Choice, open_image
+from scenefuse.cube.pair import PairOptions, open_pair
+from scenefuse.cube.readers import open_raster
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture
+
+
+def told(path: Path, code: CloudCode = "scl") -> CloudAsset:
+    return CloudAsset(asset=Asset(key=path.stem, href=str(path)), code=code)
+
+
+def read(mask: Path, image: Path, window: Window, code: CloudCode = "scl") -> NDArray[np.bool_]:
+    opened = pickle.loads(pickle.dumps(open_cloud_mask(told(mask, code), AccessPolicy())))  # noqa: S301 - our own
+    return np.asarray(opened.read(open_raster(str(image)).grid, window))
+
+
+@pytest.mark.parametrize(
+    ("code", "cloudy"),
+    [
+        ("scl", {3, 8, 9, 10}),
+        ("qa-pixel", {value for value in range(256) if value & 0b11110}),
+        ("fmask", {value for value in range(256) if value & 0b1110}),
+        ("flag", {value for value in range(256) if value & 1}),
+    ],
+)
+def test_each_code_means_what_its_archive_says(write_tiff: WriteTiff, code: CloudCode, cloudy: set[int]) -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    path = write_tiff("mask.tif", values, scale=None)
+    found = read(path, path, Window(y0=0, y1=16, x0=0, x1=16), code)
+    assert set(values[0][found].tolist()) == cloudy
+
+
+def test_a_mask_of_coarser_pixels_covers_the_pixels_within(write_tiff: WriteTiff) -> None:
+    scl = np.random.default_rng(0).integers(0, 12, (1, 30, 20)).astype(np.uint8)
+    mask = write_tiff("scl.tif", scl, gsd=20.0, scale=None)
+    image = write_tiff("fine.tif", texture(1, (60, 40)), gsd=10.0)
+    expected = np.isin(scl[0], (3, 8, 9, 10)).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(read(mask, image, Window(y0=7, y1=52, x0=11, x1=38)), expected[7:52, 11:38])
+
+
+def test_a_pixel_larger_than_the_mask_s_has_a_cloud_where_any_of_these_has(write_tiff: WriteTiff) -> None:
+    scl = np.full((1, 60, 60), 4, np.uint8)
+    scl[0, 7, 8] = 9
+    mask = write_tiff("scl.tif", scl, gsd=10.0, scale=None)
+    image = write_tiff("coarse.tif", texture(1, (20, 20)), gsd=30.0)
+    found = read(mask, image, Window(y0=0, y1=20, x0=0, x1=20))
+    assert np.argwhere(found).tolist() == [[2, 2]]
+
+
+def test_beyond_the_mask_nothing_is_cloud(write_tiff: WriteTiff) -> None:
+    scl = np.full((1, 10, 10), 9, np.uint8)
+    mask = write_tiff("scl.tif", scl, gsd=20.0, origin=(4e5 + 100, 58e5 - 60), scale=None)
+    image = write_tiff("fine.tif", texture(1, (60, 60)), gsd=10.0)
+    found = read(mask, image, Window(y0=0, y1=60, x0=0, x1=60))
+    expected = np.zeros((60, 60), np.bool_)
+    expected[6:26, 10:30] = True
+    np.testing.assert_array_equal(found, expected)
+    assert not read(mask, image, Window(y0=40, y1=50, x0=0, x1=10)).any()
+
+
+def test_a_mask_that_cannot_be_laid_on_the_image_is_refused(write_tiff: WriteTiff) -> None:
+    image = open_raster(str(write_tiff("fine.tif", texture(1, (60, 60)), gsd=10.0))).grid
+    other = write_tiff("scl.tif", np.ones((1, 30, 30), np.uint8), gsd=20.0, crs="EPSG:32632", scale=None)
+    with pytest.raises(DataError, match="in another CRS"):
+        check_placed(open_cloud_mask(told(other), AccessPolicy()), image)
+    floats = write_tiff("floats.tif", np.ones((1, 30, 30), np.float32), gsd=20.0, scale=None)
+    with pytest.raises(DataError, match="holds float32 values"):
+        open_cloud_mask(told(floats), AccessPolicy())
+
+
+def scene_with_clouds(write_tiff: WriteTiff) -> tuple[Scene, NDArray[np.bool_]]:
+    scl = np.full((1, 60, 60), 4, np.uint8)
+    scl[0, 10:20, 30:45] = 8
+    image = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0, wavelengths_nm=(500.0, 800.0))
+    mask = write_tiff("scl.tif", scl, gsd=20.0, scale=None)
+    cloudy = np.isin(scl[0], (8,)).repeat(2, 0).repeat(2, 1)
+    return replace(bare_scene(image), clouds=(told(mask),)), cloudy
+
+
+def test_clouds_are_no_data_when_they_are_asked_for(write_tiff: WriteTiff) -> None:
+    scene, cloudy = scene_with_clouds(write_tiff)
+    window = Window(y0=0, y1=120, x0=0, x1=120)
+    image = open_image(scene, "msi", Choice(mask_clouds=True))
+    np.testing.assert_array_equal(np.isnan(image.read([0, 1], window)), np.stack([cloudy, cloudy]))
+    assert [Path(file.href).name for file in image.inputs] == ["ms.tif", "scl.tif"]
+    without = open_image(scene, "msi", Choice())
+    assert not np.isnan(without.read([0, 1], window)).any()
+    assert [Path(file.href).name for file in without.inputs] == ["ms.tif"]
+
+
+def test_a_pair_without_any_mask_is_refused_where_clouds_are_to_be_masked(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(2, (40, 40)), wavelengths_nm=(450.0, 550.0))
+    scene, _ = scene_with_clouds(write_tiff)
+    options = PairOptions(mask_clouds=True)
+    assert open_pair(pair_of(hs, scene), options=options).facts()["ms"]["clouds"] == ["scl"]
+    with pytest.raises(DataError, match="neither hs nor ms names a mask of clouds that is known"):
+        open_pair(pair_of(hs, replace(scene, clouds=())), options=options)
