@@ -240,7 +240,7 @@ def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[
         raise DataError(
             f"{scene_id} says that the pixels of its bands are no smaller than the HSI's of {hs_gsd_m:.4g} m",
             "the MSI has no detail to add",
-            "correct the GSD in the item where the bands are finer, or pair the HSI with a finer MSI",
+            "pair the HSI with a finer MSI; bands that were sharpened count when PairOptions(ms_bands=...) names them",
         )
     return ms.without(coarse)
 
