@@ -142,6 +142,12 @@ def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:
     np.testing.assert_allclose(ridge_regression(x.T @ x, y.T @ x, 0.0), expected, rtol=1e-8)
 
 
+def test_a_ridge_bounds_the_coefficients_of_predictors_that_repeat_each_other() -> None:
+    variance, cross, ridge = 4.0, 2.0, 0.5
+    found = ridge_regression(np.full((2, 2), variance), np.full((1, 2), cross), ridge)
+    np.testing.assert_allclose(found, cross / (variance * (2 + ridge)))
+
+
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="bicubic"):
         load_model(ModelRef(name="magic", hs_bands=bands(3, "h"), ms_bands=bands(2, "m"), ratio=4))

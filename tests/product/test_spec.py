@@ -36,6 +36,8 @@ def test_overviews_halve_until_the_longer_side_is_below_512_px() -> None:
     assert spec.grid.fine_shape == (1059, 621)
     assert spec.overview_factors == (2, 4)
     assert spec.level_shape(4) == (265, 156)
+    just = replace(SPEC, grid=replace(GRID, coarse_shape=(10, 256), ratio=2))
+    assert (just.grid.fine_shape, just.overview_factors) == ((20, 512), (2,))
 
 
 def test_band_labels_carry_the_wavelength_in_micrometres() -> None:
