@@ -10,9 +10,11 @@ import torch
 
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.cnmf import pure_pixels
-from scenefuse.models.moments import ridge_regression
+from scenefuse.models.gsa import RIDGE
+from scenefuse.models.moments import Moments, MomentStage, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
+from scenefuse.models.state import SceneState
 from tests.models.classical_pairs import (
     CLASSICAL,
     bands,
@@ -146,6 +148,19 @@ def test_a_ridge_bounds_the_coefficients_of_predictors_that_repeat_each_other() 
     variance, cross, ridge = 4.0, 2.0, 0.5
     found = ridge_regression(np.full((2, 2), variance), np.full((1, 2), cross), ridge)
     np.testing.assert_allclose(found, cross / (variance * (2 + ridge)))
+
+
+def test_gsa_groups_a_band_with_the_one_that_it_follows_most_closely_downwards_too() -> None:
+    hs, ms = bands(2, "h"), bands(2, "m")
+    (stage,) = load_model(ModelRef(name="gsa", hs_bands=hs, ms_bands=ms, ratio=4)).stages()
+    assert isinstance(stage, MomentStage)
+    covariance = np.eye(4)  # of two HSI bands and two MSI bands
+    covariance[0, 2:] = covariance[2:, 0] = -0.9, 0.3
+    covariance[1, 2:] = covariance[2:, 1] = 0.2, 0.8
+    found = stage.conclusion(
+        Moments(count=99, hs_mean=np.zeros(2), ms_mean=np.zeros(2), covariance=covariance), SceneState()
+    )
+    np.testing.assert_allclose(found["gsa/gains"], np.diag([(1 + RIDGE) / -0.9, (1 + RIDGE) / 0.8]))
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
