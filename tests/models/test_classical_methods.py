@@ -11,7 +11,7 @@ import torch
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.cnmf import pure_pixels
 from scenefuse.models.gsa import RIDGE
-from scenefuse.models.moments import Moments, MomentStage, ridge_regression
+from scenefuse.models.moments import Moments, MomentStage, moments_of, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
 from scenefuse.models.state import SceneState
@@ -133,6 +133,15 @@ def test_pure_pixels_are_the_corners_of_a_mixture() -> None:
     order = [int(np.abs(corners - column[:, None]).sum(axis=0).argmin()) for column in found.T]
     np.testing.assert_array_equal(found, (corners @ abundances)[:, [100, 200, 300, 400]][:, order])
     assert sorted(order) == [0, 1, 2, 3]
+
+
+def test_moments_are_those_of_numpy_however_far_the_sample_lies_from_the_fill_spectra() -> None:
+    values = np.random.default_rng(0).random((50, 5))
+    state = SceneState(arrays={"hs_mean": np.array([0.1, 0.9, 0.3]), "ms_mean": np.array([0.2, 0.0])})
+    away = values - np.concatenate([state.arrays["hs_mean"], state.arrays["ms_mean"]])
+    found = moments_of({"count": np.array(50.0), "sum": away.sum(axis=0), "products": away.T @ away}, state)
+    np.testing.assert_allclose(found.covariance, np.cov(values.T, bias=True), atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([found.hs_mean, found.ms_mean]), values.mean(axis=0))
 
 
 def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:
