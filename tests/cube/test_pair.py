@@ -182,6 +182,8 @@ def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
     expected = np.where(stored == 201, np.nan, stored * 2e-4 - 0.1)
     np.testing.assert_allclose(cube.read_hs(window), expected, atol=1e-6)
     assert cube.inputs[0].checksum == "1220ab"
+    of_another = open_pair(pair_of(bare_scene(hs, bands=bands, checksum="1220ab", size_bytes=1), ms))
+    assert of_another.inputs[0].checksum_kind == "size+mtime", "the item's checksum is that of a file of another size"
     assert cube.inputs[1].checksum_kind == "size+mtime"
     with pytest.raises(DataError, match="describes 3 bands"):
         open_pair(pair_of(bare_scene(hs, bands=(*bands, Band(name="third"))), ms))
