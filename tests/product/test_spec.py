@@ -40,6 +40,11 @@ def test_overviews_halve_until_the_longer_side_is_below_512_px() -> None:
     assert (just.grid.fine_shape, just.overview_factors) == ((20, 512), (2,))
 
 
+@pytest.mark.parametrize(("core_px", "tile_px"), [(16, 16), (528, 528), (1008, 336), (1040, 1040)])
+def test_a_tile_of_the_cog_divides_the_core_and_is_nearest_to_512_px_by_ratio(core_px: int, tile_px: int) -> None:
+    assert replace(SPEC, core_px=core_px).cog_tile_px == tile_px
+
+
 def test_band_labels_carry_the_wavelength_in_micrometres() -> None:
     assert SPEC.band_label(4) == "band 4 (0.6500 um)"
     assert replace(SPEC, bands=(Band(name="B1"),)).band_label(0) == "B1"
