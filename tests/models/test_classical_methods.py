@@ -135,6 +135,27 @@ def test_pure_pixels_are_the_corners_of_a_mixture() -> None:
     assert sorted(order) == [0, 1, 2, 3]
 
 
+def test_sfim_divides_by_a_twentieth_of_the_bands_mean_at_least() -> None:
+    hs, ms = bands(2, "h"), bands(2, "m")
+    (stage,) = load_model(ModelRef(name="sfim", hs_bands=hs, ms_bands=ms, ratio=4)).stages()
+    assert isinstance(stage, MomentStage)
+    means = np.array([0.2, -0.1])
+    found = stage.conclusion(Moments(count=99, hs_mean=means, ms_mean=means, covariance=np.eye(4)), SceneState())
+    np.testing.assert_allclose(found["sfim/floors"], [0.01, 1e-4])
+
+
+def test_cnmf_keeps_what_its_endmembers_cannot_show() -> None:
+    spectrum = torch.tensor([0.2, 0.3, 0.4])
+    arrays = {"endmembers": [[1.0], [0.0], [0.0]], "ms_endmembers": [[1.0], [1.0]], "start": [[0.5]]}
+    state = SceneState(
+        arrays={f"cnmf/{name}": np.array(value) for name, value in arrays.items()}, facts={"psf_sigma_px": 1.5}
+    )
+    model = load_model(ModelRef(name="cnmf", hs_bands=bands(3, "h"), ms_bands=bands(2, "m"), ratio=4))
+    fused = model.fuse(spectrum[None, :, None, None].expand(1, 3, 20, 20), torch.full((1, 2, 64, 64), 0.5), state)
+    inside = fused[0, :, 16:-16, 16:-16]
+    torch.testing.assert_close(inside, spectrum[:, None, None].expand_as(inside), atol=1e-5, rtol=0)
+
+
 def test_moments_are_those_of_numpy_however_far_the_sample_lies_from_the_fill_spectra() -> None:
     values = np.random.default_rng(0).random((50, 5))
     state = SceneState(arrays={"hs_mean": np.array([0.1, 0.9, 0.3]), "ms_mean": np.array([0.2, 0.0])})
