@@ -11,6 +11,7 @@ import torch
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.cnmf import pure_pixels
 from scenefuse.models.gsa import RIDGE
+from scenefuse.models.hysure_l2 import inverse_taps, noise_variances
 from scenefuse.models.moments import Moments, MomentStage, moments_of, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
@@ -154,6 +155,24 @@ def test_cnmf_keeps_what_its_endmembers_cannot_show() -> None:
     fused = model.fuse(spectrum[None, :, None, None].expand(1, 3, 20, 20), torch.full((1, 2, 64, 64), 0.5), state)
     inside = fused[0, :, 16:-16, 16:-16]
     torch.testing.assert_close(inside, spectrum[:, None, None].expand_as(inside), atol=1e-5, rtol=0)
+
+
+def test_the_noise_of_a_band_is_what_a_regression_on_the_others_leaves() -> None:
+    random = np.random.default_rng(0)
+    pixels = random.standard_normal((80, 2)) @ random.standard_normal((2, 5)) + 0.1 * random.standard_normal((80, 5))
+    pixels -= pixels.mean(axis=0)
+    left = [np.linalg.lstsq(np.delete(pixels, band, axis=1), pixels[:, band], rcond=None)[1][0] for band in range(5)]
+    moments = Moments(count=80, hs_mean=np.zeros(5), ms_mean=np.zeros(0), covariance=np.cov(pixels.T, bias=True))
+    np.testing.assert_allclose(noise_variances(moments), np.array(left) / (80 - 5), rtol=1e-4)
+
+
+def test_an_inverse_filter_keeps_a_constant_and_undoes_most_of_the_blur() -> None:
+    blur = np.array([0.1, 0.8, 0.1])
+    taps = inverse_taps(blur, 0.03)
+    assert taps.sum() == pytest.approx(1.0)
+    undone = np.convolve(taps, blur)
+    assert np.abs(np.delete(undone, len(undone) // 2)).max() < 0.03
+    assert undone.max() == pytest.approx(1.0, abs=0.03)
 
 
 def test_moments_are_those_of_numpy_however_far_the_sample_lies_from_the_fill_spectra() -> None:
