@@ -136,6 +136,22 @@ def test_a_coarser_band_is_upsampled_once_and_keeps_its_gsd(resampled: dict[str,
     np.testing.assert_allclose(cube.read_ms(window)[2:], upsample(native, 2), atol=1e-6)
 
 
+def test_a_band_of_less_ground_has_no_data_beyond_it(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    part = texture(1, (60, 60), 2)
+    files = (
+        write_tiff("ms.tif", texture(1, (120, 120), 1), gsd=10.0),
+        write_tiff("part.tif", part, gsd=10.0, origin=(4e5 + 300, 58e5 - 300)),
+    )
+    assets = tuple(Asset(key=file.stem, href=str(file)) for file in files)
+    cube = open_pair(pair_of(hs, Scene(id="two", href="two", assets=assets)))
+    (band,) = (number for number, band in enumerate(cube.ms_bands) if band.name == "part")
+    expected = np.full((120, 120), np.nan, np.float32)
+    expected[30:90, 30:90] = part[0] * np.float32(1e-4)
+    for window in (Window(y0=y0, y1=y0 + 30, x0=x0, x1=x0 + 30) for y0 in (0, 15, 90) for x0 in (0, 15, 90)):
+        np.testing.assert_allclose(cube.read_ms(window)[band], expected[window.slices], rtol=1e-6)
+
+
 def test_bands_are_sorted_dropped_by_name_and_mapped_back(write_tiff: WriteTiff) -> None:
     hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=(650.0, 450.0, 850.0, 550.0))
     with rasterio.open(hs, "r+") as dataset:
