@@ -25,8 +25,8 @@ def test_a_search_until_a_day_finds_the_scenes_of_that_day(tmp_path: Path) -> No
 def test_both_ends_of_a_window_belong_to_it(tmp_path: Path, since: str | None, until: str | None, pairs: int) -> None:
     items = [scenes.write_item(tmp_path / f"{role}.json", href=f"./{role}.tif", role=role) for role in ("hsi", "msi")]
     catalogue = scenes.write_catalogue(tmp_path, items)  # both of 2024-06-04 10:15
-    ends = {name: end and parse_time(name, f"2024-06-04T{end}") for name, end in (("since", since), ("until", until))}
-    found, _ = find_with_partners([str(catalogue)], PairRule(), bounds=Bounds(**ends))
+    first, last = (None if end is None else parse_time("--since", f"2024-06-04T{end}") for end in (since, until))
+    found, _ = find_with_partners([str(catalogue)], PairRule(), bounds=Bounds(since=first, until=last))
     assert len(found.pairs) == pairs
 
 
