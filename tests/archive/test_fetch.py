@@ -12,6 +12,7 @@ from email.utils import format_datetime
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from scenefuse.archive.access import AccessPolicy
@@ -126,6 +127,20 @@ def test_credentials_do_not_follow_to_another_host(stub: Stub) -> None:
             assert fetcher.get(f"{stub.url}/a", headers={"Authorization": "Bearer secret"}) == b"there"
         assert stub.requests[0][2]["Authorization"] == "Bearer secret"
         assert "Authorization" not in other.requests[0][2]
+
+
+def test_credentials_do_not_follow_to_the_same_host_without_tls() -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append((request.url.scheme, request.headers.get("Authorization")))
+        plain = {"Location": "http://mine.example/a"}
+        return httpx.Response(302, headers=plain) if request.url.scheme == "https" else httpx.Response(200)
+
+    with Fetcher(AccessPolicy(allow_hosts=("mine.example",))) as fetcher:
+        fetcher._client = httpx.Client(transport=httpx.MockTransport(answer))
+        fetcher.get("https://mine.example/a", headers={"Authorization": "Bearer secret"})
+    assert seen == [("https", "Bearer secret"), ("http", None)]
 
 
 def test_a_body_over_the_limit_is_refused(stub: Stub, fetcher: Fetcher) -> None:

@@ -21,6 +21,15 @@ def test_a_search_until_a_day_finds_the_scenes_of_that_day(tmp_path: Path) -> No
         assert len(found.pairs) == pairs
 
 
+@pytest.mark.parametrize(("since", "until", "pairs"), [("10:15", "10:15", 1), ("10:16", None, 0), (None, "10:14", 0)])
+def test_both_ends_of_a_window_belong_to_it(tmp_path: Path, since: str | None, until: str | None, pairs: int) -> None:
+    items = [scenes.write_item(tmp_path / f"{role}.json", href=f"./{role}.tif", role=role) for role in ("hsi", "msi")]
+    catalogue = scenes.write_catalogue(tmp_path, items)  # both of 2024-06-04 10:15
+    first, last = (None if end is None else parse_time("--since", f"2024-06-04T{end}") for end in (since, until))
+    found, _ = find_with_partners([str(catalogue)], PairRule(), bounds=Bounds(since=first, until=last))
+    assert len(found.pairs) == pairs
+
+
 @pytest.mark.parametrize("gap", [1e9, float("inf")])
 def test_partners_may_be_acquired_any_time_before_or_after(tmp_path: Path, gap: float) -> None:
     late = {"datetime": "2034-01-01T00:00:00Z"}

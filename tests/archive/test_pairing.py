@@ -77,6 +77,13 @@ def test_of_two_as_near_in_time_the_one_that_covers_more_is_taken() -> None:
     assert [pair.id for pair in find_pairs([hs()], [part, whole]).pairs] == ["h_the whole"]
 
 
+@pytest.mark.parametrize(("hours", "best"), [(40, "late"), (48, "part")])
+def test_time_counts_by_the_longest_gap_and_ground_by_the_smaller_footprint(hours: int, best: str) -> None:
+    late = ms("late", acquired=NOON + timedelta(hours=hours))  # costs hours / 72
+    part = ms("part", box(13.24, 52, 14, 53))  # covers 0.4 of the HSI: costs 0.6
+    assert [pair.ms.id for pair in find_pairs([hs()], [late, part]).pairs] == [best]
+
+
 def test_footprints_that_only_touch_are_no_pair_whatever_the_rule() -> None:
     beside = ms(footprint=box(13.4, 52, 14, 53))
     assert find_pairs([hs()], [beside], PairRule(min_overlap_fraction=0)).pairs == ()

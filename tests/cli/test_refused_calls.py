@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scenefuse.cli import app as cli_app
 from scenefuse.config import RunConfig
-from scenefuse.errors import DataError, ModelError, ResourceError, UsageError
+from scenefuse.errors import DataError, ModelError, ResourceError, UsageError, WorkError
 from scenefuse.models import bicubic
 from scenefuse.models.registry import MODELS, Method
 from scenefuse.pipeline.planning import plan_fusion
@@ -404,3 +407,20 @@ def test_the_record_of_an_error_is_the_only_thing_on_stdout(scenefuse: Command, 
 @pytest.mark.parametrize("call", [("search",), ("search", "--known", "earth-search")])
 def test_search_lists_scenes_or_known_archives(scenefuse: Command, call: tuple[str, ...]) -> None:
     assert_explained(scenefuse(*call, "--json"), UsageError.exit_code, "--known", "give one of the two")
+
+
+@pytest.mark.parametrize(("number", "ended"), [(errno.ENOSPC, SystemExit), (errno.ENOTDIR, SystemExit), (5, OSError)])
+def test_what_the_system_refuses_explains_itself_and_anything_else_is_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, ended: type[BaseException]
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(number, "no such luck", "/data/a.tif")
+
+    monkeypatch.setattr(cli_app, "app", refused)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["scenefuse"])
+    with pytest.raises(ended) as found:
+        cli_app.main()
+    if isinstance(found.value, SystemExit):
+        assert found.value.code == WorkError.exit_code
+        assert "/data/a.tif: no such luck: the command stopped there. Remove the obstacle" in capsys.readouterr().err

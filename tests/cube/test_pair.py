@@ -136,6 +136,22 @@ def test_a_coarser_band_is_upsampled_once_and_keeps_its_gsd(resampled: dict[str,
     np.testing.assert_allclose(cube.read_ms(window)[2:], upsample(native, 2), atol=1e-6)
 
 
+def test_a_band_of_less_ground_has_no_data_beyond_it(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    part = texture(1, (60, 60), 2)
+    files = (
+        write_tiff("ms.tif", texture(1, (120, 120), 1), gsd=10.0),
+        write_tiff("part.tif", part, gsd=10.0, origin=(4e5 + 300, 58e5 - 300)),
+    )
+    assets = tuple(Asset(key=file.stem, href=str(file)) for file in files)
+    cube = open_pair(pair_of(hs, Scene(id="two", href="two", assets=assets)))
+    (band,) = (number for number, band in enumerate(cube.ms_bands) if band.name == "part")
+    expected = np.full((120, 120), np.nan, np.float32)
+    expected[30:90, 30:90] = part[0] * np.float32(1e-4)
+    for window in (Window(y0=y0, y1=y0 + 30, x0=x0, x1=x0 + 30) for y0 in (0, 15, 90) for x0 in (0, 15, 90)):
+        np.testing.assert_allclose(cube.read_ms(window)[band], expected[window.slices], rtol=1e-6)
+
+
 def test_bands_are_sorted_dropped_by_name_and_mapped_back(write_tiff: WriteTiff) -> None:
     hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=(650.0, 450.0, 850.0, 550.0))
     with rasterio.open(hs, "r+") as dataset:
@@ -174,15 +190,28 @@ def test_an_msi_that_says_it_is_as_coarse_as_the_hsi_is_refused(write_tiff: Writ
         open_pair(pair_of(bare_scene(hs), bare_scene(ms, gsd_m=30.0)))
 
 
+def test_bands_of_two_files_that_alternate_in_wavelength_are_read_in_order(write_tiff: WriteTiff) -> None:
+    odd, even = texture(2, (40, 40), 2), texture(2, (40, 40), 3)
+    files = (
+        write_tiff("odd.tif", odd, wavelengths_nm=(450.0, 650.0)),
+        write_tiff("even.tif", even, wavelengths_nm=(850.0, 550.0)),
+    )
+    assets = tuple(Asset(key=file.stem, href=str(file)) for file in files)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    cube = open_pair(pair_of(Scene(id="two", href="two", assets=assets), ms))
+    expected = np.stack([odd[0], even[1], odd[1], even[0]]) * 1e-4
+    np.testing.assert_allclose(cube.read_hs(Window(y0=0, y1=40, x0=0, x1=40)), expected, atol=1e-6)
+
+
 def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
-    hs = write_tiff("hs.tif", texture(2, (40, 40)))
+    hs = write_tiff("hs.tif", texture(2, (40, 40)), wavelengths_nm=(470.0, 670.0))
     ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
     bands = (Band(name="blue", wavelength_nm=480.0), Band(name="red", wavelength_nm=660.0, gsd_m=60.0))
     described = bare_scene(hs, bands=bands, scale=(2e-4,), offset=(-0.1,), nodata=201.0, checksum="1220ab")
     cube = open_pair(pair_of(described, ms))
-    assert [(band.name, band.wavelength_nm, band.gsd_m) for band in cube.hs_bands] == [
-        ("blue", 480.0, 30.0),
-        ("red", 660.0, 60.0),
+    assert [(band.name, band.wavelength_nm, band.fwhm_nm, band.gsd_m) for band in cube.hs_bands] == [
+        ("blue", 480.0, 9.5, 30.0),
+        ("red", 660.0, 9.5, 60.0),
     ]
     window = Window(y0=0, y1=40, x0=0, x1=40)
     with rasterio.open(hs) as dataset:
@@ -190,6 +219,8 @@ def test_metadata_goes_before_the_file(write_tiff: WriteTiff) -> None:
     expected = np.where(stored == 201, np.nan, stored * 2e-4 - 0.1)
     np.testing.assert_allclose(cube.read_hs(window), expected, atol=1e-6)
     assert cube.inputs[0].checksum == "1220ab"
+    of_another = open_pair(pair_of(bare_scene(hs, bands=bands, checksum="1220ab", size_bytes=1), ms))
+    assert of_another.inputs[0].checksum_kind == "size+mtime", "the item's checksum is that of a file of another size"
     assert cube.inputs[1].checksum_kind == "size+mtime"
     with pytest.raises(DataError, match="describes 3 bands"):
         open_pair(pair_of(bare_scene(hs, bands=(*bands, Band(name="third"))), ms))
@@ -517,6 +548,8 @@ def test_a_lazy_cube_names_its_axes_and_writes_its_no_data(nested: PairCube, tmp
     assert hs.wavelength_nm.attrs == {"long_name": "centre wavelength", "units": "nm"}
     assert hs.fwhm_nm.attrs["units"] == "nm"
     assert (hs.x.attrs["units"], hs.y.attrs["standard_name"]) == ("metre", "projection_y_coordinate")
+    with rasterio.open(tmp_path / "hs.tif") as dataset:
+        assert (hs.x[3], hs.y[2]) == dataset.xy(2, 3), "the centre of a pixel"
     hs.isel(band=[0]).rio.to_raster(tmp_path / "one.tif")
     with rasterio.open(tmp_path / "one.tif") as written:
         assert np.isnan(written.nodata)
@@ -531,6 +564,8 @@ def test_registration_is_compensated_in_the_one_resampling(write_tiff: WriteTiff
     moved = write_tiff("moved.tif", np.roll(pixels, (2, -1), axis=(1, 2)), gsd=10.0, origin=(4e5 - 200, 58e5 + 200))
     first, second = open_pair(pair_of(hs, straight)), open_pair(pair_of(hs, moved)).registered((2.0, -1.0))
     assert second.grid.shift_px == (2.0, -1.0)
+    again = open_pair(pair_of(hs, moved)).registered((0.5, -2.0)).registered((1.5, 1.0))
+    assert again.plan == second.plan, "a shift comes on top of the one that is known"
     assert not second.grid.hs_resampled
     window = Window(y0=0, y1=90, x0=0, x1=90)
     np.testing.assert_array_equal(first.read_ms(window), second.read_ms(window))

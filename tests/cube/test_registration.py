@@ -136,11 +136,21 @@ def test_windows_that_overlap_count_for_less() -> None:
     assert _error_of_mean(overlapping, 16) == pytest.approx(error / spread, rel=0.05)
 
 
-def test_a_shift_that_windows_do_not_agree_on_is_not_significant() -> None:
-    shift = estimate_shift(simulate(6, 44, (0.0, 0.0), noise=0.1), RESPONSE)
+@pytest.mark.parametrize(("side", "shift_px"), [(44, (0.0, 0.0)), (80, (0.6, 0.0))])  # of errors of 0.6 and of 0.4
+def test_a_shift_that_windows_do_not_agree_on_is_not_significant(side: int, shift_px: tuple[float, float]) -> None:
+    shift = estimate_shift(simulate(6, side, shift_px, noise=0.1), RESPONSE)
     assert np.hypot(shift.dy_px, shift.dx_px) > 0.2
     assert shift.peak > 0.3
     assert not shift.significant
+
+
+@pytest.mark.parametrize(("dy_px", "significant"), [(0.05, False), (0.15, True)])
+def test_a_shift_below_a_tenth_of_a_fine_pixel_is_not_compensated_however_certain(
+    dy_px: float, *, significant: bool
+) -> None:
+    shift = estimate_shift(simulate(2, 60, (dy_px, 0.0), noise=0.001), RESPONSE)
+    assert shift.dy_px == pytest.approx(dy_px, abs=0.01)
+    assert shift.significant == significant
 
 
 def test_windows_mostly_without_data_are_not_compared() -> None:

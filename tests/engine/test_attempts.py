@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -30,6 +31,8 @@ def only_end(work: Work, lane: InProcessLane | None = None, patience: Patience =
     [
         (TransientError("a", "b", "c"), "transient", 5, True),
         (ConnectionResetError(), "transient", 5, True),
+        (TimeoutError(), "transient", 5, True),
+        (CancelledError(), "transient", 5, True),
         (KILLED, "worker", 4, True),
         (TimeLimitError(), "time", 2, True),
         (MemoryError(), "resource", 1, False),

@@ -59,9 +59,10 @@ def test_too_little_memory_for_any_core_is_refused() -> None:
 
 
 def test_too_little_disk_is_refused() -> None:
+    need = 9000 * 6000 * 401
     with pytest.raises(ResourceError, match="The product needs up to"):
-        plan_run(SETTING.source, CARD, request(free_disk_bytes=GIB))
-    assert plan_run(SETTING.source, CARD, request()).write_bytes == 9000 * 6000 * 401
+        plan_run(SETTING.source, CARD, request(free_disk_bytes=need - 1))
+    assert plan_run(SETTING.source, CARD, request(free_disk_bytes=need)).write_bytes == need
 
 
 def test_a_small_scene_is_one_core_no_larger_than_it_needs() -> None:
@@ -198,11 +199,18 @@ def test_tiles_begin_at_whole_pixels_of_the_coarsest_band_that_is_not_resampled(
     assert plan_run(source, CARD, request()).tiling.lattice_px == lattice_px
 
 
-def test_the_ledgers_identity_depends_on_the_tiling_and_not_on_the_workers() -> None:
-    one = plan_run(SETTING.source, CARD, request(workers=1)).sha256_with("x")
+def test_the_ledgers_identity_depends_on_tiling_batch_and_numbers_and_not_on_the_workers() -> None:
+    plan = plan_run(SETTING.source, CARD, request(workers=1))
+    one = plan.sha256_with("x")
     assert one == plan_run(SETTING.source, CARD, request(workers=2)).sha256_with("x")
-    assert one != plan_run(SETTING.source, CARD, request(core_px=288)).sha256_with("x")
-    assert one != plan_run(SETTING.source, CARD, request()).sha256_with("y")
+    others = {
+        plan_run(SETTING.source, CARD, request(core_px=288)).sha256_with("x"),
+        replace(plan, batch=2).sha256_with("x"),
+        replace(plan, precision="bf16").sha256_with("x"),
+        replace(plan, device="cuda").sha256_with("x"),
+        plan.sha256_with("y"),
+    }
+    assert len(others - {one}) == 5
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+import torch
+
+from scenefuse.engine.precision import choose_precision, repeatable
+from tests.engine.fakes import AnalyticSource, Setting, load_fake
+
+
+def test_auto_is_float32_on_a_processor_whatever_the_method_bears() -> None:
+    card = load_fake(Setting(source=AnalyticSource(coarse_shape=(9, 9), ratio=3)).ref).card
+    card = replace(card, precisions=("fp32", "bf16"))
+    assert choose_precision("auto", card=card, device="cpu") == "fp32"
+    assert choose_precision("bf16", card=card, device="cpu") == "bf16"
+    assert choose_precision("auto", card=replace(card, precisions=("fp32",)), device="cuda") == "fp32"
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_inference_has_one_thread_and_gives_the_others_back() -> None:
+    with repeatable("cpu", "fp32"):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.slow

@@ -277,6 +277,17 @@ def test_a_saved_state_comes_back_exactly(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_state_is_another_where_an_array_or_a_fact_is() -> None:
+    state = SceneState(arrays={"a": np.arange(4.0)}, facts={"psf_sigma_px": 1.5})
+    others = (
+        SceneState(arrays={"a": np.arange(4.0)}, facts={"psf_sigma_px": 1.6}),
+        SceneState(arrays={"a": np.arange(4.0).reshape(2, 2)}, facts=state.facts),
+        SceneState(arrays={"a": np.arange(4.0).view(np.int64)}, facts=state.facts),
+        SceneState(arrays={"b": np.arange(4.0)}, facts=state.facts),
+    )
+    assert len({state.sha256, *(other.sha256 for other in others)}) == 5
+
+
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     save_state(path, SceneState(arrays={"a": np.ones(8)}))

@@ -188,6 +188,19 @@ def test_the_ratio_asks_at_most_five_percent_more_than_the_msi_has(gsd: float, r
     assert plan.grid.case == "hs-grid"
 
 
+@pytest.mark.parametrize(("hs_gsd", "case"), [(30.009, "ms-grid"), (29.991, "ms-grid"), (30.011, "hs-grid")])
+def test_grids_nest_where_the_ratio_is_an_integer_within_a_thousandth(hs_gsd: float, case: str) -> None:
+    plan = plan_pair_grid(raster(hs_gsd, (40, 40)), raster(10, (130, 130)))
+    assert (plan.grid.case, plan.grid.ratio) == (case, 3)
+
+
+@pytest.mark.parametrize(("width", "height", "ratio"), [(10, 9, 3), (9, 10, 3), (5, 7, 4), (7, 5, 4)])
+def test_of_pixels_longer_than_wide_the_longer_side_decides(width: int, height: int, ratio: int) -> None:
+    ms = RasterGrid(crs_wkt=UTM33, transform=(width, 0, 4e5, 0, -height, 58e5), shape=(240, 240), name="ms")
+    plan = plan_pair_grid(raster(30, (40, 40)), ms)
+    assert (plan.grid.case, plan.grid.ratio) == ("hs-grid", ratio)
+
+
 def test_an_msi_coarser_than_the_hsi_is_refused() -> None:
     with pytest.raises(DataError, match="exchanged"):
         plan_pair_grid(raster(10, (40, 40)), raster(30, (40, 40)))

@@ -92,6 +92,14 @@ def test_degrade_at_odd_ratios_equals_scipy_gaussian_at_the_coarse_centres(ratio
     np.testing.assert_allclose(degrade(fine, ratio, sigma_px)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("sigma_px", [1.0, 2.7])
+def test_what_degrade_leaves_out_of_the_gaussian_is_less_than_a_ten_thousandth(sigma_px: float) -> None:
+    position = np.arange(-40, 41)
+    gaussian = np.exp(-0.5 * (position / sigma_px) ** 2)
+    outside = np.abs(position) > len(degrade_taps(3, sigma_px)) // 2
+    assert gaussian[outside].sum() < 1e-4 * gaussian.sum()
+
+
 @pytest.mark.parametrize("ratio", [2, 3, 4, 6])
 def test_degrade_of_a_plane_is_the_plane_at_the_coarse_centres(ratio: int) -> None:
     sigma_px = 0.45 * ratio

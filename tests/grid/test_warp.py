@@ -65,6 +65,13 @@ def test_warp_axes_agrees_with_gdal_cubic(step: float) -> None:
     np.testing.assert_allclose(ours, theirs, atol=5e-3 if step > 1 else 1e-5)
 
 
+def test_what_is_finer_than_a_target_pixel_averages_out() -> None:
+    stripes = np.broadcast_to(np.arange(40) % 2, (1, 40, 40)).astype(np.float32)
+    placed = AxisMap(origin=(0.5, 0.5), scale=(2.0, 2.0))  # each target's centre is that of a bright column
+    coarse = warp_axes(Scene(stripes), (40, 40), placed, Window(y0=2, y1=17, x0=2, x1=17))
+    np.testing.assert_allclose(coarse, 0.5, atol=1e-6)
+
+
 def test_warp_points_agrees_with_gdal_cubic_across_utm_zones() -> None:
     pixels = smooth((90, 90), 2)
     hs = RasterGrid(crs_wkt=UTM32, transform=(30, 0, 825e3, 0, -30, 5820e3), shape=(90, 90))

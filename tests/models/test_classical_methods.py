@@ -10,9 +10,12 @@ import torch
 
 from scenefuse.errors import DataError, ModelError, UsageError
 from scenefuse.models.cnmf import pure_pixels
-from scenefuse.models.moments import ridge_regression
+from scenefuse.models.gsa import RIDGE
+from scenefuse.models.hysure_l2 import inverse_taps, noise_variances
+from scenefuse.models.moments import Moments, MomentStage, moments_of, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import MODELS, load_model, model_names
+from scenefuse.models.state import SceneState
 from tests.models.classical_pairs import (
     CLASSICAL,
     bands,
@@ -133,6 +136,54 @@ def test_pure_pixels_are_the_corners_of_a_mixture() -> None:
     assert sorted(order) == [0, 1, 2, 3]
 
 
+def test_sfim_divides_by_a_twentieth_of_the_bands_mean_at_least() -> None:
+    hs, ms = bands(2, "h"), bands(2, "m")
+    (stage,) = load_model(ModelRef(name="sfim", hs_bands=hs, ms_bands=ms, ratio=4)).stages()
+    assert isinstance(stage, MomentStage)
+    means = np.array([0.2, -0.1])
+    found = stage.conclusion(Moments(count=99, hs_mean=means, ms_mean=means, covariance=np.eye(4)), SceneState())
+    np.testing.assert_allclose(found["sfim/floors"], [0.01, 1e-4])
+
+
+def test_cnmf_keeps_what_its_endmembers_cannot_show() -> None:
+    spectrum = torch.tensor([0.2, 0.3, 0.4])
+    arrays = {"endmembers": [[1.0], [0.0], [0.0]], "ms_endmembers": [[1.0], [1.0]], "start": [[0.5]]}
+    state = SceneState(
+        arrays={f"cnmf/{name}": np.array(value) for name, value in arrays.items()}, facts={"psf_sigma_px": 1.5}
+    )
+    model = load_model(ModelRef(name="cnmf", hs_bands=bands(3, "h"), ms_bands=bands(2, "m"), ratio=4))
+    fused = model.fuse(spectrum[None, :, None, None].expand(1, 3, 20, 20), torch.full((1, 2, 64, 64), 0.5), state)
+    inside = fused[0, :, 16:-16, 16:-16]
+    torch.testing.assert_close(inside, spectrum[:, None, None].expand_as(inside), atol=1e-5, rtol=0)
+
+
+def test_the_noise_of_a_band_is_what_a_regression_on_the_others_leaves() -> None:
+    random = np.random.default_rng(0)
+    pixels = random.standard_normal((80, 2)) @ random.standard_normal((2, 5)) + 0.1 * random.standard_normal((80, 5))
+    pixels -= pixels.mean(axis=0)
+    left = [np.linalg.lstsq(np.delete(pixels, band, axis=1), pixels[:, band], rcond=None)[1][0] for band in range(5)]
+    moments = Moments(count=80, hs_mean=np.zeros(5), ms_mean=np.zeros(0), covariance=np.cov(pixels.T, bias=True))
+    np.testing.assert_allclose(noise_variances(moments), np.array(left) / (80 - 5), rtol=1e-4)
+
+
+def test_an_inverse_filter_keeps_a_constant_and_undoes_most_of_the_blur() -> None:
+    blur = np.array([0.1, 0.8, 0.1])
+    taps = inverse_taps(blur, 0.03)
+    assert taps.sum() == pytest.approx(1.0)
+    undone = np.convolve(taps, blur)
+    assert np.abs(np.delete(undone, len(undone) // 2)).max() < 0.03
+    assert undone.max() == pytest.approx(1.0, abs=0.03)
+
+
+def test_moments_are_those_of_numpy_however_far_the_sample_lies_from_the_fill_spectra() -> None:
+    values = np.random.default_rng(0).random((50, 5))
+    state = SceneState(arrays={"hs_mean": np.array([0.1, 0.9, 0.3]), "ms_mean": np.array([0.2, 0.0])})
+    away = values - np.concatenate([state.arrays["hs_mean"], state.arrays["ms_mean"]])
+    found = moments_of({"count": np.array(50.0), "sum": away.sum(axis=0), "products": away.T @ away}, state)
+    np.testing.assert_allclose(found.covariance, np.cov(values.T, bias=True), atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([found.hs_mean, found.ms_mean]), values.mean(axis=0))
+
+
 def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:
     random = np.random.default_rng(0)
     x, noise = random.standard_normal((500, 4)) * [1, 10, 0.1, 3], random.standard_normal((500, 2)) * 0.1
@@ -140,6 +191,25 @@ def test_ridge_regression_equals_least_squares_without_a_ridge() -> None:
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     expected = np.linalg.lstsq(x, y, rcond=None)[0].T
     np.testing.assert_allclose(ridge_regression(x.T @ x, y.T @ x, 0.0), expected, rtol=1e-8)
+
+
+def test_a_ridge_bounds_the_coefficients_of_predictors_that_repeat_each_other() -> None:
+    variance, cross, ridge = 4.0, 2.0, 0.5
+    found = ridge_regression(np.full((2, 2), variance), np.full((1, 2), cross), ridge)
+    np.testing.assert_allclose(found, cross / (variance * (2 + ridge)))
+
+
+def test_gsa_groups_a_band_with_the_one_that_it_follows_most_closely_downwards_too() -> None:
+    hs, ms = bands(2, "h"), bands(2, "m")
+    (stage,) = load_model(ModelRef(name="gsa", hs_bands=hs, ms_bands=ms, ratio=4)).stages()
+    assert isinstance(stage, MomentStage)
+    covariance = np.eye(4)  # of two HSI bands and two MSI bands
+    covariance[0, 2:] = covariance[2:, 0] = -0.9, 0.3
+    covariance[1, 2:] = covariance[2:, 1] = 0.2, 0.8
+    found = stage.conclusion(
+        Moments(count=99, hs_mean=np.zeros(2), ms_mean=np.zeros(2), covariance=covariance), SceneState()
+    )
+    np.testing.assert_allclose(found["gsa/gains"], np.diag([(1 + RIDGE) / -0.9, (1 + RIDGE) / 0.8]))
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:

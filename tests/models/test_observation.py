@@ -71,6 +71,13 @@ def test_a_band_outside_the_hsi_is_estimated_and_says_so() -> None:
     assert not matrix[3].any()
 
 
+@pytest.mark.parametrize(("wavelength_nm", "usable"), [(858.0, True), (880.0, False)])
+def test_a_nominal_response_is_used_where_the_hsi_covers_half_of_it(wavelength_nm: float, *, usable: bool) -> None:
+    hs, ms = known_bands()  # the HSI's last band ends at 868 nm: under 0.6 and under 0.38 of a Gaussian 90 nm wide
+    _, found = nominal_response(hs, (*ms[:3], replace(ms[3], wavelength_nm=wavelength_nm)))
+    assert found == (True, True, True, usable)
+
+
 def test_a_known_point_spread_is_taken_and_an_absurd_one_refused() -> None:
     hs, ms = drawn_pair(4, coarse_side=20)
     state = freeze_whole(bicubic(bands(12, "h"), bands(4, "m")), hs, ms, psf_sigma_px=1.7)

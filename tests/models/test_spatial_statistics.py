@@ -52,8 +52,10 @@ def test_recording_changes_no_value(name: str) -> None:
     network, inputs = OneReduction(reduction), features(count)
     with network.statistics.recording() as sums:
         recorded = network(*inputs)
+    kept = dict(sums)
     torch.testing.assert_close(recorded, network(*inputs), rtol=1e-5, atol=1e-6)
     assert {total.dtype for total in sums.values()} == {torch.float64}
+    assert all(sums[name] is total for name, total in kept.items()), "what comes after is not recorded"
 
 
 @pytest.mark.parametrize("name", REDUCTIONS)

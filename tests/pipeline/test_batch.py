@@ -14,6 +14,7 @@ import pytest
 
 from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
+from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.config import RunConfig
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.engine.dask_lane import SchedulerLostError
@@ -23,7 +24,7 @@ from scenefuse.engine.observers import NullObserver, RecordingObserver
 from scenefuse.errors import DataError, TransientError
 from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
-from scenefuse.pipeline.failures import PairFailure, read_failures
+from scenefuse.pipeline.failures import PairFailure, read_failures, work_of
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.planning import plan_fusion
@@ -79,6 +80,12 @@ def test_a_pair_of_an_item_collection_is_opened(pair: Pair, tmp_path: Path, *, s
     assert [made.hs.href, made.ms.href] == [str(tmp_path / name) for name in expected]
     with pytest.raises(DataError, match="as HS and as MS"):
         open_aligned(made.hs, made.hs, CONFIG)
+
+
+def test_a_record_of_a_failure_tells_no_secrets_of_an_address() -> None:
+    scene = Scene(id="a", assets=(), href="https://user:secret@a.example/hs.json?sig=secret")
+    record = work_of(ScenePair(hs=scene, ms=replace(scene, id="b")), RunConfig())
+    assert (record.hs_href, record.ms_href) == ("https://a.example/hs.json",) * 2
 
 
 def test_an_item_of_a_collection_whose_self_link_is_refused_is_read_all_the_same(pair: Pair, tmp_path: Path) -> None:

@@ -433,6 +433,8 @@ def test_verify_accepts_a_product_and_replay_gives_the_same_integers(made: Fused
         (3, 1, 0, (), False),
         (3, 1, 0, ("torch 1 then, 2 now",), True),
         (3, 2, 0, ("torch 1 then, 2 now",), False),
+        (0, 0, 1, (), False),
+        (0, 0, 1, ("torch 1 then, 2 now",), False),
         (3, 1, 1, ("torch 1 then, 2 now",), False),
     ],
 )

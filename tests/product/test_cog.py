@@ -22,9 +22,20 @@ from scenefuse.product.cog import check_part, write_part
 from scenefuse.product.commit import finish_data
 from scenefuse.product.levels import make_overviews, write_cog
 from scenefuse.product.overviews import build_overview
+from scenefuse.product.quality_cog import write_quality_cog
 from scenefuse.product.shards import open_level
 from tests.object_store import Proxy
 from tests.product.making import GRID, SPEC, large_spec, random_scene, write_scene
+
+
+def test_overviews_of_flags_hold_no_flag_that_no_pixel_has(tmp_path: Path) -> None:
+    spec = large_spec()
+    fused, quality = random_scene(spec)
+    quality[:] = np.random.default_rng(0).choice([0, int(QualityFlag.NEAR_NODATA)], quality.shape)
+    write_scene(tmp_path, np.nan_to_num(fused), quality, spec=spec)
+    with rasterio.open(write_quality_cog(tmp_path, spec).local_path(), overview_level=0) as level:
+        assert level.shape == spec.level_shape(2)
+        assert set(np.unique(level.read(1))) == {0, QualityFlag.NEAR_NODATA}
 
 
 def test_the_cog_is_valid_and_holds_the_stores_pixels(committed: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from scenefuse.errors import DataError, TransientError, WorkError
 from scenefuse.place.location import place_at
 from scenefuse.product import commit as commit_module
-from scenefuse.product.catalog import link_item
+from scenefuse.product.catalog import link_item, new_collection, widen
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.levels import make_overviews
 from scenefuse.product.model_item import build_method_item, write_model_item
@@ -126,7 +126,7 @@ def _item(number: int) -> dict[str, Any]:
     longitude = float(number)
     return {
         "id": f"item{number}",
-        "bbox": [longitude, 0.0, longitude + 1.0, 1.0],
+        "bbox": [longitude, -longitude, longitude + 1.0, 1.0 + longitude],
         "properties": {
             "datetime": f"2024-01-{number + 1:02d}T00:00:00Z",
             "gsd": 10.0 + number,
@@ -165,6 +165,14 @@ def test_an_item_that_is_not_there_is_not_linked(tmp_path: Path) -> None:
     assert _contents(tmp_path) == before
 
 
+def test_a_collections_extent_does_not_depend_on_which_item_came_first() -> None:
+    one, other = new_collection(_item(3)), new_collection(_item(0))
+    widen(one, _item(0))
+    widen(other, _item(3))
+    assert one["extent"] == other["extent"]
+    assert one["extent"]["temporal"]["interval"] == [["2024-01-01T00:00:00Z", "2024-01-04T00:00:00Z"]]
+
+
 def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None:
     workers = [threading.Thread(target=_link_some, args=(tmp_path, list(range(k, 12, 3)))) for k in range(3)]
     for worker in workers:
@@ -174,7 +182,7 @@ def test_items_committed_at_the_same_time_are_all_linked(tmp_path: Path) -> None
     collection = pystac.Collection.from_file(str(tmp_path / "collection.json"))
     hrefs = [link.href for link in collection.links if link.rel == "item"]
     assert hrefs == sorted(f"./item{n}/item{n}.json" for n in range(12))
-    assert collection.extent.spatial.bboxes == [[0.0, 0.0, 12.0, 1.0]]
+    assert collection.extent.spatial.bboxes == [[0.0, -11.0, 12.0, 12.0]]
     assert collection.extent.to_dict()["temporal"]["interval"] == [["2024-01-01T00:00:00Z", "2024-01-12T00:00:00Z"]]
 
     assert collection.summaries.get_list("instruments") == ["hsi0", "hsi1", "hsi2", "hsi3", "msi"]

@@ -22,6 +22,7 @@ def test_identity_does_not_depend_on_order_or_place() -> None:
 def test_identity_changes_with_everything_that_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     others = {
         product_identity((replace(INPUTS[0], checksum="multihash:12200b"), INPUTS[1]), METHOD, OPTIONS),
+        product_identity([replace(file, role="msi") for file in INPUTS], METHOD, OPTIONS),
         product_identity(INPUTS, replace(METHOD, name="sfim"), OPTIONS),
         product_identity(INPUTS, replace(METHOD, weights_sha256="0" * 64), OPTIONS),
         product_identity(INPUTS, replace(METHOD, options={"ridge": 1e-5}), OPTIONS),
@@ -29,7 +30,7 @@ def test_identity_changes_with_everything_that_changes_numbers(monkeypatch: pyte
     }
     monkeypatch.setattr(identity, "NUMERICS", identity.NUMERICS + 1)
     others.add(product_identity(INPUTS, METHOD, OPTIONS))
-    assert len(others) == 6
+    assert len(others) == 7
     assert SAME not in others
 
 

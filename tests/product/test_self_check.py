@@ -120,6 +120,12 @@ def test_a_tile_that_is_not_what_was_computed_shows(tmp_path: Path) -> None:
     assert seams["max"] == pytest.approx(2e-3, rel=1e-3)
 
 
+@pytest.mark.parametrize(("rms", "p999", "warnings"), [(2.4e-4, 9.9e-4, 0), (2.6e-4, 9.9e-4, 1), (2.4e-4, 1.1e-3, 1)])
+def test_seams_have_a_budget_of_a_quarter_of_a_thousandth(rms: float, p999: float, warnings: int) -> None:
+    check = SelfCheck(windows=4, seams={"rms": rms, "p999": p999, "max": 4e-3}, drift=None, not_finite_px=0)
+    assert len(check.warnings()) == warnings
+
+
 def test_a_few_large_steps_are_over_budget_however_small_the_others() -> None:
     check = SelfCheck(windows=4, seams={"rms": 1e-4, "p999": 2e-3, "max": 4e-3}, drift=None, not_finite_px=0)
     (warning,) = check.warnings()

@@ -36,6 +36,13 @@ def test_overviews_halve_until_the_longer_side_is_below_512_px() -> None:
     assert spec.grid.fine_shape == (1059, 621)
     assert spec.overview_factors == (2, 4)
     assert spec.level_shape(4) == (265, 156)
+    just = replace(SPEC, grid=replace(GRID, coarse_shape=(10, 256), ratio=2))
+    assert (just.grid.fine_shape, just.overview_factors) == ((20, 512), (2,))
+
+
+@pytest.mark.parametrize(("core_px", "tile_px"), [(16, 16), (528, 528), (1008, 336), (1040, 1040)])
+def test_a_tile_of_the_cog_divides_the_core_and_is_nearest_to_512_px_by_ratio(core_px: int, tile_px: int) -> None:
+    assert replace(SPEC, core_px=core_px).cog_tile_px == tile_px
 
 
 def test_band_labels_carry_the_wavelength_in_micrometres() -> None:

@@ -17,6 +17,7 @@ from scenefuse.product.files import LEASE
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
 from scenefuse.publish.static import publish_static
+from scenefuse.publish.transfer import put_in_place
 from tests.object_store import Proxy
 from tests.publish.making import copy_of, make_product
 
@@ -156,6 +157,15 @@ def test_a_product_that_is_being_replaced_has_no_item(
     proxy.faults.clear()
     assert _outcomes([changed], prefix) == ["added"]
     assert verify(prefix / changed.name).ok
+
+
+def test_the_lease_outlasts_what_else_goes_from_the_folder(products: list[Place], prefix: StorePlace) -> None:
+    target = prefix / products[0].name
+    (target / "weights.json").put(b"of an older release")
+    with Lease(target / LEASE) as lease:
+        put_in_place(products[0], target, read_item(products[0]))
+        lease.check()
+    assert not (target / "weights.json").exists()
 
 
 def test_a_publisher_waits_for_another_of_the_same_product(

@@ -15,6 +15,7 @@ from scenefuse.archive.pairing import PairRule
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.errors import DataError, UsageError
 from scenefuse.workflow import one_pass
+from scenefuse.workflow.backfill import BackfillReport, StepReport
 from scenefuse.workflow.span import cut, parse_step
 from tests.bench.archives import item_of
 from tests.cli.command import Command, assert_explained
@@ -82,6 +83,12 @@ def test_what_failed_is_told_and_the_rest_is_done(
     assert done(file.parent / "out") == ["hs-a", "hs-d"]
     record = json.loads((file.parent / "out" / "failures.jsonl").read_text())
     assert record["hs_id"] == "hs-b"
+
+
+def test_a_range_with_a_step_that_failed_altogether_is_not_done() -> None:
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    step = StepReport(number=1, steps=1, since=moment, until=moment, error={"kind": "transient"})
+    assert BackfillReport(name="w", steps=(step,)).exit_code == 3
 
 
 def test_an_archive_that_cannot_be_read_is_refused_at_the_first_step(scenefuse: Command, file: Path) -> None:

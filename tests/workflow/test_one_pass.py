@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from scenefuse.archive.bounds import Bounds
+from scenefuse.archive.pairing import Pairing
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.errors import MismatchError, TransientError
+from scenefuse.pipeline.batch import BatchReport
+from scenefuse.pipeline.failures import PairFailure
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.publish.destination import Failed, Published
-from scenefuse.workflow.one_pass import publish_products
+from scenefuse.workflow.one_pass import PassReport, Unpublished, publish_products
 
 
 @dataclass
@@ -53,3 +57,16 @@ def test_what_a_catalogue_does_not_take_is_told_once_for_each_product(tmp_path: 
     kinds = {entry.item_id: entry.kind for entry in unpublished}
     assert kinds == ({"a": "mismatch", "b": "transient", "c": "transient"} if away else {"a": "mismatch"})
     assert len(observer.facts("warning")) == len(observer.events) == len(unpublished)
+
+
+@pytest.mark.parametrize("left", ["failures", "busy", "unpublished", None])
+def test_a_pass_that_leaves_something_to_do_is_not_whole(left: str | None) -> None:
+    pair = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json")
+    batch = BatchReport(
+        pairing=Pairing(pairs=(), unpaired=()),
+        failures=(pair,) if left == "failures" else (),
+        busy=(pair,) if left == "busy" else (),
+    )
+    lacking = (Unpublished(item_id="a", kind="mismatch", cause="b"),) if left == "unpublished" else ()
+    report = PassReport(name="w", bounds=Bounds(), batch=batch, published=(), unpublished=lacking)
+    assert (report.whole, report.exit_code) == ((True, 0) if left is None else (False, 3))
