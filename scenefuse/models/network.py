@@ -56,6 +56,11 @@ class FusionNetwork(nn.Module):
         raise NotImplementedError
 
     @property
+    def least_supervised_px(self) -> int:
+        """Least side of a window that `supervised` can be given, fine pixels."""
+        return 1
+
+    @property
     def activation_bytes_per_pixel(self) -> float:
         """Peak working memory per fine pixel, float32, inputs and result included."""
         return 4.0 * (self.activation_images * self.hs_bands + self.activation_values_per_pixel)

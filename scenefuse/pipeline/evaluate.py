@@ -27,7 +27,7 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.grounds import truth_facts
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
+from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
 from scenefuse.place.place import Place
@@ -240,7 +240,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
         )
     truths = arena.truths or (None,) * len(arena.pairs)
     for (hs, ms), raster in zip(arena.pairs, truths, strict=True):
-        opened = open_aligned(hs, ms, replace(arena.config, model="bicubic", weights=None))
+        opened = open_scenes(hs, ms, arena.config)
         cube = opened.cube
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
         if raster is not None and ratio != cube.grid.ratio:

@@ -29,7 +29,7 @@ from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.words import counted
 from tests.models.classical_pairs import drawn_scene, observe
-from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
+from tests.pipeline.making import HS_NM, NODATA, PairFiles, write_pair, write_tiff
 
 RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3, degradation_steps=10)
 TINY = {"width": 8, "step": 8}
@@ -197,7 +197,12 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
         (
             {"model": "cofusion", "options": {}, "recipe": replace(RECIPE, patch_px=8)},
             UsageError,
-            "structures in 11 px",
+            "looks at 11 px at once",
+        ),
+        (
+            {"model": "mossfuse", "options": {}, "recipe": replace(RECIPE, protocol="scene", patch_px=4)},
+            UsageError,
+            "looks at 7 px at once. Give --patch-px 8 or more",
         ),
     ],
 )
@@ -206,6 +211,29 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(error, match=message):
         train([pair.both], out=tmp_path / "weights", config=replace(CONFIG, **changes))
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_training_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no pair"):
+        train([], out=tmp_path, config=CONFIG)
+
+
+def test_of_a_configuration_only_what_opens_scenes_counts(pair: PairFiles, trained: Trained, tmp_path: Path) -> None:
+    inputs = RunConfig(register=False, model="aelf-t", weights=str(trained.weights), adapt=5)
+    again = train([pair.both], out=tmp_path, config=replace(CONFIG, inputs=inputs))
+    assert again.sha256 == trained.sha256
+
+
+def test_held_out_blocks_without_data_are_refused(tmp_path: Path) -> None:
+    files = write_pair(tmp_path / "pair", ratio=4, coarse_shape=(96, 96), bands=(6, 3))
+    with rasterio.open(files.hs, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, 40:80, 40:80] = NODATA
+        dataset.write(pixels)
+    config = replace(CONFIG, recipe=replace(RECIPE, block_px=40))
+    with pytest.raises(DataError, match="held-out blocks hold no pixel with data"):
+        train([files.both], out=tmp_path / "weights", config=config)
     assert not (tmp_path / "weights").exists()
 
 
