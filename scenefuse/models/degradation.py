@@ -76,7 +76,7 @@ class Degradation(nn.Module):
 
     @property
     def reach_px(self) -> int:
-        """Fine pixels beyond a window that to_coarse looks at; the window has to be larger, for it is mirrored there."""
+        """Fine pixels beyond a window that to_coarse looks at; it mirrors the window there, which has to be larger."""
         return max(-self.first_px, self.last_px - self.ratio + 1)
 
     def inner(self, coarse: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import ready
 from scenefuse.quality.product_scores import Scored, score_with_reference, score_without_reference
-from scenefuse.quality.split import honest_pixels, unseen_blocks
+from scenefuse.quality.split import honest_pixels, truths_learnt, unseen_blocks
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import (
     REFERENCE_RATIO,
@@ -107,8 +107,7 @@ def remembered(folder: Place, reference: str) -> tuple[str, ...]:
     training = _training_of(folder, digest)
     if training is None:
         return (f"weights {digest[:12]} are not on the shelf: whether they learnt from this scene is not known",)
-    truth = truth_facts(reference)[1:]
-    if truth and any(truth == told[1:] for told in training.get("truths", ())):
+    if not truths_learnt(training).isdisjoint(truth_facts(reference)[1:]):
         return ("the network learnt from this very truth: the scores say in part how well it remembers",)
     inputs = [file.checksum for file in provenance.inputs]
     base = training.get("base")
@@ -251,7 +250,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
             )
         ref = ModelRef(name="", hs_bands=cube.hs_bands, ms_bands=cube.ms_bands, ratio=ratio)
         networks = _require_fit(entries, ref)
-        scored = _honest_pixels(networks, opened, protocol, reduced=raster is None)
+        scored = _honest_pixels(networks, opened, protocol, raster)
         if raster is None:
             yield _scoring(_maker_of_pair(opened, protocol), scored)
         else:
@@ -265,11 +264,12 @@ def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Cal
 
 
 def _honest_pixels(
-    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, *, reduced: bool
+    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, raster: str | None
 ) -> NDArray[np.bool_] | None:
-    """The pixels of a pair's truth that none of the networks has learnt from; None for all."""
-    cube = opened.cube
-    blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
+    """The pixels of a pair's truth, a raster or its own HSI, that no network has learnt from; None for all."""
+    cube, reduced = opened.cube, raster is None
+    known, truths = _known(cube.inputs), () if raster is None else _digests(networks, (raster,))
+    blocks = {label: unseen_blocks(card.training, known, cube.grid, truths=truths) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
     if reduced:
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
@@ -283,6 +283,13 @@ def _honest_pixels(
 def _known(files: Sequence[InputFile]) -> tuple[str, ...]:
     """Files as a card of weights names those that were learnt from."""
     return tuple(f"{file.checksum_kind}:{file.checksum}" for file in files)
+
+
+def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[str, ...]:
+    """Digests of local files as cards of weights name truths; none are found out where no network learnt from any."""
+    if not any(truths_learnt(card.training) for card in networks.values()):
+        return ()
+    return tuple(digest for file in files for digest in truth_facts(file)[1:])
 
 
 def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial]:
@@ -329,8 +336,10 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
         ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio
         networks = _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
+        paths = {href, *(str(file.path) for file in image.inputs if file.path is not None)}
+        known, truths = _known(image.inputs), _digests(networks, paths)
         for label, card in networks.items():
-            if unseen_blocks(card.training, _known(image.inputs), None) is not None:
+            if unseen_blocks(card.training, known, None, truths=truths) is not None:
                 honest_pixels(scene.id, [(label, ())], Window(y0=0, y1=1, x0=0, x1=1), 1)
         yield _maker_of_image(scene.id, image, sensor, protocol)
 
