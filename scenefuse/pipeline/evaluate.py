@@ -51,7 +51,7 @@ from scenefuse.quality.trial import (
     reference_trial,
     wald_trial,
 )
-from scenefuse.sensors.sensor import Sensor, find_sensor, sensors
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor, sensors
 from scenefuse.words import counted
 
 Pair = tuple[str | Scene, str | Scene]
@@ -72,6 +72,11 @@ class Arena:
     """Instrument whose response makes the MSI of an image."""
     config: RunConfig = field(default_factory=RunConfig)
     """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether pairs are made by degrading; False where all are fused as they are, against a truth."""
+        return not self.truths or bool(self.images)
 
 
 def evaluate_product(
@@ -190,19 +195,18 @@ def evaluate_methods(
         whole = True
     finally:
         if out is not None and results:
-            _write_tables(out, results, protocol, pictures, whole=whole)
+            document = contest_document(results, protocol, whole=whole, degraded=arena.degraded)
+            table = markdown(results, protocol, pictures=pictures, whole=whole, degraded=arena.degraded)
+            _write_tables(out, results, document, table)
     return tuple(results)
 
 
-def _write_tables(
-    out: Path, results: Sequence[Result], protocol: Protocol, pictures: Sequence[str], *, whole: bool
-) -> None:
-    """Write results.md, results.csv and results.json into out."""
-    document = json.dumps(contest_document(results, protocol, whole=whole), indent=2, allow_nan=False)
+def _write_tables(out: Path, results: Sequence[Result], document: Mapping[str, Any], table: str) -> None:
+    """Write results.md, which is table, results.csv and results.json, which holds document, into out."""
     texts = {
-        "results.md": markdown(results, protocol, pictures=pictures, whole=whole),
+        "results.md": table,
         "results.csv": csv_text(results),
-        "results.json": document + "\n",
+        "results.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
     }
     try:
         for name, text in texts.items():
@@ -215,15 +219,17 @@ def _write_tables(
         ) from error
 
 
-def contest_document(results: Sequence[Result], protocol: Protocol, *, whole: bool = True) -> dict[str, Any]:
+def contest_document(
+    results: Sequence[Result], protocol: Protocol, *, whole: bool = True, degraded: bool = True
+) -> dict[str, Any]:
     """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
 
-    whole: False for the results of a contest that was stopped before its end.
+    whole: False for the results of a contest that was stopped before its end. degraded: that of the arena.
     """
     return {
         "whole": whole,
         "convention": protocol.convention,
-        "protocol": protocol_facts(protocol),
+        "protocol": protocol_facts(protocol, degraded=degraded),
         "scores": [entry.record() for entry in standings(results)],
         "results": [result_record(result) for result in results],
     }
@@ -247,6 +253,12 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
                 f"ratio {ratio} for {cube.pair_id}, which has {cube.grid.ratio}",
                 "a pair with its own truth is fused as it is",
                 "Leave out --ratio, or --truth",
+            )
+        if not arena.degraded and protocol.mtf_nyquist != DEFAULT_MTF_NYQUIST:
+            raise UsageError(
+                f"mtf {protocol.mtf_nyquist:g} for {cube.pair_id}",
+                "a pair with its own truth is fused as it is",
+                "Leave out --mtf, or --truth",
             )
         ref = ModelRef(name="", hs_bands=cube.hs_bands, ms_bands=cube.ms_bands, ratio=ratio)
         networks = _require_fit(entries, ref)

@@ -38,7 +38,8 @@ def unseen_blocks(
         return ()
     shared = [scene for scene in training.get("scenes", ()) if not set(scene.get("inputs", ())).isdisjoint(inputs)]
     same = [scene for scene in shared if set(scene["inputs"]) == set(inputs)]
-    own = None if {digest for told in training.get("truths", ()) for digest in told[1:]}.isdisjoint(truths) else ()
+    learnt = {digest for told in training.get("truths", ()) for digest in told[1:]}
+    own: tuple[Window, ...] | None = None if learnt.isdisjoint(truths) else ()
     if shared:
         own = () if grid is None or not same else _blocks(same[0], training["recipe"], grid)
     base = training.get("base")

@@ -288,5 +288,19 @@ def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path)
         CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a.tif", "b.tif", "--max-gap-hours", "5"), "--max-gap-hours without --catalog"),
+        (("a.tif", "b.tif", "--bbox", "0", "0", "1", "1"), "--bbox without --catalog"),
+        (("--catalog", "catalog.json", "--truth", "truth.tif"), "--truth with --catalog"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    call = ["train", *arguments, "--model", "aelf-t", "--out", str(tmp_path)]
+    with pytest.raises(UsageError, match=said):
+        CliRunner().invoke(app, call, catch_exceptions=False)
+
+
 def test_a_truth_on_the_web_is_known_without_its_signature() -> None:
     assert truth_facts("https://user:secret@example.com/a/truth.tif?sig=secret") == ["truth.tif"]
