@@ -27,7 +27,7 @@ class FusionNetwork(nn.Module):
     is wrong only within support_px of the window's edge.
     """
 
-    lattice_px: ClassVar[int] = 1
+    lattice_px: int = 1
     """Window origins and sides must be multiples of this."""
     halo_px: ClassVar[int]
     """Fine pixels of context with which a frozen tile equals the whole within 1e-6."""

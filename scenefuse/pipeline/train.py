@@ -121,6 +121,12 @@ def train(
         opened = [open_scenes(hs, ms, config.inputs) for hs, ms in pairs]
         first = require_alike([pair.cube for pair in opened])
         network = _first_network(config, first)
+        if config.name is not None and not network.freezable:
+            raise UsageError(
+                f"the name {config.name} for {config.model} with these options",
+                "nothing could be fused with them: a pixel would depend on where the tile lies",
+                "Leave out --name",
+            )
         recipe = _fitted_recipe(config, network)
         grounds = grounds_of(opened, config.truths, recipe, policy=policy_of(config.inputs))
         name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"

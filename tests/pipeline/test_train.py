@@ -163,6 +163,19 @@ def test_windows_are_rounded_to_the_lattice_of_the_network(pair: PairFiles, tmp_
     assert read_card(trained.weights).training["recipe"]["patch_px"] == 8
 
 
+def test_a_form_that_cannot_be_frozen_is_trained_and_scored_but_put_on_no_shelf(
+    pair: PairFiles, own_shelf: Path, tmp_path: Path
+) -> None:
+    options = {"width": 4, "layers": 1, "blocks": 1, "stages": 2, "heads": "spatial"}
+    config = replace(CONFIG, model="smifnet", recipe=replace(RECIPE, patch_px=12), options=options)
+    trained = train([pair.both], out=tmp_path / "weights", config=config)
+    assert np.isfinite(trained.scores["psnr_db"])
+    with pytest.raises(UsageError, match="nothing could be fused with them"):
+        train([pair.both], out=tmp_path / "named", config=replace(config, name="strips"))
+    assert not (tmp_path / "named").exists()
+    assert not (own_shelf / "strips").exists()
+
+
 def test_pairs_with_other_bands_are_refused_together(pair: PairFiles, tmp_path: Path) -> None:
     other = write_pair(tmp_path / "other", ratio=4, coarse_shape=(48, 48), bands=(5, 3))
     with pytest.raises(DataError, match=r"have ratio, HSI and MSI bands \(4, 6, 3\) and \(4, 5, 3\)"):
