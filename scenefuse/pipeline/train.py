@@ -15,7 +15,7 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.device import choose_device
-from scenefuse.errors import DataError, UsageError
+from scenefuse.errors import DataError, UsageError, WorkError
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
@@ -141,6 +141,13 @@ def _kept(
     fitted: Fitted, course: Course, bicubic: Scores, cube: PairCube, weights: Path, config: TrainConfig
 ) -> Trained:
     """The trained network's weights written with their card, and put onto the shelf where one is asked for."""
+    decides, best = next(iter(fitted.scores.items()))
+    if isnan(best):
+        raise WorkError(
+            f"after {counted(fitted.steps, 'step')} the held-out {decides} is {best:g}",
+            "the weights give no numbers",
+            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
+        )
     training = {
         **course.identity(),
         "steps": fitted.step,

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.errors import DataError, ModelError, UsageError, WorkError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.evaluate import evaluate_product
@@ -236,6 +236,13 @@ def test_of_a_configuration_only_what_opens_scenes_counts(pair: PairFiles, train
     inputs = RunConfig(register=False, model="aelf-t", weights=str(trained.weights), adapt=5)
     again = train([pair.both], out=tmp_path, config=replace(CONFIG, inputs=inputs))
     assert again.sha256 == trained.sha256
+
+
+def test_weights_that_give_no_numbers_are_not_kept(pair: PairFiles, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, iterations=1, score_every=1, lr=1e6, clip_norm=0.0)
+    with pytest.raises(WorkError, match="held-out psnr_db is nan"):
+        train([pair.both], out=tmp_path, config=replace(CONFIG, recipe=recipe))
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_held_out_blocks_without_data_are_refused(tmp_path: Path) -> None:
