@@ -12,11 +12,15 @@ import click
 
 from scenefuse.cli.completion import HREF, MODEL_NAME, MODEL_NAMES
 from scenefuse.cli.options import (
+    PAIR_NAMES,
+    SEARCH_NAMES,
     OwnPath,
     bounds_of,
+    first_given,
     moved_to,
     pair_options,
     pair_rule,
+    refuse_without_catalog,
     scene_config,
     scene_options,
     search_options,
@@ -157,7 +161,8 @@ def _show_contest(
         stopped = WorkError(error.value, error.consequence, error.cure)
     if as_json:
         ended = {} if stopped is None else error_record(stopped)
-        emit_json({**contest_document(results, protocol, whole=stopped is None), **ended})
+        document = contest_document(results, protocol, whole=stopped is None, degraded=arena.degraded)
+        emit_json({**document, **ended})
     else:
         kind = "full resolution, against the truth" if arena.truths else "reduced resolution (Wald)"
         show_standings(f"Scores at {kind}", standings(results))
@@ -267,11 +272,11 @@ def score_record(entry: Scored) -> dict[str, object]:
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:
     """UsageError when an option is given that products have no use for."""
-    given = [name for name in CONTEST_OPTIONS if options[name] not in (None, ())] + (["catalog"] if catalogs else [])
-    if given:
-        option = {"truths": "truth", "mtf_nyquist": "mtf"}.get(given[0], given[0]).replace("_", "-")
+    names = (*CONTEST_OPTIONS, "catalogs", *PAIR_NAMES, *SEARCH_NAMES, "hs_scale", "ms_scale", "drop_bands")
+    given = first_given({**options, "catalogs": catalogs}, names)
+    if given is not None:
         raise UsageError(
-            f"--{option} without a method to compare", "products are scored as they are", "Give --model or --methods"
+            f"{given} without a method to compare", "products are scored as they are", "Give --model or --methods"
         )
 
 
@@ -317,6 +322,8 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     from scenefuse.archive.pair_search import find_in_archive
     from scenefuse.pipeline.evaluate import Arena
 
+    if not catalogs:
+        refuse_without_catalog(options)
     bounds, rule = bounds_of(options), pair_rule(options)
     config = scene_config(options)
     truths, ms_sensor = options["truths"], options["ms_sensor"]
@@ -328,6 +335,8 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
                 "each input is one HSI, itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
+        if config.ms_scale is not None:
+            raise UsageError("--ms-scale with --ms-sensor", "the MSI is made of the HSI's reflectance", "Leave it out")
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(

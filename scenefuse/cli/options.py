@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -139,11 +139,18 @@ _PAIR_OPTIONS = (
     ),
 )
 
+PAIR_NAMES = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
+"""Names of the options of pairing, as a PairRule has them."""
+
 _SEARCH_OPTIONS = (
     click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Bounding box in degrees."),
     click.option("--since", help="First day or time of acquisition, ISO 8601."),
     click.option("--until", help="Last day or time of acquisition, ISO 8601."),
 )
+
+
+SEARCH_NAMES = ("bbox", "since", "until")
+"""Names of the options of a search, as Bounds have them."""
 
 
 def run_options(function: F) -> F:
@@ -198,9 +205,25 @@ def pair_rule(options: dict[str, Any]) -> PairRule:
     """The rule: defaults, then the options that were given. Empties what it takes."""
     from scenefuse.archive.pairing import PairRule
 
-    names = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
-    given = {name: options.pop(name) for name in names}
+    given = {name: options.pop(name) for name in PAIR_NAMES}
     return PairRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def first_given(options: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The first of these options that the running command was given, as it is written there; None where none was."""
+    written = {option.name: option.opts[0] for option in click.get_current_context().command.params}
+    return next((written[name] for name in names if options[name] not in {None, ()}), None)
+
+
+def refuse_without_catalog(options: Mapping[str, Any]) -> None:
+    """UsageError when an option that chooses among an archive's scenes is given with scenes that are named."""
+    given = first_given(options, (*PAIR_NAMES, *SEARCH_NAMES))
+    if given is not None:
+        raise UsageError(
+            f"{given} without --catalog",
+            "scenes that are named are taken as they are",
+            "Leave it out, or give --catalog",
+        )
 
 
 def moved_to(hs: str | None, ms: str | None) -> tuple[str, str] | None:
@@ -214,5 +237,5 @@ def moved_to(hs: str | None, ms: str | None) -> tuple[str, str] | None:
 
 def bounds_of(options: dict[str, Any]) -> Bounds:
     """The bounds of a search. Empties what it takes."""
-    bbox, since, until = (options.pop(name) for name in ("bbox", "since", "until"))
+    bbox, since, until = (options.pop(name) for name in SEARCH_NAMES)
     return Bounds(bbox=bbox, since=parse_time("--since", since), until=parse_time("--until", until, day_ends=True))

@@ -15,6 +15,7 @@ from scenefuse.cli.options import (
     bounds_of,
     pair_options,
     pair_rule,
+    refuse_without_catalog,
     scene_config,
     scene_options,
     search_options,
@@ -132,6 +133,8 @@ def _pairs(
     """The pairs named on the command line, or those of the catalogues. Empties what it takes of the options."""
     from scenefuse.archive.pair_search import find_in_archive
 
+    if scenes:
+        refuse_without_catalog(options)
     bounds, rule = bounds_of(options), pair_rule(options)
     if bool(scenes) == bool(catalogs) or len(scenes) % 2:
         raise UsageError(
@@ -141,6 +144,8 @@ def _pairs(
         )
     if scenes:
         return list(zip(scenes[::2], scenes[1::2], strict=True))
+    if options["truths"]:
+        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
     pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
     note_skipped(skipped)
     if not pairing.pairs:

@@ -373,7 +373,7 @@ class FusionEncoder(nn.Module):
 class AELF(FusionNetwork):
     """AELF: a super-resolving first stage, mutual guidance, a mixture of experts."""
 
-    lattice_px: ClassVar[int] = 8
+    lattice_px = 8
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 32
     activation_values_per_pixel: ClassVar[int] = 1750

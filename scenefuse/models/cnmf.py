@@ -107,6 +107,13 @@ class EndmemberStage:
                 "no endmembers can be found",
                 "choose a pair that overlaps on valid pixels",
             )
+        for image, name in ((hs, "HSI"), (ms, "MSI")):
+            if not image.any():
+                raise DataError(
+                    f"the sampled pixels of the {name} are nowhere positive",
+                    "no endmembers can be found",
+                    "Use another method, or a pair that shows land",
+                )
         endmembers = pure_pixels(hs, min(self.endmembers, *hs.shape))
         endmembers, abundances = factorise(hs, endmembers)
         ms_endmembers = np.array([nnls(abundances.T, band)[0] for band in ms])

@@ -271,7 +271,7 @@ class AddedBlock(nn.Module):
 class CoFusion(FusionNetwork):
     """CoFusion: scale pyramid, spatial context, spectral coordinates, cross fusion."""
 
-    lattice_px: ClassVar[int] = 8
+    lattice_px = 8
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 32
     activation_values_per_pixel: ClassVar[int] = 1500

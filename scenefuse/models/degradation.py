@@ -74,9 +74,14 @@ class Degradation(nn.Module):
         kernel = self.spread().expand(bands, 1, -1, -1)
         return functional.conv2d(padded, kernel, stride=self.ratio, groups=bands)
 
+    @property
+    def reach_px(self) -> int:
+        """Fine pixels beyond a window that to_coarse looks at; it mirrors the window there, which has to be larger."""
+        return max(-self.first_px, self.last_px - self.ratio + 1)
+
     def inner(self, coarse: Tensor) -> Tensor:
         """The pixels of to_coarse, (n, band, y, x), whose PSF does not reach beyond the window; there may be none."""
-        cut = -(-max(-self.first_px, self.last_px - self.ratio + 1) // self.ratio)
+        cut = -(-self.reach_px // self.ratio)
         return coarse[..., cut : coarse.shape[-2] - cut, cut : coarse.shape[-1] - cut]
 
     @property

@@ -370,6 +370,11 @@ class MossFuse(FusionNetwork):
         """Fine pixels on each side that can influence a pixel at all, with frozen statistics."""
         return REACH_PX + (3 * self.ratio - 2) // 2  # the rest of the coarse pixel, and one more under the kernel
 
+    @property
+    def least_supervised_px(self) -> int:
+        """Least side of a window that `supervised` can be given, fine pixels: more than the PSF reaches beyond it."""
+        return self.degradation.reach_px + 1
+
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
         """Fused image (n, hs band, y, x) from hs with its margin and ms (n, ms band, y, x)."""
         fused: Tensor = self.decoder(self.ms_encoder(ms), self.hs_encoder(self._enlarged(hs)))

@@ -27,7 +27,7 @@ class FusionNetwork(nn.Module):
     is wrong only within support_px of the window's edge.
     """
 
-    lattice_px: ClassVar[int] = 1
+    lattice_px: int = 1
     """Window origins and sides must be multiples of this."""
     halo_px: ClassVar[int]
     """Fine pixels of context with which a frozen tile equals the whole within 1e-6."""
@@ -54,6 +54,11 @@ class FusionNetwork(nn.Module):
     def support_px(self) -> int:
         """Fine pixels on each side that can influence a pixel at all, with frozen statistics."""
         raise NotImplementedError
+
+    @property
+    def least_supervised_px(self) -> int:
+        """Least side of a window that `supervised` can be given, fine pixels."""
+        return 1
 
     @property
     def activation_bytes_per_pixel(self) -> float:

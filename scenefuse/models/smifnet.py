@@ -233,6 +233,7 @@ class SMIFNet(FusionNetwork):
         c = options.width
         self.stages = options.stages
         self.freezable = options.heads == "channel"
+        self.lattice_px = 1 if self.freezable else 2 * ratio  # even sides have a multiple of STRIPS coarse pixels
         self.unused_parameters = (f"layers.{options.layers - 1}.{options.blocks - 1}.ms_forward",)
         self.hs_in, self.ms_in = conv(hs_bands, c), conv(ms_bands, c)
         self.layers = nn.ModuleList(

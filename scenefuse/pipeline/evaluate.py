@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.grounds import truth_facts
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of, scene_of
+from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
 from scenefuse.place.place import Place
@@ -39,7 +39,7 @@ from scenefuse.quality.contest import Entry, Protocol, Result, compete
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import ready
 from scenefuse.quality.product_scores import Scored, score_with_reference, score_without_reference
-from scenefuse.quality.split import honest_pixels, unseen_blocks
+from scenefuse.quality.split import honest_pixels, truths_learnt, unseen_blocks
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import (
     REFERENCE_RATIO,
@@ -51,7 +51,7 @@ from scenefuse.quality.trial import (
     reference_trial,
     wald_trial,
 )
-from scenefuse.sensors.sensor import Sensor, find_sensor, sensors
+from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor, find_sensor, sensors
 from scenefuse.words import counted
 
 Pair = tuple[str | Scene, str | Scene]
@@ -72,6 +72,11 @@ class Arena:
     """Instrument whose response makes the MSI of an image."""
     config: RunConfig = field(default_factory=RunConfig)
     """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether pairs are made by degrading; False where all are fused as they are, against a truth."""
+        return not self.truths or bool(self.images)
 
 
 def evaluate_product(
@@ -107,8 +112,7 @@ def remembered(folder: Place, reference: str) -> tuple[str, ...]:
     training = _training_of(folder, digest)
     if training is None:
         return (f"weights {digest[:12]} are not on the shelf: whether they learnt from this scene is not known",)
-    truth = truth_facts(reference)[1:]
-    if truth and any(truth == told[1:] for told in training.get("truths", ())):
+    if not truths_learnt(training).isdisjoint(truth_facts(reference)[1:]):
         return ("the network learnt from this very truth: the scores say in part how well it remembers",)
     inputs = [file.checksum for file in provenance.inputs]
     base = training.get("base")
@@ -191,19 +195,18 @@ def evaluate_methods(
         whole = True
     finally:
         if out is not None and results:
-            _write_tables(out, results, protocol, pictures, whole=whole)
+            document = contest_document(results, protocol, whole=whole, degraded=arena.degraded)
+            table = markdown(results, protocol, pictures=pictures, whole=whole, degraded=arena.degraded)
+            _write_tables(out, results, document, table)
     return tuple(results)
 
 
-def _write_tables(
-    out: Path, results: Sequence[Result], protocol: Protocol, pictures: Sequence[str], *, whole: bool
-) -> None:
-    """Write results.md, results.csv and results.json into out."""
-    document = json.dumps(contest_document(results, protocol, whole=whole), indent=2, allow_nan=False)
+def _write_tables(out: Path, results: Sequence[Result], document: Mapping[str, Any], table: str) -> None:
+    """Write results.md, which is table, results.csv and results.json, which holds document, into out."""
     texts = {
-        "results.md": markdown(results, protocol, pictures=pictures, whole=whole),
+        "results.md": table,
         "results.csv": csv_text(results),
-        "results.json": document + "\n",
+        "results.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
     }
     try:
         for name, text in texts.items():
@@ -216,15 +219,17 @@ def _write_tables(
         ) from error
 
 
-def contest_document(results: Sequence[Result], protocol: Protocol, *, whole: bool = True) -> dict[str, Any]:
+def contest_document(
+    results: Sequence[Result], protocol: Protocol, *, whole: bool = True, degraded: bool = True
+) -> dict[str, Any]:
     """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
 
-    whole: False for the results of a contest that was stopped before its end.
+    whole: False for the results of a contest that was stopped before its end. degraded: that of the arena.
     """
     return {
         "whole": whole,
         "convention": protocol.convention,
-        "protocol": protocol_facts(protocol),
+        "protocol": protocol_facts(protocol, degraded=degraded),
         "scores": [entry.record() for entry in standings(results)],
         "results": [result_record(result) for result in results],
     }
@@ -240,7 +245,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
         )
     truths = arena.truths or (None,) * len(arena.pairs)
     for (hs, ms), raster in zip(arena.pairs, truths, strict=True):
-        opened = open_aligned(hs, ms, replace(arena.config, model="bicubic", weights=None))
+        opened = open_scenes(hs, ms, arena.config)
         cube = opened.cube
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
         if raster is not None and ratio != cube.grid.ratio:
@@ -249,9 +254,15 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
                 "a pair with its own truth is fused as it is",
                 "Leave out --ratio, or --truth",
             )
+        if not arena.degraded and protocol.mtf_nyquist != DEFAULT_MTF_NYQUIST:
+            raise UsageError(
+                f"mtf {protocol.mtf_nyquist:g} for {cube.pair_id}",
+                "a pair with its own truth is fused as it is",
+                "Leave out --mtf, or --truth",
+            )
         ref = ModelRef(name="", hs_bands=cube.hs_bands, ms_bands=cube.ms_bands, ratio=ratio)
         networks = _require_fit(entries, ref)
-        scored = _honest_pixels(networks, opened, protocol, reduced=raster is None)
+        scored = _honest_pixels(networks, opened, protocol, raster)
         if raster is None:
             yield _scoring(_maker_of_pair(opened, protocol), scored)
         else:
@@ -265,11 +276,12 @@ def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Cal
 
 
 def _honest_pixels(
-    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, *, reduced: bool
+    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, raster: str | None
 ) -> NDArray[np.bool_] | None:
-    """The pixels of a pair's truth that none of the networks has learnt from; None for all."""
-    cube = opened.cube
-    blocks = {label: unseen_blocks(card.training, _known(cube.inputs), cube.grid) for label, card in networks.items()}
+    """The pixels of a pair's truth, a raster or its own HSI, that no network has learnt from; None for all."""
+    cube, reduced = opened.cube, raster is None
+    known, truths = _known(cube.inputs), () if raster is None else _digests(networks, (raster,))
+    blocks = {label: unseen_blocks(card.training, known, cube.grid, truths=truths) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
     if reduced:
         ratio = cube.grid.ratio if protocol.ratio is None else protocol.ratio
@@ -283,6 +295,13 @@ def _honest_pixels(
 def _known(files: Sequence[InputFile]) -> tuple[str, ...]:
     """Files as a card of weights names those that were learnt from."""
     return tuple(f"{file.checksum_kind}:{file.checksum}" for file in files)
+
+
+def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[str, ...]:
+    """Digests of local files as cards of weights name truths; none are found out where no network learnt from any."""
+    if not any(truths_learnt(card.training) for card in networks.values()):
+        return ()
+    return tuple(digest for file in files for digest in truth_facts(file)[1:])
 
 
 def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial]:
@@ -329,8 +348,10 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
         ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio
         networks = _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
+        paths = {href, *(str(file.path) for file in image.inputs if file.path is not None)}
+        known, truths = _known(image.inputs), _digests(networks, paths)
         for label, card in networks.items():
-            if unseen_blocks(card.training, _known(image.inputs), None) is not None:
+            if unseen_blocks(card.training, known, None, truths=truths) is not None:
                 honest_pixels(scene.id, [(label, ())], Window(y0=0, y1=1, x0=0, x1=1), 1)
         yield _maker_of_image(scene.id, image, sensor, protocol)
 

@@ -160,6 +160,11 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
 
 
+def open_scenes(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
+    """The pair as `open_aligned`, without a method: of config what says how scenes are opened counts."""
+    return open_aligned(hs, ms, replace(config, model="bicubic", weights=None, adapt=None, device="cpu"))
+
+
 def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
     """The pair as `open_aligned`, with what single bands lose of it; refused where they leave no pixel to fuse."""
     opened = open_aligned(hs, ms, config)
@@ -189,4 +194,4 @@ def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConf
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
     """
-    return open_aligned(hs, ms, replace(config or RunConfig(), model="bicubic", weights=None)).cube
+    return open_scenes(hs, ms, config or RunConfig()).cube

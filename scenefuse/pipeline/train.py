@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite, lcm
+from math import isfinite, isnan, lcm
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from scenefuse.archive.scene import Scene
 from scenefuse.config import DeviceChoice, RunConfig
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.device import choose_device
-from scenefuse.errors import UsageError
+from scenefuse.errors import DataError, UsageError, WorkError
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.grounds import ground_facts, grounds_of, require_alike, truth_facts
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, policy_of
+from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.place.location import own_path
 from scenefuse.training.fit import Course, Fitted, fit, score
@@ -108,6 +108,8 @@ def train(
         )
     if config.name is not None:
         require_shelf_name(config.name)
+    if not pairs:
+        raise UsageError("no pair", "there is nothing to learn from", "Give an HSI and an MSI")
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
             f"{counted(len(config.truths), 'truth')} for {counted(len(pairs), 'pair')}",
@@ -116,21 +118,36 @@ def train(
         )
     folder = own_path(out)
     with open_ranks(choose_device(config.device)) as ranks:
-        opened = [open_aligned(hs, ms, replace(config.inputs, model="bicubic")) for hs, ms in pairs]
+        opened = [open_scenes(hs, ms, config.inputs) for hs, ms in pairs]
         first = require_alike([pair.cube for pair in opened])
         network = _first_network(config, first)
+        if config.name is not None and not network.freezable:
+            raise UsageError(
+                f"the name {config.name} for {config.model} with these options",
+                "nothing could be fused with them: a pixel would depend on where the tile lies",
+                "Leave out --name",
+            )
         recipe = _fitted_recipe(config, network)
         grounds = grounds_of(opened, config.truths, recipe, policy=policy_of(config.inputs))
         name = f"{config.model}-{len(first.hs_bands)}x{first.grid.ratio}"
+        bicubic = ranks.told(lambda: _bicubic(grounds, network))
         facts = _facts(opened, grounds, config)
         course = Course(architecture=config.model, grounds=grounds, recipe=recipe, seed=config.seed, facts=facts)
         fitted = fit(network, course, stem=folder / name, minutes=config.minutes, report=report, ranks=ranks)
-        return ranks.told(lambda: _kept(fitted, course, first, folder / f"{name}.safetensors", config))
+        return ranks.told(lambda: _kept(fitted, course, bicubic, first, folder / f"{name}.safetensors", config))
 
 
-def _kept(fitted: Fitted, course: Course, cube: PairCube, weights: Path, config: TrainConfig) -> Trained:
+def _kept(
+    fitted: Fitted, course: Course, bicubic: Scores, cube: PairCube, weights: Path, config: TrainConfig
+) -> Trained:
     """The trained network's weights written with their card, and put onto the shelf where one is asked for."""
-    bicubic = _bicubic(course.grounds, fitted.network)
+    decides, best = next(iter(fitted.scores.items()))
+    if isnan(best):
+        raise WorkError(
+            f"after {counted(fitted.steps, 'step')} the held-out {decides} is {best:g}",
+            "the weights give no numbers",
+            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
+        )
     training = {
         **course.identity(),
         "steps": fitted.step,
@@ -176,11 +193,11 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
     recipe = config.recipe or RECIPES[config.model]
     step = lcm(network.lattice_px, network.ratio)
     patch = max(1, round(recipe.patch_px / step)) * step
-    least = LEAST_PATCH_PX.get(config.model, 1)
+    least = max(LEAST_PATCH_PX.get(config.model, 1), network.least_supervised_px)
     if patch < least:
         raise UsageError(
             f"windows of {patch} px for {config.model}",
-            f"its loss compares structures in {least} px",
+            f"its loss looks at {least} px at once",
             f"Give --patch-px {-(-least // step) * step} or more",
         )
     protocol = "truth" if config.truths else recipe.protocol
@@ -208,15 +225,22 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
 
 
 def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
-    """Scores of interpolation alone on the same blocks; none without a truth."""
+    """Scores of interpolation alone on the held-out blocks; none without a truth. Refused where blocks have no data."""
     if grounds[0].scene.protocol == "scene":
         return {}
-    return score_truth(
+    scores = score_truth(
         lambda hs, _: upsample(hs, network.ratio),
         grounds,
         context_px=0,
         step_px=network.ratio,
     )
+    if isnan(scores["psnr_db"]):
+        raise DataError(
+            "the held-out blocks hold no pixel with data in every band of both images and of the truth",
+            "nothing would tell which weights are the best",
+            "Give other --block-px, or scenes with fewer gaps",
+        )
+    return scores
 
 
 def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> WeightsCard:

@@ -68,6 +68,13 @@ class Protocol:
                 "nothing can be that noisy",
                 "Give --snr-db in dB, inf for none",
             )
+        twice = [level for level, count in Counter(self.snr_db).items() if count > 1]
+        if twice:
+            raise UsageError(
+                f"a noise level of {twice[0]:g} dB is given twice",
+                "its draws would be the same",
+                "Give --seeds for more",
+            )
         if self.ratio is not None and self.ratio not in RATIOS:
             raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
         if self.convention not in CONVENTIONS:

@@ -17,22 +17,33 @@ Training = Mapping[str, Any]
 """What a card of weights says of their training."""
 
 
-def unseen_blocks(training: Training, inputs: Collection[str], grid: PairGrid | None) -> tuple[Window, ...] | None:
+def truths_learnt(training: Training) -> frozenset[str]:
+    """Digests, `sha256:<hex>`, of the truths that a training, or one that it goes on from, learnt from."""
+    base = training.get("base")
+    before = frozenset[str]() if base is None else truths_learnt(base)
+    return before.union(*(told[1:] for told in training.get("truths", ())))
+
+
+def unseen_blocks(
+    training: Training, inputs: Collection[str], grid: PairGrid | None, *, truths: Collection[str] = ()
+) -> tuple[Window, ...] | None:
     """Blocks of a scene that a training held out, fine pixels of its grid; None where it learnt from other scenes.
 
-    inputs: the scene's files as `kind:checksum`; grid: the pair's, None for an image without a partner. There are no
-    blocks where one of the files was learnt from with other partners, or without a hold-out (adapted weights): then
-    it is not known which pixels were never seen.
+    inputs: the scene's files as `kind:checksum`; grid: the pair's, None for an image without a partner; truths:
+    digests of what it is scored against. There are no blocks where one of the files was learnt from with other
+    partners, a truth with other scenes, or the pair without a hold-out (adapted weights): then it is not known which
+    pixels were never seen.
     """
     if not set(training.get("inputs", ())).isdisjoint(inputs):
         return ()
     shared = [scene for scene in training.get("scenes", ()) if not set(scene.get("inputs", ())).isdisjoint(inputs)]
     same = [scene for scene in shared if set(scene["inputs"]) == set(inputs)]
-    own = None
+    learnt = {digest for told in training.get("truths", ()) for digest in told[1:]}
+    own: tuple[Window, ...] | None = None if learnt.isdisjoint(truths) else ()
     if shared:
         own = () if grid is None or not same else _blocks(same[0], training["recipe"], grid)
     base = training.get("base")
-    before = None if base is None else unseen_blocks(base, inputs, grid)
+    before = None if base is None else unseen_blocks(base, inputs, grid, truths=truths)
     return before if own is None else own
 
 

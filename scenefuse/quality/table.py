@@ -77,14 +77,22 @@ def _comparable(results: Sequence[Result]) -> list[Result]:
     return [r for r in results if r.snr_db not in known or (r.snr_db, r.scene, r.seed) in whole]
 
 
-def markdown(results: Sequence[Result], protocol: Protocol, *, pictures: Sequence[str] = (), whole: bool = True) -> str:
+def markdown(
+    results: Sequence[Result],
+    protocol: Protocol,
+    *,
+    pictures: Sequence[str] = (),
+    whole: bool = True,
+    degraded: bool = True,
+) -> str:
     """The protocol, the standings, those of each scene where there are several, and the pictures.
 
-    whole: False for the results of a contest that was stopped before its end.
+    whole: False for the results of a contest that was stopped before its end. degraded: False where pairs are fused as
+    they are, against a truth.
     """
     scenes = list(dict.fromkeys(result.scene for result in results))
     over = _spread(protocol, len(scenes)) if whole else "what every method had finished when it was stopped"
-    lines = ["# Scores", "", *_facts(protocol), *_splits(results)]
+    lines = ["# Scores", "", *_facts(protocol, degraded=degraded), *_splits(results)]
     lines += ([] if whole else ["- stopped before its end"]) + [""]
     lines += [f"Mean ± standard deviation over {over}.", "", *_rows(standings(results))]
     if len(scenes) > 1:
@@ -117,9 +125,10 @@ def _flat(result: Result, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **values, **{name: getattr(result, name) for name in COSTS}}
 
 
-def protocol_facts(protocol: Protocol) -> dict[str, Any]:
-    """The protocol as JSON can hold it; None: no noise, or the pair's own ratio."""
-    return {**asdict(protocol), "snr_db": [finite_or_none(level) for level in protocol.snr_db]}
+def protocol_facts(protocol: Protocol, *, degraded: bool = True) -> dict[str, Any]:
+    """The protocol as JSON can hold it; None: no noise, the pair's own ratio, or no blur, for nothing is degraded."""
+    noise = [finite_or_none(level) for level in protocol.snr_db]
+    return {**asdict(protocol), "mtf_nyquist": protocol.mtf_nyquist if degraded else None, "snr_db": noise}
 
 
 def scores_record(values: Mapping[str, float]) -> dict[str, Any]:
@@ -161,12 +170,12 @@ def _standing(group: Sequence[Result]) -> Standing:
     )
 
 
-def _facts(protocol: Protocol) -> list[str]:
+def _facts(protocol: Protocol, *, degraded: bool) -> list[str]:
     """Lines of Markdown that say under what conditions."""
     noise = ", ".join(f"{level:g} dB" if isfinite(level) else "none" for level in protocol.snr_db)
     return [
         f"- ratio: {'own' if protocol.ratio is None else protocol.ratio}",
-        f"- blur: Gaussian with MTF {protocol.mtf_nyquist:g} at Nyquist",
+        *([f"- blur: Gaussian with MTF {protocol.mtf_nyquist:g} at Nyquist"] if degraded else []),
         f"- noise on HSI and MSI: {noise}",
         f"- convention: {protocol.convention}",
     ]

@@ -60,9 +60,10 @@ class Recipe:
     """Side of held-out blocks in fine pixels of the training resolution; None: a window with its guard."""
 
     def __post_init__(self) -> None:
-        for name, least in (("iterations", 1), ("patch_px", 1), ("batch", 1), ("accumulate", 1), ("score_every", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}", "nothing would be learnt", f"Give {least} or more")
+        for name in ("iterations", "patch_px", "batch", "accumulate", "score_every", "block_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}", "nothing would be learnt", "Give 1 or more")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.noise_probability <= 1 or self.patience < 0:
             raise UsageError(
                 f"ema_decay {self.ema_decay}, noise_probability {self.noise_probability}, patience {self.patience}",
@@ -79,7 +80,7 @@ class Recipe:
             raise UsageError(
                 f"lr {self.lr:g} and lr_end {self.lr_end:g}", "a learning rate falls and stays positive", "Correct them"
             )
-        if len(self.noise_snr_db) != 2 or self.noise_snr_db[0] > self.noise_snr_db[1]:
+        if len(self.noise_snr_db) != 2 or not -inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < inf:
             raise UsageError(
                 f"noise_snr_db is {self.noise_snr_db}", "a range is least and greatest", "Write it like [25.0, 40.0]"
             )

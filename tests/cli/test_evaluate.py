@@ -63,8 +63,12 @@ def test_a_pair_with_a_truth_is_scored_as_it_is(scenefuse: Command, pair: Pair, 
     cube = scenes.hs_cube().repeat(scenes.RATIO, axis=1).repeat(scenes.RATIO, axis=2)
     gains = np.linspace(0.6, 1.4, len(scenes.HS_NM), dtype=np.float32)[:, np.newaxis, np.newaxis]
     truth = scenes.write_tif(tmp_path / "truth.tif", scenes.ground() * gains, gsd_m=10.0, wavelengths_nm=scenes.HS_NM)
-    ended = scenefuse("evaluate", *pair, "--truth", truth, "--model", "gsa", "--no-register", "--json")
+    call = ("evaluate", *pair, "--truth", truth, "--model", "gsa", "--no-register", "--json")
+    ended = scenefuse(*call, "--out", tmp_path / "scores")
     assert ended.code == 0, ended.stderr
+    assert ended.document["protocol"]["mtf_nyquist"] is None
+    assert "blur" not in (tmp_path / "scores" / "results.md").read_text()
+    assert_explained(scenefuse(*call, "--mtf", "0.2"), 2, "Leave out --mtf, or --truth")
     (score,) = ended.document["scores"]
     blocks = ReferenceSums(ratio=3).add(cube, scenes.ground() * gains).scores()
     assert score["psnr_db"] > blocks["psnr_db"]
@@ -116,6 +120,12 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "--model", "gsa"), 2, "pairs are HS MS"),
         (("{hs}", "{ms}", "--model", "gsa", "--reference", "truth.tif"), 2, "Give --truth RASTER"),
         (("product", "--folds", "3"), 2, "Give --model or --methods"),
+        (("product", "--max-cloud", "0.1"), 2, "--max-cloud without a method"),
+        (("product", "--drop-band", "B1"), 2, "--drop-band without a method"),
+        (("{hs}", "{ms}", "--model", "gsa", "--since", "2024-01-01"), 2, "--since without --catalog"),
+        (("{hs}", "{ms}", "--model", "gsa", "--min-overlap", "0.5"), 2, "--min-overlap without --catalog"),
+        (("{hs}", "--ms-sensor", "Sentinel-2A", "--model", "gsa", "--hs-collection", "x"), 2, "without --catalog"),
+        (("{hs}", "--ms-sensor", "Sentinel-2A", "--model", "gsa", "--ms-scale", "2"), 2, "--ms-scale with --ms-sensor"),
         (("product", "--hs", "{hs}"), 2, "only one of --hs and --ms"),
         (("product", "product", "--hs", "{hs}", "--ms", "{ms}"), 2, "Give one product"),
         (("product", "--hs", "{hs}", "--ms", "{ms}", "--reference", "truth.tif"), 2, "against one of the two"),
@@ -127,6 +137,7 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "{ms}", "--model", "gsa", "--model", "gsa"), 2, "twice"),
         (("{hs}", "{ms}", "--model", "gsa", "--seeds", "3"), 2, "every draw would be the same"),
         (("{hs}", "{ms}", "--model", "gsa", "--snr-db=-inf"), 2, "a noise level of -inf dB"),
+        (("{hs}", "{ms}", "--model", "gsa", "--snr-db", "30", "--snr-db", "30"), 2, "30 dB is given twice"),
         (("{hs}", "{ms}", "--model", "gsa", "--ratio", "7"), 2, "no grid has it"),
         (("{hs}", "{ms}", "--model", "gsa", "--ratio", "24"), 4, "has 20 x 20 coarse pixels, at ratio 24"),
         (("{hs}", "{ms}", "--model", "gsa", "--mtf", "1.5"), 2, "between 0 and 1"),

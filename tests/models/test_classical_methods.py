@@ -40,6 +40,14 @@ def fuse(name: str, hs: np.ndarray, ms: np.ndarray, ratio: int, **known: float) 
     return fuse_whole(model, hs, ms, freeze_whole(model, hs, ms, **known))
 
 
+@pytest.mark.parametrize("dark", ["hs", "ms"])
+def test_an_image_that_is_nowhere_positive_has_no_endmembers(dark: str) -> None:
+    hs, ms = drawn_pair(4, coarse_side=12, hs_bands=6, ms_bands=2)
+    hs, ms = (hs - hs.max(), ms) if dark == "hs" else (hs, ms - ms.max())
+    with pytest.raises(DataError, match="nowhere positive"):
+        fuse("cnmf", hs, ms, 4)
+
+
 @pytest.mark.parametrize("name", CLASSICAL)
 @pytest.mark.parametrize(("ratio", "hs_bands", "ms_bands"), [(2, 9, 2), (5, 285, 4), (32, 6, 1)])
 def test_odd_shapes_of_pair_give_finite_results(name: str, ratio: int, hs_bands: int, ms_bands: int) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rasterio
 
 from scenefuse.config import RunConfig
+from scenefuse.cube.pair import PairCube
 from scenefuse.engine.device import choose_device
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
-from scenefuse.pipeline.evaluate import evaluate_product
+from scenefuse.pipeline.evaluate import Arena, evaluate_methods, evaluate_product
 from scenefuse.pipeline.fuse import FusedProduct, fuse
+from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.replay import replay
-from tests.pipeline.making import PairFiles, write_pair
+from scenefuse.quality.contest import Protocol, enter
+from scenefuse.quality.trial import covered_bands
+from scenefuse.sensors.band import Band
+from scenefuse.sensors.sensor import find_sensor
+from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
 
 OPTIONS = {"width": 8, "step": 8}
 
@@ -29,18 +37,23 @@ def pair(tmp_path: Path) -> PairFiles:
 @pytest.fixture
 def weights(pair: PairFiles, tmp_path: Path) -> Path:
     cube = open_pair(*pair.both)
-    network = build_model("aelf-t", hs_bands=len(cube.hs_bands), ms_bands=len(cube.ms_bands), ratio=4, **OPTIONS)
+    return saved(cube, cube.ms_bands, {}, tmp_path / "weights.safetensors")
+
+
+def saved(cube: PairCube, ms_bands: tuple[Band, ...], training: dict[str, Any], path: Path) -> Path:
+    """Weights of a tiny network for the cube's HSI and these MSI bands."""
+    network = build_model("aelf-t", hs_bands=len(cube.hs_bands), ms_bands=len(ms_bands), ratio=4, **OPTIONS)
     card = WeightsCard(
         architecture="aelf-t",
         options=OPTIONS,
         hs_bands=cube.hs_bands,
-        ms_bands=cube.ms_bands,
+        ms_bands=ms_bands,
         ratio=4,
-        training={},
+        training=training,
         licence="Apache-2.0",
     )
-    save_weights(tmp_path / "weights.safetensors", network, card)
-    return tmp_path / "weights.safetensors"
+    save_weights(path, network, card)
+    return path
 
 
 def fused(pair: PairFiles, config: RunConfig, out: Path) -> FusedProduct:
@@ -82,3 +95,25 @@ def test_a_product_is_not_scored_against_scenes_that_have_changed(pair: PairFile
     changed = write_pair(tmp_path / "changed", ratio=4, coarse_shape=(24, 24), holes="swath", bands=(6, 3))
     with pytest.raises(MismatchError, match="inputs hsi"):
         evaluate_product(product.folder, hrefs=changed.both)
+
+
+def test_a_truth_that_a_network_learnt_from_does_not_score_it_with_other_scenes(
+    pair: PairFiles, tmp_path: Path
+) -> None:
+    cube, truth = open_pair(*pair.both), tmp_path / "truth.tif"
+    with rasterio.open(pair.hs) as dataset:
+        fine = dataset.read().repeat(4, axis=1).repeat(4, axis=2)
+    write_tiff(truth, fine, gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
+    training = {"scenes": [], "truths": [truth_facts(str(truth))]}
+    weights = saved(cube, cube.ms_bands, training, tmp_path / "weights.safetensors")
+    arena = Arena(pairs=(pair.both,), truths=(str(truth),), config=RunConfig(register=False))
+    with pytest.raises(DataError, match="aelf-t learnt from hs_ms"):
+        evaluate_methods(arena, enter([("aelf-t", str(weights))]), Protocol())
+
+    sensor = find_sensor("Sentinel-2A")
+    assert sensor is not None
+    ms_bands, _ = covered_bands("truth", cube.hs_bands, sensor)
+    weights = saved(cube, ms_bands, training, tmp_path / "of-image.safetensors")
+    arena = Arena(images=(str(truth),), ms_sensor="Sentinel-2A")
+    with pytest.raises(DataError, match="aelf-t learnt from truth"):
+        evaluate_methods(arena, enter([("aelf-t", str(weights))]), Protocol())

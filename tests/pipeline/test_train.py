@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.errors import DataError, ModelError, UsageError
+from scenefuse.errors import DataError, ModelError, UsageError, WorkError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.evaluate import evaluate_product
@@ -29,7 +29,7 @@ from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.words import counted
 from tests.models.classical_pairs import drawn_scene, observe
-from tests.pipeline.making import HS_NM, PairFiles, write_pair, write_tiff
+from tests.pipeline.making import HS_NM, NODATA, PairFiles, write_pair, write_tiff
 
 RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3, degradation_steps=10)
 TINY = {"width": 8, "step": 8}
@@ -163,6 +163,19 @@ def test_windows_are_rounded_to_the_lattice_of_the_network(pair: PairFiles, tmp_
     assert read_card(trained.weights).training["recipe"]["patch_px"] == 8
 
 
+def test_a_form_that_cannot_be_frozen_is_trained_and_scored_but_put_on_no_shelf(
+    pair: PairFiles, own_shelf: Path, tmp_path: Path
+) -> None:
+    options = {"width": 4, "layers": 1, "blocks": 1, "stages": 2, "heads": "spatial"}
+    config = replace(CONFIG, model="smifnet", recipe=replace(RECIPE, patch_px=12), options=options)
+    trained = train([pair.both], out=tmp_path / "weights", config=config)
+    assert np.isfinite(trained.scores["psnr_db"])
+    with pytest.raises(UsageError, match="nothing could be fused with them"):
+        train([pair.both], out=tmp_path / "named", config=replace(config, name="strips"))
+    assert not (tmp_path / "named").exists()
+    assert not (own_shelf / "strips").exists()
+
+
 def test_pairs_with_other_bands_are_refused_together(pair: PairFiles, tmp_path: Path) -> None:
     other = write_pair(tmp_path / "other", ratio=4, coarse_shape=(48, 48), bands=(5, 3))
     with pytest.raises(DataError, match=r"have ratio, HSI and MSI bands \(4, 6, 3\) and \(4, 5, 3\)"):
@@ -197,7 +210,12 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
         (
             {"model": "cofusion", "options": {}, "recipe": replace(RECIPE, patch_px=8)},
             UsageError,
-            "structures in 11 px",
+            "looks at 11 px at once",
+        ),
+        (
+            {"model": "mossfuse", "options": {}, "recipe": replace(RECIPE, protocol="scene", patch_px=4)},
+            UsageError,
+            "looks at 7 px at once. Give --patch-px 8 or more",
         ),
     ],
 )
@@ -206,6 +224,36 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(error, match=message):
         train([pair.both], out=tmp_path / "weights", config=replace(CONFIG, **changes))
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_training_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no pair"):
+        train([], out=tmp_path, config=CONFIG)
+
+
+def test_of_a_configuration_only_what_opens_scenes_counts(pair: PairFiles, trained: Trained, tmp_path: Path) -> None:
+    inputs = RunConfig(register=False, model="aelf-t", weights=str(trained.weights), adapt=5)
+    again = train([pair.both], out=tmp_path, config=replace(CONFIG, inputs=inputs))
+    assert again.sha256 == trained.sha256
+
+
+def test_weights_that_give_no_numbers_are_not_kept(pair: PairFiles, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, iterations=1, score_every=1, lr=1e6, clip_norm=0.0)
+    with pytest.raises(WorkError, match="held-out psnr_db is nan"):
+        train([pair.both], out=tmp_path, config=replace(CONFIG, recipe=recipe))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_held_out_blocks_without_data_are_refused(tmp_path: Path) -> None:
+    files = write_pair(tmp_path / "pair", ratio=4, coarse_shape=(96, 96), bands=(6, 3))
+    with rasterio.open(files.hs, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, 40:80, 40:80] = NODATA
+        dataset.write(pixels)
+    config = replace(CONFIG, recipe=replace(RECIPE, block_px=40))
+    with pytest.raises(DataError, match="held-out blocks hold no pixel with data"):
+        train([files.both], out=tmp_path / "weights", config=config)
     assert not (tmp_path / "weights").exists()
 
 
@@ -258,6 +306,20 @@ def test_the_command_trains_and_prints_one_document(pair: PairFiles, tmp_path: P
 def test_scenes_that_are_no_pairs_are_refused(scenes: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{counted(len(scenes), 'scene')} and 0 catalogues"):
         CliRunner().invoke(app, ["train", *scenes, "--model", "aelf-t", "--out", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a.tif", "b.tif", "--max-gap-hours", "5"), "--max-gap-hours without --catalog"),
+        (("a.tif", "b.tif", "--bbox", "0", "0", "1", "1"), "--bbox without --catalog"),
+        (("--catalog", "catalog.json", "--truth", "truth.tif"), "--truth with --catalog"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    call = ["train", *arguments, "--model", "aelf-t", "--out", str(tmp_path)]
+    with pytest.raises(UsageError, match=said):
+        CliRunner().invoke(app, call, catch_exceptions=False)
 
 
 def test_a_truth_on_the_web_is_known_without_its_signature() -> None:

@@ -53,6 +53,15 @@ def test_an_image_learnt_from_with_another_partner_is_seen_everywhere() -> None:
     assert unseen_blocks(training("wald"), FILES[:1], None) == ()
 
 
+def test_a_truth_learnt_from_with_other_scenes_is_seen_everywhere() -> None:
+    learnt = {**training("truth"), "truths": [["truth.tif", "sha256:ab"]]}
+    others = ("size+mtime:3+3", "size+mtime:4+4")
+    assert unseen_blocks(learnt, others, GRID, truths=("sha256:ab",)) == ()
+    assert unseen_blocks({"base": learnt}, others[:1], None, truths=("sha256:ab",)) == ()
+    assert unseen_blocks(learnt, others, GRID, truths=("sha256:cd",)) is None
+    assert unseen_blocks(learnt, FILES, GRID, truths=("sha256:ab",)) == unseen_blocks(training("truth"), FILES, GRID)
+
+
 def test_adapted_weights_have_seen_the_whole_pair_and_what_they_came_from() -> None:
     adapted = {"inputs": list(FILES), "base": {}}
     assert unseen_blocks(adapted, FILES, GRID) == ()

@@ -355,6 +355,8 @@ def test_no_data_in_held_out_blocks_is_not_scored() -> None:
         ("lr", -1.0, "lr -1"),
         ("ema_decay", 1.0, "ema_decay 1.0"),
         ("noise_snr_db", (30.0,), "noise_snr_db"),
+        ("noise_snr_db", (25.0, np.inf), "noise_snr_db"),
+        ("block_px", 0, "block_px is 0"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(field: str, value: Any, message: str) -> None:
