@@ -142,6 +142,16 @@ def stac_credentials() -> tuple[str | None, str | None]:
     return token or None, header or None
 
 
+def archive_token(variable: str) -> str | None:
+    """The token that opens an archive's files, in the variable that its catalogue names; None where it is not set."""
+    return os.environ.get(variable, "").strip() or None
+
+
+def netrc_file() -> Path:
+    """The file with users and passwords by host: $NETRC, else .netrc where the user is at home."""
+    return Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))  # noqa: PTH111 - stays as it is without a home
+
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 

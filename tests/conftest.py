@@ -75,3 +75,12 @@ def own_shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
     os.environ["SCENEFUSE_WEIGHTS"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_netrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's passwords, none: tests send what they write there, never the user's own."""
+    path = tmp_path_factory.mktemp("netrc") / "netrc"
+    os.environ["NETRC"] = str(path)
+    os.environ.pop("EARTHDATA_TOKEN", None)
+    return path

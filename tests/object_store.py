@@ -110,6 +110,8 @@ class Proxy:
     """What is to fail; the first that strikes counts."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Headers of every request, by names in small letters."""
     bearer: str | None = None
     """Token without which nobody may write; None where everybody may."""
 
@@ -156,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.server.struck(self.command, self.path)
+        self.server.proxy.headers.append({name.lower(): value for name, value in self.headers.items()})
         if kind == "timeout":
             time.sleep(TIMEOUT_S * 1.5)
         if kind in {"reset", "timeout"}:

@@ -69,7 +69,7 @@ class AccessPolicy:
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if self._is_allowed(url):
+        if self.allows(url):
             return
         try:
             found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
@@ -83,15 +83,15 @@ class AccessPolicy:
 
     def check_address(self, address: str, url: str) -> None:
         """Raise DataError when an address, to which the URL's host resolved or connected, is not public."""
-        if not self._is_allowed(url) and not _is_public(ipaddress.ip_address(address.partition("%")[0])):
+        if not self.allows(url) and not _is_public(ipaddress.ip_address(address.partition("%")[0])):
             raise DataError(
                 f"{redact(url)} leads to {address}",
                 "it is not a public address, and a catalogue could reach this network's inside through it",
                 f"allow the host if it is yours: --allow-host {urlsplit(url).hostname}",
             )
 
-    def _is_allowed(self, url: str) -> bool:
-        """True when the operator has allowed the URL's host."""
+    def allows(self, url: str) -> bool:
+        """True when the operator has allowed the URL's host: http, and any address."""
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         return host in self.allow_hosts or f"{host}:{parts.port}" in self.allow_hosts
@@ -109,7 +109,7 @@ class AccessPolicy:
             raise _refused(url, base, f"the scheme {parts.scheme} is not one of https, s3, gs, abfs")
         if not host:
             raise _refused(url, base, "it has no host")
-        if parts.scheme not in STORE_SCHEMES and not self._is_allowed(url):
+        if parts.scheme not in STORE_SCHEMES and not self.allows(url):
             self._check_host_name(url, host, base)
         return url
 

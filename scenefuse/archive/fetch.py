@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.cookies import HostCookies, no_cookies
+from scenefuse.archive.login import Login, login_for, not_opened, page_in_place
+from scenefuse.archive.refusal import said_by
 from scenefuse.errors import DataError, TransientError
 from scenefuse.place.href import redact
 
@@ -37,10 +40,9 @@ _LASTING = {501, 505}
 """Those from 500 on that will be the same later: what was asked for is not implemented."""
 _KEPT_HEADERS = {"accept", "accept-encoding", "content-type", "range"}
 """What of a request's headers another host may see after a redirect; the rest may be credentials."""
+_PAGES = {"text/html", "application/xhtml+xml"}
+"""Media types of pages for people."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-_TAG = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_LONGEST_MESSAGE = 300
 
 T = TypeVar("T")
 
@@ -74,15 +76,32 @@ class Reply:
     """What it says of its length; None when it does not say."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hop:
+    """Where a reply came from."""
+
+    url: str
+    """Its address."""
+    asked: str
+    """The address that was asked for first, before redirects."""
+    logins: tuple[Login, ...]
+    """What was sent to it and to the hosts on the way."""
+
+
 class Fetcher:
-    """Requests under an AccessPolicy. Use it in a with statement: it holds connections."""
+    """Requests under an AccessPolicy. Use it in a with statement: it holds connections.
+
+    What is read (get, request, get_range) is asked for with the login of each host that the environment or netrc has
+    one for; exchange sends what its caller gives alone.
+    """
 
     def __init__(
         self, policy: AccessPolicy, *, timeout_s: float = 30.0, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._policy = policy
         self._sleep = sleep
-        self._client = httpx.Client(timeout=timeout_s, headers={"User-Agent": "scenefuse"})
+        self._client = httpx.Client(timeout=timeout_s, headers={"User-Agent": "scenefuse"}, cookies=no_cookies())
+        self._cookies = HostCookies()
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +143,7 @@ class Fetcher:
         """The body of a reply with status 2xx; body is sent as JSON. Only safe to repeat requests belong here."""
         return self._tried(
             lambda: self._follow(
-                method, url, dict(headers or {}), body, lambda response, at: _read(response, at, max_bytes)
+                method, url, dict(headers or {}), body, lambda response, hop: _read(response, hop, max_bytes)
             ),
             url,
         )
@@ -135,13 +154,15 @@ class Fetcher:
         body is sent as JSON. The answer to a request that was done may get lost, and the next attempt finds it done:
         who sends one that changes something looks what is there.
         """
-        return self._tried(lambda: self._follow(method, url, dict(headers or {}), body, _received), url)
+        return self._tried(
+            lambda: self._follow(method, url, dict(headers or {}), body, _received, with_logins=False), url
+        )
 
     def get_range(self, url: str, first: int, end: int) -> Part:
         """The bytes from first to before end of the file at url; DataError when the server gives no parts of it."""
         asked = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
         return self._tried(
-            lambda: self._follow("GET", url, asked, None, lambda response, at: _read_part(response, at, first, end)),
+            lambda: self._follow("GET", url, asked, None, lambda response, hop: _read_part(response, hop, first, end)),
             url,
         )
 
@@ -185,18 +206,24 @@ class Fetcher:
         url: str,
         headers: dict[str, str],
         body: Any,
-        receive: Callable[[httpx.Response, str], T],
+        receive: Callable[[httpx.Response, _Hop], T],
+        *,
+        with_logins: bool = True,
     ) -> T:
         """What is received after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
+        hop = _Hop(url=url, asked=url, logins=())
         for _ in range(MAX_REDIRECTS + 1):
             self._policy.check(url, url)
             judged = {}
             if not self._is_proxied(url):
                 self._policy.check_host(url)
                 judged = {"trace": self._judge_of(url)}
-            with self._client.stream(method, url, headers=headers, json=body, extensions=judged) as response:
+            login = self._login_for(method, url, headers) if with_logins else None
+            hop = replace(hop, url=url, logins=hop.logins if login is None else (*hop.logins, login))
+            sent = headers if login is None else {**headers, "Authorization": login.authorization}
+            with self._sent(method, url, sent, body, judged) as response:
                 if not response.has_redirect_location:
-                    return receive(response, url)
+                    return receive(response, hop)
                 target = self._policy.check(response.headers["Location"], url)
                 if response.status_code == httpx.codes.SEE_OTHER:
                     method, body = "GET", None
@@ -206,6 +233,26 @@ class Fetcher:
                 headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_HEADERS}
             url = target
         raise _refused(url, f"it redirects more than {MAX_REDIRECTS} times")
+
+    @contextmanager
+    def _sent(
+        self, method: str, url: str, headers: dict[str, str], body: Any, extensions: dict[str, Any]
+    ) -> Iterator[httpx.Response]:
+        """The response to a request, with the cookies of its host."""
+        request = self._client.build_request(method, url, headers=headers, json=body, extensions=extensions)
+        self._cookies.add_to(request)
+        with closing(self._client.send(request, stream=True)) as response:
+            self._cookies.keep_from(response)
+            yield response
+
+    def _login_for(self, method: str, url: str, headers: Mapping[str, str]) -> Login | None:
+        """What opens the URL's host; None where there is nothing, or where it must not be sent.
+
+        Never with what is no GET: a catalogue says what is posted where, and must not have it done in our name.
+        """
+        if method != "GET" or any(name.lower() == "authorization" for name in headers):
+            return None
+        return login_for(url) if url.startswith("https://") or self._policy.allows(url) else None
 
     def _is_proxied(self, url: str) -> bool:
         """True when a proxy of the environment gets the URL's requests: it resolves the name, by its own rules."""
@@ -242,46 +289,19 @@ def _is_mistrust(error: BaseException | None) -> bool:
     return error is not None
 
 
-def said_by(body: bytes) -> str:
-    """What a server says in the body of its refusal, in a line: of JSON its message, of HTML and other text a line.
-
-    >>> said_by(b'{"code": "ConflictError", "description": "it is there"}')
-    'it is there'
-    >>> said_by(b'{"detail": [{"loc": ["body", "id"], "msg": "Field required"}]}')
-    'body.id: Field required'
-    """
-    try:
-        text = _message(json.loads(body))
-    except (ValueError, RecursionError):
-        text = _TAG.sub(" ", body[:20_000].decode("utf-8", "replace"))
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}..."
-
-
-def _message(document: Any) -> str:
-    """The message for people in a JSON document of an error."""
-    if isinstance(document, list):
-        return "; ".join(filter(None, map(_message, document)))
-    if not isinstance(document, dict):
-        return str(document)
-    where = ".".join(map(str, document["loc"])) + ": " if isinstance(document.get("loc"), list) else ""
-    found = (document.get(key) for key in ("detail", "description", "msg", "message", "title", "code", "error"))
-    return next((where + _message(value) for value in found if value), "")
-
-
-def _received(response: httpx.Response, url: str) -> Reply:
+def _received(response: httpx.Response, hop: _Hop) -> Reply:
     """The reply with its body, unless it may be another one later."""
     status, length = response.status_code, response.headers.get("Content-Length", "")
-    body = _body(response, url, MAX_JSON_BYTES)
+    body = _body(response, hop.url, MAX_JSON_BYTES)
     if _may_pass(status):
         raise _PassingError(status, _asked_wait_s(response), said_by(body))
-    return Reply(status=status, url=url, body=body, size_bytes=int(length) if length.isdigit() else None)
+    return Reply(status=status, url=hop.url, body=body, size_bytes=int(length) if length.isdigit() else None)
 
 
-def _read(response: httpx.Response, url: str, max_bytes: int) -> bytes:
+def _read(response: httpx.Response, hop: _Hop, max_bytes: int) -> bytes:
     """The body of a reply, refused by status and by size."""
-    _check_status(response, url)
-    return _body(response, url, max_bytes)
+    _check_status(response, hop)
+    return _body(response, hop.url, max_bytes)
 
 
 def _body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
@@ -294,12 +314,15 @@ def _body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part:
+def _read_part(response: httpx.Response, hop: _Hop, first: int, end: int) -> Part:
     """The part in a reply to a request for it."""
-    status = response.status_code
+    status, url = response.status_code, hop.url
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
-    _check_status(response, url)
+    _check_status(response, hop)
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if status != httpx.codes.PARTIAL_CONTENT and kind in _PAGES:
+        raise page_in_place(url, hop.asked, hop.logins)
     coding = response.headers.get("Content-Encoding", "identity")
     if coding.lower() != "identity":
         raise DataError(
@@ -316,26 +339,22 @@ def _read_part(response: httpx.Response, url: str, first: int, end: int) -> Part
         )
     if (int(found[1]), int(found[2]) + 1) != (first, end):
         raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
-    data = _read(response, url, end - first)
+    data = _read(response, hop, end - first)
     if len(data) != end - first:
         raise _PassingError(status, None)
     tag = response.headers.get("ETag", "").removeprefix("W/") or response.headers.get("Last-Modified") or ""
     return Part(data=data, total_bytes=int(found[3]), tag=tag)
 
 
-def _check_status(response: httpx.Response, url: str) -> None:
+def _check_status(response: httpx.Response, hop: _Hop) -> None:
     """Raise for a status that is not 2xx: _PassingError where the same request may succeed later, else DataError."""
     status = response.status_code
     if _may_pass(status):
         raise _PassingError(status, _asked_wait_s(response))
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        raise DataError(
-            f"{redact(url)} answered {status}",
-            "it needs credentials",
-            "sign the href; scenefuse search --known says what known archives ask for",
-        )
+        raise not_opened(hop.url, status, hop.logins)
     if not response.is_success:
-        raise DataError(f"{redact(url)} answered {status}", "there is nothing to read", "check the address")
+        raise DataError(f"{redact(hop.url)} answered {status}", "there is nothing to read", "check the address")
 
 
 def _may_pass(status: int) -> bool:

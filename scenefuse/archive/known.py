@@ -37,6 +37,22 @@ class TokenSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLogin:
+    """Which account opens an archive's files."""
+
+    hosts: tuple[str, ...]
+    """Hosts of the files, which a token is sent to."""
+    machines: tuple[str, ...]
+    """Hosts that ask for user and password, as netrc names them: the files' own, or one that these redirect to."""
+    token: str | None = None
+    """Variable of the environment that may hold a token; None where the archive gives none."""
+
+    def token_of(self, host: str) -> str | None:
+        """The variable whose token a host gets; None for a host that gets none."""
+        return self.token if host in self.hosts else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownArchive:
     """A public archive and what one has to know to use it."""
 
@@ -56,6 +72,8 @@ class KnownArchive:
     """Collections that can be fused."""
     tokens: TokenSource | None = None
     """Who opens its files; None where they are open, or ask for an account."""
+    login: KnownLogin | None = None
+    """Which account opens its files; None where none does, or where keys of a store do."""
 
 
 @cache
@@ -68,13 +86,23 @@ def known_archives() -> tuple[KnownArchive, ...]:
 def _read_archive(path: Path) -> KnownArchive:
     """The archive that a TOML describes; ValueError for a key that nobody reads or one that lacks."""
     table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    collections, tokens = table.pop("collections", []), table.pop("tokens", None)
-    expected = {field.name for field in fields(KnownArchive)} - {"name", "collections", "tokens"}
+    collections, tokens, login = (table.pop(key, None) for key in ("collections", "tokens", "login"))
+    expected = {field.name for field in fields(KnownArchive)} - {"name", "collections", "tokens", "login"}
     if set(table) != expected:
         raise ValueError(f"{path}: keys differ from the expected ones: {sorted(set(table) ^ expected)}")
     return KnownArchive(
         name=path.stem,
-        collections=tuple(KnownCollection(**row) for row in collections),
+        collections=tuple(KnownCollection(**row) for row in collections or ()),
         tokens=None if tokens is None else TokenSource(hosts=tuple(tokens["hosts"]), url=tokens["url"]),
+        login=None if login is None else _read_login(path, **login),
         **table,
     )
+
+
+def _read_login(
+    path: Path, *, hosts: list[str], machines: list[str] | None = None, token: str | None = None, **more: Any
+) -> KnownLogin:
+    """The table [login]; ValueError for a key that nobody reads."""
+    if more:
+        raise ValueError(f"{path}: [login] has keys that nobody reads: {sorted(more)}")
+    return KnownLogin(hosts=tuple(hosts), machines=tuple(machines or hosts), token=token)

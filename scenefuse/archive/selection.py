@@ -85,9 +85,12 @@ def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     """
     described = [c for c in candidates if _is_described(c)]
     chosen = described or [c for c in candidates if c.is_data] or candidates
-    if not described:
-        chosen = [c for c in chosen if not c.is_named_otherwise] or chosen
     notes = []
+    other = [] if described else [c for c in chosen if c.is_named_otherwise]
+    if 0 < len(other) < len(chosen):
+        left = ", ".join(c.file_name or c.key for c in other)
+        notes.append(f"by their names, these are no reflectance and are left out: {left}")
+        chosen = [c for c in chosen if c not in other]
     reflected = [c for c in chosen if not _is_pan_or_thermal(c)]
     if len(reflected) < len(chosen) and reflected:
         left = ", ".join(c.key for c in chosen if c not in reflected)

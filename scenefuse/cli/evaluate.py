@@ -272,7 +272,16 @@ def score_record(entry: Scored) -> dict[str, object]:
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:
     """UsageError when an option is given that products have no use for."""
-    names = (*CONTEST_OPTIONS, "catalogs", *PAIR_NAMES, *SEARCH_NAMES, "hs_scale", "ms_scale", "drop_bands")
+    names = (
+        *CONTEST_OPTIONS,
+        "catalogs",
+        *PAIR_NAMES,
+        *SEARCH_NAMES,
+        "hs_scale",
+        "ms_scale",
+        "drop_bands",
+        "mask_clouds",
+    )
     given = first_given({**options, "catalogs": catalogs}, names)
     if given is not None:
         raise UsageError(

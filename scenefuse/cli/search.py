@@ -98,7 +98,12 @@ def _show_known(*, as_json: bool) -> None:
         click.echo(f"{archive.name}: {archive.title}\n  {archive.url}")
         for collection in archive.collections:
             click.echo(f"  {collection.id} ({collection.role}): {collection.title}; {collection.licence}")
-        click.echo(f"  signing: {archive.signing}\n  account: {archive.credentials}\n  {archive.notes}")
+        click.echo(f"  signing: {archive.signing}\n  account: {archive.credentials}")
+        if archive.login is not None:
+            token = f"{archive.login.token}, or " if archive.login.token else ""
+            click.echo(f"  login: {token}netrc's lines for {' and '.join(archive.login.machines)}")
+        if archive.notes:
+            click.echo(f"  {archive.notes}")
 
 
 def scene_record(scene: Scene) -> dict[str, Any]:

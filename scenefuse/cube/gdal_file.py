@@ -21,7 +21,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
-from scenefuse.cube.remote_tiff import RemoteTiff, open_remote_tiff
+from scenefuse.cube.remembered import remembered
+from scenefuse.cube.remote_tiff import RemoteTiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
@@ -213,7 +214,7 @@ def _environment(driver: Driver) -> rasterio.Env:
 
 def _remote(path: Path | RemoteFile) -> RemoteTiff | None:
     """What a file on the network is read through; None for one of this machine."""
-    return open_remote_tiff(path) if isinstance(path, RemoteFile) else None
+    return remembered(RemoteTiff, path) if isinstance(path, RemoteFile) else None
 
 
 def _open(path: Path | RemoteFile, driver: Driver, remote: RemoteTiff | None = None) -> Any:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.raster_file import damaged
+from scenefuse.cube.remembered import remembered
+from scenefuse.cube.remote_hdf5 import RemoteHdf5
 from scenefuse.errors import DataError
+
+T = TypeVar("T")
 
 NM_DIGITS = 3
 """Digits of a nanometre that float32, in which these files have wavelengths, keeps."""
@@ -20,21 +26,21 @@ CHUNK_CACHE_BYTES = 32 * 2**20
 
 
 class Hdf5File:
-    """Arrays and attributes of one file. Picklable; each process opens it on its first read.
+    """Arrays and attributes of one file, here or on the network. Picklable; each process opens it on its first read.
 
     Links out of the file, and arrays that are put together from others, are refused: a file that somebody sent would
     read whatever it names on this machine.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | RemoteFile) -> None:
         self.path = path
-        self._opened: tuple[int, h5py.File] | None = None
+        self._opened: tuple[tuple[int, RemoteHdf5 | None], h5py.File] | None = None
         self._arrays: dict[str, h5py.Dataset] = {}  # an array that is closed forgets its chunks
 
-    def __getstate__(self) -> Path:
+    def __getstate__(self) -> Path | RemoteFile:
         return self.path
 
-    def __setstate__(self, path: Path) -> None:
+    def __setstate__(self, path: Path | RemoteFile) -> None:
         self.path = path
         self._opened = None
         self._arrays = {}
@@ -51,14 +57,15 @@ class Hdf5File:
         node = self._node(name)
         if node is None:
             raise damaged(self.path, f"it has no array {name!r}")
-        if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+        if not isinstance(node, h5py.Dataset) or self._ask(lambda: node.is_virtual or node.external):
             raise self._elsewhere(name)
         self._arrays[name] = node
         return node
 
     def attribute(self, name: str) -> Any:
         """The root's attribute of that name: a number, a text, or an array; None when there is none."""
-        value = self._file().attrs.get(name)
+        file = self._file()
+        value = self._ask(lambda: file.attrs.get(name))
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     def numbers(self, name: str, count: int | None = None) -> NDArray[np.float64]:
@@ -81,33 +88,63 @@ class Hdf5File:
         return float(self.numbers(name, 1)[0])
 
     def read(self, array: h5py.Dataset, *where: slice | int) -> NDArray[Any]:
-        """A part of one of the file's arrays; DataError when its bytes are not what they were."""
+        """A part of one of the file's arrays; DataError when its bytes are not what they were.
+
+        Of a file on the network the part is fetched first: errors are RemoteFile.read's.
+        """
+        remote = self._remote()
         try:
-            part: NDArray[Any] = array[where]
+            if remote is not None:
+                remote.fetch(array, where)
+            part: NDArray[Any] = self._ask(lambda: array[where])
         except (OSError, RuntimeError) as error:
             raise damaged(self.path, f"{array.name} cannot be read ({error})") from error
         return part
 
     def _node(self, name: str) -> Any:
         """The group or array of that name; None when there is none. Looked up link by link: h5py follows all kinds."""
-        node: Any = self._file()
-        for part in name.split("/"):
-            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if link is None:
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise self._elsewhere(name)
-            node = node[part]
-        return node
+        file = self._file()
+
+        def follow() -> Any:
+            node: Any = file
+            for part in name.split("/"):
+                link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+                if link is None:
+                    return None
+                if not isinstance(link, h5py.HardLink):
+                    raise self._elsewhere(name)
+                node = node[part]
+            return node
+
+        try:
+            return self._ask(follow)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise damaged(self.path, f"{name} cannot be read ({error})") from error
+
+    def _remote(self) -> RemoteHdf5 | None:
+        """What a file on the network is read through; None for one of this machine."""
+        return remembered(RemoteHdf5, self.path) if isinstance(self.path, RemoteFile) else None
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """What HDF5 answers, of a file on the network once all that it reads is there."""
+        remote = None if self._opened is None else self._opened[0][1]
+        return question() if remote is None else remote.ask(question)
 
     def _file(self) -> h5py.File:
         """The open file; a forked child must not share its parent's."""
-        if self._opened is None or self._opened[0] != os.getpid():
+        remote = self._remote()
+        opened = os.getpid(), remote
+        if self._opened is None or self._opened[0] != opened:
+
+            def begin() -> h5py.File:
+                source = self.path if remote is None else remote.bytes
+                return h5py.File(source, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES)
+
             try:
-                file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES)
+                file = begin() if remote is None else remote.ask(begin)
             except OSError as error:
                 raise damaged(self.path, f"cannot be opened as HDF5 ({error})") from error
-            self._opened, self._arrays = (os.getpid(), file), {}
+            self._opened, self._arrays = (opened, file), {}
         return self._opened[1]
 
     def _elsewhere(self, name: str) -> DataError:

@@ -54,6 +54,12 @@ class Mirror:
         self.fetch([(first, end)])
         return os.pread(self._local, end - first, first)
 
+    def held(self, first: int, end: int) -> bytes | None:
+        """The bytes from first to before end if all were fetched, else None. Waits for nobody."""
+        if not all(self._there[first // BLOCK_BYTES : -(-end // BLOCK_BYTES)]):
+            return None
+        return os.pread(self._local, end - first, first)
+
     def fetch(self, spans: Iterable[Span]) -> None:
         """Fetch what of the spans is not there yet, as far as the file reaches. Errors are RemoteFile.read's."""
         with self._filling:

@@ -60,7 +60,7 @@ def _open_tiff(path: Path | RemoteFile) -> RasterFile:
     return with_dlr_metadata(open_geotiff(path))
 
 
-def _open_hdf5(path: Path) -> RasterFile:
+def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
     """The product of an instrument whose files are HDF5, told from what is in it."""
     from scenefuse.cube.emit_file import IMAGE, LINES, open_emit  # imports h5py
     from scenefuse.cube.hdf5_file import Hdf5File
@@ -79,13 +79,15 @@ def _open_hdf5(path: Path) -> RasterFile:
 
 
 def _open_remote(file: RemoteFile) -> RasterFile:
-    """The GeoTIFF on the network: other formats are many files, or cannot be read by parts."""
+    """The GeoTIFF or HDF5 on the network: other formats are many files, or cannot be read by parts."""
     magic = file.read((0, min(4, file.size_bytes))) if file.size_bytes else b""
     if magic in TIFF_MAGICS:
         return _open_tiff(file)
+    if magic == HDF5_MAGIC:
+        return _open_hdf5(file)
     raise DataError(
         f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
-        "over the network GeoTIFFs alone are read",
+        "over the network GeoTIFFs, EMIT's netCDF and PRISMA's HE5 are read",
         "copy it to this machine, or convert it with gdal_translate -of COG",
     )
 

@@ -96,7 +96,8 @@ def _refusal(error: Exception, what: str) -> StorageError | None:
         return StorageError(
             f"{what} is not allowed ({_said(error)})",
             kept,
-            "Check the keys (AWS_ACCESS_KEY_ID, ...) and the bucket's policy, then run the same command again",
+            "Check the keys (AWS_ACCESS_KEY_ID, ..., AWS_SESSION_TOKEN with temporary ones) and the bucket's policy "
+            "(AWS_REQUEST_PAYER=requester where readers pay), then run the same command again",
         )
     # Without a status no answer came, or, of a builder error, no request was made.
     if status is None and "builder error" not in str(error):

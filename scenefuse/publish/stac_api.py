@@ -10,7 +10,8 @@ from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.archive.fetch import Fetcher, Reply, said_by
+from scenefuse.archive.fetch import Fetcher, Reply
+from scenefuse.archive.refusal import said_by
 from scenefuse.config import stac_credentials
 from scenefuse.engine.loop import batched
 from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, UsageError

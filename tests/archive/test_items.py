@@ -199,9 +199,11 @@ def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
     names = [f"EMIT_L2A_{kind}_001_20240829T142812_2424209_010" for kind in ("MASK", "RFLUNCERT", "RFL")]
     of_key = {name: {"href": f"{base}{name}.nc", "roles": ["data"]} for name in names}
     of_file = {f"data{i}": asset | {"type": "application/x-netcdf"} for i, asset in enumerate(of_key.values())}
-    for assets in (of_key, of_file):
+    bare = {f"data{i or ''}": {"href": asset["href"]} for i, asset in enumerate(of_key.values())}
+    for assets in (of_key, of_file, bare):
         scene = read(make_item(id=names[2], assets=assets, properties={"instruments": ["EMIT"]}))
         assert [asset.href for asset in scene.assets] == [f"{base}{names[2]}.nc"]
+        assert f"by their names, these are no reflectance and are left out: {names[0]}.nc, {names[1]}.nc" in scene.notes
         assert scene.role == "hsi"
     alone = {"data": {"href": "./enmap_cloud_mask_applied.tif", "roles": ["data"]}}
     assert [asset.key for asset in read(make_item(assets=alone)).assets] == ["data"]

@@ -57,3 +57,15 @@ def test_a_catalogue_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path.write_text('title = "x"\ncolour = "blue"\n')
     with pytest.raises(ValueError, match="colour"):
         module._read_archive(path)
+
+
+def test_a_login_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    told = "".join(f'{name} = "x"\n' for name in ("title", "url", "signing", "credentials", "notes"))
+    path = tmp_path / "x.toml"
+    path.write_text(f'{told}[login]\nhosts = ["files.example.org"]\n')
+    login = module._read_archive(path).login
+    assert login is not None
+    assert (login.machines, login.token) == (("files.example.org",), None)
+    path.write_text(f'{told}[login]\nhosts = ["files.example.org"]\npassword = "x"\n')
+    with pytest.raises(ValueError, match="password"):
+        module._read_archive(path)

@@ -16,6 +16,7 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile, open_remote, read_object
 from scenefuse.archive.source import open_source
 from scenefuse.errors import DataError, StorageError, TransientError
+from scenefuse.place import requests
 from scenefuse.place.store import StorePlace
 from tests.object_store import Proxy
 from tests.range_server import WebFolder, web_folder
@@ -119,6 +120,18 @@ def test_an_object_is_read_by_ranges_through_failures(stored: StorePlace, proxy:
     proxy.fail("403", method="GET")
     with pytest.raises(StorageError, match="not allowed"):
         file.read((0, 10))
+
+
+def test_temporary_keys_and_a_reader_who_pays_are_told_to_the_store(
+    stored: StorePlace, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "for-an-hour")
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    requests.open_bucket.cache_clear()
+    proxy.headers.clear()
+    assert open_stored(stored).read((0, 10)) == DATA[:10]
+    told = [(sent["x-amz-security-token"], sent["x-amz-request-payer"]) for sent in proxy.headers]
+    assert told == [("for-an-hour", "requester")] * 2
 
 
 def test_an_object_that_is_forbidden_is_refused_as_a_file_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,8 @@ def test_the_version_is_printed(scenefuse: Command) -> None:
 def test_known_archives_are_listed_with_what_their_pixels_ask_for(scenefuse: Command) -> None:
     ended = scenefuse("search", "--known")
     assert ended.code == 0
-    for said in ("https://earth-search.aws.element84.com/v1", "sentinel-2-c1-l2a (msi)", "a free Earthdata Login"):
+    login = "login: EARTHDATA_TOKEN, or netrc's lines for urs.earthdata.nasa.gov"
+    for said in ("https://earth-search.aws.element84.com/v1", "sentinel-2-c1-l2a (msi)", "Earthdata Login", login):
         assert said in ended.stdout
     archives = scenefuse("search", "--known", "--json").document["archives"]
     assert [archive["name"] for archive in archives] == sorted(archive["name"] for archive in archives)

@@ -26,6 +26,7 @@ from tests.cube.conftest import bare_scene
 from tests.cube.native_products import UTM, write_emit, write_prisma
 from tests.delivered import write_enmap
 from tests.models.classical_pairs import drawn_pair
+from tests.range_server import web_folder
 
 CONFIG = RunConfig(model="gsa", core_px=64, format=("zarr",), workers=1, report=False)
 RATIO, SIDE = 3, 40
@@ -58,8 +59,10 @@ def write_msi(path: Path, reflectance: NDArray[np.float32], transform: Affine) -
     return path
 
 
-def fused(hs: Path, ms: Path, out: Path) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    result = fuse(hs, ms, out=out, config=CONFIG, lane=InProcessLane())
+def fused(
+    hs: Path | str, ms: Path | str, out: Path, *, allow_host: str = "nowhere.example"
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    result = fuse(hs, ms, out=out, config=replace(CONFIG, allow_host=(allow_host,)), lane=InProcessLane())
     store = zarr.open_group(result.folder / "fused.zarr", mode="r")
     return np.asarray(store["reflectance"]), np.asarray(store["quality"])
 
@@ -185,3 +188,21 @@ def test_items_of_native_files_are_fused(tmp_path: Path) -> None:
     (product,) = (tmp_path / "items").glob("*/provenance.json")
     formats = set(re.findall(r'"format\\?": \\?"([^"\\]+)', product.read_text()))
     assert formats == {"EMIT L2A (netCDF-4)", "JPEG 2000"}
+
+
+def test_an_emit_scene_on_the_web_is_fused_as_one_on_a_disk(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    native, ms, transform = emit_pair(tmp_path / "web")
+    msi = write_msi(tmp_path / "ms.tif", ms, transform)
+    expected, expected_quality = fused(native, msi, tmp_path / "disk")
+    with web_folder(tmp_path / "web") as web:
+        # As CMR describes it: neither bands nor roles nor instrument, three files, told apart by their names.
+        files = ("EMIT_L2A_RFLUNCERT_1.nc", native.name, "EMIT_L2A_MASK_1.nc")
+        assets = {f"data{i or ''}": {"href": web.url(name)} for i, name in enumerate(files)}
+        item = write_item(tmp_path / "web" / "EMIT_L2A_RFL_1.json", assets, {})
+        for number, hs in enumerate((web.url(native.name), web.url(item.name))):
+            found, quality = fused(hs, msi, tmp_path / f"web{number}", allow_host=web.host)
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(quality, expected_quality)
+    for record in tmp_path.glob("web[01]/*/*.json"):
+        assert "secret" not in record.read_text(), record

@@ -1,0 +1,118 @@
+"""Accounts of archives that ask for one: what opens a host's files, and what is said where it does not.
+
+A token is a variable's of the environment, which the known archive names; user and password are netrc's. Both are
+looked up for each request, by the process that makes it: they are part of no address and no document, and are never
+shown or written down.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from urllib.parse import urlsplit
+
+from scenefuse.archive.known import KnownArchive, known_archives
+from scenefuse.archive.netrc_line import netrc_line
+from scenefuse.config import archive_token, netrc_file
+from scenefuse.errors import DataError
+from scenefuse.place.href import redact
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What is sent to a host that opens its files to accounts."""
+
+    authorization: str = field(repr=False)
+    """Value of the header Authorization."""
+    host: str
+    """The host that it is sent to, and no other."""
+    source: str
+    """Where it stands: `the variable EARTHDATA_TOKEN`, `/home/me/.netrc`."""
+
+
+def login_for(url: str) -> Login | None:
+    """The login for the URL's host: the token of the known archive that it is of, else its line in netrc; or None.
+
+    DataError where there is one that cannot be used.
+    """
+    host = _host(url)
+    archive = _archives().get(host)
+    variable = None if archive is None or archive.login is None else archive.login.token_of(host)
+    token = None if variable is None else archive_token(variable)
+    if token is not None:
+        if not _TOKEN.fullmatch(token):
+            raise DataError(
+                f"the variable {variable} has blanks or characters that no header can have",
+                f"{host} would take it for no token",
+                "set it to the token alone",
+            )
+        return Login(authorization=f"Bearer {token}", host=host, source=f"the variable {variable}")
+    path = netrc_file()
+    line = netrc_line(host, path)
+    if line is None:
+        return None
+    packed = base64.b64encode(":".join(line).encode()).decode("ascii")
+    return Login(authorization=f"Basic {packed}", host=host, source=str(path))
+
+
+def not_opened(url: str, status: int, logins: Sequence[Login]) -> DataError:
+    """What a reply means that asks for an account; url: where it came from; logins: those sent on the way there."""
+    host, told = _host(url), f"{redact(url)} answered {status}"
+    refused = [login for login in logins if login.host == host]
+    if refused:
+        archive = _archives().get(host)
+        asks = "" if archive is None else f"; {archive.name} asks for {archive.credentials}"
+        return DataError(
+            told, f"it needs credentials, and those from {refused[-1].source} were refused", f"correct them{asks}"
+        )
+    if logins:
+        told = f"{told}, where {logins[-1].host} led with the login from {logins[-1].source}"
+    return DataError(told, "it needs credentials", _cure(url))
+
+
+def page_in_place(url: str, asked: str, logins: Sequence[Login]) -> DataError:
+    """What a web page in place of a part of the file at asked means; url: where it came from."""
+    host, cure = _host(url), _cure(url)
+    sent = f", with the login from {logins[-1].source} sent to {logins[-1].host}" if logins else ""
+    if any(login.host == host for login in logins):
+        cure = "correct that login; where the host takes one in its page's form alone, download the file in a browser"
+    return DataError(
+        f"a web page came from {host} in place of a part of {redact(asked)}{sent}",
+        "it is most likely a login: the host needs credentials",
+        cure,
+    )
+
+
+def _cure(url: str) -> str:
+    """How to get at what the URL's host opens to accounts alone."""
+    host = _host(url)
+    archive = _archives().get(host)
+    known = None if archive is None else archive.login
+    machines = known.machines if known is not None else (host,)
+    lines = " and ".join(f"'machine {name} login USER password PASSWORD'" for name in machines)
+    write = f"write {lines} into {netrc_file()}"
+    if archive is None or known is None:
+        return f"sign the href, or {write}; scenefuse search --known says what known archives ask for"
+    token = "" if known.token is None else f"set {known.token}, or "
+    return f"{token}{write}; {archive.name} asks for {archive.credentials}"
+
+
+def _host(url: str) -> str:
+    """The URL's host in small letters, without its port: so netrc names it."""
+    return (urlsplit(url).hostname or "").lower()
+
+
+@cache
+def _archives() -> dict[str, KnownArchive]:
+    """Whose login opens the files of a host, or is asked for there."""
+    return {
+        host: archive
+        for archive in known_archives()
+        if archive.login is not None
+        for host in (*archive.login.machines, *archive.login.hosts)
+    }

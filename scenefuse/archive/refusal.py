@@ -1,0 +1,37 @@
+"""What a server says where it refuses, for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_TAG = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_LONGEST_MESSAGE = 300
+
+
+def said_by(body: bytes) -> str:
+    """What a server says in the body of its refusal, in a line: of JSON its message, of HTML and other text a line.
+
+    >>> said_by(b'{"code": "ConflictError", "description": "it is there"}')
+    'it is there'
+    >>> said_by(b'{"detail": [{"loc": ["body", "id"], "msg": "Field required"}]}')
+    'body.id: Field required'
+    """
+    try:
+        text = _message(json.loads(body))
+    except (ValueError, RecursionError):
+        text = _TAG.sub(" ", body[:20_000].decode("utf-8", "replace"))
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}..."
+
+
+def _message(document: Any) -> str:
+    """The message for people in a JSON document of an error."""
+    if isinstance(document, list):
+        return "; ".join(filter(None, map(_message, document)))
+    if not isinstance(document, dict):
+        return str(document)
+    where = ".".join(map(str, document["loc"])) + ": " if isinstance(document.get("loc"), list) else ""
+    found = (document.get(key) for key in ("detail", "description", "msg", "message", "title", "code", "error"))
+    return next((where + _message(value) for value in found if value), "")
