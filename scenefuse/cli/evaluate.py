@@ -125,8 +125,11 @@ def command(
     name stands in the record's list `infinite`. What ended early has `whole` false, and an `error`.
     """  # noqa: D301 # click reads the backspace: lines kept as they are
     if not models and methods is None:
+        from scenefuse.product.folder import without_files_of_an_output
+
         _refuse_contest_options(catalogs, options)
-        products = ScoredProducts(inputs=inputs, reference=reference, convention=convention, moved=moved_to(hs, ms))
+        named = tuple(map(str, without_files_of_an_output(inputs)))
+        products = ScoredProducts(inputs=named, reference=reference, convention=convention, moved=moved_to(hs, ms))
         return products.show(scene_config(options), as_json=as_json)
     _refuse_product_options(reference, (hs, ms))
     entries = _entries(models, methods)

@@ -64,6 +64,18 @@ PLACE = PlaceType()
 PRODUCT = ProductType()
 FILE = FileType()
 
+
+def _products(_ctx: click.Context, _param: click.Parameter, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The products that were named; `products/*` names the catalogue beside them, too."""
+    from scenefuse.product.folder import without_files_of_an_output
+
+    return without_files_of_an_output(places)
+
+
+products_argument = click.argument(
+    "products", nargs=-1, required=True, type=PRODUCT, metavar="PRODUCT...", callback=_products
+)
+
 out_option = click.option(
     "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
 )
@@ -226,10 +238,19 @@ def refuse_without_catalog(options: Mapping[str, Any]) -> None:
         )
 
 
-def moved_to(hs: str | None, ms: str | None) -> tuple[str, str] | None:
-    """Where the two scenes of a product are now, of --hs and --ms; None where neither was given."""
+def moved_to(hs: str | None, ms: str | None, *, products: int = 1) -> tuple[str, str] | None:
+    """Where the two scenes of a product are now, of --hs and --ms; None where neither was given.
+
+    products: how many were named; UsageError where one pair would have to be that of several.
+    """
     if hs is None and ms is None:
         return None
+    if products != 1:
+        raise UsageError(
+            f"--hs and --ms with {products} products",
+            "each product has a pair of its own",
+            "Give one product with them",
+        )
     if hs is None or ms is None:
         raise UsageError("only one of --hs and --ms", "the pair would be half old, half new", "Give both or none")
     return hs, ms

@@ -7,13 +7,13 @@ from dataclasses import asdict
 import click
 
 from scenefuse.archive.access import AccessPolicy
-from scenefuse.cli.options import PRODUCT, allow_host_option
+from scenefuse.cli.options import allow_host_option, products_argument
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.place.place import Place
 
 
 @click.command(name="publish")
-@click.argument("products", nargs=-1, required=True, type=PRODUCT, metavar="PRODUCT...")
+@products_argument
 @click.option(
     "--to",
     "destination",
@@ -45,8 +45,9 @@ def command(
     Its credentials are read from the environment: SCENEFUSE_STAC_TOKEN (sent as a bearer token), or
     SCENEFUSE_STAC_HEADER ('Name: value').
 
-    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item. Checksums are verified first: if one
-    does not match, nothing is published (exit code 5). Exits with 3 when one failed after others were published.
+    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
+    products is left out. Checksums are verified first: if one does not match, nothing is published (exit code 5).
+    Exits with 3 when one failed after others were published.
     """
     from scenefuse.publish.catalogue import catalogue_at
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from scenefuse.cli.completion import HREF
-from scenefuse.cli.options import PRODUCT, allow_host_option, moved_to
-from scenefuse.cli.output import emit_json, json_option
+from scenefuse.cli.looks import look_and_tell
+from scenefuse.cli.options import allow_host_option, moved_to, products_argument
+from scenefuse.cli.output import json_option
 from scenefuse.cli.progress import ProgressBar
+from scenefuse.cli.stopping import InterruptedRunError
 from scenefuse.config import RunConfig
 from scenefuse.errors import MismatchError
+from scenefuse.pipeline.several import Location
 from scenefuse.place.place import Place
 from scenefuse.words import counted
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="replay")
-@click.argument("product", type=PRODUCT, metavar="PRODUCT")
+@products_argument
 @click.option("--all", "every_tile", is_flag=True, help="Every tile. [a sample of four]")
 @click.option("--hs", type=HREF, help="Where the HSI is now, if it moved.")
 @click.option("--ms", type=HREF, help="Where the MSI is now, if it moved.")
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 @allow_host_option
 @json_option
 def command(
-    product: Place,
+    products: tuple[Place, ...],
     hs: str | None,
     ms: str | None,
     weights: str | None,
@@ -41,22 +44,27 @@ def command(
     every_tile: bool,
     as_json: bool,
 ) -> int:
-    """Recompute tiles of PRODUCT (its folder or item) from its provenance and state, and compare with what is stored.
+    """Recompute tiles of each PRODUCT from its provenance and state, and compare with what is stored.
+
+    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
+    products is left out. Of several, those that cannot be replayed are named, and the others replayed.
 
     With the versions and the processor that made it every integer must be the same; else at most one step
-    (1e-4 reflectance) apart. Exits with 5 when it is not.
+    (1e-4 reflectance) apart. Exits with 5 when it is not, else with 3 when one of several could not be replayed.
     """
-    from scenefuse.pipeline.replay import replay
+    from scenefuse.pipeline.replay import ReplayReport, replay
 
     config = RunConfig(weights=weights, workers=workers, scheduler=scheduler, allow_host=allow_host)
-    hrefs = moved_to(hs, ms)
-    with ProgressBar() as progress:
-        report = replay(product, every_tile=every_tile, hrefs=hrefs, config=config, observer=progress)
-    if as_json:
-        emit_json(report.facts())
-    else:
-        _show(report)
-    return 0 if report.ok else MismatchError.exit_code
+    hrefs = moved_to(hs, ms, products=len(products))
+
+    def replayed(product: Location) -> ReplayReport:
+        with ProgressBar() as progress:
+            return replay(product, every_tile=every_tile, hrefs=hrefs, config=config, observer=progress)
+
+    reports, code = look_and_tell(products, replayed, show=_show, record=ReplayReport.facts if as_json else None)
+    if code == InterruptedRunError.exit_code or all(report.ok for report in reports):
+        return code
+    return MismatchError.exit_code
 
 
 def _show(report: ReplayReport) -> None:

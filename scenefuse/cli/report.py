@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.options import FILE, PRODUCT, allow_host_option, moved_to
-from scenefuse.cli.output import emit_json, json_option
+from scenefuse.cli.looks import look_and_tell
+from scenefuse.cli.options import FILE, allow_host_option, moved_to, products_argument
+from scenefuse.cli.output import json_option
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
+from scenefuse.pipeline.several import Location
 from scenefuse.place.place import Place
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ NOWHERE = "-"
 
 
 @click.command(name="report")
-@click.argument("product", type=PRODUCT, metavar="PRODUCT")
+@products_argument
 @click.option(
     "--out",
     type=FILE,
@@ -34,7 +36,7 @@ NOWHERE = "-"
 @allow_host_option
 @json_option
 def command(
-    product: Place,
+    products: tuple[Place, ...],
     out: Place | None,
     hs: str | None,
     ms: str | None,
@@ -42,17 +44,26 @@ def command(
     *,
     as_json: bool,
     **options: Any,
-) -> None:
-    """Make the report of PRODUCT (its folder, s3://bucket/prefix/<item id>, or its item): one page of HTML.
+) -> int:
+    """Make the report of each PRODUCT: one page of HTML.
 
     It shows the product beside its inputs, spectra, quality flags, registration, seams, consistency by wavelength,
     provenance and the run, loads nothing and runs no script. `fuse` and `batch` write it as they finish; made again, it
     can have the scores of the whole product, too. A part of bounded size is read unless --reference or --scores ask
     for all of it; inputs that are not at their places are left out, and the page says so.
-    """
-    from scenefuse.pipeline.report import report
 
-    hrefs = moved_to(hs, ms)
+    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
+    products is left out. Of several, those that get no report are named, and the others get theirs (exit code 3).
+    """
+    from scenefuse.pipeline.report import Report, report
+
+    hrefs = moved_to(hs, ms, products=len(products))
+    if out is not None and len(products) != 1:
+        raise UsageError(
+            f"--out {out} with {len(products)} products",
+            "it is one file, and each has a page of its own",
+            "Leave it out",
+        )
     if options["reference"] is not None and options["scores"]:
         raise UsageError(
             "--scores with --reference", "a report shows the scores against one of the two", "Leave out one"
@@ -60,19 +71,18 @@ def command(
     to_stdout = out is not None and str(out) == NOWHERE
     if to_stdout and as_json:
         raise UsageError("--out - with --json", "both are the one document on stdout", "Leave out one")
-    made = report(
-        product,
-        out=NOWHERE if to_stdout else out,
-        hrefs=hrefs,
-        config=RunConfig(allow_host=allow_host),
-        **options,
-    )
-    if to_stdout:
-        click.echo(made.html, nl=False)
-    elif as_json:
-        emit_json(made.facts())
-    else:
-        _show(made)
+
+    def reported(product: Location) -> Report:
+        config = RunConfig(allow_host=allow_host)
+        return report(product, out=NOWHERE if to_stdout else out, hrefs=hrefs, config=config, **options)
+
+    show = _print if to_stdout else _show
+    return look_and_tell(products, reported, show=show, record=Report.facts if as_json else None)[1]
+
+
+def _print(made: Report) -> None:
+    """The page itself, for what reads stdout."""
+    click.echo(made.html, nl=False)
 
 
 def _show(made: Report) -> None:

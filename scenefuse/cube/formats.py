@@ -1,12 +1,14 @@
-"""What GDAL can read and write here."""
+"""Which files can be read and written here."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
@@ -14,6 +16,10 @@ NEEDED_DRIVERS = ("GTiff", "ENVI")
 """Drivers that scenes are opened with and COGs written by."""
 NEEDED_CODECS = ("deflate", "zstd")
 """Compressions of GeoTIFF that products are written and scenes often distributed with."""
+JPEG_2000 = "JP2OpenJPEG"
+"""GDAL's driver of JPEG 2000, which some archives have scenes in; builds of GDAL often lack it."""
+DEFLATE = "gzip"
+"""HDF5's name of the compression that instruments' own files come with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +51,26 @@ def gdal_formats() -> GdalFormats:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneFormats:
+    """Which formats can be read that not every scene comes in."""
+
+    jpeg_2000: bool
+    """Whether JPEG 2000 was read back right."""
+    hdf5: bool
+    """Whether HDF5, which netCDF-4 is, too, was read back right."""
+
+
+def scene_formats() -> SceneFormats:
+    """What can be read of what scenes come in besides GeoTIFF and ENVI; each is tried on a few pixels in memory."""
+    return SceneFormats(jpeg_2000=_jpeg_2000_comes_back(), hdf5=_hdf5_comes_back())
+
+
 def _comes_back(codec: str) -> bool:
-    pixels = np.arange(256, dtype=np.int16).reshape(1, 16, 16)
-    profile = {"driver": "GTiff", "count": 1, "height": 16, "width": 16, "dtype": "int16"}
-    somewhere = Affine.translation(1, 1)
+    pixels = _pixels(16)
     try:
         with MemoryFile() as memory:  # type: ignore[no-untyped-call]
-            with memory.open(**profile, compress=codec, transform=somewhere) as file:
+            with memory.open(**_profile("GTiff", pixels), compress=codec) as file:
                 file.write(pixels)
             with memory.open() as file:
                 # GDAL writes without compression where it does not know the one that it is asked for.
@@ -59,3 +78,39 @@ def _comes_back(codec: str) -> bool:
                 return stored == codec and bool((file.read() == pixels).all())
     except RasterioError:
         return False
+
+
+def _jpeg_2000_comes_back() -> bool:
+    pixels = _pixels(64)
+    try:
+        with MemoryFile(ext=".jp2") as memory:  # type: ignore[no-untyped-call]
+            with memory.open(**_profile(JPEG_2000, pixels), reversible="YES", quality="100") as file:
+                file.write(pixels)
+            with memory.open(driver=JPEG_2000) as file:
+                return bool((file.read() == pixels).all())
+    except (RasterioError, ValueError):  # rasterio has a ValueError for a driver that GDAL does not know
+        return False
+
+
+def _hdf5_comes_back() -> bool:
+    pixels, memory = _pixels(16), io.BytesIO()
+    try:
+        import h5py  # here, for one whose library is not there cannot be imported
+
+        with h5py.File(memory, "w") as file:
+            file.create_dataset("pixels", data=pixels, compression=DEFLATE)
+        with h5py.File(memory, "r") as file:
+            return bool((file["pixels"][()] == pixels).all())
+    except (ImportError, OSError, ValueError, RuntimeError):
+        return False
+
+
+def _pixels(side: int) -> NDArray[np.int16]:
+    return np.arange(side * side, dtype=np.int16).reshape(1, side, side)
+
+
+def _profile(driver: str, pixels: NDArray[np.int16]) -> dict[str, object]:
+    count, height, width = pixels.shape
+    somewhere = Affine.translation(1, 1)
+    size = {"count": count, "height": height, "width": width, "dtype": "int16"}
+    return {"driver": driver, **size, "transform": somewhere}

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 import torch
 
-from scenefuse.cube.formats import gdal_formats
+from scenefuse.cube.formats import JPEG_2000, gdal_formats, scene_formats
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
 from scenefuse.place.href import redact
@@ -31,8 +31,10 @@ PROBE_BYTES = 64 * 2**20
 
 
 def check_machine(folder: Path, *, scheduler: str | None = None) -> tuple[Finding, ...]:
-    """Findings on libraries, GDAL, processor, devices, memory, the folder's disk, S3, and the scheduler if named."""
-    findings = [_libraries(), _gdal(), _processor(), _cuda(), _memory(), _disk(folder), _s3()]
+    """Findings on libraries, formats, processor, devices, memory, the folder's disk, S3, and the scheduler if named."""
+    scenes = scene_formats()
+    formats = [_gdal(), _jpeg_2000(readable=scenes.jpeg_2000), _hdf5(readable=scenes.hdf5)]
+    findings = [_libraries(), *formats, _processor(), _cuda(), _memory(), _disk(folder), _s3()]
     if scheduler is not None:
         findings.append(check_scheduler(scheduler))
     return tuple(findings)
@@ -40,14 +42,16 @@ def check_machine(folder: Path, *, scheduler: str | None = None) -> tuple[Findin
 
 def _libraries() -> Finding:
     names = ("torch", "dask", "xarray", "zarr", "rasterio", "numpy", "pystac")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed as a package"
+    versions = {name: _version(name) for name in names}
     text = f"Python {platform.python_version()}, " + ", ".join(f"{name} {value}" for name, value in versions.items())
     return Finding(name="libraries", verdict="ok", text=text, facts={"versions": versions})
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
 
 
 def _gdal() -> Finding:
@@ -58,6 +62,27 @@ def _gdal() -> Finding:
         return Finding(name="gdal", verdict="failed", text=text, facts={**facts, "missing": list(found.missing)})
     text = f"GDAL {found.version} with {', '.join((*found.drivers, *found.codecs))}"
     return Finding(name="gdal", verdict="ok", text=text, facts=facts)
+
+
+def _jpeg_2000(*, readable: bool) -> Finding:
+    facts = {"driver": JPEG_2000}
+    if readable:
+        return Finding(name="jpeg 2000", verdict="ok", text=f"GDAL's {JPEG_2000} reads it", facts=facts)
+    text = (
+        f"GDAL has no {JPEG_2000} that works: Sentinel-2's bands as the Copernicus archive has them cannot be read; "
+        "install rasterio's own wheel from PyPI"
+    )
+    return Finding(name="jpeg 2000", verdict="warning", text=text, facts=facts)
+
+
+def _hdf5(*, readable: bool) -> Finding:
+    version = _version("h5py")
+    if readable:
+        return Finding(name="hdf5", verdict="ok", text=f"h5py {version} reads it", facts={"h5py": version})
+    text = (
+        f"h5py ({version}) cannot read it: PRISMA's HE5 and EMIT's netCDF are refused; install its own wheel from PyPI"
+    )
+    return Finding(name="hdf5", verdict="warning", text=text, facts={"h5py": version})
 
 
 def _processor() -> Finding:

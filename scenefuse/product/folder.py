@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from scenefuse.errors import DataError
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.files import MANIFEST, PROVENANCE, STORE
+from scenefuse.product.files import CATALOG, COLLECTION, FAILURES, MANIFEST, PROVENANCE, STORE
+
+_OF_AN_OUTPUT = frozenset({CATALOG, COLLECTION, FAILURES})
+"""Files of an output that lie beside its products."""
+
+
+def without_files_of_an_output(locations: Sequence[str | Path | Place]) -> tuple[Place, ...]:
+    """The places of what a shell makes of `products/*`, without the output's own files beside a product.
+
+    Such a file stays where nothing else of its folder was named: then somebody means it, and is told that it is none.
+    """
+    places = tuple(place_at(location) for location in locations)
+    with_products = {str(place.parent) for place in places if place.name not in _OF_AN_OUTPUT}
+    return tuple(place for place in places if place.name not in _OF_AN_OUTPUT or str(place.parent) not in with_products)
 
 
 def product_folder(location: str | Path | Place) -> Place:
@@ -27,6 +41,6 @@ def product_folder(location: str | Path | Place) -> Place:
         raise DataError(
             f"{place} holds nothing of a product" + (", but products" if inside else ""),
             "there is nothing to compare with its checksums, nor to compute again",
-            "give the product's folder" + (f", {place / inside} for one" if inside else ""),
+            "give the product's folder" + (f", {place / inside} for one, or {place}/* for all" if inside else ""),
         )
     return place

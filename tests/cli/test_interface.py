@@ -25,7 +25,7 @@ from scenefuse.cli.progress import ProgressBar
 from scenefuse.engine.protocols import Event
 from scenefuse.errors import MismatchError, ResourceError, WorkError
 from tests.cli import scenes
-from tests.cli.command import Command, interrupt_at
+from tests.cli.command import Command, assert_explained, interrupt_at
 
 Pair = tuple[Path, Path]
 ROOT = Path(__file__).parents[2]
@@ -187,7 +187,7 @@ def test_a_product_goes_through_every_command_as_one_document_each(
     verified = scenefuse("verify", folder, "--json")
     assert (verified.code, verified.document["products"][0]["ok"]) == (0, True)
     replayed = scenefuse("replay", folder, "--json")
-    assert (replayed.code, replayed.document["ok"]) == (0, True)
+    assert (replayed.code, replayed.document["products"][0]["ok"]) == (0, True)
     published = scenefuse("publish", folder, "--to", tmp_path / "catalogue", "--json")
     assert (published.code, published.document["published"][0]["outcome"]) == (0, "added")
     for place in (Path("/proc/scenefuse"), folder / "run.json"):
@@ -311,28 +311,60 @@ def test_text_of_others_is_printed_as_it_is(
 def test_of_several_products_those_that_can_be_checked_are(
     scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`scenefuse verify products/*` names the catalogue beside the products, too."""
     out = tmp_path / "out"
     options = ("--workers", 1, "--format", "zarr", "--no-report", "--no-register")
     for model in ("bicubic", "gsa"):
         assert scenefuse("fuse", *pair, "--out", out, "--model", model, *options).code == 0
-    everything = sorted(out.iterdir())
+    (out / "notes.txt").write_text("ours")
+    everything = sorted(path for path in out.iterdir() if path.name[0] != ".")
     first, second = sorted(out.glob("hs_ms_*"))
-    told = scenefuse("verify", *everything, "--json")
-    assert told.code == WorkError.exit_code
-    assert [entry["product"] for entry in told.document["products"]] == [first.name, second.name]
-    failed = {Path(entry["product"]).name: entry["kind"] for entry in told.document["failures"]}
-    assert {"catalog.json": "data", "collection.json": "data"}.items() <= failed.items()
+    for command in ("verify", "replay"):
+        told = scenefuse(command, *everything, "--json")
+        assert told.code == WorkError.exit_code
+        assert [entry["product"] for entry in told.document["products"]] == [first.name, second.name]
+        assert [(Path(entry["product"]).name, entry["kind"]) for entry in told.document["failures"]] == [
+            ("notes.txt", "data")
+        ]
     printed = scenefuse("verify", *everything)
     assert printed.code == WorkError.exit_code
     assert f"{second.name}: ok" in printed.stdout
-    assert f"Failed: {out / 'catalog.json'} (data)" in printed.stdout
+    assert f"Failed: {out / 'notes.txt'} (data)" in printed.stdout
     (second / "quicklook.png").write_bytes(b"")
     assert scenefuse("verify", *everything).code == MismatchError.exit_code
     interrupt_at(monkeypatch, "scenefuse.product.verify.schema_errors", call=2, number=signal.SIGINT)
     stopped = scenefuse("verify", first, second)
     assert (stopped.code, stopped.stdout.count("ok; ")) == (130, 1)
     assert "Error: Interrupted after 1 of 2 products" in stopped.stderr
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_what_a_shell_makes_of_an_outputs_folder_is_its_products(
+    scenefuse: Command, archive: Path, tmp_path: Path
+) -> None:
+    """`products/*` names the catalogue, the collection and the record of failures, too."""
+    out = tmp_path / "out"
+    for model in ("bicubic", "gsa"):
+        scenefuse("batch", archive, "--out", out, "--model", model, "--workers", 1, "--format", "zarr")
+    everything = sorted(path for path in out.iterdir() if path.name[0] != ".")
+    assert {"catalog.json", "collection.json", "failures.jsonl"} < {path.name for path in everything}
+    products = [path.name for path in everything if path.is_dir()]
+    for command in ("verify", "replay", "report"):
+        told = scenefuse(command, *everything, "--json")
+        assert told.code == 0, told.stderr
+        assert (len(told.document["products"]), told.document["failures"]) == (2, [])
+    reports = [f"Report: {out / name / 'report.html'}" for name in products]
+    assert [line for line in scenefuse("report", *everything).stdout.splitlines() if line in reports] == reports
+    scored = scenefuse("evaluate", *everything, "--json")
+    assert (scored.code, [entry["name"] for entry in scored.document["scores"]]) == (0, products)
+    published = scenefuse("publish", *everything, "--to", tmp_path / "catalogue", "--json")
+    assert (published.code, [entry["item_id"] for entry in published.document["published"]]) == (0, products)
+    verified = scenefuse("verify", *everything).stdout
+    assert (verified.count("not carried"), verified.count("  unchecked   as before")) == (3, 1)
+    several = ("report", *everything, "--json")
+    assert_explained(scenefuse(*several, "--out", "a.html"), 2, "--out a.html with 2 products", "one file")
+    assert_explained(scenefuse(*several, "--hs", "a", "--ms", "b"), 2, "with 2 products", "a pair of its own")
+    assert_explained(scenefuse("verify", out, "--json"), 4, f"or {out}/* for all")
+    assert_explained(scenefuse("verify", out / "catalog.json", "--json"), 4, "is a file, and no product's item")
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_a_report_goes_into_the_product_by_default(scenefuse: Command, product: 
     assert scenefuse("verify", product).code == 0
     item = product / f"{product.name}.json"
     assert json.loads(item.read_text())["assets"]["report"]["href"] == "./report.html"
-    by_item = scenefuse("report", item, "--json").document
+    (by_item,) = scenefuse("report", item, "--json").document["products"]
     assert by_item["report"] == str(product / "report.html")
     assert by_item["figures"]["size"] == {
         "bands": 32, "rows": 60, "columns": 60, "gsd_m": 10.0, "hs_gsd_m": 30.0, "ms_gsd_m": 10.0, "ratio": 3,
@@ -43,8 +44,9 @@ def test_a_report_may_go_elsewhere_and_leave_the_product_alone(
     before = {path: path.read_bytes() for path in product.rglob("*") if path.is_file()}
     ended = scenefuse("report", product, "--out", tmp_path / "new" / "page.html", "--scores", "--json")
     assert ended.code == 0, ended.stderr
-    assert ended.document["report"] == str(tmp_path / "new" / "page.html")
-    assert "qnr" in ended.document["figures"]["scores"]
+    (made,) = ended.document["products"]
+    assert made["report"] == str(tmp_path / "new" / "page.html")
+    assert "qnr" in made["figures"]["scores"]
     printed = scenefuse("report", product, "--out", "-", "--scores")
     assert printed.stdout == (tmp_path / "new" / "page.html").read_text()
     assert printed.stderr == ""
@@ -61,6 +63,18 @@ def test_a_report_says_which_inputs_are_not_there(
     assert "the inputs were not read: " in scenefuse("report", product, "--out", tmp_path / "a.html").stdout
     told = scenefuse("report", product, "--out", tmp_path / "a.html", "--hs", pair[0], "--ms", pair[1])
     assert "not read" not in told.stdout
+
+
+@pytest.mark.parametrize(("windows", "said"), [(1, "1 window across seams was"), (2, "2 windows across seams were")])
+def test_windows_across_seams_are_counted(scenefuse: Command, product: Path, windows: int, said: str) -> None:
+    path, steps = product / "provenance.json", r"{\"max\": 0.0, \"p999\": 0.0, \"rms\": 0.0}"
+    text = re.sub(r'(\\"seams\\": )(?:null|{[^}]*})', lambda found: found[1] + steps, path.read_text())
+    changed, places = re.subn(r'(\\"windows\\": )\d+', rf"\g<1>{windows}", text)
+    assert places == 2, "those of the shift, and those across seams"
+    path.write_text(changed)
+    page = scenefuse("report", product, "--out", "-").stdout
+    assert f"{said} computed again" in page
+    assert f"px over {said.partition(' across')[0]}<" in page
 
 
 def test_calls_that_mean_nothing_are_refused(scenefuse: Command, product: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,28 @@ def test_a_gdal_without_a_codec_is_a_failure_with_its_name(tmp_path: Path, monke
     found = finding("gdal", tmp_path)
     assert found.verdict == "failed"
     assert found.facts["missing"] == ["no-such-codec"]
+
+
+def test_formats_that_only_some_scenes_come_in_are_tried(tmp_path: Path) -> None:
+    for name, text in (("jpeg 2000", "GDAL's JP2OpenJPEG reads it"), ("hdf5", "h5py 3")):
+        found = finding(name, tmp_path)
+        assert (found.verdict, text in found.text) == ("ok", True), found.text
+
+
+@pytest.mark.parametrize(("name", "attribute"), [("jpeg 2000", "JPEG_2000"), ("hdf5", "DEFLATE")])
+def test_a_format_that_cannot_be_read_is_a_warning_with_the_scenes_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, attribute: str
+) -> None:
+    monkeypatch.setattr(formats, attribute, "no-such-one")
+    found = finding(name, tmp_path)
+    assert found.verdict == "warning"
+    assert any(scenes in found.text for scenes in ("Sentinel-2's bands", "PRISMA's HE5 and EMIT's netCDF"))
+    assert "install" in found.text
+
+
+def test_an_h5py_that_cannot_be_imported_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert finding("hdf5", tmp_path).verdict == "warning"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is used")

@@ -30,6 +30,7 @@ from scenefuse.quality.page.wording import (
 from scenefuse.quality.picture import ERROR_COLOURS, FLAG_COLOURS, data_uri, error_uri, flagged
 from scenefuse.quality.report import Dossier
 from scenefuse.sensors.band import Band, sharp_bands
+from scenefuse.words import counted
 
 PHASES = ("open", "adapt", "prepare", "tiles", "check", "finish")
 """Phases of a run in their order; run.json has them by name."""
@@ -272,5 +273,6 @@ def _template() -> Template:
         "seconds": seconds_text,
         "signed": signed_text,
         "small": small_text,
+        "counted": counted,
     }
     return environment.get_template("report.html")

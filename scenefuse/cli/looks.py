@@ -1,0 +1,49 @@
+"""Looking at several products one after the other: each is told as soon as it is known, or all in one document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from scenefuse.cli.output import emit_json, error_record, note, show_failures
+from scenefuse.cli.stopping import until_interrupted
+from scenefuse.errors import WorkError
+from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
+from scenefuse.place.place import Place
+from scenefuse.words import counted
+
+T = TypeVar("T")
+
+
+def look_and_tell(
+    products: Sequence[Place],
+    look: Callable[[Location], T],
+    *,
+    show: Callable[[T], None],
+    record: Callable[[T], dict[str, Any]] | None,
+) -> tuple[list[T], int]:
+    """What was found in each product, and the exit code: 3 where one of several failed, 130 where it was interrupted.
+
+    show tells people of one as soon as it is found, which of large products takes minutes. Where there is a record,
+    what it makes of each is printed at the end instead, in one JSON document. What stops a single product is raised.
+    """
+
+    def told() -> Iterator[T | ProductFailure]:
+        for found in look_at_each(products, look):
+            if record is None and isinstance(found, ProductFailure):
+                show_failures([found])
+            elif record is None and not isinstance(found, ProductFailure):
+                show(found)
+            yield found
+
+    entries, stopped = until_interrupted(told(), whole=counted(len(products), "product"))
+    failures = [entry for entry in entries if isinstance(entry, ProductFailure)]
+    found = [entry for entry in entries if not isinstance(entry, ProductFailure)]
+    if record is not None:
+        ended = {} if stopped is None else error_record(stopped)
+        emit_json({"products": list(map(record, found)), "failures": list(map(asdict, failures)), **ended})
+    if stopped is not None:
+        note(f"Error: {stopped}")
+        return found, stopped.exit_code
+    return found, WorkError.exit_code if failures else 0
