@@ -1,4 +1,4 @@
-"""Which files of a scene tell where its clouds are: the masks that Sentinel-2, Landsat, HLS and EnMAP come with."""
+"""Which files of a scene tell where its clouds are: what Sentinel-2, Landsat, HLS, EnMAP and EMIT come with."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _KINDS: tuple[tuple[CloudCode, re.Pattern[str], re.Pattern[str]], ...] = (
     ("scl", re.compile(r"scl(_\d0m)?"), re.compile(r"(.*_)?SCL(_\d0m)?\.(tif|jp2)")),
     ("qa-pixel", re.compile(r"qa[_-]pixel"), re.compile(r".*_QA_PIXEL\.tif")),
     ("fmask", re.compile(r"fmask"), re.compile(r".*\.Fmask\.tif")),
+    ("emit", re.compile(r"(?!)"), re.compile(r"EMIT_L2A_MASK_.*\.nc")),
     ("flag", re.compile(r"(?!)"), re.compile(r".*-QL_QUALITY_CLOUD(SHADOW)?(_COG)?\.tiff?")),
 )
 """Each with the asset's key and the file's name, in full and whatever their case; one of them is enough."""
@@ -30,7 +31,8 @@ def cloud_assets(assets: Mapping[str, Mapping[str, Any]], *, href: str, policy: 
     for key, asset in assets.items():
         name = file_name(asset)
         code = next((code for code, keys, names in _KINDS if _is_named(keys, key) or _is_named(names, name)), None)
-        if code is None or str(asset.get("type") or "image/").partition("/")[0] != "image":
+        kind = str(asset.get("type") or "").partition("/")[0]
+        if code is None or kind not in ({"", "image"} if code != "emit" else {"", "application"}):
             continue
         gsd_m = number_or_none(asset.get("gsd"), f"asset {key}: gsd") or _gsd_in(f"{key} {name}")
         place = name if code == "flag" else code

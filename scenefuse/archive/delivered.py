@@ -113,7 +113,9 @@ def _one_file(path: Path) -> dict[str, Any] | None:
         found = pattern.fullmatch(path.name)
         if found is not None:
             properties = {"platform": platform, **_at(found["time"])}
-            return _item(found["id"], properties, {"data": {"href": str(path.absolute()), "roles": ["data"]}})
+            assets = {"data": {"href": str(path.absolute()), "roles": ["data"]}}
+            mask = path.name.replace("EMIT_L2A_RFL_", "EMIT_L2A_MASK_")
+            return _item(found["id"], properties, assets | (_masks(path.parent, mask) if platform == "EMIT" else {}))
     return None
 
 

@@ -41,12 +41,13 @@ class Asset:
     """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
 
 
-CloudCode = Literal["scl", "qa-pixel", "fmask", "flag"]
+CloudCode = Literal["scl", "qa-pixel", "fmask", "flag", "emit"]
 """How a mask's values mean clouds.
 
 scl: Sentinel-2's scene classification, classes 3 (cloud shadow), 8, 9 (cloud), 10 (thin cirrus). qa-pixel: Landsat's
 Collection 2, bits 1 (dilated cloud), 2 (cirrus), 3 (cloud), 4 (cloud shadow). fmask: HLS, bits 1 (cloud), 2 (beside
-one), 3 (cloud shadow). flag: EnMAP, 1 where there is one.
+one), 3 (cloud shadow). flag: EnMAP, 1 where there is one. emit: bands of flags, 1 (cloud), 2 (cirrus), 5 (dilated
+cloud).
 """
 
 

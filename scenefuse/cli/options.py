@@ -100,7 +100,7 @@ _SCENE_OPTIONS = (
     click.option(
         "--mask-clouds/--no-mask-clouds",
         default=None,
-        help="Clouds and shadows are no data, by the scenes' own masks (SCL, QA_PIXEL, Fmask, EnMAP's). [off]",
+        help="Clouds and shadows are no data, by the scenes' own masks (SCL, QA_PIXEL, EMIT's, ...). [off]",
     ),
     click.option("--register/--no-register", default=None, help="Estimate and remove the sub-pixel shift. [on]"),
     allow_host_option,

@@ -16,9 +16,12 @@ from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid, same_crs
 from scenefuse.grid.relation import is_parallel
 from scenefuse.grid.window import Window
+from scenefuse.words import counted
 
 SCL_CLASSES = (3, 8, 9, 10)
 """Cloud shadow, cloud of medium and of high probability, thin cirrus."""
+EMIT_BANDS = (0, 1, 4)
+"""Flags of cloud, cirrus and dilated cloud, counted from 0; EMIT L2A User Guide, JPL D-107859."""
 _BITS: dict[CloudCode, int] = {"qa-pixel": 0b11110, "fmask": 0b1110, "flag": 0b1}
 
 
@@ -27,7 +30,7 @@ class CloudMask:
     """One mask of a scene. Picklable."""
 
     file: RasterFile
-    """Its raster, of integers."""
+    """Its raster."""
     code: CloudCode
     """What its values mean."""
 
@@ -45,19 +48,21 @@ class CloudMask:
         if inside_y.any() and inside_x.any():
             y0, x0 = int(rows[inside_y].min()), int(columns[inside_x].min())
             part = Window(y0=y0, y1=int(rows[inside_y].max()) + 1, x0=x0, x1=int(columns[inside_x].max()) + 1)
-            told = _is_cloud(self.file.pixels.read([0], part)[0], self.code)
+            bands = EMIT_BANDS if self.code == "emit" else (0,)
+            told = _is_cloud(self.file.pixels.read(bands, part), self.code)
             cloudy[np.ix_(inside_y, inside_x)] = told[np.ix_(rows[inside_y] - y0, columns[inside_x] - x0)]
         shape = (window.shape[0], per_row, window.shape[1], per_column)
         return np.asarray(cloudy.reshape(shape).any(axis=(1, 3)))
 
 
 def open_cloud_mask(told: CloudAsset, policy: AccessPolicy) -> CloudMask:
-    """The mask; DataError when it cannot be read, or holds no integers."""
+    """The mask; DataError when it cannot be read, or is no such mask."""
     file = open_raster(told.asset.href, policy)
-    if not np.issubdtype(np.dtype(file.dtype), np.integer):
+    is_emit = told.code == "emit"
+    if np.issubdtype(np.dtype(file.dtype), np.integer) == is_emit or (is_emit and len(file.bands) <= max(EMIT_BANDS)):
         raise DataError(
-            f"{file.path} holds {file.dtype} values",
-            "classes and bits of a cloud mask are integers",
+            f"{file.path} holds {counted(len(file.bands), 'band')} of {file.dtype} values",
+            "a cloud mask has integers of classes or bits, EMIT's five bands of flags and more",
             "fetch the file again, or leave out --mask-clouds",
         )
     return CloudMask(file=file, code=told.code)
@@ -75,10 +80,12 @@ def check_placed(mask: CloudMask, grid: RasterGrid) -> None:
 
 
 def _is_cloud(stored: NDArray[Any], code: CloudCode) -> NDArray[np.bool_]:
+    """(y, x) from stored values (band, y, x)."""
+    if code == "emit":
+        return np.asarray((stored > 0).any(axis=0))
     if code == "scl":
-        return np.isin(stored, SCL_CLASSES)
-    marked: NDArray[np.bool_] = (stored.astype(np.int64) & _BITS[code]) != 0
-    return marked
+        return np.isin(stored[0], SCL_CLASSES)
+    return np.asarray((stored[0].astype(np.int64) & _BITS[code]) != 0)
 
 
 def _between(own: RasterGrid, other: RasterGrid) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""EMIT's L2A reflectance as LP DAAC delivers it: netCDF-4 in the sensor's geometry, with a table that maps it.
+"""EMIT's L2A reflectance and mask as LP DAAC has them: netCDF-4 in the sensor's geometry, with a table that maps it.
 
 R. O. Green et al., EMIT L2A Algorithm Theoretical Basis and User Guide, JPL D-107859. The image is (line, sample, band)
 float32 reflectance. The geometric lookup table gives, for each pixel of a geographic grid, the line and the sample
@@ -22,7 +22,7 @@ from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
-IMAGE = "reflectance"
+IMAGE, MASK = "reflectance", "mask"
 SAMPLES, LINES = "location/glt_x", "location/glt_y"
 """Sample and line at each pixel of the map."""
 NODATA = -9999.0
@@ -36,15 +36,16 @@ LEAST_PART_PX = 32
 class EmitPixels:
     """Reads windows of the map."""
 
-    def __init__(self, file: Hdf5File) -> None:
+    def __init__(self, file: Hdf5File, image: str) -> None:
         self.file = file
+        self.image = image
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
-        """(band, y, x) reflectance; NODATA where the swath does not reach."""
+        """(band, y, x) float32; NODATA where the swath does not reach."""
         result = np.full((len(bands), *window.shape), NODATA, np.float32)
         samples, lines = (self.file.read(self.file.array(name), *window.slices) for name in (SAMPLES, LINES))
         samples, lines = np.abs(samples.astype(np.int64)), np.abs(lines.astype(np.int64))
-        shape = self.file.array(IMAGE).shape
+        shape = self.file.array(self.image).shape
         if lines.max() > shape[0] or samples.max() > shape[1]:
             raise damaged(self.file.path, f"its lookup table leads to line {lines.max()}, sample {samples.max()}")
         whole = Window(y0=0, y1=lines.shape[0], x0=0, x1=lines.shape[1])
@@ -60,7 +61,7 @@ class EmitPixels:
         rows, columns = lines[there] - 1, samples[there] - 1
         top, left, first = int(rows.min()), int(columns.min()), min(bands)
         part = self.file.read(
-            self.file.array(IMAGE),
+            self.file.array(self.image),
             slice(top, int(rows.max()) + 1),
             slice(left, int(columns.max()) + 1),
             slice(first, max(bands) + 1),
@@ -71,12 +72,7 @@ class EmitPixels:
 
 def open_emit(file: Hdf5File) -> RasterFile:
     """The bands of an EMIT L2A product on its geographic grid."""
-    shape = file.array(LINES).shape
-    image = file.array(IMAGE)
-    if len(shape) != 2 or file.array(SAMPLES).shape != shape or len(image.shape) != 3:
-        raise damaged(file.path, f"its image has the shape {image.shape}, its lookup table {shape}")
-    count = image.shape[2]
-    check_size(file.path, count, shape)
+    count = _band_count(file, IMAGE)
     centres, widths, good = (
         file.read(file.array(f"sensor_band_parameters/{name}"), slice(None))
         for name in ("wavelengths", "fwhm", "good_wavelengths")
@@ -96,14 +92,36 @@ def open_emit(file: Hdf5File) -> RasterFile:
     return RasterFile(
         path=file.path,
         format="EMIT L2A (netCDF-4)",
-        grid=_grid(file, shape),
+        grid=_grid(file),
         dtype="float32",
         bands=bands,
-        pixels=EmitPixels(file),
+        pixels=EmitPixels(file, IMAGE),
     )
 
 
-def _grid(file: Hdf5File, shape: tuple[int, int]) -> RasterGrid:
+def open_emit_mask(file: Hdf5File) -> RasterFile:
+    """The mask that comes with a product: flags of cloud, cirrus, water, spacecraft, dilated cloud, then others."""
+    return RasterFile(
+        path=file.path,
+        format="EMIT L2A mask (netCDF-4)",
+        grid=_grid(file),
+        dtype="float32",
+        bands=tuple(FileBand(name=f"band {i + 1}", nodata=NODATA) for i in range(_band_count(file, MASK))),
+        wavelength_note="they are EMIT's mask; the reflectance is in EMIT_L2A_RFL_*.nc",
+        pixels=EmitPixels(file, MASK),
+    )
+
+
+def _band_count(file: Hdf5File, image: str) -> int:
+    """Bands of one of the file's images; DataError where it does not fit the lookup table's dimensions."""
+    shape, table = file.array(image).shape, file.array(LINES).shape
+    if len(table) != 2 or file.array(SAMPLES).shape != table or len(shape) != 3:
+        raise damaged(file.path, f"its image has the shape {shape}, its lookup table {table}")
+    check_size(file.path, shape[2], table)
+    return int(shape[2])
+
+
+def _grid(file: Hdf5File) -> RasterGrid:
     """The map that the lookup table is of: attributes geotransform (GDAL's order) and spatial_ref."""
     c, a, b, f, d, e = file.numbers("geotransform", 6).tolist()
     try:
@@ -114,7 +132,8 @@ def _grid(file: Hdf5File, shape: tuple[int, int]) -> RasterGrid:
             "the image cannot be placed on the ground",
             "fetch the file again",
         ) from error
-    return RasterGrid(crs_wkt=crs.to_wkt(), transform=(a, b, c, d, e, f), shape=shape, name=str(file.path))
+    rows, columns = file.array(LINES).shape
+    return RasterGrid(crs_wkt=crs.to_wkt(), transform=(a, b, c, d, e, f), shape=(rows, columns), name=str(file.path))
 
 
 def _parts(lines: NDArray[np.int64], samples: NDArray[np.int64], part: Window) -> Iterator[Window]:

@@ -200,7 +200,7 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
         raise DataError(
             f"neither {pair.hs.id} nor {pair.ms.id} names a mask of clouds that is known",
             "there is nothing to mask them by",
-            "give items or products with SCL, QA_PIXEL, Fmask or QL_QUALITY_CLOUD, or leave out --mask-clouds",
+            "give scenes with SCL, QA_PIXEL, Fmask, QL_QUALITY_CLOUD or EMIT_L2A_MASK, or leave out --mask-clouds",
         )
     both = Choice(mask_clouds=options.mask_clouds, policy=AccessPolicy(allow_hosts=options.allow_hosts))
     hs = open_image(

@@ -62,7 +62,7 @@ def _open_tiff(path: Path | RemoteFile) -> RasterFile:
 
 def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
     """The product of an instrument whose files are HDF5, told from what is in it."""
-    from scenefuse.cube.emit_file import IMAGE, LINES, open_emit  # imports h5py
+    from scenefuse.cube.emit_file import IMAGE, LINES, MASK, open_emit, open_emit_mask  # imports h5py
     from scenefuse.cube.hdf5_file import Hdf5File
     from scenefuse.cube.prisma_file import SWATHS, open_prisma
 
@@ -71,6 +71,8 @@ def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
         return open_prisma(file)
     if file.has(IMAGE) and file.has(LINES):
         return open_emit(file)
+    if file.has(MASK) and file.has(LINES):
+        return open_emit_mask(file)
     raise DataError(
         f"{path} is HDF5, but neither EMIT's L2A reflectance nor PRISMA's L2D",
         "where its bands and their place on the ground stand is not known",

@@ -29,6 +29,8 @@ def test_masks_are_told_by_key_or_by_file() -> None:
     assert found({"Fmask": other, "B02": other}) == [("Fmask", "fmask")]
     assert found(of_files("LC09_L2SP_1_QA_PIXEL.TIF", "LC09_L2SP_1_QA_RADSAT.TIF")) == [("asset0", "qa-pixel")]
     assert found(of_files("HLS.S30.T32TQM.2022205T103629.v2.0.Fmask.tif")) == [("asset0", "fmask")]
+    emit = {"href": "./EMIT_L2A_MASK_001_20240829T142812_2424209_010.nc", "type": "application/x-netcdf"}
+    assert found({"data1": emit, "data": {**emit, "href": "./EMIT_L2A_RFL_001_2024.nc"}}) == [("data1", "emit")]
     enmap = "ENMAP01-____L2A-DT0000001867_20220724T104526Z_008_V010302_20230628T165614Z-QL_QUALITY_"
     kinds = ("CLASSES_COG.TIF", "CLOUD_COG.TIF", "CLOUDSHADOW_COG.TIF", "HAZE_COG.TIF")
     assert found(of_files(*(enmap + kind for kind in kinds))) == [("asset1", "flag"), ("asset2", "flag")]

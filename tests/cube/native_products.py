@@ -76,15 +76,19 @@ def write_emit(
     samples: NDArray[np.int32],
     *,
     corner: tuple[float, float] = (8.0, 47.0),
+    name: str = "reflectance",
 ) -> Path:
-    """image: (line, sample, band); lines, samples: (y, x) counted from 1 on a map with its north-west corner there."""
+    """image: (line, sample, band); lines, samples: (y, x) counted from 1 on a map with its north-west corner there.
+
+    name: `reflectance`, or `mask` for the other file of a product.
+    """
     count = image.shape[2]
     transform = Affine(EMIT_STEP_DEG, 0, corner[0], 0, -EMIT_STEP_DEG, corner[1])
     good = np.ones(count, np.uint8)
     good[count // 2] = 0
     with h5py.File(path, "w") as file:
         chunks = tuple(min(size, 16) for size in image.shape)
-        file.create_dataset("reflectance", data=image, chunks=chunks, compression="gzip")
+        file.create_dataset(name, data=image, chunks=chunks, compression="gzip")
         file["location/glt_x"], file["location/glt_y"] = samples, lines
         file["sensor_band_parameters/wavelengths"] = np.linspace(381, 2493, count, dtype=np.float32)
         file["sensor_band_parameters/fwhm"] = np.full(count, 8.5, np.float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Asset, CloudAsset, CloudCode, Scene
+from scenefuse.archive.source import load_scene
 from scenefuse.cube.cloud_mask import check_placed, open_cloud_mask
 from scenefuse.cube.image import Choice, open_image
 from scenefuse.cube.pair import PairOptions, open_pair
@@ -19,6 +20,7 @@ from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture
+from tests.cube.native_products import write_emit
 
 
 def told(path: Path, code: CloudCode = "scl") -> CloudAsset:
@@ -80,8 +82,40 @@ def test_a_mask_that_cannot_be_laid_on_the_image_is_refused(write_tiff: WriteTif
     with pytest.raises(DataError, match="in another CRS"):
         check_placed(open_cloud_mask(told(other), AccessPolicy()), image)
     floats = write_tiff("floats.tif", np.ones((1, 30, 30), np.float32), gsd=20.0, scale=None)
-    with pytest.raises(DataError, match="holds float32 values"):
+    with pytest.raises(DataError, match="holds 1 band of float32 values"):
         open_cloud_mask(told(floats), AccessPolicy())
+
+
+def test_emit_s_flags_of_clouds_lie_where_its_image_lies(tmp_path: Path) -> None:
+    lines, samples = np.mgrid[1:31, 1:41].astype(np.int32)
+    lines, samples = np.roll(lines, 3, axis=1), np.roll(samples, 3, axis=1)  # a map that is not the sensor's geometry
+    flags = np.zeros((30, 40, 8), np.float32)
+    for band, (line, sample) in enumerate(((2, 3), (7, 8), (11, 4), (12, 13), (20, 21), (22, 9), (23, 30), (25, 5))):
+        flags[line, sample, band] = 1.0
+    image = np.random.default_rng(0).random((30, 40, 6), np.float32)
+    image[flags.any(axis=2)] = 0.9
+    product = write_emit(tmp_path / "EMIT_L2A_RFL_001_20240829T142812_2424209_010.nc", image, lines, samples)
+    mask = write_emit(
+        tmp_path / product.name.replace("RFL", "MASK"), flags, lines, samples, corner=(8.0, 47.0), name="mask"
+    )
+    found = read(mask, product, Window(y0=0, y1=30, x0=0, x1=40), "emit")
+    clouds = np.asarray(flags[..., [0, 1, 4]].any(axis=2))  # cloud, cirrus, dilated cloud
+    expected = clouds[lines - 1, samples - 1]
+    np.testing.assert_array_equal(found, expected)
+    scene = load_scene(str(product))  # the mask lies beside it
+    masked = open_image(scene, "hsi", Choice(mask_clouds=True))
+    missing = np.isnan(masked.read([0], Window(y0=0, y1=30, x0=0, x1=40))[0])
+    np.testing.assert_array_equal(missing, expected)
+
+
+def test_another_file_is_no_mask_of_emit(tmp_path: Path) -> None:
+    lines, samples = np.mgrid[1:31, 1:41].astype(np.int32)
+    few = write_emit(tmp_path / "a.nc", np.zeros((30, 40, 4), np.float32), lines, samples, name="mask")
+    with pytest.raises(DataError, match="holds 4 bands of float32 values"):
+        open_cloud_mask(told(few, "emit"), AccessPolicy())
+    mask = write_emit(tmp_path / "b.nc", np.ones((30, 40, 8), np.float32), lines, samples, name="mask")
+    with pytest.raises(DataError, match=r"8 bands without wavelength .they are EMIT's mask"):
+        open_image(bare_scene(mask), "hsi", Choice())
 
 
 def scene_with_clouds(write_tiff: WriteTiff) -> tuple[Scene, NDArray[np.bool_]]:
