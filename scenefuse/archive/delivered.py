@@ -23,16 +23,16 @@ _SENTINEL2_BAND = re.compile(r"\w+_(?P<band>B\d[0-9A])(_(?P<gsd>\d\d)m)?\.jp2")
 _LANDSAT = re.compile(r"L[CO]0(?P<unit>[89])_L2S[PR]_\d{6}_(?P<day>\d{8})_\d{8}_\d\d_\w\w")
 _LANDSAT_BAND = re.compile(r"\w+_SR_(?P<band>B[1-7])\.TIF")
 _LANDSAT_TIME = re.compile(r"DATE_ACQUIRED = (?P<day>[\d-]+).*?SCENE_CENTER_TIME = \"?(?P<time>[\d:]+)", re.DOTALL)
-_DLR = re.compile(
-    r"(?P<id>(?P<platform>ENMAP)\d\d-____L\d[ABC]-DT\d+_(?P<time>\d{8}T\d{6})Z_\d{3}_V\d{6}_\d{8}T\d{6}Z"
-    r"|(?P<platform2>DESIS)-HSI-L\d[ABC]-DT\d+_\d+-(?P<time2>\d{8}T\d{6})-V\d{4})"
-    r"(-(?i:SPECTRAL_IMAGE(_COG)?\.TIFF?|METADATA(\.XML)+))?"
-)
+_DLR = {
+    "ENMAP": re.compile(r"ENMAP\d\d-____L\d[ABC]-DT\d+_(?P<time>\d{8}T\d{6})Z_\d{3}_V\d{6}_\d{8}T\d{6}Z"),
+    "DESIS": re.compile(r"DESIS-HSI-L\d[ABC]-DT\d+_\d+-(?P<time>\d{8}T\d{6})-V\d{4}"),
+}
+_DLR_FILE = re.compile(r"-(SPECTRAL_IMAGE(_COG)?\.TIFF?|METADATA(\.XML)+)$", re.IGNORECASE)
 _DLR_IMAGE = re.compile(r".+-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
-_ONE_FILE = (
-    ("PRISMA", re.compile(r"(?P<id>PRS_L2D_STD_(?P<time>\d{14})\w*)\.he5")),
-    ("EMIT", re.compile(r"(?P<id>EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*)\.nc")),
-)
+_ONE_FILE = {
+    "PRISMA": (re.compile(r"PRS_L2D_STD_(?P<time>\d{14})\w*"), ".he5"),
+    "EMIT": (re.compile(r"EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*"), ".nc"),
+}
 _LONGEST_MTL_BYTES = 2**20
 
 
@@ -42,6 +42,18 @@ def delivered_item(path: Path) -> dict[str, Any] | None:
     DataError for a folder named like a product without its images.
     """
     return next((item for tell in (_sentinel2, _landsat, _dlr, _one_file) if (item := tell(path)) is not None), None)
+
+
+def platform_of(product: str) -> str | None:
+    """The platform that a product's name tells; None where it is none of these."""
+    found = _SENTINEL2.fullmatch(product)
+    if found is not None:
+        return f"sentinel-2{found['unit'].lower()}"
+    found = _LANDSAT.fullmatch(product)
+    if found is not None:
+        return f"landsat-{found['unit']}"
+    patterns = {**_DLR, **{platform: pattern for platform, (pattern, _) in _ONE_FILE.items()}}
+    return next((platform for platform, pattern in patterns.items() if pattern.fullmatch(product)), None)
 
 
 def _sentinel2(path: Path) -> dict[str, Any] | None:
@@ -62,7 +74,7 @@ def _sentinel2(path: Path) -> dict[str, Any] | None:
     assets = {band["band"]: _asset(image, band["band"], band["gsd"]) for image, band in coarsest_first}
     assets |= _masks(folder, "GRANULE/*/IMG_DATA/**/*_SCL_20m.jp2")
     properties = {
-        "platform": f"sentinel-2{found['unit'].lower()}",
+        "platform": platform_of(found[0]),
         "s2:processing_baseline": f"{found['major']}.{found['minor']}",
         **_at(found["time"]),
     }
@@ -78,19 +90,22 @@ def _landsat(path: Path) -> dict[str, Any] | None:
         return None
     assets = {f"SR_{band['band']}": _asset(image, band["band"]) for image, band in _images(folder, "*", _LANDSAT_BAND)}
     assets |= _masks(folder, "*_QA_PIXEL.TIF")
-    properties = {"platform": f"landsat-{found['unit']}", **_landsat_time(folder / f"{name}_MTL.txt", found["day"])}
+    properties = {"platform": platform_of(name), **_landsat_time(folder / f"{name}_MTL.txt", found["day"])}
     return _item(name, properties, assets)
 
 
 def _dlr(path: Path) -> dict[str, Any] | None:
     """A product of EnMAP or DESIS: one image, whose bands its METADATA.XML describes."""
-    found = _DLR.fullmatch(path.name)
-    if found is None:
+    product = _DLR_FILE.sub("", path.name)
+    platform, found = next(
+        ((name, match) for name, pattern in _DLR.items() if (match := pattern.fullmatch(product))), (None, None)
+    )
+    if platform is None or found is None:
         return None
     image = path
     if not _DLR_IMAGE.fullmatch(path.name):
         folder = path if path.is_dir() else path.parent
-        images = [file for file, _ in _images(folder, "*", _DLR_IMAGE) if file.name.startswith(found["id"])]
+        images = [file for file, _ in _images(folder, "*", _DLR_IMAGE) if file.name.startswith(product)]
         if len(images) != 1:
             names = ", ".join(file.name for file in images)
             raise DataError(
@@ -99,23 +114,20 @@ def _dlr(path: Path) -> dict[str, Any] | None:
                 "give the image itself, ...-SPECTRAL_IMAGE.TIF",
             )
         image = images[0]
-    properties = {
-        "platform": found["platform"] or found["platform2"],
-        **_at(found["time"] or found["time2"]),
-    }
     assets = {"image": {"href": str(image.absolute()), "roles": ["data"]}}
-    return _item(found["id"], properties, assets | _masks(image.parent, f"{found['id']}-QL_QUALITY_CLOUD*"))
+    masks = _masks(image.parent, f"{product}-QL_QUALITY_CLOUD*")
+    return _item(product, {"platform": platform, **_at(found["time"])}, assets | masks)
 
 
 def _one_file(path: Path) -> dict[str, Any] | None:
-    """A product of PRISMA or EMIT: one file, which describes itself."""
-    for platform, pattern in _ONE_FILE:
-        found = pattern.fullmatch(path.name)
-        if found is not None:
-            properties = {"platform": platform, **_at(found["time"])}
+    """A product of PRISMA or EMIT: one file, which describes itself; EMIT's mask lies beside it."""
+    for platform, (pattern, suffix) in _ONE_FILE.items():
+        found = pattern.fullmatch(path.stem)
+        if found is not None and path.suffix == suffix:
             assets = {"data": {"href": str(path.absolute()), "roles": ["data"]}}
             mask = path.name.replace("EMIT_L2A_RFL_", "EMIT_L2A_MASK_")
-            return _item(found["id"], properties, assets | (_masks(path.parent, mask) if platform == "EMIT" else {}))
+            masks = _masks(path.parent, mask) if platform == "EMIT" else {}
+            return _item(path.stem, {"platform": platform, **_at(found["time"])}, assets | masks)
     return None
 
 

@@ -16,6 +16,7 @@ from pyproj.exceptions import CRSError
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.bands import band_rows, bands_of, item_band_rows
 from scenefuse.archive.clouds import cloud_assets
+from scenefuse.archive.delivered import platform_of
 from scenefuse.archive.json_values import number, number_or_none, texts
 from scenefuse.archive.radiometry import fill_from_card, sentinel2_offset, stated_values
 from scenefuse.archive.scene import Asset, Scene
@@ -41,7 +42,7 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
     """The scene of a STAC item of version 0.7 to 1.1 that was read from href; DataError when it cannot be one.
 
     Hrefs of its assets are checked against the policy. What metadata leaves open is filled from the card of the
-    sensor that platform, instruments or constellation name, and noted.
+    sensor that platform, instruments, constellation or a product's name as id tell, and noted.
     """
     where = redact(href)
     try:
@@ -58,7 +59,7 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
     document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
-    sensor = sensor_of(properties)
+    sensor = sensor_of(properties) or find_sensor(platform_of(str(document["id"])))
     assets, more = _assets(document, href=href, policy=policy, where=where)
     notes += more
     if _is_sentinel2(properties, sensor):
@@ -81,7 +82,7 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
         footprint=_footprint(item, where),
         crs=_crs(document, [asset.key for asset in assets], where),
         cloud_fraction=_cloud_fraction(properties, where),
-        platform=properties.get("platform") or properties.get("constellation"),
+        platform=properties.get("platform") or properties.get("constellation") or platform_of(str(document["id"])),
         role=role,
         role_reason=reason,
         notes=tuple(dict.fromkeys(notes)),

@@ -10,7 +10,7 @@ import pytest
 from affine import Affine
 from numpy.typing import NDArray
 
-from scenefuse.archive.delivered import delivered_item
+from scenefuse.archive.delivered import delivered_item, platform_of
 from scenefuse.archive.source import load_scene
 from scenefuse.errors import DataError
 from tests.delivered import DESIS, ENMAP, LANDSAT, SENTINEL2, write_enmap, write_landsat, write_sentinel2
@@ -82,6 +82,23 @@ def test_files_of_prisma_and_emit_tell_their_time(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"\x89HDF")
         scene = load_scene(str(tmp_path / name))
         assert (scene.id, scene.platform, scene.role, scene.acquired) == (Path(name).stem, platform, "hsi", time)
+
+
+@pytest.mark.parametrize(
+    ("product", "platform"),
+    [
+        (ENMAP, "ENMAP"),
+        (DESIS, "DESIS"),
+        (SENTINEL2, "sentinel-2b"),
+        (LANDSAT, "landsat-9"),
+        ("EMIT_L2A_RFL_001_20220903T163129_2224611_012", "EMIT"),
+        ("PRS_L2D_STD_20200209102459_20200209102503_0001", "PRISMA"),
+        ("EMIT_L2A_MASK_001_20220903T163129_2224611_012", None),
+        ("LE07_L2SP_193024_20220725_20230406_02_T1", None),
+    ],
+)
+def test_a_product_s_name_tells_its_platform(product: str, platform: str | None) -> None:
+    assert platform_of(product) == platform
 
 
 def test_links_to_files_elsewhere_are_followed_since_the_operator_named_them(tmp_path: Path) -> None:

@@ -205,6 +205,8 @@ def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
         assert [asset.href for asset in scene.assets] == [f"{base}{names[2]}.nc"]
         assert f"by their names, these are no reflectance and are left out: {names[0]}.nc, {names[1]}.nc" in scene.notes
         assert scene.role == "hsi"
+        silent = read(make_item(id=names[2], assets=assets, properties={}))  # as CMR-STAC's items are
+        assert (silent.role, silent.platform) == ("hsi", "EMIT")
     alone = {"data": {"href": "./enmap_cloud_mask_applied.tif", "roles": ["data"]}}
     assert [asset.key for asset in read(make_item(assets=alone)).assets] == ["data"]
 
