@@ -77,7 +77,7 @@ class Convolutions(BenchNetwork):
 class UNet(BenchNetwork):
     """Three halvings and their way back: windows must start on multiples of 8."""
 
-    lattice_px: ClassVar[int] = 8
+    lattice_px = 8
     halo_px: ClassVar[int] = 24
     effective_px: ClassVar[int] = 16
     reach_px: ClassVar[int] = 30
