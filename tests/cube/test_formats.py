@@ -67,7 +67,7 @@ def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_pa
     with pytest.raises(DataError, match="holds 3600 bytes where its header promises"):
         open_raster(str(path))
     header.write_text(text)
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="read as zeros"):
         open_raster(str(path))
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from scenefuse.engine.flags import mask_core
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.grid.window import Window
+from scenefuse.tiles.tiling import Tile
 from tests.engine.fakes import AnalyticSource, NpySink, Setting
 from tests.engine.scenes import fused_scene, job_of, run_job
 
@@ -107,6 +109,14 @@ def test_quality_flags_are_scipys_dilation_of_the_scenes_mask(tmp_path: Path) ->
     np.testing.assert_array_equal(quality, expected)
     np.testing.assert_array_equal(np.isnan(fused).all(axis=0), invalid)
     np.testing.assert_array_equal(np.isnan(fused).any(axis=0), invalid)
+
+
+def test_what_an_input_lacks_is_no_fault_of_the_result() -> None:
+    core = Window(y0=0, y1=2, x0=0, x1=2)
+    valid = np.array([[False, True], [True, True]])
+    fused = np.array([[[np.nan, np.nan], [0.1, 0.2]]], np.float32)
+    quality = mask_core(fused, valid, Tile(iy=0, ix=0, core=core, read=core), fine_shape=(2, 2), near_px=0)
+    assert quality.tolist() == [[QualityFlag.NODATA, QualityFlag.NOT_FINITE], [0, 0]]
 
 
 def test_a_result_that_is_not_finite_becomes_flagged_no_data(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_setting_the_clock_takes_no_lease_from_a_process_that_lives(
 
 def test_an_expired_lease_of_another_machine_is_taken_over_and_a_live_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "run.lease"
-    record = {"machine": "elsewhere", "pid": 1, "started": 0.0, "expires": time.time() + 60}
+    no_process_here = 2**22 + 1
+    record = {"machine": "elsewhere", "pid": no_process_here, "started": 0.0, "expires": time.time() + 60}
     path.write_text(json.dumps(record))
     with pytest.raises(ResourceError, match="elsewhere"):
         Lease(path)

@@ -125,6 +125,8 @@ def test_values_beyond_the_stored_range_are_clipped_and_flagged() -> None:
     np.testing.assert_array_equal(integers[3, 0], [32767, 32767, -32767, -32767, 32767, 5000])
     clipped = QualityFlag.CLIPPED
     np.testing.assert_array_equal(flags[0], [0, clipped, 0, clipped, clipped, 0])
+    nodata = np.full((1, 6), QualityFlag.NODATA, np.uint8)
+    np.testing.assert_array_equal(encode_reflectance(fused, nodata, SPEC)[1], nodata)
 
 
 def test_values_that_are_not_finite_become_no_data_and_are_flagged() -> None:
