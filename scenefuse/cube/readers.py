@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -39,7 +40,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
     start = read_start(path, len(JP2_MAGICS[0]))
-    for magics, open_one in ((TIFF_MAGICS, open_geotiff), (JP2_MAGICS, open_jp2), (HDF5_MAGIC, _open_hdf5)):
+    for magics, open_one in _READERS:
         if start.startswith(magics):
             return open_one(path)
     magic = start[:4]
@@ -69,16 +70,24 @@ def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
     )
 
 
+_READERS: tuple[tuple[tuple[bytes, ...], Callable[[Path | RemoteFile], RasterFile]], ...] = (
+    (TIFF_MAGICS, open_geotiff),
+    (JP2_MAGICS, open_jp2),
+    ((HDF5_MAGIC,), _open_hdf5),
+)
+"""Readers of formats that are one file, by how it begins."""
+
+
 def _open_remote(file: RemoteFile) -> RasterFile:
-    """The GeoTIFF or HDF5 on the network: other formats are many files, or cannot be read by parts."""
-    magic = file.read((0, min(4, file.size_bytes))) if file.size_bytes else b""
-    if magic in TIFF_MAGICS:
-        return open_geotiff(file)
-    if magic == HDF5_MAGIC:
-        return _open_hdf5(file)
+    """The GeoTIFF, JPEG 2000 or HDF5 on the network: other formats are many files."""
+    start = file.read((0, min(len(JP2_MAGICS[0]), file.size_bytes))) if file.size_bytes else b""
+    for magics, open_one in _READERS:
+        if start.startswith(magics):
+            return open_one(file)
+    magic = start[:4]
     raise DataError(
         f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
-        "over the network GeoTIFFs, EMIT's netCDF and PRISMA's HE5 are read",
+        "over the network GeoTIFF, JPEG 2000, EMIT's netCDF and PRISMA's HE5 are read",
         "copy it to this machine, or convert it with gdal_translate -of COG",
     )
 
