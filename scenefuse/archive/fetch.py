@@ -19,7 +19,7 @@ import httpx
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.cookies import HostCookies, no_cookies
-from scenefuse.archive.login import Login, login_for, not_opened, page_in_place
+from scenefuse.archive.login import LOGIN_METHOD, Login, login_for, not_opened, page_in_place
 from scenefuse.archive.refusal import said_by
 from scenefuse.errors import DataError, TransientError
 from scenefuse.place.href import redact
@@ -250,7 +250,7 @@ class Fetcher:
 
         Never with what is no GET: a catalogue says what is posted where, and must not have it done in our name.
         """
-        if method != "GET" or any(name.lower() == "authorization" for name in headers):
+        if method != LOGIN_METHOD or any(name.lower() == "authorization" for name in headers):
             return None
         return login_for(url) if url.startswith("https://") or self._policy.allows(url) else None
 
@@ -352,7 +352,7 @@ def _check_status(response: httpx.Response, hop: _Hop) -> None:
     if _may_pass(status):
         raise _PassingError(status, _asked_wait_s(response))
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        raise not_opened(hop.url, status, hop.logins)
+        raise not_opened(hop.url, status, hop.logins, method=response.request.method)
     if not response.is_success:
         raise DataError(f"{redact(hop.url)} answered {status}", "there is nothing to read", "check the address")
 

@@ -20,6 +20,8 @@ from scenefuse.config import archive_token, netrc_file
 from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 
+LOGIN_METHOD = "GET"
+"""Method of the requests that a login is sent with."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -60,9 +62,15 @@ def login_for(url: str) -> Login | None:
     return Login(authorization=f"Basic {packed}", host=host, source=str(path))
 
 
-def not_opened(url: str, status: int, logins: Sequence[Login]) -> DataError:
+def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = LOGIN_METHOD) -> DataError:
     """What a reply means that asks for an account; url: where it came from; logins: those sent on the way there."""
     host, told = _host(url), f"{redact(url)} answered {status}"
+    if method != LOGIN_METHOD:
+        return DataError(
+            f"{told} to a {method}",
+            "it needs credentials, and a login is sent with what is read alone, not with what a catalogue has posted",
+            "save its items as an ItemCollection, and name that file",
+        )
     refused = [login for login in logins if login.host == host]
     if refused:
         archive = _archives().get(host)

@@ -22,11 +22,13 @@ from scenefuse.archive.remote import RemoteFile
 from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
 from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.cube.remembered import remembered
+from scenefuse.cube.remote_jp2 import RemoteJp2
 from scenefuse.cube.remote_tiff import RemoteTiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 
 Driver = Literal["GTiff", "JP2OpenJPEG", "ENVI"]
+Remote = RemoteTiff | RemoteJp2
 _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_CACHEMAX": 64 * 2**20,  # bytes per process; GDAL's default grows with the machine
@@ -57,7 +59,7 @@ class GdalPixels:
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
         """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
-        remote = _remote(self.path)
+        remote = _remote(self.path, self.driver)
         if remote is not None:
             remote.fetch(bands, window)
         # GDAL's threads write over each other where one call asks for a band twice (3.10).
@@ -68,7 +70,7 @@ class GdalPixels:
 
     def read_mask(self, window: Window) -> NDArray[Any]:
         """(y, x) uint8 mask that lies beside the bands; 0 = no data."""
-        remote = _remote(self.path)
+        remote = _remote(self.path, self.driver)
         if remote is not None:
             remote.fetch_mask(window)
         return self._read(window, lambda dataset, part: dataset.read_masks(1, window=part), remote)
@@ -77,7 +79,7 @@ class GdalPixels:
         self,
         window: Window,
         read: Callable[[Any, rasterio.windows.Window], NDArray[Any]],
-        remote: RemoteTiff | None,
+        remote: Remote | None,
     ) -> NDArray[Any]:
         """What is read of a window by this thread's handle; remote: what it was fetched into."""
         with _environment(self.driver):
@@ -111,7 +113,7 @@ class GdalMask:
 
 def open_geotiff(path: Path | RemoteFile) -> RasterFile:
     """A GeoTIFF or COG; DataError when it ends before its last block."""
-    remote = _remote(path)
+    remote = _remote(path, "GTiff")
     with _environment("GTiff"), _open(path, "GTiff", remote) as dataset:
         check_size(path, dataset.count, dataset.shape)
         _check_blocks(path, dataset, remote)
@@ -141,14 +143,18 @@ def open_geotiff(path: Path | RemoteFile) -> RasterFile:
         )
 
 
-def open_jp2(path: Path) -> RasterFile:
+def open_jp2(path: Path | RemoteFile) -> RasterFile:
     """A JPEG 2000 file, as Sentinel-2's bands are distributed; DataError when its last pixel cannot be decoded.
 
     It knows no scale and no no-data value: they are the sensor's, or the caller's.
     """
-    with _environment("JP2OpenJPEG"), _open(path, "JP2OpenJPEG") as dataset:
+    remote = _remote(path, "JP2OpenJPEG")
+    with _environment("JP2OpenJPEG"), _open(path, "JP2OpenJPEG", remote) as dataset:
         check_size(path, dataset.count, dataset.shape)
-        last = rasterio.windows.Window(dataset.width - 1, dataset.height - 1, 1, 1)
+        rows, columns = dataset.shape
+        last = rasterio.windows.Window(columns - 1, rows - 1, 1, 1)
+        if remote is not None:
+            remote.fetch([dataset.count - 1], Window(y0=rows - 1, y1=rows, x0=columns - 1, x1=columns))
         try:
             dataset.read(dataset.count, window=last)
         except RasterioError as error:
@@ -212,21 +218,26 @@ def _environment(driver: Driver) -> rasterio.Env:
     return rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN=_READDIR[driver])  # type: ignore[no-untyped-call]
 
 
-def _remote(path: Path | RemoteFile) -> RemoteTiff | None:
+def _remote(path: Path | RemoteFile, driver: Driver) -> Remote | None:
     """What a file on the network is read through; None for one of this machine."""
-    return remembered(RemoteTiff, path) if isinstance(path, RemoteFile) else None
+    if not isinstance(path, RemoteFile):
+        return None
+    return remembered(RemoteJp2, path) if driver == "JP2OpenJPEG" else remembered(RemoteTiff, path)
 
 
-def _open(path: Path | RemoteFile, driver: Driver, remote: RemoteTiff | None = None) -> Any:
+def _open(path: Path | RemoteFile, driver: Driver, remote: Remote | None = None) -> Any:
     """The dataset; a missing georeference is the planner's to refuse, with the reason."""
     options = {"NUM_THREADS": str(min(4, os.cpu_count() or 1))} if driver == "GTiff" else {}
     local = path if remote is None else remote.mirror.path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            return rasterio.open(local, driver=driver, **options)
+            dataset = rasterio.open(local, driver=driver, **options)
         except RasterioError as error:
             raise damaged(path, f"cannot be opened as {driver} ({error})") from error
+    if isinstance(remote, RemoteJp2):
+        remote.settle(dataset.block_shapes[0])
+    return dataset
 
 
 def _grid(path: Path | RemoteFile, dataset: Any) -> RasterGrid:
@@ -286,7 +297,7 @@ def _positive(text: str | None) -> float | None:
     return value if value > 0 else None
 
 
-def _check_blocks(path: Path | RemoteFile, dataset: Any, remote: RemoteTiff | None) -> None:
+def _check_blocks(path: Path | RemoteFile, dataset: Any, remote: Remote | None) -> None:
     """Refuse a TIFF that ends before the last block of one of its bands, or whose last block or mask is damaged."""
     size = path.size_bytes if isinstance(path, RemoteFile) else path.stat().st_size
     block_height, block_width = dataset.block_shapes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +25,6 @@ HDF5_MAGIC = b"\x89HDF"
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _MATLAB, _PACKED = "MATLAB", "a packed archive"
 _KNOWN_OTHERS = {b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
-_KNOWN_OTHERS |= {HDF5_MAGIC: "HDF5", JP2_MAGICS[0][:4]: "JPEG 2000", JP2_MAGICS[1]: "JPEG 2000"}
 
 
 def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
@@ -42,7 +42,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
     start = read_start(path, len(JP2_MAGICS[0]))
-    for magics, open_one in ((TIFF_MAGICS, _open_tiff), (JP2_MAGICS, open_jp2), (HDF5_MAGIC, _open_hdf5)):
+    for magics, open_one in _READERS:
         if start.startswith(magics):
             return open_one(path)
     magic = start[:4]
@@ -80,16 +80,24 @@ def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
     )
 
 
+_READERS: tuple[tuple[tuple[bytes, ...], Callable[[Path | RemoteFile], RasterFile]], ...] = (
+    (TIFF_MAGICS, _open_tiff),
+    (JP2_MAGICS, open_jp2),
+    ((HDF5_MAGIC,), _open_hdf5),
+)
+"""Readers of formats that are one file, by how it begins."""
+
+
 def _open_remote(file: RemoteFile) -> RasterFile:
-    """The GeoTIFF or HDF5 on the network: other formats are many files, or cannot be read by parts."""
-    magic = file.read((0, min(4, file.size_bytes))) if file.size_bytes else b""
-    if magic in TIFF_MAGICS:
-        return _open_tiff(file)
-    if magic == HDF5_MAGIC:
-        return _open_hdf5(file)
+    """The GeoTIFF, JPEG 2000 or HDF5 on the network: other formats are many files."""
+    start = file.read((0, min(len(JP2_MAGICS[0]), file.size_bytes))) if file.size_bytes else b""
+    for magics, open_one in _READERS:
+        if start.startswith(magics):
+            return open_one(file)
+    magic = start[:4]
     raise DataError(
         f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
-        "over the network GeoTIFFs, EMIT's netCDF and PRISMA's HE5 are read",
+        "over the network GeoTIFF, JPEG 2000, EMIT's netCDF and PRISMA's HE5 are read",
         "copy it to this machine, or convert it with gdal_translate -of COG",
     )
 

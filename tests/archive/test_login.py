@@ -185,6 +185,15 @@ def test_a_callers_own_authorization_goes_first_and_nothing_is_added_to_an_excha
     assert sent == ["Bearer own", "Bearer own", None, None, basic("me", "pass-secret")]
 
 
+def test_a_search_that_is_posted_to_an_archive_of_accounts_is_refused_with_the_reason(
+    archive: Archive, netrc: Path
+) -> None:
+    netrc.write_text(f"machine {CDN} login me password pass-secret\n")
+    archive.replies["/search"] = [(401, {}, b"")]
+    with Fetcher(POLICY) as fetcher, pytest.raises(DataError, match="401 to a POST: it needs credentials, and a login"):
+        fetcher.request("POST", f"{archive.at(CDN)}/search", body={})
+
+
 def test_no_login_is_sent_without_tls_to_a_host_that_was_not_named(
     archive: Archive, netrc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,9 @@ def test_a_window_fetches_its_part_and_the_next_reading_nothing(web: WebFolder, 
     first = raster.pixels.read([0, 3], window)
     size = (web.folder / name).stat().st_size
     assert web.served_bytes < size * share
-    fetched = sorted((start // 2**14, end) for _, start, end in web.ranges if end - start > 4)
+    fetched = sorted(
+        (start // 2**14, end) for _, start, end in web.ranges if end - start > 8
+    )  # the format is told by 8
     assert len({start for start, _ in fetched}) == len(fetched), "a block is fetched twice"
     before = web.served_bytes
     np.testing.assert_array_equal(raster.pixels.read([0, 3], window), first)

@@ -190,18 +190,19 @@ def test_items_of_native_files_are_fused(tmp_path: Path) -> None:
     assert formats == {"EMIT L2A (netCDF-4)", "JPEG 2000"}
 
 
-def test_an_emit_scene_on_the_web_is_fused_as_one_on_a_disk(tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    native, ms, transform = emit_pair(tmp_path / "web")
-    msi = write_msi(tmp_path / "ms.tif", ms, transform)
+def test_scenes_of_native_files_on_the_web_are_fused_as_those_on_a_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    native, ms, transform = emit_pair(folder)
+    msi = write_sentinel2(folder, ms, transform)
     expected, expected_quality = fused(native, msi, tmp_path / "disk")
-    with web_folder(tmp_path / "web") as web:
+    with web_folder(folder) as web:
         # As CMR describes it: neither bands nor roles nor instrument, three files, told apart by their names.
         files = ("EMIT_L2A_RFLUNCERT_1.nc", native.name, "EMIT_L2A_MASK_1.nc")
         assets = {f"data{i or ''}": {"href": web.url(name)} for i, name in enumerate(files)}
-        item = write_item(tmp_path / "web" / "EMIT_L2A_RFL_1.json", assets, {})
+        item = write_item(folder / "EMIT_L2A_RFL_1.json", assets, {})
         for number, hs in enumerate((web.url(native.name), web.url(item.name))):
-            found, quality = fused(hs, msi, tmp_path / f"web{number}", allow_host=web.host)
+            found, quality = fused(hs, web.url(msi.name), tmp_path / f"web{number}", allow_host=web.host)
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(quality, expected_quality)
     for record in tmp_path.glob("web[01]/*/*.json"):
