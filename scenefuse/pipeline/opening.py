@@ -16,7 +16,7 @@ from scenefuse.cube.image import Image
 from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions
 from scenefuse.cube.pair import open_pair as open_cubes
-from scenefuse.cube.registration import Shift, estimate_shift
+from scenefuse.cube.registration import MIN_PEAK, Shift, estimate_shift
 from scenefuse.engine.device import choose_device
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import DataError, UsageError
@@ -64,6 +64,8 @@ class OpenedPair:
         if self.shift is not None and self.shift.significant:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
             notes.append(f"shift of {moved} (fine pixels) between the two removed")
+        elif self.shift is not None and self.shift.peak < MIN_PEAK:
+            notes.append(_not_registered(self.cube, self.shift))
         if self.cube.hs_image.dropped:
             notes.append(_dropped(self.cube.hs_image))
         return (*notes, *self.warnings())
@@ -151,6 +153,17 @@ def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     """The pair as `open_aligned`, with what single bands lose of it; refused where they leave no pixel to fuse."""
     opened = open_aligned(hs, ms, config)
     return replace(opened, losses=measure_losses(opened.cube, opened.pair.hs.id))
+
+
+def _not_registered(cube: PairCube, shift: Shift) -> str:
+    """Why the shift between the two was not found, and what that means."""
+    if shift.windows:
+        why = f"the images are too unlike (coherence {shift.peak:.2f}, at least {MIN_PEAK:g} is needed)"
+    elif any(nominal_response(cube.hs_bands, cube.ms_bands)[1]):
+        why = "the ground that both show is too small, or too much of it has no data"
+    else:
+        why = "no MSI band within the HSI's range has both wavelength and width"
+    return f"no shift between the two was found, for {why}: if they lie apart, the detail is beside its spectra"
 
 
 def _dropped(image: Image) -> str:
