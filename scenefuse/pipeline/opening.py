@@ -83,6 +83,12 @@ def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None 
     """
     if isinstance(source, Scene):
         return source
+    if not isinstance(source, str | Path):  # callers in notebooks are not type-checked
+        raise UsageError(
+            f"a scene is given as {type(source).__name__}",
+            "scenes are read from their files, by windows",
+            "Give the path or URL of an item or a raster; of a pystac.Item what its get_self_href() says",
+        )
     roots = () if root is None else (Path(root),)
     return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
 
@@ -103,9 +109,20 @@ def policy_of(config: RunConfig) -> AccessPolicy:
 
 def require_config(config: RunConfig) -> None:
     """Refuse a method that cannot have the weights it needs, or cannot do what is asked of it."""
+    _require_type(config)
     require_method(config.model, weights=config.weights)
     if config.adapt is not None and not needs_weights(config.model):
         raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")
+
+
+def _require_type(config: RunConfig) -> None:
+    """Refuse what is no RunConfig: callers in notebooks are not type-checked."""
+    if not isinstance(config, RunConfig):
+        raise UsageError(
+            f"config is of type {type(config).__name__}",
+            "it says nothing about a run",
+            'Give scenefuse.RunConfig(model="gsa"), with what else is to be other than usual',
+        )
 
 
 def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
@@ -189,4 +206,6 @@ def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConf
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
     """
-    return open_aligned(hs, ms, replace(config or RunConfig(), model="bicubic", weights=None)).cube
+    config = config or RunConfig()
+    _require_type(config)
+    return open_aligned(hs, ms, replace(config, model="bicubic", weights=None)).cube
