@@ -397,6 +397,28 @@ def test_what_a_shell_makes_of_an_outputs_folder_is_its_products(
     assert_explained(scenefuse("verify", out / "catalog.json", "--json"), 4, "is a file, and no product's item")
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_what_a_run_has_not_finished_is_no_bad_product(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    """Beside a run that is at work, what is finished is published and checked."""
+    out = tmp_path / "out"
+    for model in ("bicubic", "gsa"):
+        options = ("--workers", 1, "--format", "zarr", "--no-report", "--no-register")
+        assert scenefuse("fuse", *pair, "--out", out, "--model", model, *options).code == 0
+    begun, finished = sorted(out.glob("hs_ms_*"))
+    for path in (begun / f"{begun.name}.json", begun / "provenance.json", begun / "fused.zarr.manifest"):
+        path.unlink()
+    for command in ("verify", "replay", "report", "publish"):
+        more = ("--to", tmp_path / "none") if command == "publish" else ()
+        assert_explained(scenefuse(command, begun, *more, "--json"), 4, f"{begun} is not finished", "resumes it")
+    told = scenefuse("verify", begun, finished, "--json")
+    assert (told.code, [entry["kind"] for entry in told.document["failures"]]) == (WorkError.exit_code, ["data"])
+    published = scenefuse("publish", begun, finished, "--to", tmp_path / "catalogue", "--json")
+    assert published.code == 0, published.stderr
+    assert [entry["item_id"] for entry in published.document["published"]] == [finished.name]
+    assert published.document["left_out"] == [str(begun)]
+    assert f"Left out {begun}: it is not finished" in published.stderr
+
+
 def test_a_tilde_that_the_shell_left_is_the_home_folder(
     scenefuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
