@@ -192,7 +192,7 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     for key in table:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1)
-            cure = f"Did you mean {near[0]!r}" if near else f"Known keys: {', '.join(names)}"
+            cure = (f"Did you mean {near[0]!r}? " if near else "") + f"Known keys: {', '.join(names)}"
             raise UsageError(f"unknown key {key!r} in {where}", "it would have no effect", cure)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type] # any dataclass, by contract
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -3,10 +3,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pydoc
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import pystac
 import pytest
+import xarray
 
 import scenefuse
+from scenefuse.errors import UsageError
 
 
 @pytest.mark.parametrize("name", scenefuse.__all__)
@@ -32,3 +38,33 @@ def test_help_tells_what_each_field_means(name: str) -> None:
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = scenefuse.nothing
+
+
+@pytest.mark.parametrize("function", [scenefuse.open_pair, scenefuse.fuse, scenefuse.plan_fusion])
+@pytest.mark.parametrize(
+    ("scene", "said"),
+    [
+        (xarray.DataArray([1.0]), "given as DataArray: .* Give the path or URL"),
+        (pystac.Item("a", None, None, datetime.now(UTC), {}), r"given as Item: .* get_self_href\(\)"),
+        (None, "given as NoneType: "),
+    ],
+)
+def test_what_is_no_scene_is_refused_in_words(function: Any, scene: Any, said: str, tmp_path: Path) -> None:
+    options = {} if function is scenefuse.open_pair else {"out": tmp_path / "out"}
+    with pytest.raises(UsageError, match=said):
+        function(scene, "ms.tif", **options)
+
+
+@pytest.mark.parametrize("config", ["run.toml", {"model": "gsa"}])
+def test_what_is_no_configuration_is_refused_in_words(config: Any, tmp_path: Path) -> None:
+    said = f"config is of type {type(config).__name__}: .* Give scenefuse.RunConfig"
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (scenefuse.open_pair, {}),
+        (scenefuse.fuse, {"out": tmp_path}),
+        (scenefuse.plan_fusion, {"out": tmp_path}),
+    ]
+    for function, options in calls:
+        with pytest.raises(UsageError, match=said):
+            function("hs.tif", "ms.tif", config=config, **options)
+    with pytest.raises(UsageError, match=said):
+        scenefuse.batch("catalog.json", out=tmp_path, config=config)

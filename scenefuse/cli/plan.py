@@ -65,7 +65,8 @@ def _time_text(order: Order) -> str:
     phases = ", ".join(f"{names[phase]} {_seconds_text(value)}" for phase, value in seconds.items())
     adapting = "adapting, " if order.config.adapt is not None else ""
     rest = f"opening, {adapting}the start of workers and the report come on top"
-    return f"roughly {_seconds_text(sum(seconds.values()))} ({phases}); {rest}"
+    whole = _seconds_text(sum(seconds.values()))
+    return f"{whole if whole.startswith('under') else f'roughly {whole}'} ({phases}); {rest}"
 
 
 def _seconds_text(seconds: float) -> str:

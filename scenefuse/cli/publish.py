@@ -8,7 +8,7 @@ import click
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.cli.options import allow_host_option, products_argument
-from scenefuse.cli.output import emit_json, json_option
+from scenefuse.cli.output import emit_json, json_option, note
 from scenefuse.place.place import Place
 
 
@@ -46,17 +46,24 @@ def command(
     SCENEFUSE_STAC_HEADER ('Name: value').
 
     PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
-    products is left out. Checksums are verified first: if one does not match, nothing is published (exit code 5).
-    Exits with 3 when one failed after others were published.
+    products is left out, and of several what a run has not finished yet. Checksums are verified first: if one does not
+    match, nothing is published (exit code 5). Exits with 3 when one failed after others were published.
     """
+    from scenefuse.product.folder import is_unfinished
     from scenefuse.publish.catalogue import catalogue_at
 
     catalogue = catalogue_at(
         destination, asset_root=asset_root, policy=AccessPolicy(allow_hosts=allow_host), checks_assets=check_assets
     )
-    entries = catalogue.publish(products)
+    unfinished = [product for product in products if is_unfinished(product)]
+    if len(unfinished) == len(products):
+        unfinished = []  # and be told so, where there is nothing else to do
+    for product in unfinished:
+        note(f"Left out {product}: it is not finished")
+    entries = catalogue.publish([product for product in products if product not in unfinished])
     if as_json:
-        emit_json({"published": [asdict(entry) for entry in entries]})
+        left_out = list(map(str, unfinished))
+        emit_json({"published": [asdict(entry) for entry in entries], "left_out": left_out})
         return
     for entry in entries:
         click.echo(f"{entry.outcome:<9} {entry.href}")

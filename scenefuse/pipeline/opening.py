@@ -16,7 +16,7 @@ from scenefuse.cube.image import Image
 from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions
 from scenefuse.cube.pair import open_pair as open_cubes
-from scenefuse.cube.registration import Shift, estimate_shift
+from scenefuse.cube.registration import MIN_PEAK, Shift, estimate_shift
 from scenefuse.engine.device import choose_device
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.errors import DataError, UsageError
@@ -64,6 +64,8 @@ class OpenedPair:
         if self.shift is not None and self.shift.significant:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
             notes.append(f"shift of {moved} (fine pixels) between the two removed")
+        elif self.shift is not None and self.shift.peak < MIN_PEAK:
+            notes.append(_not_registered(self.cube, self.shift))
         notes += [_dropped(image) for image in (self.cube.hs_image, self.cube.ms_image) if image.dropped]
         return (*notes, *self._about_clouds(), *self.warnings())
 
@@ -93,6 +95,12 @@ def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None 
     """
     if isinstance(source, Scene):
         return source
+    if not isinstance(source, str | Path):  # callers in notebooks are not type-checked
+        raise UsageError(
+            f"a scene is given as {type(source).__name__}",
+            "scenes are read from their files, by windows",
+            "Give the path or URL of an item or a raster; of a pystac.Item what its get_self_href() says",
+        )
     roots = () if root is None else (Path(root),)
     return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
 
@@ -113,9 +121,20 @@ def policy_of(config: RunConfig) -> AccessPolicy:
 
 def require_config(config: RunConfig) -> None:
     """Refuse a method that cannot have the weights it needs, or cannot do what is asked of it."""
+    _require_type(config)
     require_method(config.model, weights=config.weights)
     if config.adapt is not None and not needs_weights(config.model):
         raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")
+
+
+def _require_type(config: RunConfig) -> None:
+    """Refuse what is no RunConfig: callers in notebooks are not type-checked."""
+    if not isinstance(config, RunConfig):
+        raise UsageError(
+            f"config is of type {type(config).__name__}",
+            "it says nothing about a run",
+            'Give scenefuse.RunConfig(model="gsa"), with what else is to be other than usual',
+        )
 
 
 def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
@@ -171,6 +190,17 @@ def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     return replace(opened, losses=measure_losses(opened.cube, opened.pair.hs.id))
 
 
+def _not_registered(cube: PairCube, shift: Shift) -> str:
+    """Why the shift between the two was not found, and what that means."""
+    if shift.windows:
+        why = f"the images are too unlike (coherence {shift.peak:.2f}, at least {MIN_PEAK:g} is needed)"
+    elif any(nominal_response(cube.hs_bands, cube.ms_bands)[1]):
+        why = "the ground that both show is too small, or too much of it has no data"
+    else:
+        why = "no MSI band within the HSI's range has both wavelength and width"
+    return f"no shift between the two was found, for {why}: if they lie apart, the detail is beside its spectra"
+
+
 def _dropped(image: Image) -> str:
     """How many bands of an image are not used, and why, with their names."""
     reasons: dict[str, list[str]] = {}
@@ -194,4 +224,6 @@ def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConf
 
     hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
     """
-    return open_scenes(hs, ms, config or RunConfig()).cube
+    config = config or RunConfig()
+    _require_type(config)
+    return open_scenes(hs, ms, config).cube

@@ -24,8 +24,14 @@ def without_files_of_an_output(locations: Sequence[str | Path | Place]) -> tuple
     return tuple(place for place in places if place.name not in _OF_AN_OUTPUT or str(place.parent) not in with_products)
 
 
+def is_unfinished(place: Place) -> bool:
+    """True for the folder of a product that a run began and has not committed: to readers it does not exist yet."""
+    names = {*place.names()} if place.is_folder() else set()
+    return STORE in names and not {MANIFEST, PROVENANCE, f"{place.resolved().name}.json"} & names
+
+
 def product_folder(location: str | Path | Place) -> Place:
-    """The folder at location, or around the item there, links followed; DataError where no product is, begun or whole.
+    """The folder at location, or around the item there, links followed; DataError where no finished product is.
 
     A product that lost its item, or anything else, is one all the same: what is wrong with it is for verify to say.
     """
@@ -35,6 +41,12 @@ def product_folder(location: str | Path | Place) -> Place:
     if not place.is_folder():
         what = "is a file, and no product's item" if place.is_file() else "is not a folder"
         raise DataError(f"{place} {what}", "there is no product in it", "give the product's folder")
+    if is_unfinished(place):
+        raise DataError(
+            f"{place} is not finished",
+            "a run began it and was broken off, or works on it now",
+            "let that run end, or call it again, which resumes it; scenefuse clean lists what is abandoned",
+        )
     names = place.names()
     if not {STORE, MANIFEST, PROVENANCE, f"{place.name}.json"} & {*names}:
         inside = next((name for name in names if STORE in (place / name).names()), None)

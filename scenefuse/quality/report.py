@@ -157,7 +157,8 @@ class Dossier:
         if by_flag["nodata"] > pixels / 2:
             found.append(f"{100 * by_flag['nodata'] / pixels:.0f} % of the pixels have no data.")
         if self.shift is not None and self.shift["peak"] < MIN_PEAK:
-            found.append("The two images are too unlike for their shift to be found: they may lie apart.")
+            why = "The two images are too unlike" if self.shift["windows"] else "Too little of the two can be compared"
+            found.append(f"{why} for their shift to be found: they may lie apart.")
         found += [str(record.get("message", record)) for record in self.run.facts.get("warnings", ())]
         return tuple(dict.fromkeys(found))
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from typing import Any
 import click
 import psutil
 import pytest
+import rasterio
 
 from scenefuse import __version__
 from scenefuse.cli.app import COMMANDS
 from scenefuse.cli.output import emit_json, print_table
 from scenefuse.cli.progress import ProgressBar
+from scenefuse.config import RunConfig
+from scenefuse.cube.registration import Shift
 from scenefuse.engine.protocols import Event
 from scenefuse.errors import MismatchError, ResourceError, WorkError
+from scenefuse.pipeline.planning import plan_fusion
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained, interrupt_at
 
@@ -150,8 +155,8 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     call = ("plan", *pair, "--out", tmp_path / "out", "--workers", 1, "--no-register")
     short = r"(under )?\d+ s"
     assert re.search(
-        rf"roughly {short} \(preparation {short}, tiles {short}, overviews and COG {short}\); opening, the start of "
-        r"workers and the report come on top\n",
+        rf"  (roughly \d+|under 1) s \(preparation {short}, tiles {short}, overviews and COG {short}\); opening, "
+        r"the start of workers and the report come on top\n",
         scenefuse(*call).stdout,
     )
     assert ", overviews under 1 s)" in scenefuse(*call, "--format", "zarr").stdout
@@ -162,6 +167,32 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     assert scenefuse("fuse", *call[1:]).code == 0
     assert "is there already: fuse finds it" in scenefuse(*call).stdout
     assert scenefuse(*call, "--json").document["exists"] is True
+
+
+def test_a_pair_that_could_not_be_registered_is_told_to_who_plans(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    def said(ms: Path, *options: str) -> str:
+        ended = scenefuse("plan", pair[0], ms, "--out", tmp_path / "out", "--workers", 1, *options)
+        assert ended.code == 0, ended.stderr
+        return ended.stdout
+
+    why = "no shift between the two was found, for {}: if they lie apart, the detail is beside its spectra"
+    assert why.format("no MSI band within the HSI's range has both wavelength and width") in said(pair[1])
+    assert "no shift" not in said(pair[1], "--no-register")
+    with_widths = scenes.write_ms(tmp_path / "ms.tif")
+    with rasterio.open(with_widths, "r+") as file:
+        for band in file.indexes:
+            file.update_tags(band, fwhm="60", fwhm_units="nm")
+    assert why.format("the ground that both show is too small, or too much of it has no data") in said(with_widths)
+
+
+def test_images_that_are_too_unlike_to_be_registered_are_told(pair: Pair, tmp_path: Path) -> None:
+    opened = plan_fusion(*pair, out=tmp_path / "out", config=RunConfig(workers=1, register=False)).opened
+    shift = Shift(dy_px=0.0, dx_px=0.0, peak=0.123, significant=False, spread=0.0, windows=16)
+    (note,) = set(replace(opened, shift=shift).notes()) - set(opened.notes())
+    assert "too unlike (coherence 0.12, at least 0.3 is needed)" in note
+    assert set(replace(opened, shift=replace(shift, peak=0.9)).notes()) == set(opened.notes())
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +396,28 @@ def test_what_a_shell_makes_of_an_outputs_folder_is_its_products(
     assert_explained(scenefuse(*several, "--hs", "a", "--ms", "b"), 2, "with 2 products", "a pair of its own")
     assert_explained(scenefuse("verify", out, "--json"), 4, f"or {out}/* for all")
     assert_explained(scenefuse("verify", out / "catalog.json", "--json"), 4, "is a file, and no product's item")
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_what_a_run_has_not_finished_is_no_bad_product(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    """Beside a run that is at work, what is finished is published and checked."""
+    out = tmp_path / "out"
+    for model in ("bicubic", "gsa"):
+        options = ("--workers", 1, "--format", "zarr", "--no-report", "--no-register")
+        assert scenefuse("fuse", *pair, "--out", out, "--model", model, *options).code == 0
+    begun, finished = sorted(out.glob("hs_ms_*"))
+    for path in (begun / f"{begun.name}.json", begun / "provenance.json", begun / "fused.zarr.manifest"):
+        path.unlink()
+    for command in ("verify", "replay", "report", "publish"):
+        more = ("--to", tmp_path / "none") if command == "publish" else ()
+        assert_explained(scenefuse(command, begun, *more, "--json"), 4, f"{begun} is not finished", "resumes it")
+    told = scenefuse("verify", begun, finished, "--json")
+    assert (told.code, [entry["kind"] for entry in told.document["failures"]]) == (WorkError.exit_code, ["data"])
+    published = scenefuse("publish", begun, finished, "--to", tmp_path / "catalogue", "--json")
+    assert published.code == 0, published.stderr
+    assert [entry["item_id"] for entry in published.document["published"]] == [finished.name]
+    assert published.document["left_out"] == [str(begun)]
+    assert f"Left out {begun}: it is not finished" in published.stderr
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(

@@ -178,7 +178,7 @@ def test_weights_that_are_not_there_are_refused(
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ('modle = "gsa"', ("unknown key 'modle'", "no effect", "Did you mean 'model'")),
+        ('modle = "gsa"', ("unknown key 'modle'", "no effect", "Did you mean 'model'? Known keys: model")),
         ("zzz = 1", ("unknown key 'zzz'", "Known keys: model, weights")),
         ('core_px = "big"', ("core_px is 'big'", "type int")),
         ('halo = "huge"', ("halo is 'huge'", "default, full")),
