@@ -38,9 +38,9 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
     """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
 
     A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file, or a known archive; HSI and
-    MSI may live in different ones. Pixels are read from files, and of COGs and GeoTIFFs on https:// and s3:// by
-    ranges. A pair that fails does not stop the others (exit code 3, records in OUT/failures.jsonl); one that another
-    process works on is left to it (exit code 3, too).
+    MSI may live in different ones. Pixels are read from files, those on https:// and s3:// by ranges (ENVI and Zarr
+    from a disk alone). A pair that fails does not stop the others (exit code 3, records in OUT/failures.jsonl); one
+    that another process works on is left to it (exit code 3, too).
     """
     from scenefuse.pipeline.batch import batch
 

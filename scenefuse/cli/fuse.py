@@ -29,9 +29,10 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     """Fuse the hyperspectral scene HS with the multispectral scene MS.
 
     Each is a STAC item (path or URL), a raster, or a product as it was delivered: the folder of EnMAP, DESIS,
-    Sentinel-2 (SAFE) or Landsat 8 and 9. Rasters are files (COG, GeoTIFF, JPEG 2000, ENVI, Zarr, PRISMA's HE5, EMIT's
-    netCDF), or a COG or GeoTIFF on https:// or s3://, read by ranges. The fused product, with all bands of HS on the
-    grid of MS, lands in OUT/<item id>/. The same call again finds it, or resumes what was interrupted.
+    Sentinel-2 (SAFE) or Landsat 8 and 9. Rasters are COG, GeoTIFF, JPEG 2000, PRISMA's HE5 and EMIT's netCDF, on a
+    disk, https:// or s3://, where they are read by ranges; on a disk also ENVI and Zarr. The fused product, with all
+    bands of HS on the grid of MS, lands in OUT/<item id>/. The same call again finds it, or resumes what was
+    interrupted.
     """
     from scenefuse.pipeline.fuse import fuse
 
