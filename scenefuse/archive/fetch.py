@@ -40,6 +40,8 @@ _LASTING = {501, 505}
 """Those from 500 on that will be the same later: what was asked for is not implemented."""
 _KEPT_HEADERS = {"accept", "accept-encoding", "content-type", "range"}
 """What of a request's headers another host may see after a redirect; the rest may be credentials."""
+_MOST_READ_OUT_BYTES = 64 * 2**10
+"""Of a redirect's body: to read more would take longer than another connection."""
 _PAGES = {"text/html", "application/xhtml+xml"}
 """Media types of pages for people."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -227,6 +229,7 @@ class Fetcher:
                 target = self._policy.check(response.headers["Location"], url)
                 if response.status_code == httpx.codes.SEE_OTHER:
                     method, body = "GET", None
+                _read_out(response)
             if not target.startswith(("http://", "https://")):
                 raise _refused(url, f"it redirects to {redact(target)}")
             if urlsplit(target)[:2] != urlsplit(url)[:2]:  # another host, or the same one without TLS
@@ -280,6 +283,15 @@ class _PassingError(Exception):
     def __init__(self, status: int, wait_s: float | None, said: str = "") -> None:
         super().__init__(f"status {status}{said and ': '}{said}")
         self.wait_s = wait_s
+
+
+def _read_out(response: httpx.Response) -> None:
+    """Read what a redirect says besides its place: its connection can then be used again. Not if it is long."""
+    size = 0
+    for part in () if response.is_stream_consumed else response.iter_raw():
+        size += len(part)
+        if size > _MOST_READ_OUT_BYTES:
+            return
 
 
 def _is_mistrust(error: BaseException | None) -> bool:

@@ -24,6 +24,7 @@ class Stub:
     requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     posts: bool = True
     url: str = ""
+    connections: int = 0
 
     @property
     def host(self) -> str:
@@ -70,6 +71,12 @@ def serve(served: Stub | None = None) -> Iterator[Stub]:
     stub = served or Stub()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay open
+
+        def setup(self) -> None:
+            stub.connections += 1
+            super().setup()
+
         def do_GET(self) -> None:
             self._answer(None)
 

@@ -113,6 +113,21 @@ def test_a_redirect_to_a_forbidden_place_is_refused(stub: Stub, fetcher: Fetcher
     assert len(stub.requests) == 1
 
 
+def test_connections_are_used_again_after_redirects(stub: Stub, fetcher: Fetcher) -> None:
+    stub.replies["/a"] = [(302, {"Location": "/b"}, b"<html>moved</html>")]
+    stub.replies["/b"] = [(200, {}, b"there")]
+    for _ in range(3):
+        assert fetcher.get(f"{stub.url}/a") == b"there"
+    assert (len(stub.requests), stub.connections) == (6, 1)
+
+
+def test_a_long_page_beside_a_redirect_is_not_read(stub: Stub, fetcher: Fetcher) -> None:
+    stub.replies["/a"] = [(302, {"Location": "/b"}, bytes(2**26))]
+    stub.replies["/b"] = [(200, {}, b"there")]
+    assert fetcher.get(f"{stub.url}/a") == b"there"
+    assert stub.connections == 2
+
+
 def test_endless_redirects_end(stub: Stub, fetcher: Fetcher) -> None:
     stub.replies["/a"] = [(302, {"Location": "/a"}, b"")]
     with pytest.raises(DataError, match="more than 5 times"):
