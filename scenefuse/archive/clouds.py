@@ -4,52 +4,78 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.json_values import number_or_none
 from scenefuse.archive.scene import Asset, CloudAsset, CloudCode
 from scenefuse.archive.selection import file_name
+from scenefuse.errors import DataError
 
-_KINDS: tuple[tuple[CloudCode, re.Pattern[str], re.Pattern[str]], ...] = (
-    ("scl", re.compile(r"scl(_\d0m)?"), re.compile(r"(.*_)?SCL(_\d0m)?\.(tif|jp2)")),
-    ("qa-pixel", re.compile(r"qa[_-]pixel"), re.compile(r".*_QA_PIXEL\.tif")),
-    ("fmask", re.compile(r"fmask"), re.compile(r".*\.Fmask\.tif")),
-    ("emit", re.compile(r"(?!)"), re.compile(r"EMIT_L2A_MASK_.*\.nc")),
-    ("flag", re.compile(r"(?!)"), re.compile(r".*-QL_QUALITY_CLOUD(SHADOW)?(_COG)?\.tiff?")),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """How the masks of an archive are named: key or file is enough."""
+
+    code: CloudCode
+    """What their values mean."""
+    key: str = "(?!)"
+    """Pattern of the asset's key, in full and whatever its case; by default of none."""
+    file: str
+    """Pattern of the file's name, in full and whatever its case."""
+    media_type: str = "image"
+    """First half of the media type, where the item tells one."""
+
+    def names(self, key: str, asset: Mapping[str, Any]) -> bool:
+        """True when an asset is such a mask."""
+        told = str(asset.get("type") or self.media_type).partition("/")[0]
+        named = re.fullmatch(self.key, key, re.IGNORECASE) or re.fullmatch(self.file, file_name(asset), re.IGNORECASE)
+        return told == self.media_type and named is not None
+
+
+_KINDS = (
+    _Kind(code="scl", key=r"scl(_\d0m)?", file=r"(.*_)?SCL(_\d0m)?\.(tif|jp2)"),
+    _Kind(code="qa-pixel", key=r"qa[_-]pixel", file=r".*_QA_PIXEL\.tif"),
+    _Kind(code="fmask", key=r"fmask", file=r".*\.Fmask\.tif"),
+    _Kind(code="emit", file=r"EMIT_L2A_MASK_.*\.nc", media_type="application"),
+    _Kind(code="flag", file=r".*-QL_QUALITY_CLOUD(SHADOW)?(_COG)?\.tiff?"),
 )
-"""Each with the asset's key and the file's name, in full and whatever their case; one of them is enough."""
 
 
-def cloud_assets(assets: Mapping[str, Mapping[str, Any]], *, href: str, policy: AccessPolicy) -> tuple[CloudAsset, ...]:
+def cloud_assets(
+    assets: Mapping[str, Mapping[str, Any]], *, href: str, policy: AccessPolicy
+) -> tuple[tuple[CloudAsset, ...], list[str]]:
     """The masks of an item that was read from href: the finest of each code, of EnMAP's both clouds and shadows.
 
-    DataError for an href that the policy does not allow.
+    And a note on each that the policy does not allow: the scene may be wanted without it.
     """
-    found: dict[str, CloudAsset] = {}
-    finest: dict[str, float] = {}
+    notes: list[str] = []
+    finest: dict[str, tuple[float, CloudAsset]] = {}
     for key, asset in assets.items():
-        name = file_name(asset)
-        code = next((code for code, keys, names in _KINDS if _is_named(keys, key) or _is_named(names, name)), None)
-        kind = str(asset.get("type") or "").partition("/")[0]
-        if code is None or kind not in ({"", "image"} if code != "emit" else {"", "application"}):
+        code = next((kind.code for kind in _KINDS if kind.names(key, asset)), None)
+        if code is None:
             continue
-        gsd_m = number_or_none(asset.get("gsd"), f"asset {key}: gsd") or _gsd_in(f"{key} {name}")
-        place = name if code == "flag" else code
-        if place not in found or gsd_m < finest[place]:
-            size = asset.get("file:size")
-            mask = Asset(
-                key=key,
-                href=policy.check(str(asset.get("href", "")), href),
-                checksum=asset.get("file:checksum"),
-                size_bytes=int(size) if isinstance(size, int) else None,
-            )
-            found[place], finest[place] = CloudAsset(asset=mask, code=code), gsd_m
-    return tuple(found.values())
+        gsd_m = number_or_none(asset.get("gsd"), f"asset {key}: gsd") or _gsd_in(f"{key} {file_name(asset)}")
+        what = file_name(asset) if code == "flag" else code
+        if what in finest and finest[what][0] <= gsd_m:
+            continue
+        try:
+            finest[what] = gsd_m, CloudAsset(asset=_mask(key, asset, href, policy), code=code)
+        except DataError as error:
+            notes.append(f"mask {key} is left out: {error.value}: {error.consequence}")
+    return tuple(mask for _, mask in finest.values()), notes
 
 
-def _is_named(pattern: re.Pattern[str], text: str) -> bool:
-    return re.fullmatch(pattern.pattern, text, re.IGNORECASE) is not None
+def _mask(key: str, asset: Mapping[str, Any], href: str, policy: AccessPolicy) -> Asset:
+    """The asset; DataError for an href that the policy does not allow."""
+    size = asset.get("file:size")
+    return Asset(
+        key=key,
+        href=policy.check(str(asset.get("href", "")), href),
+        checksum=asset.get("file:checksum"),
+        size_bytes=int(size) if isinstance(size, int) else None,
+    )
 
 
 def _gsd_in(text: str) -> float:

@@ -68,13 +68,15 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     if sensor is not None:
         assets, more = _complete(assets, sensor, document)
         notes += more
+    clouds, more = cloud_assets(document["assets"], href=href, policy=policy)
+    notes += more
     role, reason = tell_role([band for asset in assets for band in asset.bands], sensor)
     if not assets:
         role, reason = None, "no asset can hold bands: all are composites, thumbnails, metadata or packed files"
     return Scene(
         id=str(document["id"]),
         assets=tuple(assets),
-        clouds=cloud_assets(document["assets"], href=href, policy=policy),
+        clouds=clouds,
         href=href,
         root=str(policy.roots[0]) if policy.roots else None,
         collection=_collection(document, where),

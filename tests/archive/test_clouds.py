@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.clouds import cloud_assets
-from scenefuse.errors import DataError
 
 BASE = "https://archive.example/items/a.json"
 
 
 def found(assets: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    masks = cloud_assets(assets, href=BASE, policy=AccessPolicy())
+    masks, _ = cloud_assets(assets, href=BASE, policy=AccessPolicy())
     return [(mask.asset.key, mask.code) for mask in masks]
 
 
@@ -49,11 +46,15 @@ def test_pictures_and_documents_are_no_masks() -> None:
 
 def test_a_mask_is_what_its_item_says_of_its_file() -> None:
     assets = {"scl": {"href": "./SCL.tif", "file:checksum": "1220ab", "file:size": 7}}
-    (mask,) = cloud_assets(assets, href=BASE, policy=AccessPolicy())
+    (mask,), notes = cloud_assets(assets, href=BASE, policy=AccessPolicy())
+    assert not notes
     assert mask.asset.href == "https://archive.example/items/SCL.tif"
     assert (mask.asset.checksum, mask.asset.size_bytes) == ("1220ab", 7)
 
 
-def test_the_href_of_a_mask_is_held_to_the_policy() -> None:
-    with pytest.raises(DataError, match=r"10\.0\.0\.1"):
-        cloud_assets({"scl": {"href": "https://10.0.0.1/SCL.tif"}}, href=BASE, policy=AccessPolicy())
+def test_a_mask_that_the_policy_does_not_allow_is_left_out_and_told() -> None:
+    assets = {"scl": {"href": "https://10.0.0.1/SCL.tif"}}
+    masks, (note,) = cloud_assets(assets, href=BASE, policy=AccessPolicy())
+    assert masks == ()
+    assert "mask scl is left out" in note
+    assert "10.0.0.1" in note
