@@ -28,7 +28,8 @@ _DLR = {
     "DESIS": re.compile(r"DESIS-HSI-L\d[ABC]-DT\d+_\d+-(?P<time>\d{8}T\d{6})-V\d{4}"),
 }
 _DLR_FILE = re.compile(r"-(SPECTRAL_IMAGE(_COG)?\.TIFF?|METADATA(\.XML)+)$", re.IGNORECASE)
-_DLR_IMAGE = re.compile(r".+-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
+DLR_IMAGE = re.compile(r"(?P<product>.+)-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
+"""Name of the image of a product of EnMAP or DESIS."""
 _ONE_FILE = {
     "PRISMA": (re.compile(r"PRS_L2D_STD_(?P<time>\d{14})\w*"), ".he5"),
     "EMIT": (re.compile(r"EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*"), ".nc"),
@@ -103,9 +104,9 @@ def _dlr(path: Path) -> dict[str, Any] | None:
     if platform is None or found is None:
         return None
     image = path
-    if not _DLR_IMAGE.fullmatch(path.name):
+    if not DLR_IMAGE.fullmatch(path.name):
         folder = path if path.is_dir() else path.parent
-        images = [file for file, _ in _images(folder, "*", _DLR_IMAGE) if file.name.startswith(product)]
+        images = [file for file, _ in _images(folder, "*", DLR_IMAGE) if file.name.startswith(product)]
         if len(images) != 1:
             names = ", ".join(file.name for file in images)
             raise DataError(

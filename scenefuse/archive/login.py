@@ -34,7 +34,7 @@ class Login:
     host: str
     """The host that it is sent to, and no other."""
     source: str
-    """Where it stands: `the variable EARTHDATA_TOKEN`, `/home/me/.netrc`."""
+    """Where it stands: `the variable EARTHDATA_TOKEN`, the path of netrc."""
 
 
 def login_for(url: str) -> Login | None:

@@ -8,21 +8,19 @@ make the integers of L2A reflectance.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
+from scenefuse.archive.delivered import DLR_IMAGE
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
 from scenefuse.cube.raster_file import FileBand, RasterFile, damaged
 from scenefuse.errors import DataError
 from scenefuse.words import counted
 
-IMAGE_NAME = re.compile(r"(?P<product>.+)-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
-"""Name of the image of a product."""
 _ENDINGS = ("-METADATA.XML", "-METADATA.xml", "-METADATA.XML.XML")
 """What follows the product's name: EnMAP's, DESIS's, EnMAP's as some browsers store it."""
 _MOST_BYTES = 32 * 2**20
@@ -41,12 +39,12 @@ def with_dlr_metadata(raster: RasterFile) -> RasterFile:
     DataError for an image of radiance, and for metadata of another number of bands. An image without metadata keeps
     what it has itself, and wavelength_note says what was looked for.
     """
-    found = IMAGE_NAME.fullmatch(_name(raster.path))
+    found = DLR_IMAGE.fullmatch(_name(raster.path))
     if found is None:
         return raster
     beside = _beside(raster.path, found["product"])
-    if beside is None:
-        return replace(raster, wavelength_note=f"there is no {found['product']}{_ENDINGS[0]} beside {raster.path}")
+    if isinstance(beside, str):
+        return replace(raster, wavelength_note=beside)
     root = _parse(beside)
     level = next((element.text or "" for element in _named(root, "level")), "").strip()
     if level.upper().startswith("L1"):
@@ -104,17 +102,19 @@ def _parse(path: Path | RemoteFile) -> ET.Element:
         raise damaged(path, f"is no XML ({error})") from error
 
 
-def _beside(image: Path | RemoteFile, product: str) -> Path | RemoteFile | None:
-    """The metadata of a product, in the folder of its image; None where there are none."""
+def _beside(image: Path | RemoteFile, product: str) -> Path | RemoteFile | str:
+    """The metadata of a product, in the folder of its image; where they cannot be had, why."""
     if isinstance(image, Path):
-        return next((path for ending in _ENDINGS if (path := image.with_name(product + ending)).is_file()), None)
+        there = (path for ending in _ENDINGS if (path := image.with_name(product + ending)).is_file())
+        return next(there, f"there is no {product}{_ENDINGS[0]} beside {image}")
     folder = image.url.partition("?")[0].rpartition("/")[0]
+    refusals: list[str] = []
     for ending in _ENDINGS[:2]:
         try:
             return open_remote(f"{folder}/{product}{ending}", image.policy)
-        except DataError:  # there is none, or none that the image's own signature opens
-            continue
-    return None
+        except DataError as error:  # an item that describes the bands does without
+            refusals.append(error.value)
+    return f"its metadata were looked for, and {' and '.join(refusals)}"
 
 
 def _name(path: Path | RemoteFile) -> str:

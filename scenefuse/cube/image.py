@@ -85,9 +85,11 @@ class Image:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
         """(band, y, x) float32 reflectance of a native window of files that share one grid; NaN = no data.
 
-        One call per file, whatever the number of bands, and one for each mask.
+        One call per file, whatever the number of bands, and one for its mask; one for each mask of clouds.
         """
         result: NDArray[np.float32] = np.empty((len(bands), *window.shape), np.float32)
+        grids = {self.files[self.sources[band].file].grid for band in bands[:1]}
+        cloudy = [mask.read(grid, window) for grid in grids for mask in self.clouds]
         by_file: dict[int, list[int]] = {}
         for position, band in enumerate(bands):
             by_file.setdefault(self.sources[band].file, []).append(position)
@@ -98,8 +100,8 @@ class Image:
             mask = self.files[file].mask
             if mask is not None:
                 reflectance[:, ~mask.read(window)] = np.nan
-            for clouds in self.clouds:
-                reflectance[:, clouds.read(self.files[file].grid, window)] = np.nan
+            for there in cloudy:
+                reflectance[:, there] = np.nan
             if len(by_file) == 1:
                 return reflectance
             result[positions] = reflectance

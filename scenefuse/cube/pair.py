@@ -240,7 +240,7 @@ def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[
         raise DataError(
             f"{scene_id} says that the pixels of its bands are no smaller than the HSI's of {hs_gsd_m:.4g} m",
             "the MSI has no detail to add",
-            "pair the HSI with a finer MSI; bands that were sharpened count when PairOptions(ms_bands=...) names them",
+            "pair the HSI with a finer MSI; where its bands were sharpened, give the file itself in place of the item",
         )
     return ms.without(coarse)
 

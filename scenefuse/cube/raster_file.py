@@ -72,7 +72,7 @@ class RasterFile:
     path: Path | RemoteFile
     """The file (or the store's folder)."""
     format: str
-    """`GeoTIFF`, `JPEG 2000`, `ENVI`, `Zarr`, `PRISMA L2D (HDF5)` or `EMIT L2A (netCDF-4)`."""
+    """`GeoTIFF`, `JPEG 2000`, `ENVI`, `Zarr`, `PRISMA L2D (HDF5)`, `EMIT L2A (netCDF-4)` or its mask."""
     grid: RasterGrid
     """Its pixels on the ground."""
     dtype: str

@@ -98,7 +98,7 @@ class RemoteHdf5:
             self.bytes.missing()
             try:
                 answer = question()
-            except Exception:
+            except Exception:  # of whatever type h5py makes of a read that was refused
                 missing = self.bytes.missing()
                 if not missing:
                     raise

@@ -89,7 +89,7 @@ class OpenedPair:
 
 
 def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
-    """The scene: a STAC item's path or URL, or a raster file; an ENVI header stands for its data file.
+    """The scene: a STAC item's path or URL, a raster, or a delivered product; an ENVI header stands for its data file.
 
     root: the folder of the source that the item was found in, whose files it may name besides those beside it.
     """

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Asset, CloudAsset, CloudCode, Scene
 from scenefuse.archive.source import load_scene
-from scenefuse.cube.cloud_mask import check_placed, open_cloud_mask
+from scenefuse.cube.cloud_mask import CloudMask, check_placed, open_cloud_mask
 from scenefuse.cube.image import Choice, open_image
 from scenefuse.cube.pair import PairOptions, open_pair
 from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
+from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture
 from tests.cube.native_products import write_emit
@@ -136,6 +137,25 @@ def test_clouds_are_no_data_when_they_are_asked_for(write_tiff: WriteTiff) -> No
     without = open_image(scene, "msi", Choice())
     assert not np.isnan(without.read([0, 1], window)).any()
     assert [Path(file.href).name for file in without.inputs] == ["ms.tif"]
+
+
+def test_a_mask_is_read_once_for_all_files_of_a_window(write_tiff: WriteTiff, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, cloudy = scene_with_clouds(write_tiff)
+    other = write_tiff("other.tif", texture(1, (120, 120), 3), gsd=10.0, wavelengths_nm=(650.0,))
+    image = open_image(
+        replace(scene, assets=(*scene.assets, Asset(key="other", href=str(other)))), "msi", Choice(mask_clouds=True)
+    )
+    asked: list[Window] = []
+    read_mask = CloudMask.read
+
+    def counted(self: CloudMask, grid: RasterGrid, window: Window) -> NDArray[np.bool_]:
+        asked.append(window)
+        return read_mask(self, grid, window)
+
+    monkeypatch.setattr(CloudMask, "read", counted)
+    reflectance = image.read([0, 1, 2], Window(y0=0, y1=120, x0=0, x1=120))
+    np.testing.assert_array_equal(np.isnan(reflectance), np.stack([cloudy] * 3))
+    assert len(asked) == 1
 
 
 def test_a_pair_without_any_mask_is_refused_where_clouds_are_to_be_masked(write_tiff: WriteTiff) -> None:

@@ -67,6 +67,16 @@ def test_metadata_are_read_beside_an_image_on_the_network(tmp_path: Path) -> Non
         ]
 
 
+def test_why_metadata_on_the_network_could_not_be_had_is_told(tmp_path: Path) -> None:
+    folder = write_enmap(tmp_path, numbers(), CENTRES, AT)
+    (folder / f"{ENMAP}-METADATA.XML").unlink()
+    with web_folder(folder) as web:
+        choice = Choice(scale=1e-4, policy=AccessPolicy(allow_hosts=(web.host,)))
+        scene = load_scene(web.url(f"{ENMAP}-SPECTRAL_IMAGE.TIF"), policy=choice.policy)
+        with pytest.raises(DataError, match=r"metadata were looked for, and http://.*-METADATA\.XML answered 404"):
+            open_image(scene, "hsi", choice)
+
+
 def test_a_name_as_browsers_make_it_is_found(tmp_path: Path) -> None:
     folder = write_enmap(tmp_path, numbers(), CENTRES, AT)
     metadata = folder / f"{ENMAP}-METADATA.XML"
