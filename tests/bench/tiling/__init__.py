@@ -3,7 +3,7 @@
     python -m tests.bench.tiling --json tests/bench/results/tiling.json --plot tests/bench/results/tiling.png
     python -m tests.bench.tiling --long --json FILE          what takes longer, beside the above
     python -m tests.bench.tiling --huge --json FILE          ours alone up to 64 Mpx: what grows with the scene
-    python -m tests.bench.tiling --models conv --sizes 1 4   these models and sizes only
+    python -m tests.bench.tiling --models conv --sizes 1 4   these models and sizes only (beside a set: of it)
     python -m tests.bench.tiling --quick                     shows that it runs
 
 Every run is a process of its own on one core with one thread; rounds go in turn over all contestants of a case; times

@@ -10,7 +10,7 @@ from tests.bench import tiling
 from tests.bench.machine import machine
 from tests.bench.tiling.bars import judge
 from tests.bench.tiling.report import bar_table, plot, slope_table, slopes, table
-from tests.bench.tiling.suite import WORKERS, Entry, chosen, huge, known_models, longer, quick, record, run
+from tests.bench.tiling.suite import WORKERS, Entry, among, chosen, huge, known_models, longer, quick, record, run
 
 
 def main() -> None:
@@ -20,20 +20,24 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="what takes longer, in place of what is recorded")
     parser.add_argument("--huge", action="store_true", help="ours alone up to 64 Mpx, in place of what is recorded")
     parser.add_argument("--models", nargs="+", choices=known_models(), help="these models only")
-    parser.add_argument("--sizes", nargs="+", type=float, default=[1.0], help="with --models: Mpx (2^20 pixels)")
-    parser.add_argument("--workers", action="store_true", help="with --models: two workers against one, and no more")
-    parser.add_argument("--rounds", type=int, default=3, help="with --models: runs of each")
+    parser.add_argument(
+        "--sizes", nargs="+", type=float, help="these sizes in Mpx (2^20 pixels), else 1 or those of the set"
+    )
+    parser.add_argument("--workers", action="store_true", help="with --models alone: two workers against one")
+    parser.add_argument("--rounds", type=int, default=3, help="with --models alone: runs of each")
     parser.add_argument("--json", type=Path, help="where the records go")
     parser.add_argument("--update", action="store_true", help="keep the file's records of other models and sizes")
     parser.add_argument("--plot", type=Path, help="where the picture goes, a PNG")
     parser.add_argument("--work", type=Path, help="folder for scenes and results while it runs, 20 GB free")
     arguments = parser.parse_args()
+    sets = {"quick": quick, "long": longer, "huge": huge}
+    asked = next((make for name, make in sets.items() if getattr(arguments, name)), None)
     entries: list[Entry]
-    if arguments.models:
-        entries = chosen(arguments.models, arguments.sizes, arguments.rounds, WORKERS if arguments.workers else None)
+    if arguments.models and asked is None:
+        names = WORKERS if arguments.workers else None
+        entries = chosen(arguments.models, arguments.sizes or [1.0], arguments.rounds, names)
     else:
-        made = {"quick": quick, "long": longer, "huge": huge}
-        entries = next((make for name, make in made.items() if getattr(arguments, name)), record)()
+        entries = among((asked or record)(), arguments.models, arguments.sizes)
     records = kept(arguments.json, entries) if arguments.update else []
     for found in run(entries, arguments.work):
         records.append(found)

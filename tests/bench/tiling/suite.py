@@ -106,10 +106,10 @@ def longer() -> list[Entry]:
 
 
 def huge() -> list[Entry]:
-    """Ours alone on scenes of 4, 16 and 64 Mpx, to see what grows: about an hour and a quarter."""
+    """Ours alone on scenes of 4, 16 and 64 Mpx, to see what grows: three hours, most of it aelf-t at 64."""
     return [
         *(Entry(model=name, mpx=mpx, names=HUGE, rounds=3) for mpx in (4, 16, 64) for name in ("per-pixel", "conv")),
-        *(Entry(model="aelf-t", mpx=mpx, names={"zarr": ("ours",)}) for mpx in (4, 16, 64)),
+        *(Entry(model="aelf-t", mpx=mpx, names={"zarr": ("ours",)}, rounds=3) for mpx in (4, 16, 64)),
     ]
 
 
@@ -120,6 +120,11 @@ def chosen(models: Iterable[str], sizes: Iterable[float], rounds: int, names: Na
         for mpx in sizes
         for model in models
     ]
+
+
+def among(entries: Iterable[Entry], models: list[str] | None, sizes: list[float] | None) -> list[Entry]:
+    """The entries of these models and sizes; None is all."""
+    return [entry for entry in entries if (not models or entry.model in models) and (not sizes or entry.mpx in sizes)]
 
 
 def known_models() -> tuple[str, ...]:
