@@ -62,8 +62,12 @@ def degrade(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
     height = (fine.shape[-2] - len(weights)) // ratio + 1
     width = (fine.shape[-1] - len(weights)) // ratio + 1
     last_row, last_column = (height - 1) * ratio + 1, (width - 1) * ratio + 1
-    rows = _weigh([fine[..., tap : tap + last_row : ratio, :] for tap in range(len(weights))], weights)
-    return _weigh([rows[..., tap : tap + last_column : ratio] for tap in range(len(weights))], weights)
+    coarse = []
+    for group in band_groups(fine[0]):
+        bands = fine[:, group]
+        rows = _weigh([bands[..., tap : tap + last_row : ratio, :] for tap in range(len(weights))], weights)
+        coarse.append(_weigh([rows[..., tap : tap + last_column : ratio] for tap in range(len(weights))], weights))
+    return torch.cat(coarse, dim=1)
 
 
 def degrade_window(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:

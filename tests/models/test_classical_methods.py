@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from scenefuse.errors import DataError, ModelError, UsageError
-from scenefuse.models.cnmf import pure_pixels
+from scenefuse.models.cnmf import HS_HOLD, HS_STEPS, MS_HOLD, SUM_TO_ONE, held_inverse, pure_pixels, unmix
 from scenefuse.models.gsa import RIDGE
 from scenefuse.models.hysure_l2 import inverse_taps, noise_variances
 from scenefuse.models.moments import Moments, MomentStage, moments_of, ridge_regression
@@ -155,14 +157,46 @@ def test_sfim_divides_by_a_twentieth_of_the_bands_mean_at_least() -> None:
 
 def test_cnmf_keeps_what_its_endmembers_cannot_show() -> None:
     spectrum = torch.tensor([0.2, 0.3, 0.4])
-    arrays = {"endmembers": [[1.0], [0.0], [0.0]], "ms_endmembers": [[1.0], [1.0]], "start": [[0.5]]}
-    state = SceneState(
-        arrays={f"cnmf/{name}": np.array(value) for name, value in arrays.items()}, facts={"psf_sigma_px": 1.5}
-    )
+    found = {"endmembers": np.array([[1.0], [0.0], [0.0]]), "ms_endmembers": np.array([[1.0], [1.0]])}
+    arrays = {
+        **found,
+        "inverse": held_inverse(found["endmembers"], HS_HOLD),
+        "ms_inverse": held_inverse(found["ms_endmembers"], MS_HOLD),
+    }
+    state = SceneState(arrays={f"cnmf/{name}": value for name, value in arrays.items()}, facts={"psf_sigma_px": 1.5})
     model = load_model(ModelRef(name="cnmf", hs_bands=bands(3, "h"), ms_bands=bands(2, "m"), ratio=4))
     fused = model.fuse(spectrum[None, :, None, None].expand(1, 3, 20, 20), torch.full((1, 2, 64, 64), 0.5), state)
     inside = fused[0, :, 16:-16, 16:-16]
     torch.testing.assert_close(inside, spectrum[:, None, None].expand_as(inside), atol=1e-5, rtol=0)
+
+
+def unmixed(pixels: NDArray[np.float64], endmembers: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """Abundances (p, pixel) of pixels (band, pixel), from even ones, as the HSI's are found."""
+    count = endmembers.shape[1]
+    start = torch.full((1, count, 1, pixels.shape[1]), 1 / count, dtype=torch.float64)
+    image, spectra, inverse = map(
+        torch.from_numpy, (pixels[None, :, None], endmembers, held_inverse(endmembers, HS_HOLD))
+    )
+    return np.asarray(unmix(image, spectra, inverse, start, steps, hold=HS_HOLD)[0, :, 0])
+
+
+def test_unmixing_ends_at_the_non_negative_least_squares() -> None:
+    random = np.random.default_rng(0)
+    endmembers = random.random((12, 5))
+    pixels = endmembers @ random.random((5, 40)) * random.random(40) + 0.1 * random.standard_normal((12, 40))
+    pixels = pixels.clip(min=0.0)  # as they are solved for: negative reflectance counts as 0
+    total = SUM_TO_ONE * endmembers.mean() * np.sqrt(12)  # the equation that they sum to 1, beside the bands
+    system = np.vstack([endmembers, np.full(5, total)])
+    best = np.array([nnls(system, np.append(pixel, total))[0] for pixel in pixels.T]).T
+    assert (best == 0).any()
+    np.testing.assert_allclose(unmixed(pixels, endmembers, 2000), best, atol=1e-6)
+
+
+def test_the_steps_of_cnmf_suffice_for_the_hsi() -> None:
+    random = np.random.default_rng(1)
+    endmembers = random.random((60, 8))
+    mixed = random.dirichlet(np.full(8, 0.3), 500).T
+    assert np.abs(unmixed(endmembers @ mixed, endmembers, HS_STEPS) - mixed).mean() < 1e-5
 
 
 def test_the_noise_of_a_band_is_what_a_regression_on_the_others_leaves() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from scenefuse.models import cnmf, method
 from scenefuse.models.architectures import ARCHITECTURES, build_model
-from scenefuse.models.band_map import map_into
+from scenefuse.models.band_map import add_mapped
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from tests.models.classical_pairs import CLASSICAL, drawn_pair, model_for
 from tests.models.whole import freeze_whole
@@ -54,13 +54,13 @@ def test_a_network_fuses_where_its_weights_are(name: str) -> None:
 def test_a_gpu_unmixes_a_window_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.device] = []
 
-    def counted(mapped: torch.Tensor, matrix: torch.Tensor, pixels: torch.Tensor) -> None:
+    def counted(total: torch.Tensor, matrix: torch.Tensor, pixels: torch.Tensor) -> None:
         calls.append(pixels.device)
-        map_into(mapped, matrix, pixels)
+        add_mapped(total, matrix, pixels)
 
-    monkeypatch.setattr(cnmf, "map_into", counted)
-    for device, chunks in (("cpu", 64), ("meta", 1)):
+    monkeypatch.setattr(cnmf, "add_mapped", counted)
+    for device, chunks in (("cpu", 16), ("meta", 1)):
         calls.clear()
-        image, endmembers = torch.ones(1, 4, 512, 512, device=device), torch.ones(4, 2, device=device)
-        cnmf.unmix(image, endmembers, torch.ones(1, 2, 512, 512, device=device), 3)
-        assert len(calls) == chunks * (1 + 3)
+        image, endmembers, inverse = (torch.ones(shape, device=device) for shape in ((1, 4, 512, 512), (4, 2), (2, 2)))
+        cnmf.unmix(image, endmembers, inverse, torch.ones(1, 2, 512, 512, device=device), 3, hold=0.1)
+        assert len(calls) == chunks * (3 - 1)
