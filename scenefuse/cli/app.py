@@ -18,6 +18,7 @@ from scenefuse.cli.log import log_line
 from scenefuse.cli.output import discard, emit_json, error_record, note
 from scenefuse.cli.stopping import InterruptedRunError, interruption
 from scenefuse.errors import SceneFuseError, UsageError, WorkError
+from scenefuse.failure import FORBIDDEN, FULL
 
 COMMANDS = {
     "demo": "Make a small simulated archive, fuse its pairs, show their quality",
@@ -42,7 +43,7 @@ COMMANDS = {
 """Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
 
 
-SYSTEM_SAYS_NO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+SYSTEM_SAYS_NO = FORBIDDEN | FULL | {errno.ENOTDIR}
 """Errors of the operating system that explain themselves: no right, no space, a file where a folder should be."""
 
 

@@ -19,7 +19,7 @@ from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.lanes import Call, Lane, Outcome, TimeLimitError
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, StorageError, WorkError
-from scenefuse.place.local import FORBIDDEN, FULL
+from scenefuse.failure import Failure
 
 Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
 
@@ -69,7 +69,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class TaskFailure:
     """Why a task was given up: one JSON record."""
 
     kind: Kind
@@ -89,31 +89,30 @@ class Failure:
 class GivenUpError(WorkError):
     """A task was given up without which its step cannot end; a WorkError of which records tell the task's failure."""
 
-    def __init__(self, value: str, consequence: str, cure: str, failure: Failure | None = None) -> None:
+    def __init__(self, value: str, consequence: str, cure: str, failure: TaskFailure | None = None) -> None:
         super().__init__(value, consequence, cure)
         self.failure = failure
         """Why."""
 
 
 def kind_of(error: BaseException) -> Kind:
-    """The type of a failure."""
-    if isinstance(error, SceneFuseError):
-        return "transient" if error.retryable else error.kind  # type: ignore[return-value]
-    if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in FULL | FORBIDDEN):
+    """The type of a task's failure: of its device, its worker and its scheduler, too."""
+    if is_out_of_memory(error):
         return "resource"
     if isinstance(error, KilledWorker | AcceleratorError):
         return "worker"
     if isinstance(error, TimeLimitError):
         return "time"
-    if isinstance(error, (ConnectionError, TimeoutError, CancelledError)):
+    failure = Failure.of(error)
+    if failure.retryable or isinstance(error, CancelledError):
         return "transient"
-    return "bug"
+    return failure.kind  # type: ignore[return-value]
 
 
 def work_off(
     works: Iterable[Work], lane: Lane, *, patience: Patience, observer: Observer
-) -> Generator[tuple[Work, Any | Failure], None, None]:
-    """Each task with its result or its Failure, as they end; never more than twice the lane's width in flight.
+) -> Generator[tuple[Work, Any | TaskFailure], None, None]:
+    """Each task with its result or its TaskFailure, as they end; never more than twice the lane's width in flight.
 
     When the caller stops early, calls in flight are given up.
     """
@@ -132,8 +131,8 @@ def work_off(
 
 def results_in_order(
     works: Sequence[Work],
-    ended: Generator[tuple[Work, Any | Failure], None, None],
-    stopped_by: Callable[[Work, Failure], SceneFuseError],
+    ended: Generator[tuple[Work, Any | TaskFailure], None, None],
+    stopped_by: Callable[[Work, TaskFailure], SceneFuseError],
 ) -> list[Any]:
     """The result of each task in the order of works, whichever ended first: sums of floats depend on it.
 
@@ -143,7 +142,7 @@ def results_in_order(
     results: dict[str, Any] = {}
     with closing(ended):
         for work, result in ended:
-            if isinstance(result, Failure):
+            if isinstance(result, TaskFailure):
                 raise stopped_by(work, result)
             results[work.name] = result
     return [results[work.name] for work in works]
@@ -177,7 +176,7 @@ class _Crew:
         limit = self.patience.time_limit_s
         self.lane.submit(Call(key=key, function=work.function, argument=work.argument, time_limit_s=limit))
 
-    def step(self) -> tuple[Work, Any | Failure] | None:
+    def step(self) -> tuple[Work, Any | TaskFailure] | None:
         """Wait for one outcome or one pause to end; what came to its end for good."""
         now = time.monotonic()
         while self._paused and self._paused[0][0] <= now:
@@ -191,9 +190,8 @@ class _Crew:
             return work, outcome.result
         return self._judge(work, outcome, outcome.error)
 
-    def _judge(self, work: Work, outcome: Outcome, error: BaseException) -> tuple[Work, Failure] | None:
+    def _judge(self, work: Work, outcome: Outcome, error: BaseException) -> tuple[Work, TaskFailure] | None:
         kind = kind_of(error)
-        cause = str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}"
         if kind == "worker" and not outcome.began and self._bystander[work.name] < _BYSTANDER_LIMIT:
             self._bystander[work.name] += 1
             self.start(work)
@@ -203,17 +201,16 @@ class _Crew:
         too_large = kind == "resource" and not isinstance(error, (StorageError, OSError))
         smaller = work.shrink(work.argument) if too_large and work.shrink else None
         if smaller is None and not self.patience.allows(kind, earlier):
-            return work, Failure(
+            return work, TaskFailure(
                 kind=kind,
-                cause=cause,
+                cause=Failure.of(error).cause,
                 trace="".join(traceback.format_exception(error)) if kind == "bug" else "",
                 retryable=kind in ("transient", "worker", "time"),
                 attempts=self._attempts[work.name],
                 facts=work.facts,
             )
-        self.observer.notify(
-            Event(kind="retry", facts={**work.facts, "type": kind, "cause": cause, "attempt": earlier + 1})
-        )
+        facts = {**work.facts, "type": kind, "cause": Failure.of(error).cause, "attempt": earlier + 1}
+        self.observer.notify(Event(kind="retry", facts=facts))
         if smaller is not None:
             self.start(replace(work, argument=smaller))
         elif kind == "transient":

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
+from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.budget import MULTIPLY_ADDS_PER_S
 from scenefuse.engine.fill import FillStage
 from scenefuse.engine.known_states import KnownStates
@@ -211,7 +211,7 @@ def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
     ]
 
 
-def _stopped_by(work: Work, failure: Failure) -> SceneFuseError:
+def _stopped_by(work: Work, failure: TaskFailure) -> SceneFuseError:
     """The error of a stage of which a part was given up."""
     name = work.facts["stage"]
     if failure.kind == "data":

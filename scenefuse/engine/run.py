@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.attempts import Failure, Patience, Work, work_off
+from scenefuse.engine.attempts import Patience, TaskFailure, Work, work_off
 from scenefuse.engine.budget import RunPlan
 from scenefuse.engine.group import GroupReport, GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
@@ -71,7 +71,7 @@ class RunReport:
     """Machines that took part."""
     finished: dict[tuple[int, int], TileReceipts]
     """Receipts of every finished tile of the plan, by (iy, ix)."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[TaskFailure, ...] = ()
     """Groups that were given up."""
 
     def facts(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def fuse_scene(
         names = f"fuse-{job.sha256[:24]}"
         works = [_work(job, digest, f"{names}-{number}", group) for number, group in waiting]
         for work, result in work_off(works, lane, patience=patience, observer=observer):
-            if isinstance(result, Failure):
+            if isinstance(result, TaskFailure):
                 tally.fail(result)
                 continue
             ledger.record(result.tiles)
@@ -194,7 +194,7 @@ class _Tally:
     tiles: int
     done: int
     reports: list[GroupReport] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[TaskFailure] = field(default_factory=list)
 
     def add(self, work: Work, report: GroupReport) -> None:
         self.reports.append(report)
@@ -216,7 +216,7 @@ class _Tally:
             )
         )
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: TaskFailure) -> None:
         self.failures.append(failure)
         facts = {**failure.facts, "type": failure.kind, "cause": failure.cause, "attempts": failure.attempts}
         self.observer.notify(Event(kind="warning", facts=facts))

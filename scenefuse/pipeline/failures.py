@@ -14,6 +14,7 @@ from scenefuse.archive.scene import ScenePair
 from scenefuse.config import RunConfig, parse
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import DataError, SceneFuseError, WorkError
+from scenefuse.failure import Failure
 from scenefuse.place.href import redact
 from scenefuse.place.place import Place
 from scenefuse.product.files import FAILURES
@@ -57,7 +58,7 @@ class PairFailure:
         return dataclasses.replace(
             self,
             kind=kind,
-            cause=str(error) if isinstance(error, SceneFuseError) else f"{type(error).__name__}: {error}",
+            cause=Failure.of(error).cause,
             retryable=retryable,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -11,7 +11,7 @@ from typing import Any, cast
 from scenefuse.archive.access import trusted_path
 from scenefuse.config import INPUT_OPTIONS, RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
+from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.device import Device, choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
@@ -223,7 +223,7 @@ def _workers(opened: OpenedPair, config: RunConfig, tiles: int) -> ClusterSpec:
     )
 
 
-def _stopped_by(work: Work, failure: Failure) -> GivenUpError:
+def _stopped_by(work: Work, failure: TaskFailure) -> GivenUpError:
     what = f"a tile of {work.facts['product']} failed: {failure.cause}"
     return GivenUpError(what, "it cannot be compared", "Run again", failure)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from scenefuse.errors import SceneFuseError
+from scenefuse.failure import Failure
 from scenefuse.place.place import Place
 
 T = TypeVar("T")
@@ -47,8 +48,7 @@ def look_at_each(products: Sequence[Location], look: Callable[[Location], T]) ->
 
 def _failed(product: str, error: Exception) -> ProductFailure:
     """The record of what stopped the look at a product."""
-    if not isinstance(error, SceneFuseError):
-        error = SceneFuseError(
-            f"{type(error).__name__}: {error}", "it cannot be looked at", "Report it with what was called"
-        )
-    return ProductFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)
+    failure = Failure.of(error)
+    if failure.kind == SceneFuseError.kind and not isinstance(error, SceneFuseError):
+        failure = Failure.of(SceneFuseError(failure.cause, "it cannot be looked at", "Report it with what was called"))
+    return ProductFailure(product=product, **asdict(failure))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -16,14 +15,9 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from scenefuse.errors import SceneFuseError, StorageError, TransientError
+from scenefuse.failure import FORBIDDEN, FULL, PASSING
 from scenefuse.place.durable import PART, replacing, sha256_of, sync_folder, write_durably
 from scenefuse.place.place import Change, Place
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of the system that say that there is no room."""
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-"""Errors of the system that say that there is no right."""
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +321,6 @@ def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:
         return StorageError(
             what, kept, "Give the right to write back and run the same command again, or scenefuse refill OUT"
         )
-    if error.errno in _PASSING:
+    if error.errno in PASSING:
         return TransientError(what, kept, "Run the same command again, or scenefuse refill OUT")
     return None

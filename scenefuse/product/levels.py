@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
+from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
@@ -131,7 +131,7 @@ class _Crew:
         ]
         return results_in_order(works, self._ended(works), _stopped_by)
 
-    def _ended(self, works: Sequence[Work]) -> Generator[tuple[Work, Any | Failure], None, None]:
+    def _ended(self, works: Sequence[Work]) -> Generator[tuple[Work, Any | TaskFailure], None, None]:
         """Each work as it ends."""
         everywhere = self.lane.on_this_machine or self.folder.shares_scratch
         there = [work for work in works if everywhere or not work.argument.needs_scratch]
@@ -140,7 +140,7 @@ class _Crew:
         yield from work_off(here, InProcessLane(), patience=Patience(), observer=self.observer)
 
 
-def _stopped_by(work: Work, failure: Failure) -> GivenUpError:
+def _stopped_by(work: Work, failure: TaskFailure) -> GivenUpError:
     return GivenUpError(
         f"Core {work.facts['core']} failed in step {work.facts['step']}: {failure.cause}",
         "the product is not complete and is not published",

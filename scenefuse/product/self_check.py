@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.attempts import Failure, GivenUpError, Patience, Work, results_in_order, work_off
+from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
@@ -186,7 +186,7 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
     )
 
 
-def _stopped_by(_: Work, failure: Failure) -> GivenUpError:
+def _stopped_by(_: Work, failure: TaskFailure) -> GivenUpError:
     return GivenUpError(
         f"A window across seams failed: {failure.cause}",
         "the product cannot be checked and is not published",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,9 @@ from scenefuse.archive.bounds import Bounds
 from scenefuse.engine.dask_lane import SchedulerLostError
 from scenefuse.engine.protocols import Observer
 from scenefuse.errors import SceneFuseError, WorkError
+from scenefuse.failure import Failure
 from scenefuse.workflow.one_pass import PassReport, run_pass
-from scenefuse.workflow.pass_record import PassUnderWayError, failure_facts
+from scenefuse.workflow.pass_record import PassUnderWayError
 from scenefuse.workflow.specification import Workflow
 
 
@@ -94,7 +95,7 @@ def backfill(
         except (SceneFuseError, OSError) as stopped:
             if number == 1:
                 raise
-            error = failure_facts(stopped)
+            error = asdict(Failure.of(stopped))
         step = StepReport(number=number, steps=len(parts), since=since, until=until, report=report, error=error)
         steps.append(step)
         told(step)

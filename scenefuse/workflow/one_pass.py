@@ -12,6 +12,7 @@ from scenefuse.archive.pair_search import find_with_partners
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, WorkError
+from scenefuse.failure import Failure
 from scenefuse.pipeline.batch import BatchReport, fuse_pairs, require_ready
 from scenefuse.pipeline.fuse import FusedProduct
 from scenefuse.place.location import place_at
@@ -123,8 +124,8 @@ def publish_products(
     unpublished: dict[str, Unpublished] = {}
 
     def failed(folder: Place, error: Exception) -> None:
-        kind = error.kind if isinstance(error, SceneFuseError) else "resource"
-        unpublished[folder.name] = Unpublished(item_id=folder.name, kind=kind, cause=str(error))
+        failure = Failure.of(error)
+        unpublished[folder.name] = Unpublished(item_id=folder.name, kind=failure.kind, cause=failure.cause)
         message = f"{folder.name} is not published: {error}"
         observer.notify(Event(kind="warning", facts={"message": message}))
 

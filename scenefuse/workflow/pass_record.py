@@ -19,7 +19,8 @@ from scenefuse.archive.bounds import Bounds
 from scenefuse.config import parse
 from scenefuse.engine.lease import Lease, LeaseHeldError, live_owner
 from scenefuse.engine.protocols import Event, Observer
-from scenefuse.errors import DataError, ResourceError, SceneFuseError, UsageError
+from scenefuse.errors import DataError, SceneFuseError, UsageError
+from scenefuse.failure import Failure
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
@@ -139,7 +140,7 @@ class PassKeeper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if error is not None:
             failed = isinstance(error, Exception)
-            self._end("failed" if failed else "interrupted", error=failure_facts(error) if failed else None)
+            self._end("failed" if failed else "interrupted", error=asdict(Failure.of(error)) if failed else None)
         self._lease.release()
 
     def finished(self, counts: Mapping[str, int], *, whole: bool) -> None:
@@ -195,15 +196,6 @@ def _parsed(data: bytes, place: Place) -> PassHistory:
 
 def _lease_place(out: Place, name: str, kind: Kind) -> Place:
     return history_place(out, name, kind).parent / f"{history_place(out, name, kind).name.removesuffix('.json')}.lease"
-
-
-def failure_facts(error: BaseException) -> dict[str, Any]:
-    """What stopped a pass: its kind, its cause, and whether the same pass may go through later."""
-    if isinstance(error, SceneFuseError):
-        return {"kind": error.kind, "cause": str(error), "retryable": error.retryable}
-    if isinstance(error, OSError):  # of a disk, a folder, a socket
-        return {"kind": ResourceError.kind, "cause": f"{type(error).__name__}: {error}", "retryable": True}
-    return {"kind": SceneFuseError.kind, "cause": f"{type(error).__name__}: {error}", "retryable": False}
 
 
 def _now() -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, UsageError
+from scenefuse.failure import Failure
 from scenefuse.pipeline.batch import require_ready
 from scenefuse.place.location import place_at
 from scenefuse.workflow.one_pass import run_pass
-from scenefuse.workflow.pass_record import PassUnderWayError, failure_facts, is_under_way, read_history
+from scenefuse.workflow.pass_record import PassUnderWayError, is_under_way, read_history
 from scenefuse.workflow.schedule import ScheduleSpec
 from scenefuse.workflow.specification import Workflow
 
@@ -172,7 +173,7 @@ def _serve_pass(line: _Line, clock: Clock, observer: Observer) -> None:
             _tell(observer, line, "elsewhere", message=str(error))
         line.retry, line.waits = clock.now() + _FIRST_RETRY, True
     except Exception as error:  # noqa: BLE001 - the service outlives a pass, whatever was wrong with it
-        facts = failure_facts(error)
+        facts = asdict(Failure.of(error))
         pause = min(_FIRST_RETRY * 2 ** min(line.failed, 10), _LAST_RETRY)
         line.ended(began, failed=line.failed + 1, retry=clock.now() + pause if facts["retryable"] else None)
         if facts["kind"] == SceneFuseError.kind:

@@ -10,13 +10,13 @@ from scenefuse.archive.bounds import Bounds
 from scenefuse.archive.pair_search import find_with_partners
 from scenefuse.archive.search import SkippedItem
 from scenefuse.errors import SceneFuseError, WorkError
+from scenefuse.failure import Failure
 from scenefuse.pipeline.failures import PairFailure, read_failures
 from scenefuse.pipeline.standing import PairStanding, Standing, look_at
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.output import require_output
 from scenefuse.publish.destination import Catalogue
-from scenefuse.workflow.pass_record import failure_facts
 from scenefuse.workflow.passes import Passes, look_at_passes
 from scenefuse.workflow.specification import Workflow
 
@@ -117,4 +117,4 @@ def _published(
     try:
         return len(catalogue.held(done)), None
     except (SceneFuseError, OSError) as error:
-        return None, failure_facts(error)
+        return None, asdict(Failure.of(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenefuse.config import RunConfig
-from scenefuse.engine.attempts import Failure, GivenUpError, Kind
+from scenefuse.engine.attempts import GivenUpError, Kind, TaskFailure
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.run import IncompleteRunError, RunReport
@@ -168,8 +168,8 @@ def test_a_record_runs_on_the_machine_of_who_retries() -> None:
     assert (config.model, config.core_px, config.workers, config.memory_limit) == ("gsa", 48, 3, "2GiB")
 
 
-def _given_up(kind: Kind, *, retryable: bool) -> Failure:
-    return Failure(kind=kind, cause="x", retryable=retryable, attempts=1, facts={})
+def _given_up(kind: Kind, *, retryable: bool) -> TaskFailure:
+    return TaskFailure(kind=kind, cause="x", retryable=retryable, attempts=1, facts={})
 
 
 @pytest.mark.parametrize(("others", "retryable"), [(True, True), (False, False)])

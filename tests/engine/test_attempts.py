@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from distributed import KilledWorker
 
-from scenefuse.engine.attempts import Failure, Patience, Work, results_in_order, work_off
+from scenefuse.engine.attempts import Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.lanes import Call, InProcessLane, Outcome, TimeLimitError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.errors import DataError, StorageError, TransientError
@@ -45,7 +45,7 @@ def test_what_may_pass_is_tried_as_often_as_its_kind_allows(
     error: BaseException, kind: str, attempts: int, *, retryable: bool
 ) -> None:
     failure = only_end(Work(name="a", function=fail, argument=error))
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, TaskFailure)
     assert (failure.kind, failure.attempts, failure.retryable) == (kind, attempts, retryable)
     assert bool(failure.trace) == (kind == "bug")
 
