@@ -17,7 +17,7 @@ from scenefuse.words import counted
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
 
-log_json_option = click.option("--log-json", is_flag=True, help="Log one JSON object a line on stderr, for programs.")
+log_json_option = click.option("--log-json", is_flag=True, help="Log one JSON object per line on stderr, for programs.")
 
 _LEVELS = {"retry": "warning", "warning": "warning", "failed": "error"}
 _SKIPPED = {"group", "done"}

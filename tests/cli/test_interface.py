@@ -155,8 +155,8 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     call = ("plan", *pair, "--out", tmp_path / "out", "--workers", 1, "--no-register")
     short = r"(under )?\d+ s"
     assert re.search(
-        rf"  (roughly \d+|under 1) s \(preparation {short}, tiles {short}, overviews and COG {short}\); opening, "
-        r"the start of workers and the report come on top\n",
+        rf"  (roughly \d+|under 1) s \(preparation {short}, tiles {short}, overviews and COG {short}\); plus opening, "
+        r"starting workers and the report\n",
         scenefuse(*call).stdout,
     )
     assert ", overviews under 1 s)" in scenefuse(*call, "--format", "zarr").stdout
@@ -165,7 +165,7 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     assert told["seconds"]["tiles"] == told["plan"]["seconds"]
     assert told["exists"] is False
     assert scenefuse("fuse", *call[1:]).code == 0
-    assert "is there already: fuse finds it" in scenefuse(*call).stdout
+    assert "exists already: fuse would find it" in scenefuse(*call).stdout
     assert scenefuse(*call, "--json").document["exists"] is True
 
 
