@@ -1,4 +1,4 @@
-"""Bounds: where and when scenes are looked for."""
+"""Bounds: where and when to search for scenes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Where and when scenes are looked for; None is everywhere and always."""
+    """Where and when to search for scenes; None is everywhere and always."""
 
     bbox: BBox | None = None
     """West, south, east, north in degrees."""
     since: datetime | None = None
-    """First time of acquisition; UTC where it names no zone."""
+    """Earliest acquisition; UTC if it names no zone."""
     until: datetime | None = None
-    """Last time of acquisition, inclusive; UTC where it names no zone."""
+    """Latest acquisition, inclusive; UTC if it names no zone."""
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):

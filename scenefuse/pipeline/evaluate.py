@@ -87,11 +87,17 @@ def evaluate_product(
     hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Scored:
-    """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
+    """Scores of a product against a reference raster or, without one, against its inputs.
 
-    Without a reference the inputs are read again: from hrefs, or where run.json says; weights and GPU that made the
-    product are not needed. Of config, allow_host counts. Against a reference the scores have a note where the network
-    that made the product learnt from the very scene, or where its card is not here to tell.
+    The weights and GPU that made the product are not needed. Against a reference, the scores carry a note if the
+    network that made the product learnt from the very scene, or if its card is not available to tell.
+
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        reference: Raster of the truth on the product's grid; None scores against the inputs, which are read again.
+        convention: Formulas to use where papers differ.
+        hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
+        config: Supplies allow_host; other options are not used.
     """
     config = config or RunConfig()
     folder = product_folder(folder)

@@ -220,9 +220,12 @@ def _files(scene: Scene) -> tuple[str, ...]:
 
 
 def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConfig | None = None) -> PairCube:
-    """The pair as two aligned lazy cubes, `.hs` and `.ms`, shift removed; for scientists, without any method.
+    """The pair as two aligned lazy xarray cubes, `.hs` and `.ms`, with the sub-pixel shift removed.
 
-    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
+    Args:
+        hs: Hyperspectral scene: path or URL of a STAC item, path of a raster file, or a Scene.
+        ms: Multispectral scene, in the same forms.
+        config: How scenes are opened; None for the defaults.
     """
     config = config or RunConfig()
     _require_type(config)

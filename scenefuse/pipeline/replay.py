@@ -108,11 +108,15 @@ def replay(
     config: RunConfig | None = None,
     observer: Observer | None = None,
 ) -> ReplayReport:
-    """Recompute a sample of tiles, or every tile, and compare with the store.
+    """Recompute a sample of tiles, or every tile, and compare them with the store.
 
-    hrefs: where HSI and MSI are now, when they moved; else where run.json says. Only scheduler, workers,
-    memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
-    comes from the provenance.
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        every_tile: Replay all tiles instead of a sample.
+        hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
+        config: Supplies scheduler, workers, memory_limit, allow_host and, to find a network's weights, weights. All
+            options that change numbers come from the provenance.
+        observer: Receives progress events.
     """
     folder = product_folder(folder)
     config, observer = config or RunConfig(), observer or NullObserver()

@@ -37,28 +37,28 @@ FREE_DB = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """What is trained, how long, where."""
+    """What to train, for how long, and on what device."""
 
     model: str
     """Name of the network."""
     recipe: Recipe | None = None
-    """How; None is the network's own of RECIPES."""
+    """Training recipe; None is the network's own in RECIPES."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the network that differ from its defaults: `{"width": 32}`."""
     truths: tuple[str, ...] = ()
-    """A raster of truth for each pair; none for the recipe's protocol."""
+    """A truth raster for each pair; empty for the recipe's protocol."""
     seed: int = 0
-    """Seed of first weights, windows, turns, noise."""
+    """Seed of initial weights, windows, orientations and noise."""
     minutes: float | None = None
-    """Longest time of training; None for all iterations."""
+    """Time limit of training; None for all iterations."""
     device: DeviceChoice = "auto"
     """`auto` takes a CUDA device when there is one."""
     licence: str = "LicenseRef-unstated"
     """Licence of the weights, an SPDX expression."""
     name: str | None = None
-    """Name under which the weights go onto the user's shelf; None leaves them in the folder alone."""
+    """Name to put the weights on the user's shelf under; None leaves them only in the folder."""
     inputs: RunConfig = field(default_factory=RunConfig)
-    """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+    """How scenes are opened; hs_scale, ms_scale, drop_bands, register and allow_host are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +72,15 @@ class Trained:
     sha256: str
     """Digest of the weights."""
     step: int
-    """Steps after which they were the best."""
+    """Step at which they were best."""
     steps: int
     """Steps done in all."""
     stopped: str
-    """`iterations`, `patience`, or `minutes`: then the same call goes on."""
+    """`iterations`, `patience` or `minutes`; after the last the same call continues."""
     scores: Scores
     """Scores on the held-out blocks."""
     bicubic: Scores
-    """Scores of plain cubic interpolation of the HSI there; empty without a truth."""
+    """Scores of bicubic interpolation of the HSI there; empty without a truth."""
 
     def facts(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -97,10 +97,16 @@ def train(
     config: TrainConfig,
     report: Report | None = None,
 ) -> Trained:
-    """Train a network on pairs (HSI, MSI) and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
+    """Train a network on pairs and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
 
-    The same call again goes on from its checkpoint, or finds that training is over and writes the same weights.
-    report: told of each scoring. Started by torchrun, all processes share the work and return the same.
+    The same call again continues from its checkpoint or, if training is over, writes the same weights. Under torchrun
+    all processes share the work and return the same.
+
+    Args:
+        pairs: Pairs of an HSI and an MSI, each a path, URL or Scene.
+        out: Folder for weights, learning curves and checkpoint.
+        config: What to train, how, and for how long.
+        report: Called with each evaluation on the held-out blocks.
     """
     if config.model not in ARCHITECTURES:
         raise UsageError(
