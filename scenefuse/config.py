@@ -96,7 +96,7 @@ class RunConfig:
                 "Leave out one of the two",
             )
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers is {self.workers}", "nobody would do the work", "Give 1 or more")
+            raise UsageError(f"workers is {self.workers}", "there would be nobody to do the work", "Give 1 or more")
         if self.memory_limit is not None and parse_bytes(self.memory_limit) < 1:
             raise UsageError(f"memory_limit is {self.memory_limit}", "no worker could start", "Write it like 4GiB")
         if self.adapt is not None and self.adapt < 1:
@@ -109,14 +109,14 @@ class RunConfig:
                 raise UsageError(
                     f"{name} is {scale}",
                     "reflectance cannot be computed with it",
-                    "Give reflectance per stored value, 0.0001 for example",
+                    "Give reflectance per stored value, for example 0.0001",
                 )
         if self.core_px is not None and self.core_px < 1:
             raise UsageError(f"core_px is {self.core_px}", "a tile would be empty", "Give a side in fine pixels")
         if "zarr" not in self.format:
             raise UsageError(
                 f"format is {','.join(self.format)}",
-                "the Zarr store is what all else is made from",
+                "everything else is made from the Zarr store",
                 "Use zarr or zarr,cog",
             )
 
@@ -177,7 +177,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error.strerror})", "there is no configuration", "Check the path"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML ({error})", "nothing of it is used", "Correct the line") from error
+        raise UsageError(f"{path} is not valid TOML ({error})", "it is not used", "Correct the line") from error
 
 
 def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
@@ -186,7 +186,7 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
     """
     if not isinstance(table, Mapping):
-        raise UsageError(f"{where} is {table!r}", "it is no table of keys", "Write it as a [table]")
+        raise UsageError(f"{where} is {table!r}", "it is not a table", "Write it as a [table]")
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type] # any dataclass, by contract
     for key in table:

@@ -39,13 +39,15 @@ class PairRule:
 
     def __post_init__(self) -> None:
         if not self.max_gap_hours >= 0:
-            raise UsageError(f"max_gap_hours is {self.max_gap_hours}", "no two scenes are that near", "Give 0 or more")
+            raise UsageError(
+                f"max_gap_hours is {self.max_gap_hours}", "no two scenes are that close in time", "Give 0 or more"
+            )
         if self.max_per_hs < 1:
             raise UsageError(f"max_per_hs is {self.max_per_hs}", "no scene could have a pair", "Give 1 or more")
         for name in ("min_overlap_fraction", "max_cloud_fraction"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise UsageError(f"{name} is {share}", "it is no share of 1", "Give 0 to 1: 0.2 is 20 %")
+                raise UsageError(f"{name} is {share}", "it is not a fraction", "Give 0 to 1: 0.2 is 20 %")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,12 +203,14 @@ class ScoredProducts:
         if self.reference is None and self.convention != "standard":
             raise UsageError(
                 f"--convention {self.convention} without --reference",
-                "it names formulas of scores against a truth, and there would be none",
+                "it selects formulas for scores against a truth, and there is none",
                 "Give --reference, or leave it out",
             )
         if self.reference is not None and self.moved is not None:
             raise UsageError(
-                "--hs and --ms with --reference", "a product is scored against one of the two", "Leave out either"
+                "--hs and --ms with --reference",
+                "a product is scored against one of the two",
+                "Leave out one of the two",
             )
 
     def show(self, config: RunConfig, *, as_json: bool) -> int:
@@ -302,7 +304,7 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
 def _refuse_product_options(reference: str | None, moved: tuple[str | None, str | None]) -> None:
     """UsageError when an option is given that a comparison of methods has no use for."""
     if moved != (None, None):
-        raise UsageError("--hs and --ms with methods to compare", "they are a product's", "Give HS MS as arguments")
+        raise UsageError("--hs and --ms with methods to compare", "they belong to a product", "Give HS MS as arguments")
     if reference is not None:
         raise UsageError(
             "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
@@ -321,7 +323,7 @@ def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
         name, equals, weights = text.partition("=")
         if not name.strip() or (equals and not weights):
             raise UsageError(
-                f"--model {text}", "it names no method and weights", "Write --model gsa or --model aelf-t=FILE"
+                f"--model {text}", "it does not name a method and weights", "Write --model gsa or --model aelf-t=FILE"
             )
         given.append((name.strip(), weights or None))
     return enter(given)
@@ -351,11 +353,13 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
             raise UsageError(
                 f"--ms-sensor with {counted(len(inputs), 'image')}, {counted(len(catalogs), 'catalogue')}, "
                 f"{counted(len(truths), 'truth')}",
-                "each input is one HSI, itself the truth",
+                "each input is a single HSI, which is itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
         if config.ms_scale is not None:
-            raise UsageError("--ms-scale with --ms-sensor", "the MSI is made of the HSI's reflectance", "Leave it out")
+            raise UsageError(
+                "--ms-scale with --ms-sensor", "the MSI is made from the HSI's reflectance", "Leave it out"
+            )
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(
@@ -366,7 +370,9 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     if inputs:
         return Arena(pairs=tuple(zip(inputs[::2], inputs[1::2], strict=True)), truths=truths, config=config)
     if truths:
-        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
+        raise UsageError(
+            "--truth with --catalog", "it is not clear which pair it belongs to", "Name the pairs: HS MS, HS MS"
+        )
     pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=config.allow_host)
     note_skipped(skipped)
     if not pairing.pairs:

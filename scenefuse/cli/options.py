@@ -237,7 +237,7 @@ def refuse_without_catalog(options: Mapping[str, Any]) -> None:
     if given is not None:
         raise UsageError(
             f"{given} without --catalog",
-            "scenes that are named are taken as they are",
+            "named scenes are used as they are",
             "Leave it out, or give --catalog",
         )
 

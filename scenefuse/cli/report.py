@@ -66,7 +66,7 @@ def command(
     if out is not None and len(products) != 1:
         raise UsageError(
             f"--out {out} with {len(products)} products",
-            "it is one file, and each has a page of its own",
+            "it is one file, and each product has a page of its own",
             "Leave it out",
         )
     if options["reference"] is not None and options["scores"]:
@@ -75,7 +75,7 @@ def command(
         )
     to_stdout = out is not None and str(out) == NOWHERE
     if to_stdout and as_json:
-        raise UsageError("--out - with --json", "both are the one document on stdout", "Leave out one")
+        raise UsageError("--out - with --json", "each would be the document on stdout", "Leave out one")
 
     def reported(product: Location) -> Report:
         config = RunConfig(allow_host=allow_host)

@@ -46,7 +46,7 @@ def command(
     if known == bool(sources):
         raise UsageError(
             "search with neither SOURCE nor --known" if not sources else "search with SOURCE and --known",
-            "it lists the scenes of sources, or the known archives",
+            "it lists either the scenes of sources or the known archives",
             "Give one of the two",
         )
     if known:

@@ -151,7 +151,9 @@ def _pairs(
     if scenes:
         return list(zip(scenes[::2], scenes[1::2], strict=True))
     if options["truths"]:
-        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
+        raise UsageError(
+            "--truth with --catalog", "it is not clear which pair it belongs to", "Name the pairs: HS MS, HS MS"
+        )
     pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
     note_skipped(skipped)
     if not pairing.pairs:
@@ -175,7 +177,7 @@ def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--set {setting}", "it names no option", "Write it like --set width=32")
+            raise UsageError(f"--set {setting}", "it does not name an option", "Write it like --set width=32")
         try:
             values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

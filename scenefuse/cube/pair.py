@@ -198,8 +198,8 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
     options = options or PairOptions()
     if options.mask_clouds and not (pair.hs.clouds or pair.ms.clouds):
         raise DataError(
-            f"neither {pair.hs.id} nor {pair.ms.id} names a mask of clouds that is known",
-            "there is nothing to mask them by",
+            f"neither {pair.hs.id} nor {pair.ms.id} has a known cloud mask",
+            "there is nothing to mask clouds with",
             "give scenes with SCL, QA_PIXEL, Fmask, QL_QUALITY_CLOUD or EMIT_L2A_MASK, or leave out --mask-clouds",
         )
     both = Choice(mask_clouds=options.mask_clouds, policy=AccessPolicy(allow_hosts=options.allow_hosts))
@@ -238,9 +238,9 @@ def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[
     }
     if len(coarse) == len(ms.bands):
         raise DataError(
-            f"{scene_id} says that the pixels of its bands are no smaller than the HSI's of {hs_gsd_m:.4g} m",
+            f"{scene_id} says that its bands' pixels are no smaller than the HSI's {hs_gsd_m:.4g} m",
             "the MSI has no detail to add",
-            "pair the HSI with a finer MSI; where its bands were sharpened, give the file itself in place of the item",
+            "pair the HSI with a finer MSI; if its bands were sharpened, give the file itself instead of the item",
         )
     return ms.without(coarse)
 

@@ -246,7 +246,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
             f"{counted(len(arena.truths), 'truth')} for {counted(len(arena.pairs), 'pair')}",
-            "one would be without",
+            "each pair needs exactly one",
             "Give one for each pair",
         )
     truths = arena.truths or (None,) * len(arena.pairs)
@@ -349,7 +349,7 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
         image = open_image(scene, "hsi", choice)
         if len(image.grids) > 1:
             raise DataError(
-                f"{scene.id} has bands on {len(image.grids)} grids", "it is no one image", "Give one raster file"
+                f"{scene.id} has bands on {len(image.grids)} grids", "it is not a single image", "Give one raster file"
             )
         ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio

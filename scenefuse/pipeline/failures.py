@@ -123,8 +123,8 @@ def _parsed(line: bytes, out: Place) -> PairFailure:
         return PairFailure(**json.loads(line))
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"{out / FAILURES} has a line that is no record ({error})",
-            "what failed cannot be told",
+            f"{out / FAILURES} has a line that is not a record ({error})",
+            "it is not clear what failed",
             "Remove the line; batch finds its pair again",
         ) from error
 

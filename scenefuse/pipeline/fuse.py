@@ -234,7 +234,7 @@ def _require_same_files(order: Order) -> None:
         except OSError as error:
             raise WorkError(
                 f"{file.path}: {error.strerror}",
-                "whether all tiles were made of the same file cannot be told",
+                "it is not certain that all tiles were made from the same file",
                 "Put it back and run the same command again: what is finished is kept",
             ) from error
         if changed:
@@ -242,8 +242,8 @@ def _require_same_files(order: Order) -> None:
             known_states(order).forget()
             raise ChangedInputError(
                 f"{file.path} changed while it was read",
-                "the product would be of two scenes, so what was made of it is removed",
-                "Run the same command again, when the file is complete",
+                "the product would mix two versions, so what was made of it is removed",
+                "Run the same command again when the file is complete",
             )
 
 
@@ -321,7 +321,7 @@ def _claimed(folder: Place) -> Iterator[Lease]:
     except OSError as error:
         raise WorkError(
             f"{error.filename or folder}: {error.strerror or error}",
-            "the product is not finished, and no reader sees it",
+            "the product is not finished, and not visible to readers",
             "Remove the obstacle and run the same command again: what is finished is kept",
         ) from error
 

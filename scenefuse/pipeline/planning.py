@@ -209,9 +209,9 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
         scratch = out.scratch_bytes() + (0 if free is None else stored)
         if files * plan.write_bytes > scratch:
             raise ResourceError(
-                f"{size_text(scratch)} are free where the COG for {out} is made, up to "
-                f"{size_text(files * plan.write_bytes)} are needed meanwhile",
-                "the COG could not be written after all the work",
+                f"{size_text(scratch)} are free where the COG for {out} is assembled, but up to "
+                f"{size_text(files * plan.write_bytes)} are needed for it",
+                "after all the work the COG could not be written",
                 "Free some space, give another --out (or TMPDIR, for a store), or use --format zarr",
             )
     return plan

@@ -241,7 +241,7 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
         if path is None:
             raise DataError(
                 f"weights {digest[:12]} of {provenance.method.name} are neither on the shelf nor in the product",
-                "the tiles cannot be computed again",
+                "the tiles cannot be recomputed",
                 "Give them with --weights",
             )
         weights = str(path)
@@ -252,8 +252,8 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
     except ResourceError as error:
         raise ResourceError(
             f"{folder.name} was made on a GPU, and torch sees none here",
-            "another kind of device rounds otherwise, so that a difference would prove nothing",
-            "Replay it where there is one; scenefuse verify checks the product anywhere",
+            "another kind of device rounds differently, so a difference would prove nothing",
+            "Replay it on a machine with one; scenefuse verify checks the product anywhere",
         ) from error
     return replace(recorded, allow_host=config.allow_host)
 

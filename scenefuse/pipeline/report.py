@@ -126,7 +126,7 @@ def _state(folder: Place) -> SceneState:
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no {STATE}",
-            "what the instruments see of its ground is not known",
+            "the instruments' response and PSF are unknown",
             "scenefuse verify says what else is wrong with it",
         ) from error
 

@@ -49,6 +49,6 @@ def _failed(product: str, error: Exception) -> ProductFailure:
     """The record of what stopped the look at a product."""
     if not isinstance(error, SceneFuseError):
         error = SceneFuseError(
-            f"{type(error).__name__}: {error}", "it cannot be looked at", "Report it with what was called"
+            f"{type(error).__name__}: {error}", "it could not be processed", "Report it with the call"
         )
     return ProductFailure(product=product, kind=error.kind, cause=str(error), retryable=error.retryable)

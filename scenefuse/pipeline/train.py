@@ -110,7 +110,7 @@ def train(
     """
     if config.model not in ARCHITECTURES:
         raise UsageError(
-            f"{config.model} is no network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
+            f"{config.model} is not a network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
         )
     if config.name is not None:
         require_shelf_name(config.name)
@@ -119,7 +119,7 @@ def train(
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
             f"{counted(len(config.truths), 'truth')} for {counted(len(pairs), 'pair')}",
-            "one would be without",
+            "each pair needs exactly one",
             "Give one for each pair",
         )
     folder = own_path(out)
@@ -130,7 +130,7 @@ def train(
         if config.name is not None and not network.freezable:
             raise UsageError(
                 f"the name {config.name} for {config.model} with these options",
-                "nothing could be fused with them: a pixel would depend on where the tile lies",
+                "they could not be used for fusing: a pixel would depend on where the tile lies",
                 "Leave out --name",
             )
         recipe = _fitted_recipe(config, network)
@@ -151,8 +151,8 @@ def _kept(
     if isnan(best):
         raise WorkError(
             f"after {counted(fitted.steps, 'step')} the held-out {decides} is {best:g}",
-            "the weights give no numbers",
-            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
+            "the weights produce no finite values",
+            "Start over in another folder with a lower --lr, a warm-up (recipe), or fp32",
         )
     training = {
         **course.identity(),
@@ -203,7 +203,7 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
     if patch < least:
         raise UsageError(
             f"windows of {patch} px for {config.model}",
-            f"its loss looks at {least} px at once",
+            f"its loss needs {least} px at once",
             f"Give --patch-px {-(-least // step) * step} or more",
         )
     protocol = "truth" if config.truths else recipe.protocol
@@ -243,7 +243,7 @@ def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
     if isnan(scores["psnr_db"]):
         raise DataError(
             "the held-out blocks hold no pixel with data in every band of both images and of the truth",
-            "nothing would tell which weights are the best",
+            "nothing would show which weights are best",
             "Give other --block-px, or scenes with fewer gaps",
         )
     return scores

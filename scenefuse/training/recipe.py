@@ -78,11 +78,15 @@ class Recipe:
             )
         if not self.lr > self.lr_end >= 0:
             raise UsageError(
-                f"lr {self.lr:g} and lr_end {self.lr_end:g}", "a learning rate falls and stays positive", "Correct them"
+                f"lr {self.lr:g} and lr_end {self.lr_end:g}",
+                "a learning rate must fall and stay positive",
+                "Correct them",
             )
         if len(self.noise_snr_db) != 2 or not -inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < inf:
             raise UsageError(
-                f"noise_snr_db is {self.noise_snr_db}", "a range is least and greatest", "Write it like [25.0, 40.0]"
+                f"noise_snr_db is {self.noise_snr_db}",
+                "a range has a minimum and a maximum",
+                "Write it like [25.0, 40.0]",
             )
 
     def lr_at(self, step: int) -> float:
