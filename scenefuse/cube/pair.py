@@ -68,7 +68,7 @@ class PairCube:
     """Which grids, and where the native pixels lie on them."""
 
     def __repr__(self) -> str:
-        """Bands and sizes on a line; the fields, with all bands' names and places, fill pages of a notebook."""
+        """Bands and sizes on one line; all fields would fill pages of a notebook."""
         grid = self.grid
         hs = _in_words(self.hs_bands, grid.coarse_shape, grid.fine_gsd_m * grid.ratio)
         ms = _in_words(self.ms_bands, grid.fine_shape, grid.fine_gsd_m)
@@ -81,7 +81,7 @@ class PairCube:
 
     @property
     def hs_bands(self) -> tuple[Band, ...]:
-        """Bands of read_hs, sorted by wavelength, bad bands gone."""
+        """Bands of read_hs, sorted by wavelength, bad bands dropped."""
         return self.hs_image.bands
 
     @property
@@ -91,12 +91,12 @@ class PairCube:
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        """The files that pixels come from, HSI first, for identity and provenance."""
+        """The files the pixels come from, HSI first, for identity and provenance."""
         return (*self.hs_image.inputs, *self.ms_image.inputs)
 
     @property
     def fine_raster(self) -> RasterGrid:
-        """The fine grid as a raster of its own: the one that a truth, or a product, of this pair lies on."""
+        """The fine grid as a raster of its own, on which a truth or a product of this pair lies."""
         grid = self.grid
         return RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=self.pair_id)
 
