@@ -82,7 +82,7 @@ def moment_text(moment: datetime) -> str:
 
 def counts_text(counts: dict[str, int]) -> str:
     """What became of a pass's pairs: what is zero is left out, but for the first three."""
-    words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in work elsewhere"}
+    words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in progress elsewhere"}
     words |= {"published": "published", "unpublished": "not published"}
     told = [f"{counts.get(name, 0)} {word}" for name, word in words.items() if counts.get(name) or word == name]
     told = [text for text in told if not text.startswith("0 published")]
