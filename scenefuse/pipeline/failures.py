@@ -39,7 +39,7 @@ class PairFailure:
     ms_root: str | None = None
     """Folder of the source that the MSI was found in, whose files its item may name."""
     kind: str = ""
-    """Type of the failure: data, model, resource, transient, worker, time, work or bug; busy: not failed, in progress."""
+    """Type of the failure: data, model, resource, transient, worker, time, work or bug; busy: no failure, running."""
     cause: str = ""
     """What went wrong: value, consequence and cure."""
     retryable: bool = False
