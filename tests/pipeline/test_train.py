@@ -210,12 +210,12 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
         (
             {"model": "cofusion", "options": {}, "recipe": replace(RECIPE, patch_px=8)},
             UsageError,
-            "looks at 11 px at once",
+            "needs 11 px at once",
         ),
         (
             {"model": "mossfuse", "options": {}, "recipe": replace(RECIPE, protocol="scene", patch_px=4)},
             UsageError,
-            "looks at 7 px at once. Give --patch-px 8 or more",
+            "needs 7 px at once. Give --patch-px 8 or more",
         ),
     ],
 )
