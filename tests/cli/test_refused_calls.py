@@ -233,7 +233,7 @@ def test_wrong_bounds_are_wrong_usage(
         ('[source]\ncatalogs = ["a"]\nbbox = [1.0]\n[output]\nproducts = "out"\n', "bbox has 1 numbers"),
         ('[source]\n[output]\nproducts = "out"\n', "catalogs"),
         ('source = 3\n[output]\nproducts = "out"\n', "source"),
-        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "gs://b/c"\n', "gs://b/c names"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "gs://b/c"\n', "gs://b/c is not"),
         (
             '[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "https://api.example"\n',
             "publish to https://api.example without an asset root",
