@@ -1,5 +1,5 @@
-# Two commands are all a newcomer needs: `make demo` runs the main job, `make test` runs the tests.
-# Both make .venv and install into it what constraints pin; they need Python >= 3.11, make and git.
+# A newcomer needs two commands: `make demo` runs the main job, `make test` runs the tests.
+# Both create .venv and install the pinned versions into it; they need Python >= 3.11, make and git.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 CONSTRAINTS := docker/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO_OUT ?= demo-out
-# Tests run in PROCESSES processes of one thread each; benchmarks measure, so they have the machine to themselves.
-# Byte code is kept, whatever the environment says: without it each process that a test starts compiles all modules.
+# Tests run in PROCESSES processes of one thread each; benchmarks run alone, because they measure.
+# Byte code is always kept: otherwise each process that a test starts would compile all modules.
 PROCESSES ?= 2
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
@@ -18,31 +18,31 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --n
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/.installed ## Install, make the demo archive, fuse its pairs, show their quality
+demo: $(VENV)/.installed ## Install, simulate the demo archive, fuse its pairs, score the results
 	$(BIN)/scenefuse demo --out $(DEMO_OUT)
 
 test: lint servers ## Install, then lint, type check and run every test that needs no GPU
 	$(PYTEST) -m "not gpu and not bench"
 
-check: lint ## Lint, types and the quick tests: what to run before a commit
+check: lint ## Lint, type check and the quick tests: run this before a commit
 	$(PYTEST) -m "not slow and not gpu and not bench"
 
-servers: ## Get the servers that tests talk to, where that is possible
+servers: ## Install the servers that tests talk to, where possible
 	@PYTHON=$(PYTHON) tests/servers.sh
 
 slow: $(VENV)/.installed-dev servers ## The slower tests: real clusters, kills, memory, the whole demo
 	$(PYTEST) -m "slow and not gpu and not bench"
 
-explore: $(VENV)/.installed-dev ## The tests of properties on examples that no run has seen: look for faults of today, not of a change
+explore: $(VENV)/.installed-dev ## Property-based tests on fresh random examples: finds old faults, not only those of a change
 	$(PYTEST) -m "not gpu and not bench" --hypothesis-profile explore $$(grep -rl "^from hypothesis" tests)
 
-bench: $(VENV)/.installed-dev ## Every benchmark on a tiny size, and the tests that are too long for every day
+bench: $(VENV)/.installed-dev ## Every benchmark at a tiny size, and tests too long for every day
 	$(BIN)/python -m pytest -m bench
 
-gpu: $(VENV)/.installed-dev ## The tests that need a CUDA device, on a machine that has one
+gpu: $(VENV)/.installed-dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu tests/gpu
 
-weights: $(VENV)/.installed-dev ## Train the weights that ship from nothing, and score them on unseen landscapes
+weights: $(VENV)/.installed-dev ## Train the shipped weights from scratch and score them on unseen landscapes
 	$(BIN)/python -m tests.bench.weights --out weights-out --json tests/bench/results/weights.json
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and hadolint

@@ -1,4 +1,4 @@
-# The STAC API of compose.yaml: stac-fastapi-pgstac with the Transaction extension, in the versions that the tests have.
+# The STAC API of compose.yaml: stac-fastapi-pgstac with the Transaction extension, in the versions the tests use.
 # docker build -t scenefuse:stac-api -f docker/stac-api.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 

@@ -1,10 +1,10 @@
-"""scenefuse: archives of hyperspectral and multispectral scenes, fused pair by pair onto the fine grid.
+"""scenefuse: fuse archives of hyperspectral and multispectral scenes, pair by pair, onto the fine grid.
 
     cube = scenefuse.open_pair("enmap-item.json", "s2-item.json")    # cube.hs, cube.ms: lazy xarray cubes
     product = scenefuse.fuse("enmap-item.json", "s2-item.json", out="products")
     report = scenefuse.batch(["archive/catalog.json"], out="products", bounds=scenefuse.Bounds(bbox=(12, 51, 14, 53)))
 
-Names are imported when they are first used, so that `import scenefuse` costs nothing.
+Names are imported on first use, so `import scenefuse` is cheap.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'scenefuse' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     if hasattr(value, "__dataclass_fields__"):
-        from scenefuse.described import describe_fields  # here, for it takes time that only people need
+        from scenefuse.described import describe_fields  # imported here: only interactive help needs it
 
         describe_fields(value)
     return value
 
 
 def __dir__() -> list[str]:
-    """The public names as well, though they are imported only when they are used: for completion in notebooks."""
+    """All public names, including those not imported yet, for completion in notebooks."""
     return sorted({*globals(), *_HOMES})

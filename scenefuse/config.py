@@ -24,9 +24,9 @@ from scenefuse.errors import UsageError
 T = TypeVar("T")
 
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
-"""What may be asked for; engine.precision.Precision is what a run then has."""
+"""What may be requested; engine.precision.Precision is what a run then uses."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-"""What may be asked for; engine.device.Device is what a run then has."""
+"""What may be requested; engine.device.Device is what a run then uses."""
 Halo = Literal["default", "full"]
 Format = Literal["zarr", "cog"]
 
@@ -37,54 +37,54 @@ DEMO_MODEL = "aelf-t"
 
 
 INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "mask_clouds", "register")
-"""Those of RunConfig that say what the two images are."""
+"""Options of RunConfig that say how the two images are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Options of one fusion; those above `scheduler` change numbers and belong to the product's identity.
+    """Options of one fusion. Those above `scheduler` change numbers and are part of the product's identity.
 
-    Values are held to their types, however it is made: a string or list becomes a tuple, a Path its text, and what is
-    no such value is a UsageError.
+    Values are checked against their types however the object is made: a string or list becomes a tuple, a Path its
+    text, and anything else of the wrong type is a UsageError.
     """
 
     model: str = DEFAULT_MODEL
     """Name of the method."""
     weights: str | None = None
-    """For a network: path of a safetensors file, or name[@version] on the shelf; None takes what fits the pair."""
+    """Weights of a network: a safetensors file, or name[@version] on the shelf; None takes those that fit the pair."""
     adapt: int | None = None
-    """Steps by which a network is fine-tuned on the pair before it fuses it; None takes the weights as they are."""
+    """Steps to fine-tune a network on the pair before fusing it; None takes the weights as they are."""
     precision: PrecisionChoice = "auto"
-    """Arithmetic on the device: `auto` is bf16 on a GPU that has it where the method's card allows it, else fp32."""
+    """Arithmetic on the device: `auto` is bf16 on a GPU that supports it if the method's card allows it, else fp32."""
     device: DeviceChoice = "auto"
     """`auto` takes a CUDA device when there is one."""
     halo: Halo = "default"
-    """`full` reads all that can influence a pixel: tiles equal the whole bitwise on CPU float32."""
+    """`full` reads all that can influence a pixel: on a CPU in float32, tiles are bitwise equal to one pass."""
     core_px: int | None = None
-    """Side of a tile's core in fine pixels; None lets the planner choose. Rounded to the lattice."""
+    """Side of a tile's core in fine pixels, rounded to the lattice; None lets the planner choose."""
     hs_scale: float | None = None
-    """Reflectance per DN of the HSI, when neither metadata nor file says."""
+    """Reflectance per DN of the HSI, if neither metadata nor file declares it."""
     ms_scale: float | None = None
-    """Reflectance per DN of the MSI, when neither metadata nor file says."""
+    """Reflectance per DN of the MSI, if neither metadata nor file declares it."""
     drop_bands: tuple[str, ...] = ()
-    """Names of HSI bands to leave out, besides those that are marked bad."""
+    """Names of HSI bands to drop, besides those marked bad."""
     mask_clouds: bool = False
-    """Whether clouds and their shadows are no data, where a scene's own mask (SCL, QA_PIXEL, ...) tells them."""
+    """Whether clouds and their shadows are masked, by the scene's own mask (SCL, QA_PIXEL, ...)."""
     register: bool = True
-    """Whether the sub-pixel shift between the two is estimated and, when significant, removed."""
+    """Whether the sub-pixel shift between the two is estimated and, if significant, removed."""
 
     scheduler: str | None = None
     """Address of a running Dask scheduler; None starts workers on this machine."""
     workers: int | None = None
     """Worker processes on this machine; None is one per core (CPU) or per device (CUDA)."""
     memory_limit: str | None = None
-    """Memory of each worker: `4GiB`; None is an equal share of this machine's."""
+    """Memory limit per worker, such as `4GiB`; None is an equal share of this machine's memory."""
     format: tuple[Format, ...] = ("zarr", "cog")
-    """What is written: `zarr` always, `cog` as well when listed."""
+    """Formats to write: `zarr` always, `cog` if listed."""
     report: bool = True
-    """Whether the product gets its report, `report.html`."""
+    """Whether to write the product's report, `report.html`."""
     allow_host: tuple[str, ...] = ()
-    """Hosts that may be reached although they are loopback or not https."""
+    """Hosts that may be reached even if they are loopback or not https."""
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(RunConfig).items():
@@ -96,7 +96,7 @@ class RunConfig:
                 "Leave out one of the two",
             )
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers is {self.workers}", "nobody would do the work", "Give 1 or more")
+            raise UsageError(f"workers is {self.workers}", "there would be nobody to do the work", "Give 1 or more")
         if self.memory_limit is not None and parse_bytes(self.memory_limit) < 1:
             raise UsageError(f"memory_limit is {self.memory_limit}", "no worker could start", "Write it like 4GiB")
         if self.adapt is not None and self.adapt < 1:
@@ -109,14 +109,14 @@ class RunConfig:
                 raise UsageError(
                     f"{name} is {scale}",
                     "reflectance cannot be computed with it",
-                    "Give reflectance per stored value, 0.0001 for example",
+                    "Give reflectance per stored value, for example 0.0001",
                 )
         if self.core_px is not None and self.core_px < 1:
             raise UsageError(f"core_px is {self.core_px}", "a tile would be empty", "Give a side in fine pixels")
         if "zarr" not in self.format:
             raise UsageError(
                 f"format is {','.join(self.format)}",
-                "the Zarr store is what all else is made from",
+                "everything else is made from the Zarr store",
                 "Use zarr or zarr,cog",
             )
 
@@ -177,7 +177,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error.strerror})", "there is no configuration", "Check the path"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML ({error})", "nothing of it is used", "Correct the line") from error
+        raise UsageError(f"{path} is not valid TOML ({error})", "it is not used", "Correct the line") from error
 
 
 def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
@@ -186,7 +186,7 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
     """
     if not isinstance(table, Mapping):
-        raise UsageError(f"{where} is {table!r}", "it is no table of keys", "Write it as a [table]")
+        raise UsageError(f"{where} is {table!r}", "it is not a table", "Write it as a [table]")
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type] # any dataclass, by contract
     for key in table:

@@ -1,6 +1,6 @@
 """What can go wrong, each kind with its exit code.
 
-Every message has three parts: the value that is wrong, the consequence, and the cure.
+Every message has three parts: the wrong value, the consequence, and the cure.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class ResourceError(SceneFuseError):
 
 
 class StorageError(ResourceError):
-    """A place cannot take or give files: it is full, or no longer ours; a smaller task does not help."""
+    """A place cannot store or return files: it is full, or no longer ours; a smaller task does not help."""
 
 
 class TransientError(SceneFuseError):
-    """A network or a store failed in a way that passes."""
+    """A network or a store failed in a way that may pass."""
 
     kind = "transient"
     exit_code = 4
@@ -72,7 +72,7 @@ class TransientError(SceneFuseError):
 
 
 class WorkError(SceneFuseError):
-    """Work failed after it began; what is finished is kept and found again."""
+    """Work failed after it began; what is finished is kept and reused."""
 
     kind = "work"
     exit_code = 3

@@ -86,8 +86,8 @@ class AccessPolicy:
         if not self.allows(url) and not _is_public(ipaddress.ip_address(address.partition("%")[0])):
             raise DataError(
                 f"{redact(url)} leads to {address}",
-                "it is not a public address, and a catalogue could reach this network's inside through it",
-                f"allow the host if it is yours: --allow-host {urlsplit(url).hostname}",
+                "it is not a public address, and a catalogue could reach this internal network through it",
+                f"if the host is yours, allow it with --allow-host {urlsplit(url).hostname}",
             )
 
     def allows(self, url: str) -> bool:

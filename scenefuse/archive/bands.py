@@ -42,7 +42,7 @@ def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any])
     if eo and raster and len(eo) != len(raster):
         raise DataError(
             f"{where} has {counted(len(eo), 'eo:band')} and {counted(len(raster), 'raster:band')}",
-            "they cannot be told apart band by band",
+            "they cannot be matched band by band",
             "correct the item",
         )
     if eo or raster:
@@ -115,7 +115,7 @@ def _eo_rows(own: Any, items: Any, where: str) -> list[Mapping[str, Any]]:
         elif isinstance(entry, dict):
             rows.append(entry)
         else:
-            raise DataError(f"{where}: eo:bands has {entry!r}", "it is no band", "correct the item")
+            raise DataError(f"{where}: eo:bands has {entry!r}", "it is not a band", "correct the item")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Bounds: where and when scenes are looked for."""
+"""Bounds: where and when to search for scenes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Where and when scenes are looked for; None is everywhere and always."""
+    """Where and when to search for scenes; None is everywhere and always."""
 
     bbox: BBox | None = None
     """West, south, east, north in degrees."""
     since: datetime | None = None
-    """First time of acquisition; UTC where it names no zone."""
+    """Earliest acquisition; UTC if it names no zone."""
     until: datetime | None = None
-    """Last time of acquisition, inclusive; UTC where it names no zone."""
+    """Latest acquisition, inclusive; UTC if it names no zone."""
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -28,20 +28,22 @@ class Bounds:
         if self.bbox is not None:
             if len(self.bbox) != 4:  # one for each side
                 raise UsageError(
-                    f"bbox {self.bbox!r} has {len(self.bbox)} numbers", "it is no box", "Give west, south, east, north"
+                    f"bbox {self.bbox!r} has {len(self.bbox)} numbers",
+                    "it is not a box",
+                    "Give west, south, east, north",
                 )
             west, south, east, north = self.bbox
             if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
                 raise UsageError(
                     f"bbox {west:g} {south:g} {east:g} {north:g}",
-                    "it is no box on the globe, and no scene would be found",
-                    "Give west, south, east, north in degrees, south first of the two latitudes",
+                    "it is not a box on the globe, and no scene would be found",
+                    "Give west, south, east, north in degrees, the southern latitude first",
                 )
         if self.since is not None and self.until is not None and self.since > self.until:
             raise UsageError(
                 f"since {self.since.isoformat()} is after until {self.until.isoformat()}",
                 "no scene would be found",
-                "Exchange the two",
+                "Swap the two",
             )
 
 
@@ -50,9 +52,7 @@ def _moment(name: str, given: object) -> datetime | None:
     if given is None:
         return None
     if not isinstance(given, datetime):
-        raise UsageError(
-            f"{name} is {given!r}", "it is no datetime to compare with", "Write it like datetime(2026, 7, 14)"
-        )
+        raise UsageError(f"{name} is {given!r}", "it is not a datetime", "Write it like datetime(2026, 7, 14)")
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
@@ -66,7 +66,9 @@ def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> dateti
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{name} {text!r}", "it is no ISO 8601 day or time", "Write it like 2026-07-14") from error
+        raise UsageError(
+            f"{name} {text!r}", "it is not an ISO 8601 date or time", "Write it like 2026-07-14"
+        ) from error
     if day_ends and _is_day(text):
         moment = datetime.combine(moment, time.max)
     return _moment(name, moment)

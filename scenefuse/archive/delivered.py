@@ -111,7 +111,7 @@ def _dlr(path: Path) -> dict[str, Any] | None:
             names = ", ".join(file.name for file in images)
             raise DataError(
                 f"{folder} has {counted(len(images), 'image')} of the product{f' ({names})' if names else ''}",
-                "which of them is the scene is not known",
+                "it is not clear which one is the scene",
                 "give the image itself, ...-SPECTRAL_IMAGE.TIF",
             )
         image = images[0]
@@ -137,7 +137,7 @@ def _images(folder: Path, pattern: str, name: re.Pattern[str]) -> list[tuple[Pat
     found = [(path, match) for path in sorted(folder.glob(pattern)) if (match := name.fullmatch(path.name))]
     if not found:
         raise DataError(
-            f"{folder} is named like a product, and has no {pattern} that is an image of it",
+            f"{folder} is named like a product but has no {pattern} that is an image of it",
             "there are no pixels to read",
             "unpack the whole product",
         )
@@ -161,9 +161,9 @@ def _at(digits: str) -> dict[str, Any]:
         time = datetime.strptime(digits.replace("T", ""), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
         raise DataError(
-            f"{digits} in the product's name is no time",
+            f"{digits} in the product's name is not a time",
             "when the scene was acquired is not known",
-            "name the product as it was delivered",
+            "give the product its delivered name back",
         ) from error
     return {"datetime": time.isoformat()}
 

@@ -183,7 +183,7 @@ class Fetcher:
             except (httpx.InvalidURL, httpx.DecodingError) as error:
                 raise DataError(
                     f"{redact(url)}: {error}",
-                    "the address or the reply's Content-Encoding is not what it says",
+                    "the address is malformed, or the reply's Content-Encoding is wrong",
                     "correct the address, or the server's headers",
                 ) from error
             except TransientError as error:
@@ -193,8 +193,8 @@ class Fetcher:
                 if _is_mistrust(error):
                     raise DataError(
                         f"{redact(url)} has a certificate that is not trusted ({error})",
-                        "what it sends may be from somebody else",
-                        "if its authority is yours, name its file in the environment: SSL_CERT_FILE",
+                        "what it sends may come from somebody else",
+                        "if the certificate authority is yours, set SSL_CERT_FILE to its file",
                     ) from error
             if attempt < _ATTEMPTS - 1:
                 self._sleep(wait_s)
@@ -339,15 +339,15 @@ def _read_part(response: httpx.Response, hop: _Hop, first: int, end: int) -> Par
     if coding.lower() != "identity":
         raise DataError(
             f"{redact(url)} is served with Content-Encoding: {coding}",
-            "its parts are parts of the packed bytes, not of the file",
+            "ranges refer to the compressed bytes, not to the file",
             "store it without that header, or copy it to this machine",
         )
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if status != httpx.codes.PARTIAL_CONTENT or found is None:
         raise DataError(
-            f"{redact(url)} is served whole only (status {status} to a request for a part)",
+            f"{redact(url)} is only served whole (status {status} to a request for a part)",
             "each window would fetch the whole file",
-            "copy it to this machine, or put it where ranges are served",
+            "copy it to this machine, or put it on a server that supports ranges",
         )
     if (int(found[1]), int(found[2]) + 1) != (first, end):
         raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")

@@ -92,4 +92,4 @@ def _continuous(ring: NDArray[np.float64], scene_id: str) -> NDArray[np.float64]
 
 
 def _refused(scene_id: str, why: str) -> DataError:
-    return DataError(f"{scene_id} {why}", "it cannot be paired by place", "give it a polygon in WGS 84 as geometry")
+    return DataError(f"{scene_id} {why}", "it cannot be paired by location", "give it a polygon in WGS 84 as geometry")

@@ -49,9 +49,9 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
         return _scene_of(item, href=href, policy=policy, where=where)
     except _NOT_STAC as error:
         raise DataError(
-            f"{where} is no valid STAC item ({type(error).__name__}: {error})",
+            f"{where} is not a valid STAC item ({type(error).__name__}: {error})",
             "it cannot be read",
-            "validate it, for instance with stac-validator",
+            "validate it, for example with stac-validator",
         ) from error
 
 
@@ -185,7 +185,7 @@ def _asset(
     if nodata is not None and len(nodata) > 1:
         raise DataError(
             f"{place}: the bands have different no-data values {sorted(set(nodata))}",
-            "an asset is read with one",
+            "an asset is read with a single one",
             "offer the bands as separate assets",
         )
     size = raw.get("file:size")
@@ -272,7 +272,7 @@ def _with_card_band(band: Band, sensor: Sensor) -> Band:
 def _collection(document: Mapping[str, Any], where: str) -> str | None:
     collection = document.get("collection")
     if collection is not None and not isinstance(collection, str):
-        raise DataError(f"{where}: collection is {collection!r}", "it is no id", "correct the item")
+        raise DataError(f"{where}: collection is {collection!r}", "it is not an id", "correct the item")
     return collection
 
 
@@ -286,7 +286,7 @@ def _acquired(properties: Mapping[str, Any], where: str) -> datetime | None:
         try:
             time = datetime.fromisoformat(str(text))
         except ValueError as error:
-            raise DataError(f"{where}: {key} is {text!r}", "it is no time", "correct the item") from error
+            raise DataError(f"{where}: {key} is {text!r}", "it is not a time", "correct the item") from error
         times.append((time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC))
         if key == "datetime":
             return times[0]
@@ -333,7 +333,7 @@ def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
     try:
         return str(pyproj.CRS.from_json_dict(projjson).to_wkt())
     except CRSError as error:
-        raise DataError(f"{where}: proj:projjson", f"it is no CRS ({error})", "correct the item") from error
+        raise DataError(f"{where}: proj:projjson", f"it is not a CRS ({error})", "correct the item") from error
 
 
 def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
@@ -342,7 +342,7 @@ def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
     if percent is None or percent < 0:
         return None
     if not percent <= 100:
-        raise DataError(f"{where}: eo:cloud_cover is {percent}", "it is no percentage", "correct the item")
+        raise DataError(f"{where}: eo:cloud_cover is {percent}", "it is not a percentage", "correct the item")
     return percent / 100
 
 

@@ -49,8 +49,8 @@ def login_for(url: str) -> Login | None:
     if token is not None:
         if not _TOKEN.fullmatch(token):
             raise DataError(
-                f"the variable {variable} has blanks or characters that no header can have",
-                f"{host} would take it for no token",
+                f"the variable {variable} contains blanks or characters that a header cannot have",
+                f"{host} would not accept it as a token",
                 "set it to the token alone",
             )
         return Login(authorization=f"Bearer {token}", host=host, source=f"the variable {variable}")
@@ -68,8 +68,8 @@ def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = 
     if method != LOGIN_METHOD:
         return DataError(
             f"{told} to a {method}",
-            "it needs credentials, and a login is sent with what is read alone, not with what a catalogue has posted",
-            "save its items as an ItemCollection, and name that file",
+            "it needs credentials, and logins are sent only with reads, never with what a catalogue posts",
+            "save its items as an ItemCollection, and give that file",
         )
     refused = [login for login in logins if login.host == host]
     if refused:
@@ -79,7 +79,7 @@ def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = 
             told, f"it needs credentials, and those from {refused[-1].source} were refused", f"correct them{asks}"
         )
     if logins:
-        told = f"{told}, where {logins[-1].host} led with the login from {logins[-1].source}"
+        told = f"{told}, where {logins[-1].host} redirected with the login from {logins[-1].source}"
     return DataError(told, "it needs credentials", _cure(url))
 
 
@@ -88,9 +88,9 @@ def page_in_place(url: str, asked: str, logins: Sequence[Login]) -> DataError:
     host, cure = _host(url), _cure(url)
     sent = f", with the login from {logins[-1].source} sent to {logins[-1].host}" if logins else ""
     if any(login.host == host for login in logins):
-        cure = "correct that login; where the host takes one in its page's form alone, download the file in a browser"
+        cure = "correct that login; if the host accepts logins only in a web form, download the file in a browser"
     return DataError(
-        f"a web page came from {host} in place of a part of {redact(asked)}{sent}",
+        f"{host} sent a web page instead of a part of {redact(asked)}{sent}",
         "it is most likely a login: the host needs credentials",
         cure,
     )
@@ -105,7 +105,7 @@ def _cure(url: str) -> str:
     lines = " and ".join(f"'machine {name} login USER password PASSWORD'" for name in machines)
     write = f"write {lines} into {netrc_file()}"
     if archive is None or known is None:
-        return f"sign the href, or {write}; scenefuse search --known says what known archives ask for"
+        return f"sign the href, or {write}; scenefuse search --known lists what known archives require"
     token = "" if known.token is None else f"set {known.token}, or "
     return f"{token}{write}; {archive.name} asks for {archive.credentials}"
 

@@ -31,7 +31,7 @@ def netrc_line(host: str, path: Path) -> tuple[str, str] | None:
         # Not the parser's words, which quote what it stumbled over: that may be a password.
         line = f" at line {error.lineno}" if isinstance(error, netrc.NetrcParseError) and error.lineno else ""
         raise DataError(
-            f"{path} is no netrc{line}",
+            f"{path} is not a netrc file{line}",
             f"the login for {host} cannot be read from it",
             "write lines such as: machine HOST login USER password PASSWORD",
         ) from None
@@ -40,9 +40,9 @@ def netrc_line(host: str, path: Path) -> tuple[str, str] | None:
         return None
     if mode & _OTHERS:
         raise DataError(
-            f"{path} may be read by others than its owner (mode {mode & 0o777:o})",
-            f"the password for {host} in it is no secret, and is not used",
-            f"take their rights away: chmod 600 {path}",
+            f"{path} can be read by others than its owner (mode {mode & 0o777:o})",
+            f"the password for {host} in it is not secret, and is not used",
+            f"restrict access: chmod 600 {path}",
         )
     user, _, password = found
     return user, password

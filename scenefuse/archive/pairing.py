@@ -25,27 +25,29 @@ class PairRule:
     """What makes two scenes a pair."""
 
     max_gap_hours: float = 72.0
-    """Longest time between the acquisitions in hours."""
+    """Maximum time between the acquisitions in hours."""
     min_overlap_fraction: float = 0.2
-    """Least overlap area / area of the smaller footprint, 0 to 1."""
+    """Minimum overlap area / area of the smaller footprint, 0 to 1."""
     max_cloud_fraction: float = 0.2
-    """Largest cloud cover of either scene, 0 to 1; scenes that do not tell theirs pass."""
+    """Maximum cloud cover of either scene, 0 to 1; scenes that do not state theirs pass."""
     hs_collection: str | None = None
-    """Collection of the hyperspectral scenes; None: told by each scene's role."""
+    """Collection of the hyperspectral scenes; None decides by each scene's role."""
     ms_collection: str | None = None
-    """Collection of the multispectral scenes; None: told by each scene's role."""
+    """Collection of the multispectral scenes; None decides by each scene's role."""
     max_per_hs: int = 1
-    """Pairs per hyperspectral scene, the best first; a multispectral scene may serve several."""
+    """Maximum pairs per hyperspectral scene, best first; a multispectral scene may serve several."""
 
     def __post_init__(self) -> None:
         if not self.max_gap_hours >= 0:
-            raise UsageError(f"max_gap_hours is {self.max_gap_hours}", "no two scenes are that near", "Give 0 or more")
+            raise UsageError(
+                f"max_gap_hours is {self.max_gap_hours}", "no two scenes are that close in time", "Give 0 or more"
+            )
         if self.max_per_hs < 1:
             raise UsageError(f"max_per_hs is {self.max_per_hs}", "no scene could have a pair", "Give 1 or more")
         for name in ("min_overlap_fraction", "max_cloud_fraction"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise UsageError(f"{name} is {share}", "it is no share of 1", "Give 0 to 1: 0.2 is 20 %")
+                raise UsageError(f"{name} is {share}", "it is not a fraction", "Give 0 to 1: 0.2 is 20 %")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ def items_of(path: Path) -> Iterator[dict[str, Any]]:
     except ImportError as error:
         raise DataError(
             f"{path} is stac-geoparquet",
-            "what reads it is not installed",
+            "its reader is not installed",
             "install the extra: pip install 'scenefuse[geoparquet]'",
         ) from error
     try:
@@ -31,7 +31,7 @@ def items_of(path: Path) -> Iterator[dict[str, Any]]:
             if missing:
                 raise DataError(
                     f"{path} has no column {', '.join(sorted(missing))}",
-                    "its rows are no STAC items",
+                    "its rows are not STAC items",
                     "write it as stac-geoparquet 1.0 or 1.1",
                 )
             batches = pa.RecordBatchReader.from_batches(

@@ -60,7 +60,7 @@ class RemoteFile:
         return DataError(
             f"{self} changed while it was read",
             "its pixels would come from two different files",
-            "run again; what is finished belongs to the file as it was",
+            "run again; what is finished belongs to the old file",
         )
 
 
@@ -78,9 +78,9 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
         part = _part(policy.check(url, url), policy, (0, 1))
         if not part.tag:
             raise DataError(
-                f"{redact(url)} comes with neither ETag nor Last-Modified",
-                "were it put anew, pixels of two files could be fused as one, and no product told from an older one",
-                "copy it to this machine, or have the server say one of the two",
+                f"{redact(url)} is served with neither ETag nor Last-Modified",
+                "if it were replaced, pixels of two files could be fused as one, and an old product would look current",
+                "copy it to this machine, or have the server send one of the two",
             )
         return RemoteFile(url=url, size_bytes=part.total_bytes, tag=part.tag, policy=policy)
     try:
@@ -115,8 +115,8 @@ def _store_place(url: str) -> StorePlace | None:
         return None
     if "?" in url or "#" in url:
         raise DataError(
-            f"{redact(url)} goes on with a ? or a #",
-            "in a URL that is no part of the key, and another object would be read",
+            f"{redact(url)} continues with a ? or a #",
+            "in a URL that is not part of the key, and another object would be read",
             "copy the object to a key without them",
         )
     return StorePlace(bucket=parts.netloc, key=parts.path.strip("/"))

@@ -171,7 +171,7 @@ def _refuse_collection_of_api(document: Mapping[str, Any], href: str) -> None:
         root = f", {shown(links['root']['href'], href)}," if "root" in links else ""
         raise DataError(
             f"{redact(href)} is a collection of a STAC API, which finds its items only by search",
-            "not one scene of it would be listed",
+            "none of its scenes would be listed",
             f"Give the API's landing page{root} with --collection {document.get('id')} (search), or --hs-collection or "
             "--ms-collection (pair, batch)",
         )
@@ -202,7 +202,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
                 yield from _scenes(item, href, source, wanted)
         except (APIError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{redact(source.href)} answered what a STAC API does not ({type(error).__name__}: {error})",
+                f"{redact(source.href)} gave an answer that is not a STAC API's ({type(error).__name__}: {error})",
                 "its scenes cannot be listed",
                 "check that the address is the landing page of a STAC API",
             ) from error

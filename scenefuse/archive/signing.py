@@ -69,7 +69,7 @@ def _read(reply: bytes, address: str) -> _Token:
             raise ValueError("an empty token")  # noqa: TRY301 - told below as what it is
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{address} answered what is no token ({type(error).__name__}: {error})",
+            f"{address} did not answer with a token ({type(error).__name__}: {error})",
             "the archive's files cannot be read",
             "try again later, or sign the hrefs of the items yourself",
         ) from error

@@ -77,18 +77,18 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
             return _delivered_scene(item, path, policy)
         if path.is_dir() and path.suffix.lower() != ".zarr":
             raise DataError(
-                f"{path} is a folder, and none of a product that is known by its name",
-                "it is no scene",
-                "give an item (.json), a raster file, or a product's folder under the name that it was delivered by",
+                f"{path} is a folder, but not one of a product known by its name",
+                "it is not a scene",
+                "give an item (.json), a raster file, or a product's folder under its delivered name",
             )
         if path.is_dir() or not _looks_like_json(path):
             return _raster_scene(str(path), path.stem)
     source = open_source(href, policy=policy)
     if source.kind != "item":
         raise DataError(
-            f"{redact(source.href)} is STAC, but of kind {source.kind}, not one item",
+            f"{redact(source.href)} is STAC of kind {source.kind}, not a single item",
             "a scene is one item",
-            "search it with scenefuse search, or give one of its items",
+            "list it with scenefuse search, or give one of its items",
         )
     return scene_from_item(source.document, href=source.href, policy=source.policy)
 
@@ -101,8 +101,8 @@ def _by_name(href: str) -> str:
     near = difflib.get_close_matches(href, known, n=1, cutoff=0.75)
     if near and href not in known:
         raise DataError(
-            f"there is neither a file nor a known archive {href!r}",
-            "no scene can be looked for there",
+            f"{href!r} is neither a file nor a known archive",
+            "no scenes can be searched there",
             f"did you mean {near[0]!r}? scenefuse search --known lists them",
         )
     return known.get(href, href)
@@ -116,7 +116,7 @@ def _index_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise DataError(
-        f"{path} has no {' or '.join(_INDEX_NAMES)}", "it is no catalogue", "give the JSON file of the catalogue"
+        f"{path} has no {' or '.join(_INDEX_NAMES)}", "it is not a catalogue", "give the JSON file of the catalogue"
     )
 
 

@@ -21,24 +21,24 @@ from scenefuse.errors import SceneFuseError, UsageError, WorkError
 from scenefuse.failure import FORBIDDEN, FULL
 
 COMMANDS = {
-    "demo": "Make a small simulated archive, fuse its pairs, show their quality",
+    "demo": "Simulate a small archive, fuse its pairs, score the results",
     "search": "List the scenes of catalogues and STAC APIs",
-    "pair": "List the pairs that belong together, and why others do not",
-    "plan": "Say what a fusion would cost, without doing it",
+    "pair": "List which scenes form pairs, and why others do not",
+    "plan": "Show what a fusion would do and cost, without running it",
     "fuse": "Fuse one pair of scenes",
     "batch": "Find and fuse all pairs of an archive",
     "train": "Train a network on pairs of scenes",
-    "evaluate": "Score methods, or a product, with or without a reference",
-    "verify": "Check a product's checksums and schemas",
-    "report": "Make a product's report: one page of HTML",
-    "replay": "Recompute tiles of a product from its provenance and compare",
-    "refill": "Fuse again what failed under an output",
+    "evaluate": "Score products or methods, with or without a reference",
+    "verify": "Check products' checksums and schemas",
+    "report": "Write a product's report: one page of HTML",
+    "replay": "Recompute a product's tiles from its provenance and compare",
+    "refill": "Retry what failed under an output",
     "clean": "Remove what abandoned runs left under an output",
-    "publish": "Put products into a catalogue",
-    "workflow": "Run what an operator's workflow file asks for",
-    "models": "List the fusion methods",
-    "sensors": "List the instruments known by name",
-    "doctor": "Check whether this machine can run scenefuse",
+    "publish": "Publish products to a STAC catalogue or API",
+    "workflow": "Run workflow files: once, on schedule, over a past range",
+    "models": "List fusion methods and weights",
+    "sensors": "List known instruments",
+    "doctor": "Check that this machine can run scenefuse",
 }
 """Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
 
@@ -85,10 +85,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="scenefuse")
 def app() -> None:
-    """Fuse archives of hyperspectral and multispectral scenes into products with all the bands on the fine grid.
+    """Fuse hyperspectral and multispectral scenes into products with all bands on the fine grid.
 
-    Exit codes: 0 done; 1 a bug; 2 usage; 3 work failed after it began; 4 refused before work;
-    5 verify or replay found a mismatch; 130 interrupted, resumable with the same call.
+    Exit codes: 0 done; 1 a bug; 2 usage error; 3 work failed after it began; 4 refused before work;
+    5 verify or replay found a mismatch; 130 interrupted, the same call resumes.
     """
 
 

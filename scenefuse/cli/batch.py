@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 @run_options
 @json_option
 def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: Any) -> int:
-    """Find all pairs in the SOURCEs and fuse them into OUT; what is done is skipped.
+    """Find all pairs in the SOURCEs and fuse them into DST, skipping those already done.
 
-    A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file, or a known archive; HSI and
-    MSI may live in different ones. Pixels are read from files, those on https:// and s3:// by ranges (ENVI and Zarr
-    from a disk alone). A pair that fails does not stop the others (exit code 3, records in OUT/failures.jsonl); one
-    that another process works on is left to it (exit code 3, too).
+    A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file or a known archive. HSI and
+    MSI may come from different sources. Files on https:// and s3:// are read by ranges; ENVI and Zarr only from disk.
+    A failed pair does not stop the others; it is recorded in DST/failures.jsonl (exit code 3). A pair that another
+    process is working on is left to it (also exit code 3).
     """
     from scenefuse.pipeline.batch import batch
 
@@ -65,13 +65,13 @@ def show_batch(report: BatchReport) -> None:
     for failure in report.failures:
         click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
     for failure in report.busy:
-        click.echo(f"In work elsewhere: {failure.hs_id} with {failure.ms_id}: {failure.cause}")
+        click.echo(f"In progress elsewhere: {failure.hs_id} with {failure.ms_id}: {failure.cause}")
     counts = {
         status: sum(product.status == status for product in report.products) for status in ("done", "resumed", "found")
     }
     click.echo(
         f"{counted(len(report.pairing.pairs), 'pair')}: {counts['done'] + counts['resumed']} fused, "
         f"{counts['found']} found, {len(report.failures)} failed"
-        f"{f', {len(report.busy)} in work elsewhere' if report.busy else ''}; "
+        f"{f', {len(report.busy)} in progress elsewhere' if report.busy else ''}; "
         f"{counted(len(report.pairing.unpaired), 'scene')} in no pair"
     )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @click.command(name="clean")
 @click.argument("out", type=PLACE)
-@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
-@click.option("--failed", is_flag=True, help="Also what failed and `scenefuse refill` would resume.")
+@click.option("--yes", is_flag=True, help="Remove them; without this option they are only listed.")
+@click.option("--failed", is_flag=True, help="Include failed products that `scenefuse refill` would resume.")
 @json_option
 def command(out: Place, *, yes: bool, failed: bool, as_json: bool) -> None:
-    """List, and with --yes remove, what abandoned runs left under OUT: products with no item and no live lease.
+    """List what abandoned runs left under OUT: products with no item and no live lease. With --yes, remove it.
 
-    OUT is a folder or s3://bucket/prefix. Finished products, those that a run works on now, and other files are never
-    touched. What is removed can be made again, from its first tile.
+    OUT is a folder or s3://bucket/prefix. Finished products, products in progress and other files are never touched.
+    A removed product can be made again, from its first tile.
     """
     from scenefuse.pipeline.clean import find_unfinished, remove_unfinished
 

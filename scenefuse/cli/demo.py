@@ -26,7 +26,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
     type=OwnPath(file_okay=False, path_type=Path),
     default=Path("demo-out"),
     show_default=True,
-    help="Folder of the archive and the products.",
+    help="Folder for the archive and the products.",
 )
 @click.option(
     "--size",
@@ -35,16 +35,16 @@ ASK_ABOVE_BYTES = 10 * 10**9
     show_default=True,
     help="Side of the fine scenes: 252, 1026 or 4098 pixels.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another landscape.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Each seed gives another landscape.")
 @click.option("--model", type=MODEL_NAME, default=DEMO_MODEL, show_default=True, help="Fusion method.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
-@click.option("--yes", is_flag=True, help="Do not ask before taking tens of GB (--size large).")
+@click.option("--yes", is_flag=True, help="Do not ask before using tens of GB (--size large).")
 @json_option
 def command(out: Path, size: str, seed: int, model: str, workers: int | None, *, yes: bool, as_json: bool) -> int:
-    """Make a STAC archive of simulated scenes with known truth, fuse its pairs, show their quality.
+    """Simulate a STAC archive with known truth, fuse its pairs and score the results.
 
-    An EnMAP-like and a Sentinel-2-like collection with three pairs that can be fused, and scenes that cannot: under
-    cloud, elsewhere, too far apart in time. small, medium, large: 252, 1026, 4098 fine pixels a side.
+    The archive has an EnMAP-like and a Sentinel-2-like collection, with three pairs that can be fused and scenes that
+    cannot: cloudy, elsewhere, or too far apart in time. Sizes small, medium, large: 252, 1026, 4098 fine pixels a side.
     """
     from scenefuse.demo.plan import estimated_bytes
     from scenefuse.pipeline.demonstrate import demonstrate

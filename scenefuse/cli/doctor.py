@@ -14,13 +14,13 @@ MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
 @click.command(name="doctor")
-@click.option("--out", type=OwnPath(path_type=Path), default=Path(), help="Folder to try writing in. [.]")
-@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to reach, tcp://host:8786.")
+@click.option("--out", type=OwnPath(path_type=Path), default=Path(), help="Folder to test writing to. [.]")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to check, tcp://host:8786.")
 @json_option
 def command(out: Path, scheduler: str | None, *, as_json: bool) -> int:
     """Check libraries, devices, memory, disk and, if given, a scheduler.
 
-    Exits with 4 when something is missing that a fusion needs; warnings do not count.
+    Exits with 4 if something that a fusion needs is missing; warnings do not count.
     """
     from scenefuse.engine.checkup import check_machine
 

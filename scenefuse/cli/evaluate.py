@@ -59,37 +59,44 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
     type=MODEL_NAME,
     multiple=True,
     metavar="NAME[=WEIGHTS]",
-    help="Method to compare, a network with file or name[@version] on the shelf; repeatable. [those that fit]",
+    help="Method to compare, for a network with weights: file, or name[@version]; repeatable. [those that fit]",
 )
 @click.option(
     "--methods",
     type=MODEL_NAMES,
     metavar="LIST",
-    help="Methods to compare, by commas, or `all` that need no weights.",
+    help="Methods to compare, comma-separated, or `all` that need no weights.",
 )
 @click.option(
-    "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all compared on; repeatable."
+    "--catalog", "catalogs", type=HREF, multiple=True, help="Compare on all pairs of this archive; repeatable."
 )
 @pair_options
 @search_options
-@click.option("--reference", type=HREF, metavar="RASTER", help="Truth on the product's grid: all its bands.")
-@click.option("--hs", type=HREF, help="Where the product's HSI is now, if it moved.")
-@click.option("--ms", type=HREF, help="Where the product's MSI is now, if it moved.")
-@click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
-@click.option("--ms-sensor", metavar="NAME", help="Each input is one HSI, of which this sensor's MSI is made.")
+@click.option("--reference", type=HREF, metavar="RASTER", help="Truth on the product's grid, with all its bands.")
+@click.option("--hs", type=HREF, help="Where the product's HSI is now, if it has moved.")
+@click.option("--ms", type=HREF, help="Where the product's MSI is now, if it has moved.")
+@click.option("--truth", "truths", type=HREF, multiple=True, help="Truth raster on the fine grid, one per pair.")
+@click.option("--ms-sensor", metavar="NAME", help="Inputs are single HSIs; simulate this sensor's MSI from each.")
 @click.option(
-    "--ratio", type=click.IntRange(2), help="Of the degraded pairs' pixel sizes. [the pair's own; one HSI: 4]"
+    "--ratio",
+    type=click.IntRange(2),
+    help="Resolution ratio of the degraded pairs. [the pair's own; for a single HSI 4]",
 )
-@click.option("--mtf", "mtf_nyquist", type=float, help="MTF at Nyquist of the degrading blur. [0.3]")
-@click.option("--snr-db", multiple=True, type=float, help="White noise on both images; inf is none; repeatable. [inf]")
-@click.option("--seeds", type=click.IntRange(1), help="Draws of each noise. [1]")
-@click.option("--folds", type=click.IntRange(1), help="Parts of each scene that are scored apart. [1]")
+@click.option("--mtf", "mtf_nyquist", type=float, help="MTF at Nyquist of the degrading PSF. [0.3]")
+@click.option(
+    "--snr-db",
+    multiple=True,
+    type=float,
+    help="Add white noise at this SNR to both images; inf: none; repeatable. [inf]",
+)
+@click.option("--seeds", type=click.IntRange(1), help="Noise draws per level. [1]")
+@click.option("--folds", type=click.IntRange(1), help="Split each scene into this many parts, scored separately. [1]")
 @click.option(
     "--convention",
     type=click.Choice(list(CONVENTIONS)),
     default="standard",
     show_default=True,
-    help="Formulas where papers differ.",
+    help="Which formulas to use where papers differ.",
 )
 @click.option("--out", type=OwnPath(file_okay=False, path_type=Path), help="Folder for tables and pictures.")
 @scene_options
@@ -109,20 +116,20 @@ def command(
 ) -> int:
     """Score products, or compare methods on pairs of scenes.
 
-    Of several products those that cannot be scored are named, and the others scored (exit code 3). Interrupted, it
-    prints, and writes to --out, what is finished by then (exit code 130).
+    Among several products, those that cannot be scored are named, and the others are scored (exit code 3). If
+    interrupted, it prints what is finished, and writes it to --out (exit code 130).
 
     \b
     PRODUCT... --reference RASTER   against a known truth: PSNR, SSIM, SAM, ERGAS, CC, UIQI, RMSE, RASE
     PRODUCT...                      against its own inputs: QNR, D_lambda, D_s, consistency with both
     HS MS --methods gsa,sfim        Wald's protocol: the pair degraded by its ratio, the HSI as truth
     HS MS --truth RASTER --model gsa --model aelf-t=aelf-t.safetensors
-                                    the pair as it is against a truth on its fine grid
+                                    the pair as it is, against a truth on its fine grid
     HS --ms-sensor Sentinel-2A --methods all --snr-db 35 --snr-db 15 --seeds 3
-                                    pairs made of one HSI, the truth, with noise
+                                    pairs simulated from one HSI, the truth, with noise
 
-    In --json a score is null where it could not be found, or where it is infinite (the PSNR of equal images): then its
-    name stands in the record's list `infinite`. What ended early has `whole` false, and an `error`.
+    In --json a score is null if it could not be computed or is infinite (the PSNR of equal images); in the latter case
+    the record's list `infinite` has its name. A document that ended early has `whole` false, and an `error`.
     """  # noqa: D301 # click reads the backspace: lines kept as they are
     if not models and methods is None:
         from scenefuse.product.folder import without_files_of_an_output
@@ -196,12 +203,14 @@ class ScoredProducts:
         if self.reference is None and self.convention != "standard":
             raise UsageError(
                 f"--convention {self.convention} without --reference",
-                "it names formulas of scores against a truth, and there would be none",
+                "it selects formulas for scores against a truth, and there is none",
                 "Give --reference, or leave it out",
             )
         if self.reference is not None and self.moved is not None:
             raise UsageError(
-                "--hs and --ms with --reference", "a product is scored against one of the two", "Leave out either"
+                "--hs and --ms with --reference",
+                "a product is scored against one of the two",
+                "Leave out one of the two",
             )
 
     def show(self, config: RunConfig, *, as_json: bool) -> int:
@@ -295,7 +304,7 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
 def _refuse_product_options(reference: str | None, moved: tuple[str | None, str | None]) -> None:
     """UsageError when an option is given that a comparison of methods has no use for."""
     if moved != (None, None):
-        raise UsageError("--hs and --ms with methods to compare", "they are a product's", "Give HS MS as arguments")
+        raise UsageError("--hs and --ms with methods to compare", "they belong to a product", "Give HS MS as arguments")
     if reference is not None:
         raise UsageError(
             "--reference with methods to compare", "it is the truth of a product", "Give --truth RASTER for each pair"
@@ -314,7 +323,7 @@ def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
         name, equals, weights = text.partition("=")
         if not name.strip() or (equals and not weights):
             raise UsageError(
-                f"--model {text}", "it names no method and weights", "Write --model gsa or --model aelf-t=FILE"
+                f"--model {text}", "it does not name a method and weights", "Write --model gsa or --model aelf-t=FILE"
             )
         given.append((name.strip(), weights or None))
     return enter(given)
@@ -344,11 +353,13 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
             raise UsageError(
                 f"--ms-sensor with {counted(len(inputs), 'image')}, {counted(len(catalogs), 'catalogue')}, "
                 f"{counted(len(truths), 'truth')}",
-                "each input is one HSI, itself the truth",
+                "each input is a single HSI, which is itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
         if config.ms_scale is not None:
-            raise UsageError("--ms-scale with --ms-sensor", "the MSI is made of the HSI's reflectance", "Leave it out")
+            raise UsageError(
+                "--ms-scale with --ms-sensor", "the MSI is made from the HSI's reflectance", "Leave it out"
+            )
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(
@@ -359,7 +370,9 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
     if inputs:
         return Arena(pairs=tuple(zip(inputs[::2], inputs[1::2], strict=True)), truths=truths, config=config)
     if truths:
-        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
+        raise UsageError(
+            "--truth with --catalog", "it is not clear which pair it belongs to", "Name the pairs: HS MS, HS MS"
+        )
     pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=config.allow_host)
     note_skipped(skipped)
     if not pairing.pairs:

@@ -28,11 +28,12 @@ WORDS = {"done": "Fused", "resumed": "Resumed and finished", "found": "Found, no
 def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> None:
     """Fuse the hyperspectral scene HS with the multispectral scene MS.
 
-    Each is a STAC item (path or URL), a raster, or a product as it was delivered: the folder of EnMAP, DESIS,
-    Sentinel-2 (SAFE) or Landsat 8 and 9. Rasters are COG, GeoTIFF, JPEG 2000, PRISMA's HE5 and EMIT's netCDF, on a
-    disk, https:// or s3://, where they are read by ranges; on a disk also ENVI and Zarr. The fused product, with all
-    bands of HS on the grid of MS, lands in OUT/<item id>/. The same call again finds it, or resumes what was
-    interrupted.
+    Each is a STAC item (path or URL), a raster file, or a product as delivered: the folder of an EnMAP, DESIS,
+    Sentinel-2 (SAFE) or Landsat 8/9 scene. Rasters may be COG, GeoTIFF, JPEG 2000, PRISMA HE5 or EMIT netCDF, on disk,
+    https:// or s3:// (read by ranges); ENVI and Zarr on disk only.
+
+    The product, with all bands of HS on the grid of MS, goes to DST/<item id>/. The same call again finds it, or
+    resumes it if it was interrupted.
     """
     from scenefuse.pipeline.fuse import fuse
 

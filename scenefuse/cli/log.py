@@ -17,7 +17,7 @@ from scenefuse.words import counted
 if TYPE_CHECKING:
     from scenefuse.engine.protocols import Event
 
-log_json_option = click.option("--log-json", is_flag=True, help="Log one JSON object a line on stderr, for programs.")
+log_json_option = click.option("--log-json", is_flag=True, help="Log one JSON object per line on stderr, for programs.")
 
 _LEVELS = {"retry": "warning", "warning": "warning", "failed": "error"}
 _SKIPPED = {"group", "done"}
@@ -82,7 +82,7 @@ def moment_text(moment: datetime) -> str:
 
 def counts_text(counts: dict[str, int]) -> str:
     """What became of a pass's pairs: what is zero is left out, but for the first three."""
-    words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in work elsewhere"}
+    words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in progress elsewhere"}
     words |= {"published": "published", "unpublished": "not published"}
     told = [f"{counts.get(name, 0)} {word}" for name, word in words.items() if counts.get(name) or word == name]
     told = [text for text in told if not text.startswith("0 published")]

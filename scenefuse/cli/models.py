@@ -25,13 +25,13 @@ WEIGHTS_COLUMNS = ("weights", "model", "ratio", "hs_bands", "ms_bands", "psnr_db
 
 
 @click.command(name="models")
-@click.option("--ratio", type=int, default=3, show_default=True, help="Ratio that the figures are for.")
+@click.option("--ratio", type=int, default=3, show_default=True, help="Resolution ratio that the figures are for.")
 @json_option
 def command(ratio: int, *, as_json: bool) -> None:
-    """List the fusion methods, and the trained weights on the shelf; figures are for EnMAP with Sentinel-2.
+    """List the fusion methods and the trained weights on the shelf. Figures are for EnMAP with Sentinel-2.
 
-    halo_px: context read around each tile (error at most 1e-6); support_px: with `--halo full` (bitwise). Weights are
-    looked for in $SCENEFUSE_WEIGHTS (else the user's data folder) and among those that ship.
+    halo_px is the context read around each tile (error at most 1e-6), support_px that of `--halo full` (bitwise equal).
+    The shelf is $SCENEFUSE_WEIGHTS (else a folder in the user's data folder), and the weights that ship.
     """
     if ratio not in RATIOS:
         raise UsageError(f"ratio {ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")

@@ -77,77 +77,81 @@ products_argument = click.argument(
 )
 
 out_option = click.option(
-    "--out", type=PLACE, required=True, metavar="DST", help="Products: a folder, or s3://bucket/prefix."
+    "--out", type=PLACE, required=True, metavar="DST", help="Where products go: a folder, or s3://bucket/prefix."
 )
 
 allow_host_option = click.option(
-    "--allow-host", multiple=True, help="Host that may be reached over http or loopback; repeatable."
+    "--allow-host", multiple=True, help="Allow this host over plain http or loopback; repeatable."
 )
 scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786. [own workers]"
+    "--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, tcp://host:8786. [own workers]"
 )
-workers_option = click.option("--workers", type=click.IntRange(1), help="Own worker processes. [one per core or GPU]")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Number of own worker processes. [one per core or GPU]"
+)
 memory_limit_option = click.option(
-    "--memory-limit", metavar="SIZE", help="Memory of each worker, like 4GiB. [equal share]"
+    "--memory-limit", metavar="SIZE", help="Memory limit per worker, such as 4GiB. [equal share]"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCENE_OPTIONS = (
-    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says."),
-    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says."),
-    click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable."),
+    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, if nothing else declares it."),
+    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, if nothing else declares it."),
+    click.option("--drop-band", "drop_bands", multiple=True, help="Drop this HSI band, by name; repeatable."),
     click.option(
         "--mask-clouds/--no-mask-clouds",
         default=None,
-        help="Clouds and shadows are no data, by the scenes' own masks (SCL, QA_PIXEL, EMIT's, ...). [off]",
+        help="Mask clouds and shadows with the scenes' own masks (SCL, QA_PIXEL, EMIT's, ...). [off]",
     ),
     click.option("--register/--no-register", default=None, help="Estimate and remove the sub-pixel shift. [on]"),
     allow_host_option,
 )
 
 _RUN_OPTIONS = (
-    click.option("--model", type=MODEL_NAME, help="Fusion method; `scenefuse models` lists them."),
+    click.option("--model", type=MODEL_NAME, help="Fusion method; see `scenefuse models`."),
     click.option(
-        "--weights", type=HREF, help="For a network: file, or name[@version] on the shelf. [those that fit the pair]"
+        "--weights", type=HREF, help="Weights of a network: file, or name[@version] on the shelf. [those that fit]"
     ),
-    click.option("--adapt", type=click.IntRange(1), help="Steps by which the network is first fine-tuned on the pair."),
+    click.option(
+        "--adapt", type=click.IntRange(1), help="Fine-tune the network on the pair for this many steps first."
+    ),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        help="Arithmetic; `auto`: bf16 on GPUs where the method bears it, else fp32. [auto]",
+        help="Arithmetic; `auto`: bf16 on GPUs if the method supports it, else fp32. [auto]",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where the method runs. [auto]"),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Device the method runs on. [auto]"),
     click.option(
         "--halo",
         type=click.Choice(["default", "full"]),
-        help="`full`: bitwise as fused whole (CPU, fp32); `default`: within 1e-6. [default]",
+        help="`full`: bitwise equal to one pass (CPU, fp32); `default`: within 1e-6. [default]",
     ),
-    click.option("--core-px", type=click.IntRange(1), help="Side of a tile without its halo, fine pixels; rounded."),
+    click.option("--core-px", type=click.IntRange(1), help="Tile side without halo, in fine pixels; rounded."),
     *_SCENE_OPTIONS,
     scheduler_option,
     workers_option,
     memory_limit_option,
-    click.option("--format", "formats", metavar="LIST", help="What is written: zarr, or zarr,cog. [zarr,cog]"),
+    click.option("--format", "formats", metavar="LIST", help="Formats to write: zarr, or zarr,cog. [zarr,cog]"),
     click.option("--report/--no-report", default=None, help="Write report.html into the product. [on]"),
-    click.option("--config", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with these options."),
+    click.option("--config", type=OwnPath(dir_okay=False, path_type=Path), help="Read these options from a TOML file."),
 )
 
 _PAIR_OPTIONS = (
-    click.option("--hs-collection", help="Collection that holds the HSI. [told from metadata]"),
-    click.option("--ms-collection", help="Collection that holds the MSI. [told from metadata]"),
-    click.option("--max-gap-hours", type=float, help="Longest time between the two scenes, hours. [72]"),
+    click.option("--hs-collection", help="Collection of the HSI. [from metadata]"),
+    click.option("--ms-collection", help="Collection of the MSI. [from metadata]"),
+    click.option("--max-gap-hours", type=float, help="Maximum time between the two scenes, in hours. [72]"),
     click.option(
         "--min-overlap",
         "min_overlap_fraction",
         type=click.FloatRange(0, 1),
-        help="Least overlap, as a share of the smaller footprint. [0.2]",
+        help="Minimum overlap, as a fraction of the smaller footprint. [0.2]",
     ),
     click.option(
         "--max-cloud",
         "max_cloud_fraction",
         type=click.FloatRange(0, 1),
-        help="Most cloud cover of either scene, 1 is all of it. [0.2]",
+        help="Maximum cloud cover of either scene, as a fraction. [0.2]",
     ),
 )
 
@@ -233,7 +237,7 @@ def refuse_without_catalog(options: Mapping[str, Any]) -> None:
     if given is not None:
         raise UsageError(
             f"{given} without --catalog",
-            "scenes that are named are taken as they are",
+            "named scenes are used as they are",
             "Leave it out, or give --catalog",
         )
 

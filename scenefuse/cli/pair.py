@@ -21,9 +21,9 @@ from scenefuse.words import counted
 @search_options
 @json_option
 def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
-    """List the pairs of an HSI and an MSI that show the same ground at about the same time.
+    """List pairs of an HSI and an MSI that show the same ground at about the same time.
 
-    HSI and MSI may live in different SOURCEs. Every scene that is in no pair is listed with the reason.
+    HSI and MSI may come from different SOURCEs. Every unpaired scene is listed with the reason.
     """
     from scenefuse.archive.pair_search import find_in_archive, unpaired_record
 

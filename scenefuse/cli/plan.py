@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @run_options
 @json_option
 def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> None:
-    """Say what `fuse` with the same arguments would do and cost; nothing is written.
+    """Show what `fuse` with the same arguments would do and cost. Nothing is written.
 
-    Refuses what `fuse` would refuse, with the same exit code.
+    What `fuse` would refuse is refused here, too, with the same exit code.
     """
     from scenefuse.pipeline.planning import is_finished, plan_fusion
 
@@ -52,7 +52,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
         f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}"
     )
     if is_finished(order.folder, order.config):
-        click.echo("  is there already: fuse finds it")
+        click.echo("  exists already: fuse would find it")
     else:
         click.echo(f"  {_time_text(order)}")
 
@@ -64,7 +64,7 @@ def _time_text(order: Order) -> str:
     names["finish"] += " and COG" if "cog" in order.config.format else ""
     phases = ", ".join(f"{names[phase]} {_seconds_text(value)}" for phase, value in seconds.items())
     adapting = "adapting, " if order.config.adapt is not None else ""
-    rest = f"opening, {adapting}the start of workers and the report come on top"
+    rest = f"plus opening, {adapting}starting workers and the report"
     whole = _seconds_text(sum(seconds.values()))
     return f"{whole if whole.startswith('under') else f'roughly {whole}'} ({phases}); {rest}"
 

@@ -24,9 +24,9 @@ from scenefuse.place.place import Place
 @click.option(
     "--asset-root",
     metavar="URL",
-    help="Where readers find the products' folders. [beside the items; an API needs it]",
+    help="URL under which readers find the products' folders. [beside the items; required for an API]",
 )
-@click.option("--check-assets", is_flag=True, help="With an API: first look whether each file is there, in its size.")
+@click.option("--check-assets", is_flag=True, help="For an API: first check that each file is there, with its size.")
 @allow_host_option
 @json_option
 def command(
@@ -38,16 +38,16 @@ def command(
     check_assets: bool,
     as_json: bool,
 ) -> None:
-    """Put each PRODUCT into the STAC catalogue at --to; one that is there already is left as it is.
+    """Publish each PRODUCT to the STAC catalogue or API at --to. One that is already there is left as it is.
 
-    A static catalogue gets the products' files, items, and links to them. A STAC API with the Transaction extension
+    A static catalogue gets the products' files and items, and links to them. A STAC API with the Transaction extension
     gets items and their collection; the files stay where --asset-root serves them, as <asset root>/<item id>/<file>.
-    Its credentials are read from the environment: SCENEFUSE_STAC_TOKEN (sent as a bearer token), or
+    The API's credentials are read from the environment: SCENEFUSE_STAC_TOKEN (sent as a bearer token), or
     SCENEFUSE_STAC_HEADER ('Name: value').
 
-    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
-    products is left out, and of several what a run has not finished yet. Checksums are verified first: if one does not
-    match, nothing is published (exit code 5). Exits with 3 when one failed after others were published.
+    PRODUCT is a product's folder, s3://bucket/prefix/<item id>, or its item. products/* works: the catalogue beside the
+    products is skipped, and so, among several, are unfinished ones. Checksums are verified first: on a mismatch nothing
+    is published (exit code 5). Exits with 3 if a product failed after others were published.
     """
     from scenefuse.product.folder import is_unfinished
     from scenefuse.publish.catalogue import catalogue_at

@@ -34,10 +34,10 @@ def command(
     *,
     as_json: bool,
 ) -> int:
-    """Fuse again every pair that `fuse` or `batch` recorded as failed under OUT (OUT/failures.jsonl).
+    """Retry every pair that `fuse` or `batch` recorded as failed under OUT (in OUT/failures.jsonl).
 
-    OUT is a folder or s3://bucket/prefix. The pairs, the method and its options are those of the run that failed;
-    finished tiles are kept. What succeeds leaves the list; what fails again stays on it (exit code 3).
+    OUT is a folder or s3://bucket/prefix. Pairs, method and options are those of the failed run; finished tiles are
+    kept. Pairs that succeed leave the list; pairs that fail again stay on it (exit code 3).
     """
     from scenefuse.pipeline.refill import refill
 

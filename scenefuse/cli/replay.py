@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @click.command(name="replay")
 @products_argument
-@click.option("--all", "every_tile", is_flag=True, help="Every tile. [a sample of four]")
-@click.option("--hs", type=HREF, help="Where the HSI is now, if it moved.")
-@click.option("--ms", type=HREF, help="Where the MSI is now, if it moved.")
-@click.option("--weights", type=HREF, help="Weights of the network: file, or name[@version]. [those of the provenance]")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core, none for a sample]")
-@click.option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler, tcp://host:8786.")
+@click.option("--all", "every_tile", is_flag=True, help="Replay every tile. [a sample of four]")
+@click.option("--hs", type=HREF, help="Where the HSI is now, if it has moved.")
+@click.option("--ms", type=HREF, help="Where the MSI is now, if it has moved.")
+@click.option("--weights", type=HREF, help="Weights of the network: file, or name[@version]. [from the provenance]")
+@click.option("--workers", type=click.IntRange(1), help="Number of worker processes. [one per core, none for a sample]")
+@click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, tcp://host:8786.")
 @allow_host_option
 @json_option
 def command(
@@ -46,11 +46,12 @@ def command(
 ) -> int:
     """Recompute tiles of each PRODUCT from its provenance and state, and compare with what is stored.
 
-    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
-    products is left out. Of several, those that cannot be replayed are named, and the others replayed.
+    PRODUCT is a product's folder, s3://bucket/prefix/<item id>, or its item. products/* works: the catalogue beside the
+    products is skipped. Among several products, those that cannot be replayed are named, and the others are replayed.
 
-    With the versions and the processor that made it every integer must be the same; else at most one step
-    (1e-4 reflectance) apart. Exits with 5 when it is not, else with 3 when one of several could not be replayed.
+    With the versions and processor that made the product, every stored integer must be the same; otherwise values may
+    differ by one step (1e-4 reflectance). Exits with 5 on a mismatch, else with 3 if one of several could not be
+    replayed.
     """
     from scenefuse.pipeline.replay import ReplayReport, replay
 

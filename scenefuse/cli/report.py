@@ -27,12 +27,16 @@ NOWHERE = "-"
     "--out",
     type=FILE,
     metavar="FILE",
-    help="Write there (s3://bucket/key, too; `-` for stdout) and leave the product as it is. [into the product]",
+    help="Write to this file, s3://bucket/key or `-` (stdout), and leave the product as it is. [into the product]",
 )
-@click.option("--reference", metavar="RASTER", help="Truth on the product's grid: all its bands; scores all of it.")
-@click.option("--scores", is_flag=True, help="Score all of it against its inputs, as `evaluate` does.")
-@click.option("--hs", help="Where the HSI is now, if it moved.")
-@click.option("--ms", help="Where the MSI is now, if it moved.")
+@click.option(
+    "--reference",
+    metavar="RASTER",
+    help="Truth on the product's grid, with all its bands: score the whole product against it.",
+)
+@click.option("--scores", is_flag=True, help="Score the whole product against its inputs, as `evaluate` does.")
+@click.option("--hs", help="Where the HSI is now, if it has moved.")
+@click.option("--ms", help="Where the MSI is now, if it has moved.")
 @allow_host_option
 @json_option
 def command(
@@ -45,15 +49,16 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Make the report of each PRODUCT: one page of HTML.
+    """Write the report of each PRODUCT: one page of HTML that loads nothing and runs no script.
 
     It shows the product beside its inputs, spectra, quality flags, registration, seams, consistency by wavelength,
-    provenance and the run, loads nothing and runs no script. `fuse` and `batch` write it as they finish; made again, it
-    can have the scores of the whole product, too. A part of bounded size is read unless --reference or --scores ask
-    for all of it; inputs that are not at their places are left out, and the page says so.
+    provenance and the run. `fuse` and `batch` write it when they finish; made again, it can include scores of the whole
+    product. Only a part of bounded size is read, unless --reference or --scores ask for all of it. Inputs that have
+    moved are left out, and the page says so.
 
-    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
-    products is left out. Of several, those that get no report are named, and the others get theirs (exit code 3).
+    PRODUCT is a product's folder, s3://bucket/prefix/<item id>, or its item. products/* works: the catalogue beside the
+    products is skipped. Among several products, those that get no report are named, and the others get theirs (exit
+    code 3).
     """
     from scenefuse.pipeline.report import Report, report
 
@@ -61,7 +66,7 @@ def command(
     if out is not None and len(products) != 1:
         raise UsageError(
             f"--out {out} with {len(products)} products",
-            "it is one file, and each has a page of its own",
+            "it is one file, and each product has a page of its own",
             "Leave it out",
         )
     if options["reference"] is not None and options["scores"]:
@@ -70,7 +75,7 @@ def command(
         )
     to_stdout = out is not None and str(out) == NOWHERE
     if to_stdout and as_json:
-        raise UsageError("--out - with --json", "both are the one document on stdout", "Leave out one")
+        raise UsageError("--out - with --json", "each would be the document on stdout", "Leave out one")
 
     def reported(product: Location) -> Report:
         config = RunConfig(allow_host=allow_host)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @click.command(name="search")
 @click.argument("sources", nargs=-1, type=HREF, metavar="SOURCE...")
-@click.option("--known", is_flag=True, help="List the known archives, and what their pixels ask for, and no scene.")
+@click.option("--known", is_flag=True, help="List the known archives and what access they require, instead of scenes.")
 @click.option("--collection", "collections", multiple=True, help="Only this collection; repeatable.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many scenes of each source.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of scenes per source.")
 @allow_host_option
 @search_options
 @json_option
@@ -40,13 +40,13 @@ def command(
 ) -> None:
     """List the scenes of each SOURCE.
 
-    A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file, or a known archive.
-    `scenefuse search --known` tells the names of known archives (`earth-search`, ...).
+    A SOURCE is a static catalogue, a STAC API, an item collection, a stac-geoparquet file or a known archive;
+    `scenefuse search --known` lists the names of known archives (`earth-search`, ...).
     """
     if known == bool(sources):
         raise UsageError(
             "search with neither SOURCE nor --known" if not sources else "search with SOURCE and --known",
-            "it lists the scenes of sources, or the known archives",
+            "it lists either the scenes of sources or the known archives",
             "Give one of the two",
         )
     if known:

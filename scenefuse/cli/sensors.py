@@ -13,7 +13,7 @@ from scenefuse.sensors.sensor import sensors
 @click.command(name="sensors")
 @json_option
 def command(*, as_json: bool) -> None:
-    """List the instruments whose scale, no-data and response are known when metadata is silent."""
+    """List the instruments whose scale, no-data value and response are known where metadata lacks them."""
     cards = sensors()
     if as_json:
         emit_json({"sensors": [dataclasses.asdict(card) for card in cards]})

@@ -53,7 +53,7 @@ def until_interrupted(found: Iterable[T], *, whole: str) -> tuple[list[T], Inter
 def begun_anew(done: str, *, shown: bool) -> InterruptedRunError:
     """What is told when a command was interrupted that begins anew; done: how far it came, in words."""
     left = "what was finished is shown, and only that" if shown else "there is nothing to show yet"
-    return InterruptedRunError(f"Interrupted after {done}", left, "The same command begins anew")
+    return InterruptedRunError(f"Interrupted after {done}", left, "The same command starts over")
 
 
 @contextmanager

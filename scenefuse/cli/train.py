@@ -36,36 +36,42 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 
 @click.command(name="train")
 @click.argument("scenes", nargs=-1, type=HREF, metavar="[HS MS]...")
-@click.option("--model", type=click.Choice(list(RECIPES)), required=True, help="Network.")
-@click.option("--out", type=OwnPath(file_okay=False, path_type=Path), required=True, help="Folder of weights.")
-@click.option(
-    "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all learnt from; repeatable."
-)
+@click.option("--model", type=click.Choice(list(RECIPES)), required=True, help="Network to train.")
+@click.option("--out", type=OwnPath(file_okay=False, path_type=Path), required=True, help="Folder for the weights.")
+@click.option("--catalog", "catalogs", type=HREF, multiple=True, help="Train on all pairs of this archive; repeatable.")
 @pair_options
 @search_options
-@click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
-@click.option("--minutes", type=click.FloatRange(0), help="Longest time; the same call goes on. [no limit]")
-@click.option("--iterations", type=click.IntRange(1), help="Steps. [the paper's]")
-@click.option("--patch-px", type=click.IntRange(1), help="Side of a window; rounded to the lattice. [the paper's]")
-@click.option("--block-px", type=click.IntRange(1), help="Side of held-out blocks. [a window and what is read by it]")
-@click.option("--batch", type=click.IntRange(1), help="Windows in one pass. [the paper's]")
-@click.option("--accumulate", type=click.IntRange(1), help="Passes in one step. [1]")
-@click.option("--lr", type=float, help="Learning rate at the start. [the paper's]")
+@click.option("--truth", "truths", type=HREF, multiple=True, help="Truth raster on the fine grid, one per pair.")
+@click.option("--minutes", type=click.FloatRange(0), help="Time limit; the same call continues. [none]")
+@click.option("--iterations", type=click.IntRange(1), help="Number of steps. [the paper's]")
+@click.option(
+    "--patch-px", type=click.IntRange(1), help="Side of a training window; rounded to the lattice. [the paper's]"
+)
+@click.option("--block-px", type=click.IntRange(1), help="Side of held-out blocks. [a window plus its margin]")
+@click.option("--batch", type=click.IntRange(1), help="Windows per pass. [the paper's]")
+@click.option("--accumulate", type=click.IntRange(1), help="Passes per step. [1]")
+@click.option("--lr", type=float, help="Initial learning rate. [the paper's]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of the forward pass. [fp32]")
-@click.option("--score-every", type=click.IntRange(1), help="Steps between scorings. [200]")
+@click.option("--score-every", type=click.IntRange(1), help="Steps between evaluations on held-out blocks. [200]")
 @click.option(
     "--recipe-name",
     type=click.Choice(list(TABLES)),
     default="paper",
     show_default=True,
-    help="`cpu`: small windows, minutes on one scene.",
+    help="Training recipe; `cpu`: small windows, minutes on one scene.",
 )
-@click.option("--recipe", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file with fields of the recipe.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Option of the network; repeatable.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where it trains. [auto]")
-@click.option("--name", help="Put the weights on your shelf under this name: fuse finds them there.")
-@click.option("--licence", default="LicenseRef-unstated", show_default=True, help="Of the weights, in SPDX terms.")
+@click.option(
+    "--recipe", type=OwnPath(dir_okay=False, path_type=Path), help="TOML file that overrides fields of the recipe."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set an option of the network; repeatable."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Device to train on. [auto]")
+@click.option("--name", help="Also put the weights on your shelf under this name, where `fuse` finds them.")
+@click.option(
+    "--licence", default="LicenseRef-unstated", show_default=True, help="Licence of the weights, an SPDX expression."
+)
 @scene_options
 @json_option
 def command(
@@ -73,15 +79,15 @@ def command(
 ) -> None:
     """Train a network on pairs of scenes, each an HS and an MS, or on all pairs of an archive.
 
-    By Wald's protocol, both degraded by their ratio, the HSI is the truth. With --truth, a raster for each pair, the
-    pairs are learnt from as they are. So they are by mossfuse, which needs no truth at all.
+    By default training follows Wald's protocol: both scenes are degraded by their ratio, and the HSI is the truth.
+    With --truth, one raster per pair, pairs are used at full resolution; so they are by mossfuse, which needs no truth.
 
-    A quarter of each scene, in blocks, is never seen and scores the weights. The best go to
-    OUT/<model>-<bands>x<ratio>.safetensors with a card; learning curves and a checkpoint beside them.
-    An interrupted call, made again, goes on where it was.
+    A quarter of each scene, in blocks, is held out and scores the weights. The best weights go to
+    OUT/<model>-<bands>x<ratio>.safetensors with their card; learning curves and a checkpoint are written beside them.
+    If interrupted, the same call continues from the checkpoint.
 
     With several GPUs: torchrun --nproc-per-node 4 -m scenefuse train ... --accumulate 4. The passes of each step are
-    shared out, and what is learnt is what one process would learn.
+    divided among the processes, and the result is what one process would learn.
     """
     from scenefuse.pipeline.train import TrainConfig, train
     from scenefuse.training.ranks import Ranks
@@ -124,7 +130,7 @@ def show_trained(trained: Trained) -> None:
     if trained.label is not None:
         click.echo(f"On the shelf: {trained.label} (scenefuse fuse --weights {trained.label})")
     if trained.stopped == "minutes":
-        click.echo(f"  time is over after {counted(trained.steps, 'step')}: the same call goes on")
+        click.echo(f"  time limit reached after {counted(trained.steps, 'step')}: the same call continues")
 
 
 def _pairs(
@@ -145,7 +151,9 @@ def _pairs(
     if scenes:
         return list(zip(scenes[::2], scenes[1::2], strict=True))
     if options["truths"]:
-        raise UsageError("--truth with --catalog", "which pair has it is not known", "Name the pairs: HS MS, HS MS")
+        raise UsageError(
+            "--truth with --catalog", "it is not clear which pair it belongs to", "Name the pairs: HS MS, HS MS"
+        )
     pairing, skipped = find_in_archive(catalogs, rule, bounds=bounds, allow_hosts=allow_hosts)
     note_skipped(skipped)
     if not pairing.pairs:
@@ -169,7 +177,7 @@ def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--set {setting}", "it names no option", "Write it like --set width=32")
+            raise UsageError(f"--set {setting}", "it does not name an option", "Write it like --set width=32")
         try:
             values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def command(products: tuple[Place, ...], *, as_json: bool) -> int:
     """Check every checksum of each PRODUCT, its item against the STAC schemas, and its provenance.
 
-    PRODUCT is the product's folder, s3://bucket/prefix/<item id>, or its item; of OUT/* the catalogue beside the
-    products is left out. Of several, those that cannot be checked at all are named, and the others checked.
+    PRODUCT is a product's folder, s3://bucket/prefix/<item id>, or its item. products/* works: the catalogue beside the
+    products is skipped. Among several products, those that cannot be checked are named, and the others are checked.
 
-    Exits with 5 when something does not match, else with 3 when one of several could not be checked.
+    Exits with 5 if something does not match, else with 3 if one of several could not be checked.
     """
     from scenefuse.pipeline.verify import verify
 

@@ -31,20 +31,20 @@ _FILE = OwnPath(dir_okay=False, path_type=Path)
 
 @click.group(name="workflow")
 def command() -> None:
-    """Work off workflow files: TOML that says where scenes are, which belong together, how they are fused, where to.
+    """Run workflow files: TOML that says where scenes are, which belong together, how to fuse them, and where to.
 
-    Files to copy: workflows/nightly.toml and backfill.toml, beside them workflows/deploy/ for systemd and Kubernetes.
+    Copy workflows/nightly.toml or backfill.toml to start; workflows/deploy/ has files for systemd and Kubernetes.
     """
 
 
-@command.command(name="run", short_help="Do one pass: search, pair, fuse, publish.")
+@command.command(name="run", short_help="Run one pass: search, pair, fuse, publish.")
 @click.argument("file", type=_FILE)
 @log_json_option
 @json_option
 def run(file: Path, *, log_json: bool, as_json: bool) -> int:
-    """Do one pass over FILE: search, pair, fuse, publish; what is done is skipped.
+    """Do one pass over FILE: search, pair, fuse, publish, skipping what is done.
 
-    Exits with 0 when all that was due is done, 3 when some pairs failed, are in work elsewhere, or could not be
+    Exits with 0 if all that was due is done, with 3 if some pairs failed, are in progress elsewhere, or could not be
     published (the rest is done and published).
     """
     from scenefuse.workflow.specification import read_workflow
@@ -64,18 +64,18 @@ def run(file: Path, *, log_json: bool, as_json: bool) -> int:
     return report.exit_code
 
 
-@command.command(name="serve", short_help="Do passes on schedule, until stopped.")
+@command.command(name="serve", short_help="Run passes on schedule, until stopped.")
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @log_json_option
 def serve(files: tuple[Path, ...], *, log_json: bool) -> None:
-    """Do passes over each FILE when its [schedule] has them due, until the process is stopped.
+    """Run passes over each FILE whenever its [schedule] says, until the process is stopped.
 
-    One pass at a time: start a process for each FILE to have them beside each other. Passes that were missed, the
-    machine asleep or the pass before too long, are done as one. A pass that fails ends nothing: it is logged, tried
-    again, and seen in `scenefuse workflow status`. Files are read once: restart the service when they change.
+    Passes run one at a time; start one process per FILE to run them in parallel. Missed passes (the machine was asleep,
+    or the previous pass took too long) are made up for by one. A failed pass does not stop the service: it is logged,
+    retried, and shown by `scenefuse workflow status`. Files are read once: restart the service when they change.
 
-    The first SIGTERM or SIGINT stops in order, with what is finished kept (exit code 130), the second at once. The
-    same command resumes, also after a kill.
+    The first SIGTERM or SIGINT stops in order and keeps what is finished (exit code 130); the second stops at once.
+    The same command resumes, even after a kill.
     """
     from scenefuse.workflow.specification import read_workflow
 
@@ -86,21 +86,21 @@ def serve(files: tuple[Path, ...], *, log_json: bool) -> None:
         serve_all(workflows, observer=log)
 
 
-@command.command(name="backfill", short_help="Do passes over a range of the past, step by step.")
+@command.command(name="backfill", short_help="Run passes over a past range, step by step.")
 @click.argument("file", type=_FILE)
 @click.option("--since", required=True, metavar="TIME", help="First day or time of the range, ISO 8601.")
 @click.option("--until", required=True, metavar="TIME", help="Last day or time of the range, ISO 8601.")
 @click.option("--step", default="1mo", show_default=True, help="Length of a step: 1mo, 7d, 12h.")
-@click.option("--newest-first", is_flag=True, help="Begin with the last step of the range.")
+@click.option("--newest-first", is_flag=True, help="Start with the last step of the range.")
 @log_json_option
 @json_option
 def backfill(
     file: Path, since: str, until: str, step: str, *, newest_first: bool, log_json: bool, as_json: bool
 ) -> int:
-    """Do the passes of FILE over a range of the past, step by step; --since and --until take the place of FILE's.
+    """Run the passes of FILE over a past range, step by step. --since and --until replace those of FILE.
 
-    A pair belongs to the step in which its HSI was acquired. What is done is found and skipped: stopped anywhere, the
-    same command goes on. Exits with 3 when some pairs or steps failed; the rest is done.
+    A pair belongs to the step in which its HSI was acquired. What is done is skipped, so the same command continues
+    wherever it was stopped. Exits with 3 if some pairs or steps failed; the rest is done.
     """
     from scenefuse.workflow.span import cut, parse_step
     from scenefuse.workflow.specification import read_workflow
@@ -122,23 +122,23 @@ def backfill(
     return report.exit_code
 
 
-@command.command(name="status", short_help="Say what is due, done and failed.")
+@command.command(name="status", short_help="Show what is due, done and failed.")
 @click.argument("file", type=_FILE)
 @click.option(
     "--max-age",
     metavar="SPAN",
-    help="Look at the record of passes alone, and exit with 3 when the last good one is older: 26h. For monitors.",
+    help="Check only the record of passes; exit with 3 if the last good one is older, e.g. 26h. For monitors.",
 )
 @json_option
 def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
-    """Say what of FILE is due, done, published, running and failed, and when its passes were and will be.
+    """Show what of FILE is due, done, published, running and failed, and when its passes ran and will run.
 
-    The archive is searched as a pass would do it; nothing is opened, started or changed. What only opening a scene
-    tells (a remote file that changed without its item saying so, the weights that a network would take) is left to
-    the pass. A pair that failed is tried again by each pass as long as it is in the window.
+    The archive is searched as a pass would search it; nothing is opened, started or changed. What only opening a scene
+    can tell (a remote file that changed without its item saying so, the weights a network would take) is left to the
+    pass. Each pass retries a failed pair as long as it is in the window.
 
-    Exits with 3 where the catalogue that products are published to could not be looked at (all else is told), with 4
-    where the archive could not be searched (only passes are told). What is due or failed is told, and is no error.
+    Exits with 3 if the catalogue published to could not be read (the rest is shown), with 4 if the archive could not
+    be searched (only passes are shown). Due or failed pairs are shown, and are no error.
     """
     from scenefuse.workflow.span import parse_span
     from scenefuse.workflow.specification import read_workflow
@@ -168,7 +168,7 @@ def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
     if as_json:
         emit_json({"workflow": workflow.name, "is_old": is_old, "age_s": age and age.total_seconds(), **passes.facts()})
     else:
-        heard = "no pass has gone through yet" if age is None else f"heard of {_ago(age.total_seconds())} ago"
+        heard = "no pass has succeeded yet" if age is None else f"heard of {_ago(age.total_seconds())} ago"
         click.echo(f"{workflow.name}: {heard}{f', longer than {max_age}' if is_old and age is not None else ''}")
         _show_passes(passes)
     return WorkError.exit_code if is_old else 0

@@ -62,7 +62,7 @@ def open_cloud_mask(told: CloudAsset, policy: AccessPolicy) -> CloudMask:
     if np.issubdtype(np.dtype(file.dtype), np.integer) == is_emit or (is_emit and len(file.bands) <= max(EMIT_BANDS)):
         raise DataError(
             f"{file.path} holds {counted(len(file.bands), 'band')} of {file.dtype} values",
-            "a cloud mask has integers of classes or bits, EMIT's five bands of flags and more",
+            "a cloud mask holds integers of classes or bits, EMIT's five or more bands of flags",
             "fetch the file again, or leave out --mask-clouds",
         )
     return CloudMask(file=file, code=told.code)
@@ -73,8 +73,8 @@ def check_placed(mask: CloudMask, grid: RasterGrid) -> None:
     own = mask.file.grid
     if not own.crs_wkt or not same_crs(own.crs_wkt, grid.crs_wkt) or not is_parallel(_between(own, grid), grid.shape):
         raise DataError(
-            f"{own.name} is in another CRS than {grid.name}, or turned against it",
-            "which of its pixels lie on which is not known",
+            f"{own.name} has a different CRS from {grid.name}, or is rotated against it",
+            "its pixels cannot be matched to those of the image",
             "resample the mask onto the image's grid, or leave out --mask-clouds",
         )
 

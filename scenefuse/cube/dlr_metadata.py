@@ -50,7 +50,7 @@ def with_dlr_metadata(raster: RasterFile) -> RasterFile:
     if level.upper().startswith("L1"):
         raise DataError(
             f"{raster.path} is of level {level}",
-            "it holds radiance at the sensor, of which no reflectance can be told",
+            "it holds at-sensor radiance, from which reflectance cannot be derived",
             "give the L2A product of the scene",
         )
     return replace(
@@ -66,9 +66,9 @@ def _described(bands: Sequence[FileBand], root: ET.Element, path: Path | RemoteF
     rows = [row for group in _named(root, "bandCharacterisation") for row in group if _number(row, _GAINS) is not None]
     if len(rows) != len(bands):
         raise DataError(
-            f"{path} describes {counted(len(rows), 'band')}, and its image has {len(bands)}",
-            "which description belongs to which band is not known",
-            "fetch both again, or rename the image if it is a part of the product's",
+            f"{path} describes {counted(len(rows), 'band')}, but its image has {len(bands)}",
+            "it is not clear which description belongs to which band",
+            "fetch both again, or rename the image if it is only part of the product's",
         )
     numbers = [row.get("number") for row in rows]
     if any(numbers) and numbers != [str(i + 1) for i in range(len(rows))]:

@@ -74,7 +74,7 @@ class EnviHeader:
         if len(items) != count:
             raise DataError(
                 f"{self.path}: {key!r} has {counted(len(items), 'value')} for {counted(count, 'band')}",
-                "which value belongs to which band is not known",
+                "it is not clear which value belongs to which band",
                 "correct the header",
             )
         return tuple(self._float(key, item) for item in items)
@@ -93,7 +93,7 @@ class EnviHeader:
         if not 0 < value < math.inf:
             raise DataError(
                 f"{self.path}: {key!r} gives {text} stored values per unit reflectance",
-                "reflectance cannot be told from the stored numbers",
+                "reflectance cannot be derived from the stored numbers",
                 "correct the header",
             )
         return value

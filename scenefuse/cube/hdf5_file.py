@@ -149,7 +149,7 @@ class Hdf5File:
 
     def _elsewhere(self, name: str) -> DataError:
         return DataError(
-            f"{self.path}: {name!r} is no array of its own, but leads to another place",
-            "it could be any file of this machine, and is not read",
-            "store the array itself in the file: h5repack copies what links lead to",
+            f"{self.path}: {name!r} is not an array of its own but a link",
+            "it could point to any file of this machine, and is not followed",
+            "store the array itself in the file: h5repack copies what links point to",
         )

@@ -189,9 +189,9 @@ def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]
     stated: tuple[Band | None, ...] = asset.bands or (None,) * len(measured)
     if len(stated) not in {len(measured), len(raster.bands)}:
         raise DataError(
-            f"Asset {asset.key!r} describes {counted(len(stated), 'band')}, and {raster.path} has {len(raster.bands)}",
-            "which description belongs to which band is not known",
-            "correct the item, or give the file itself in place of the item",
+            f"Asset {asset.key!r} describes {counted(len(stated), 'band')}, but {raster.path} has {len(raster.bands)}",
+            "it is not clear which description belongs to which band",
+            "correct the item, or give the file itself instead of the item",
         )
     statements = iter(stated)
     aligned = len(stated) == len(raster.bands)
@@ -227,7 +227,7 @@ def _select(
     if unknown:
         raise DataError(
             f"{scene_id} has no band named {', '.join(map(repr, unknown))}",
-            "the selection of bands cannot be followed",
+            "the selection of bands cannot be applied",
             f"choose among {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         )
     usable: list[tuple[Band, BandSource]] = []
@@ -262,8 +262,8 @@ def _sorted(image: Image, scene_id: str) -> Image:
             )
             raise DataError(
                 f"{scene_id} has {counted(len(image.bands), 'usable band')}{f' ({lost})' if lost else ''}",
-                "a hyperspectral image of less than two bands has no spectrum to keep",
-                "check that HS and MS are not exchanged, and the selection of bands",
+                "a hyperspectral image of fewer than two bands has no spectrum to keep",
+                "check that HS and MS are not swapped, and check the selection of bands",
             )
         if missing:
             notes = [f" ({file.wavelength_note})" for file in image.files if file.wavelength_note]
@@ -321,7 +321,7 @@ def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choi
     return DataError(
         f"{scene_id} ({sources}) has values beyond {GREATEST:g} in {len(beyond)} of "
         f"{counted(len(image.bands), 'band')} ({names})",
-        "no reflectance is that large: a no-data value is not declared, or the scale is another",
+        "no reflectance is that large: a no-data value is undeclared, or the scale is different",
         f"declare the no-data value (`gdal_edit.py -a_nodata`, `data ignore value` in an ENVI header){scale}",
     )
 

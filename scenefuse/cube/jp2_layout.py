@@ -75,7 +75,7 @@ def read_jp2_layout(read: ReadBytes, fetch: FetchSpans, size_bytes: int, name: s
     except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name} is damaged, cut short or of an unusual kind ({error})",
-            "the places of its tiles are not known",
+            "the positions of its tiles are unknown",
             "fetch it again, or convert it with gdal_translate -of COG",
         ) from error
 

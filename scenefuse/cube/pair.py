@@ -68,7 +68,7 @@ class PairCube:
     """Which grids, and where the native pixels lie on them."""
 
     def __repr__(self) -> str:
-        """Bands and sizes on a line; the fields, with all bands' names and places, fill pages of a notebook."""
+        """Bands and sizes on one line; all fields would fill pages of a notebook."""
         grid = self.grid
         hs = _in_words(self.hs_bands, grid.coarse_shape, grid.fine_gsd_m * grid.ratio)
         ms = _in_words(self.ms_bands, grid.fine_shape, grid.fine_gsd_m)
@@ -81,7 +81,7 @@ class PairCube:
 
     @property
     def hs_bands(self) -> tuple[Band, ...]:
-        """Bands of read_hs, sorted by wavelength, bad bands gone."""
+        """Bands of read_hs, sorted by wavelength, bad bands dropped."""
         return self.hs_image.bands
 
     @property
@@ -91,12 +91,12 @@ class PairCube:
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        """The files that pixels come from, HSI first, for identity and provenance."""
+        """The files the pixels come from, HSI first, for identity and provenance."""
         return (*self.hs_image.inputs, *self.ms_image.inputs)
 
     @property
     def fine_raster(self) -> RasterGrid:
-        """The fine grid as a raster of its own: the one that a truth, or a product, of this pair lies on."""
+        """The fine grid as a raster of its own, on which a truth or a product of this pair lies."""
         grid = self.grid
         return RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=self.pair_id)
 
@@ -198,8 +198,8 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
     options = options or PairOptions()
     if options.mask_clouds and not (pair.hs.clouds or pair.ms.clouds):
         raise DataError(
-            f"neither {pair.hs.id} nor {pair.ms.id} names a mask of clouds that is known",
-            "there is nothing to mask them by",
+            f"neither {pair.hs.id} nor {pair.ms.id} has a known cloud mask",
+            "there is nothing to mask clouds with",
             "give scenes with SCL, QA_PIXEL, Fmask, QL_QUALITY_CLOUD or EMIT_L2A_MASK, or leave out --mask-clouds",
         )
     both = Choice(mask_clouds=options.mask_clouds, policy=AccessPolicy(allow_hosts=options.allow_hosts))
@@ -238,9 +238,9 @@ def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[
     }
     if len(coarse) == len(ms.bands):
         raise DataError(
-            f"{scene_id} says that the pixels of its bands are no smaller than the HSI's of {hs_gsd_m:.4g} m",
+            f"{scene_id} says that its bands' pixels are no smaller than the HSI's {hs_gsd_m:.4g} m",
             "the MSI has no detail to add",
-            "pair the HSI with a finer MSI; where its bands were sharpened, give the file itself in place of the item",
+            "pair the HSI with a finer MSI; if its bands were sharpened, give the file itself instead of the item",
         )
     return ms.without(coarse)
 

@@ -95,7 +95,7 @@ def open_prisma(file: Hdf5File) -> RasterFile:
     if not file.has(L2D):
         raise DataError(
             f"{file.path} is a PRISMA product without the swath PRS_L2D_HCO",
-            "only L2D is surface reflectance on a map",
+            "only L2D is surface reflectance on a map grid",
             "order or process the scene as L2D",
         )
     shape = _shape(file)
@@ -169,8 +169,8 @@ def _grid(file: Hdf5File, shape: tuple[int, int]) -> RasterGrid:
         raise DataError(
             f"{file.path}: its corners ({west:g}, {north:g}) and ({east:g}, {south:g}) lie "
             f"{f'{places[best]:.1f} pixels' if best else 'nowhere near'} from its Latitude and Longitude",
-            "the image would be placed wrong on the ground",
-            "fetch the file again; if it stays so, report the scene to ASI",
+            "the image would be misplaced on the ground",
+            "fetch the file again; if that does not help, report the scene to ASI",
         )
     return RasterGrid(crs_wkt=crs.to_wkt(), transform=best, shape=shape, name=str(file.path))
 

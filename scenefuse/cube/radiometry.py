@@ -91,8 +91,8 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
     if raster.dtype.startswith("float"):
         return (1.0,) * count, "floating-point values without a scale: taken as reflectance"
     raise DataError(
-        f"{raster.path} holds {raster.dtype} values, and neither metadata nor the file give a scale",
-        "reflectance cannot be told from the stored numbers",
+        f"{raster.path} holds {raster.dtype} values, and neither metadata nor the file gives a scale",
+        "reflectance cannot be derived from the stored numbers",
         f"give it with {option}, for example {option} 0.0001 for reflectance times 10000"
         if option is not None
         else "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats",
@@ -109,7 +109,7 @@ def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None
         raise DataError(
             f"{raster.path} holds {raster.dtype} values without a scale, where its sensor's product has integers of "
             f"scale {scale[0]:g}",
-            "whether they are these or reflectance already is not known",
+            "it is not clear whether they are such integers or reflectance already",
             f"give {option} 1 if they are reflectance, {option} {scale[0]:g} if not"
             if option is not None
             else f"Store the scale in the file (gdal_edit.py -scale {scale[0]:g}) or raster:scale in the item",
@@ -154,7 +154,7 @@ def _per_band(values: tuple[float, ...], count: int, asset: Asset, field: str) -
     if len(values) not in {1, count}:
         raise DataError(
             f"Asset {asset.key!r} gives {counted(len(values), 'value')} of {field} for {counted(count, 'band')}",
-            "which value belongs to which band is not known",
+            "it is not clear which value belongs to which band",
             "correct the item",
         )
     return values * count if len(values) == 1 else values

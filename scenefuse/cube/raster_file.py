@@ -99,7 +99,7 @@ def check_size(path: Path | RemoteFile, bands: int, shape: tuple[int, int]) -> N
     if not 1 <= bands <= MAX_BANDS or not 1 <= min(shape) <= max(shape) <= MAX_SIDE_PX:
         raise DataError(
             f"{path} says it has {counted(bands, 'band')} of {shape[0]} x {shape[1]} pixels",
-            f"more than {MAX_BANDS} bands or {MAX_SIDE_PX} pixels a side (or none) is taken for a damaged header",
+            f"more than {MAX_BANDS} bands or {MAX_SIDE_PX} pixels a side (or none) means a damaged header",
             "check the file, or split it",
         )
 

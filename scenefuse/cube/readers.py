@@ -75,7 +75,7 @@ def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
         return open_emit_mask(file)
     raise DataError(
         f"{path} is HDF5, but neither EMIT's L2A reflectance nor PRISMA's L2D",
-        "where its bands and their place on the ground stand is not known",
+        "it is not known where the file stores its bands and their georeference",
         "give EMIT_L2A_RFL_*.nc or PRS_L2D_*.he5, or convert it, for example with gdal_translate -of COG",
     )
 
@@ -97,7 +97,7 @@ def _open_remote(file: RemoteFile) -> RasterFile:
     magic = start[:4]
     raise DataError(
         f"{file} is {_KNOWN_OTHERS.get(magic, f'a file that begins with {magic!r}')}",
-        "over the network GeoTIFF, JPEG 2000, EMIT's netCDF and PRISMA's HE5 are read",
+        "over the network only GeoTIFF, JPEG 2000, EMIT's netCDF and PRISMA's HE5 can be read",
         "copy it to this machine, or convert it with gdal_translate -of COG",
     )
 
@@ -119,5 +119,5 @@ def _unreadable(path: Path, what: str) -> DataError:
     if what == _PACKED:
         cure = "unpack it, and give the product's folder or its image"
     return DataError(
-        f"{path} is {what}", "GeoTIFF, JPEG 2000, ENVI, Zarr, EMIT's netCDF and PRISMA's HE5 can be read", cure
+        f"{path} is {what}", "only GeoTIFF, JPEG 2000, ENVI, Zarr, EMIT's netCDF and PRISMA's HE5 can be read", cure
     )

@@ -130,7 +130,7 @@ def _too_far(shift_px: Array, peak: float, ratio: int) -> DataError:
     return DataError(
         f"The MSI lies {shift_px[0]:+.1f} rows and {shift_px[1]:+.1f} columns (fine pixels) from the HSI, "
         f"coherence {peak:.2f}",
-        f"more than {MAX_SHIFT_COARSE:g} coarse pixels ({MAX_SHIFT_COARSE * ratio:g} fine) is a wrong georeference",
+        f"more than {MAX_SHIFT_COARSE:g} coarse pixels ({MAX_SHIFT_COARSE * ratio:g} fine) means a wrong georeference",
         "correct the georeference of one of the two (coregistration with ground control), then fuse again",
     )
 

@@ -95,7 +95,7 @@ def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:
     except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name} is damaged or of an unusual kind ({type(error).__name__}: {error})",
-            "the places of its pixels are not known",
+            "the positions of its pixels are unknown",
             "fetch it again, or convert it with gdal_translate -of COG",
         ) from error
 

@@ -65,7 +65,7 @@ def _matching(image: Image, bands: Sequence[Band], raster: str) -> tuple[int, ..
         if not np.nanmin(distance, initial=np.inf) <= SAME_BAND_NM:
             raise DataError(
                 f"{redact(raster)} has no band within {SAME_BAND_NM} nm of {band.name} ({band.wavelength_nm} nm)",
-                "it is no truth of that band",
+                "it is not a truth for that band",
                 "Give a raster with all bands of the HSI, or leave the band out with --drop-band",
             )
         found.append(int(np.nanargmin(distance)))
@@ -78,8 +78,8 @@ def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]
         names = [CRS.from_wkt(wkt).name for wkt in (theirs.crs_wkt, ours.crs_wkt)]
         raise DataError(
             f"{redact(raster)} is in {names[0]}, and {ours.name} in {names[1]}",
-            "the same coordinates are other ground there",
-            "Warp it onto the fine grid, over the overlap of the two scenes at least",
+            "the same coordinates mean other ground there",
+            "Warp it onto the fine grid, covering at least the overlap of the two scenes",
         )
     place = np.linalg.inv(theirs.matrix) @ ours.matrix
     whole = np.rint(place[:2, 2]).astype(int)
@@ -91,6 +91,6 @@ def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]
         raise DataError(
             f"{redact(raster)} does not hold the pixels of {ours.name}",
             "the two cannot be compared pixel by pixel",
-            "Warp it onto the fine grid, over the overlap of the two scenes at least",
+            "Warp it onto the fine grid, covering at least the overlap of the two scenes",
         )
     return down, right

@@ -68,9 +68,9 @@ def open_zarr(path: Path) -> RasterFile:
         return _described(path, store[name], name)
     except (TypeError, ValueError, CRSError) as error:
         raise DataError(
-            f"{path}: an attribute or a coordinate of {name!r} is not what it is meant to be ({error})",
-            "scale, bands or place of the image are not known",
-            "write them as xarray and rioxarray do: numbers as numbers, GeoTransform as six numbers, blanks between",
+            f"{path}: an attribute or a coordinate of {name!r} is malformed ({error})",
+            "scale, bands or georeference of the image are unknown",
+            "write them as xarray and rioxarray do: numbers as numbers, GeoTransform as six blank-separated numbers",
         ) from error
 
 
@@ -84,8 +84,8 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
     if (str(attributes.get("_Unsigned")).lower(), array.dtype.kind) in {("true", "i"), ("false", "u")}:
         raise DataError(
             f"{path}: {name!r} has the attribute _Unsigned",
-            "its integers mean others than those that are stored",
-            "write it with the type that it has: xarray.open_zarr decodes it",
+            "its integers stand for others than those stored",
+            "write it with its real type: xarray.open_zarr decodes it",
         )
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
     shifted = offset is not None and array.dtype.kind == "f"  # reflectance but for an offset; integers need a scale
@@ -152,8 +152,8 @@ def _refuse_pickles(path: Path) -> None:
         if any(isinstance(codec, dict) and codec.get("id") == "pickle" for codec in codecs):
             raise DataError(
                 f"{path}: the array {metadata.parent.name!r} is pickled",
-                "to read it would be to run a program that the file brings along",
-                "write it anew with a codec of numbers or texts",
+                "reading it would run code that comes with the file",
+                "rewrite it with a codec for numbers or text",
             )
 
 
@@ -184,7 +184,7 @@ def _choose(path: Path, store: xr.Dataset) -> str:
     if len(found) != 1:
         raise DataError(
             f"{path} has {counted(len(found), 'array')} of (band, y, x): {', '.join(found) or 'none'}",
-            "which one is the image is not known",
+            "it is not clear which one is the image",
             f"name the image {PREFERRED!r}, with dimensions (band, y, x)",
         )
     return found[0]
@@ -246,7 +246,7 @@ def _nodata(path: Path, attributes: Mapping[str, Any]) -> float | None:
     if len(values) > 1:
         raise DataError(
             f"{path} has the two no-data values {', '.join(f'{value:g}' for value in sorted(values))}",
-            "an image is read with one, and the other would be taken for reflectance",
+            "an image is read with one, and the other would pass as reflectance",
             "write one value for both, as _FillValue",
         )
     return values.pop() if values else next(iter(stated), None)

@@ -105,7 +105,7 @@ def _refuse_unready(folder: Path, size: DemoSize) -> None:
         raise DataError(
             f"{folder} is not an empty folder",
             "the demo archive would be mixed with what is there",
-            "name another folder, or empty this one",
+            "give another folder, or empty this one",
         )
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free, needed = shutil.disk_usage(existing).free, estimated_bytes(size)
@@ -113,7 +113,7 @@ def _refuse_unready(folder: Path, size: DemoSize) -> None:
         raise ResourceError(
             f"{free / 1e9:.1f} GB free at {existing}",
             f"the {size.name.lower()} demo archive may need {needed / 1e9:.1f} GB",
-            "name a folder on a larger disk, or a smaller size",
+            "give a folder on a larger disk, or a smaller size",
         )
 
 

@@ -222,7 +222,7 @@ def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoR
     )
     raise ResourceError(
         f"A window of {side} x {side} px needs {size_text(need)}, {where} has {size_text(have)}",
-        "the run would die for want of memory",
+        "the run would run out of memory",
         f"{cure} {more}",
     )
 

@@ -72,7 +72,7 @@ class ClusterSpec:
         if self.scheduler is not None and self.workers is not None:
             raise UsageError(
                 f"--workers {self.workers} with --scheduler {self.scheduler}",
-                "the workers of an existing cluster are not ours to count",
+                "an existing cluster has its own workers",
                 "Give one of the two",
             )
         if self.workers is not None and self.workers < 0:

@@ -234,7 +234,7 @@ class DaskLane:
     def _lost(self, error: Exception) -> SchedulerLostError:
         return SchedulerLostError(
             f"The Dask scheduler at {self._address} went away ({error})",
-            "the run stopped; no reader sees its product",
+            "the run stopped; its product is not visible to readers",
             "Start a scheduler again and repeat the command: what is finished is kept",
         )
 

@@ -37,14 +37,14 @@ class FillStage:
         for name, title in (("hs_count", "hyperspectral image"), ("ms_count", "multispectral image")):
             if total[name] == 0:
                 raise DataError(
-                    f"No pixel of the {title} is data in every band",
+                    f"No pixel of the {title} has data in every band",
                     "there is nothing to fuse",
                     "Check its no-data value and the overlap of the pair",
                 )
         if total["both_count"] == 0:
             raise DataError(
                 "No pixel has data in both images",
-                "the product would be all no-data",
+                "the product would be entirely no-data",
                 "Check the no-data values and the overlap of the pair",
             )
         return state.with_(

@@ -51,7 +51,7 @@ class LeaseHeldError(ResourceError):
 
 
 class LeaseLostError(ResourceError):
-    """The lease went to another process while this one held it."""
+    """The lease was taken over by another process while this one held it."""
 
 
 class Lease:
@@ -80,8 +80,8 @@ class Lease:
             held = False
         if not held:
             raise LeaseLostError(
-                f"The lease {self._place} went to another process",
-                "this run was stopped for longer than its lease lasts",
+                f"The lease {self._place} was taken over by another process",
+                "this run was suspended for longer than its lease lasts",
                 "Run again when the other one has ended",
             )
 
@@ -116,7 +116,7 @@ class Lease:
         return self._record()
 
     def _renewed(self, old: bytes | None) -> bytes | None:
-        """The lease with a new end; None when it went to another process."""
+        """The lease with a new end; None when it was taken over by another process."""
         return self._record() if old is not None and self._is_mine(_owner(old)) else None
 
     def _record(self) -> bytes:

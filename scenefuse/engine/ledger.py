@@ -77,9 +77,9 @@ class Ledger:
                 self._entries[tile.iy, tile.ix] = tile
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{self.place} has a line that is no record ({error!r})",
-                "what is finished cannot be told",
-                "Remove the run's folder and begin again",
+                f"{self.place} has a line that is not a record ({error!r})",
+                "it is not clear what is finished",
+                "Remove the run's folder and start over",
             ) from error
         if (form, recorded) != (_FORMAT, plan_sha256):
             raise UsageError(

@@ -216,14 +216,14 @@ def _stopped_by(work: Work, failure: TaskFailure) -> SceneFuseError:
     name = work.facts["stage"]
     if failure.kind == "data":
         return DataError(
-            f"Stage {name} met this: {failure.cause}",
-            "the scene cannot be measured, and so not be fused",
+            f"Stage {name} failed on the input: {failure.cause}",
+            "the scene cannot be measured, and therefore not fused",
             "Correct the input",
         )
     return GivenUpError(
         f"Stage {name} failed: {failure.cause}",
-        "no tile can be fused before it is done",
-        "Run again" if failure.retryable else "See the cause; a bug if it does not explain itself",
+        "no tile can be fused until it is done",
+        "Run again" if failure.retryable else "See the cause; if it does not explain itself, it is a bug",
         failure,
     )
 
@@ -231,9 +231,9 @@ def _stopped_by(work: Work, failure: TaskFailure) -> SceneFuseError:
 def _sum(found: Sequence[Measurement], stage: Stage) -> Measurement:
     if not found:
         raise DataError(
-            f"Stage {stage.name} found no patch of which enough is data",
+            f"Stage {stage.name} found no patch with enough data",
             "the model's scene statistics cannot be measured",
-            "Use a pair with more common data, or a method without patch statistics",
+            "Use a pair that shares more valid pixels, or a method without patch statistics",
         )
     return _reduce(found, stage)
 

@@ -76,7 +76,7 @@ def resident_state(state_sha256: str) -> SceneState:
         return _states[state_sha256]
     except KeyError:
         raise ResourceError(
-            f"scene state {state_sha256[:12]} in this worker",
+            f"scene state {state_sha256[:12]} is not in this worker",
             "it was never sent here, so the task cannot run",
             "Run again; if it happens again the scheduler drops worker plugins: use a newer distributed",
         ) from None

@@ -37,7 +37,7 @@ def load_state(path: Path | Place) -> SceneState:
         state = SceneState(arrays=arrays, facts=head["facts"])
         expected = head["sha256"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no scene state ({error!r})", "its scene cannot be resumed", cure) from error
+        raise DataError(f"{path} is not a scene state ({error!r})", "its scene cannot be resumed", cure) from error
     if state.sha256 != expected:
         raise DataError(f"{path} has digest {state.sha256[:12]}, not {expected[:12]}", "it was damaged", cure)
     return state

@@ -117,7 +117,7 @@ def _largest_ratio(relation: Relation) -> int:
     raise DataError(
         f"The HSI's pixels are {hs_gsd_m:.4g} m and the MSI's {ms_gsd_m:.4g} m, a ratio of {ratio:.3g}",
         consequence,
-        "pair the HSI with an MSI of at most half its pixel size, and check that HS and MS are not exchanged",
+        "pair the HSI with an MSI of at most half its pixel size, and check that HS and MS are not swapped",
     )
 
 

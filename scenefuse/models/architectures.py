@@ -85,7 +85,9 @@ def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablati
     for key in ablation:
         if key not in known:
             raise UsageError(
-                f"{name} has no option {key}", "nothing is ignored in silence", f"use one of {', '.join(sorted(known))}"
+                f"{name} has no option {key}",
+                "unknown options are not ignored",
+                f"use one of {', '.join(sorted(known))}",
             )
     options = parse(type(architecture.options), {**asdict(architecture.options), **ablation}, where=name)
     build: Any = architecture.network
@@ -99,7 +101,7 @@ def load_network(ref: ModelRef) -> NetworkModel:
     if ref.options:
         raise UsageError(
             f"{ref.name} with options {dict(ref.options)}",
-            "a trained network's sizes are those of its weights",
+            "a trained network's sizes are fixed by its weights",
             "Leave the options out",
         )
     weights, tensors = load_weights(ref)
@@ -156,5 +158,5 @@ def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, wei
 def _architecture(name: str) -> Architecture:
     """The architecture of a name, or a refusal that lists them."""
     if name not in ARCHITECTURES:
-        raise ModelError(f"{name} is no network", "it cannot be built", f"use one of {', '.join(ARCHITECTURES)}")
+        raise ModelError(f"{name} is not a network", "it cannot be built", f"use one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

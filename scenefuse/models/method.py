@@ -125,7 +125,7 @@ def given_options(ref: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in ref.options.items():
         if name not in defaults:
             known = ", ".join(sorted(defaults)) or "none"
-            raise UsageError(f"{ref.name} has no option {name!r}", "its numbers cannot depend on it", f"Known: {known}")
+            raise UsageError(f"{ref.name} has no option {name!r}", "it would have no effect", f"Known: {known}")
         if not isinstance(value, type(defaults[name])):
             kind = type(defaults[name]).__name__
             raise UsageError(f"{ref.name} option {name} = {value!r}", f"it must be {kind}", f"Give a {kind}")

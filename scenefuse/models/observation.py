@@ -52,7 +52,7 @@ def observation_stages(
     if psf_sigma_px is not None and not least <= psf_sigma_px <= greatest:
         raise UsageError(
             f"psf_sigma_px is {psf_sigma_px:g}",
-            f"at ratio {ratio} a PSF between {least:g} and {greatest:g} fine pixels is believed",
+            f"at ratio {ratio} a PSF between {least:g} and {greatest:g} fine pixels is plausible",
             "Give one in that range or leave it to be estimated",
         )
     nominal, is_nominal = nominal_response(hs_bands, ms_bands)

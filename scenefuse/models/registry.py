@@ -77,7 +77,7 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
     if not method.needs_weights:
         if weights is not None or weights_sha256 is not None:
             raise UsageError(
-                f"{name} with the weights {weights or weights_sha256}", "it has no use for any", "Leave out --weights"
+                f"{name} with the weights {weights or weights_sha256}", "it does not use weights", "Leave out --weights"
             )
         return method
     if weights is None:
@@ -90,7 +90,7 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
             raise ModelError(
                 f"{path} has SHA-256 {found}",
                 f"these are not the weights {weights_sha256} that the run was planned with",
-                "Restore the file or plan the run anew",
+                "Restore the file, or plan the run again",
             )
     return method
 
@@ -126,7 +126,7 @@ def _method_of(name: str) -> Method:
         near = difflib.get_close_matches(name, model_names(), n=1)
         guess = f"Did you mean {near[0]!r}? " if near else ""
         raise UsageError(
-            f"No method is called {name!r}", "nothing can fuse", f"{guess}Known: {', '.join(model_names())}"
+            f"No method is called {name!r}", "nothing can be fused", f"{guess}Known: {', '.join(model_names())}"
         )
     return method
 

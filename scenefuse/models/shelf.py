@@ -86,7 +86,7 @@ def find_fitting(ref: ModelRef) -> Shelved:
     if len(found) > 1:
         raise ModelError(
             f"{len(found)} weights for {ref.name} fit this pair: {', '.join(sorted(found))}",
-            "which of them is meant cannot be told",
+            "it is not clear which one is meant",
             "Name one with --weights",
         )
     if not found:

@@ -101,7 +101,7 @@ def load_weights(ref: ModelRef) -> tuple[WeightsCard, dict[str, Tensor]]:
     except SafetensorError as error:
         raise ModelError(
             f"{path} is not a safetensors file ({error})",
-            "it is damaged or another format, and nothing else is read, least of all a pickle",
+            "it is damaged or in another format, and nothing else is read, least of all a pickle",
             "pass weights saved by scenefuse train",
         ) from error
     return card, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -138,9 +138,9 @@ def unpack_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118 # it is no mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(
-            f"{path} is no safetensors file with a document ({error})",
-            "it is damaged or another format, and nothing else is read",
-            "remove it, and begin again",
+            f"{path} is not a safetensors file with a document ({error})",
+            "it is damaged or in another format, and nothing else is read",
+            "remove it, and start over",
         ) from error
 
 
@@ -175,7 +175,7 @@ def _read(path: Path, what: str) -> bytes:
         raise ModelError(
             f"{path} is a pickle",
             "loading it could run any code",
-            "convert it to safetensors where you trust it, and pass that",
+            "if you trust it, convert it to safetensors and pass that",
         )
     return blob
 
@@ -200,7 +200,7 @@ def _check_fits(card: WeightsCard, ref: ModelRef, path: Path) -> None:
         if theirs != ours:
             raise ModelError(
                 f"{path} has {what} {theirs}, the pair needs {ours}",
-                "the network would not fit, or would fuse what it has never seen",
+                "the network would not fit, or would fuse bands it has never seen",
                 "pass weights trained for this pair, or train some with scenefuse train",
             )
     for trained, found in zip(card.hs_bands + card.ms_bands, ref.hs_bands + ref.ms_bands, strict=True):

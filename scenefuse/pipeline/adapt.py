@@ -88,7 +88,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
     if observation.inner_px(recipe.patch_px) < 1:
         raise DataError(
             f"a PSF of sigma {observation.psf_sigma_px:.1f} px in windows of {recipe.patch_px} px",
-            "no pixel of the HSI has all that it sees inside, so there is nothing to compare",
+            "no HSI pixel has its whole footprint inside a window, so there is nothing to compare",
             "Leave out --adapt",
         )
     resident = may_reside(resident_bytes(cube, truth=False), RESIDENT_BYTES)

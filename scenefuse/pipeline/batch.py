@@ -35,15 +35,15 @@ class BatchReport:
     """What became of an archive's pairs."""
 
     pairing: Pairing
-    """Pairs that belong together, and why the other scenes do not."""
+    """Pairs found, and why the other scenes are in none."""
     skipped: tuple[SkippedItem, ...] = ()
-    """Items of the archive that could not be read."""
+    """Items that could not be read."""
     products: tuple[FusedProduct, ...] = ()
-    """Products that are there now, made by this batch or found."""
+    """Products that exist now, made by this batch or found."""
     failures: tuple[PairFailure, ...] = field(default=())
     """Pairs that failed."""
     busy: tuple[PairFailure, ...] = ()
-    """Pairs that another process worked on, which are left to it."""
+    """Pairs left to another process that was working on them."""
 
     def facts(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
@@ -66,12 +66,20 @@ def batch(
     bounds: Bounds | None = None,
     observer: Observer | None = None,
 ) -> BatchReport:
-    """Fuse every pair of the sources into out; products that are there already are found, not made again.
+    """Fuse every pair of the sources into out. Products that exist already are found, not made again.
 
-    sources: one or several catalogues, STAC APIs, item collections or known archives; HSI and MSI may be in different.
-    A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line, for refill) and the rest goes on.
-    One that another process works on is left to it. What no pair could get past is refused before the first: an
-    unknown method, an output that is not ours or not writable. Workers are started by the first pair that is not there.
+    A failed pair is recorded for `refill` (`failures.jsonl` in out, one JSON object per line) and does not stop the
+    others. A pair that another process is working on is left to it. What would stop every pair is refused up front: an
+    unknown method, or an output that is not ours or not writable. Workers start with the first pair that needs them.
+
+    Args:
+        sources: One or more catalogues, STAC APIs, item collections or known archives; HSI and MSI may come from
+            different ones.
+        out: Where products go: a folder, or s3://bucket/prefix.
+        rule: What makes two scenes a pair; None for the defaults.
+        config: Options of each fusion; None for the defaults.
+        bounds: Where and when to search; None for everywhere and always.
+        observer: Receives progress events.
     """
     config, observer = config or RunConfig(), observer or NullObserver()
     out = place_at(out)

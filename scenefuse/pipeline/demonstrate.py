@@ -60,7 +60,7 @@ def demonstrate(
     if (known["size"], known["seed"]) != (size.name.lower(), seed):
         raise UsageError(
             f"{archive} is of size {known['size']} and seed {known['seed']}, not {size.name.lower()} and {seed}",
-            "its scenes are not those that are asked for",
+            "its scenes are not the requested ones",
             "Give another --out, or remove that folder",
         )
     catalog = archive / "catalog.json"

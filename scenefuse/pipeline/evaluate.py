@@ -87,11 +87,17 @@ def evaluate_product(
     hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Scored:
-    """Scores of the product in folder: against the reference raster, or, without one, against its inputs.
+    """Scores of a product against a reference raster or, without one, against its inputs.
 
-    Without a reference the inputs are read again: from hrefs, or where run.json says; weights and GPU that made the
-    product are not needed. Of config, allow_host counts. Against a reference the scores have a note where the network
-    that made the product learnt from the very scene, or where its card is not here to tell.
+    The weights and GPU that made the product are not needed. Against a reference, the scores carry a note if the
+    network that made the product learnt from the very scene, or if its card is not available to tell.
+
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        reference: Raster of the truth on the product's grid; None scores against the inputs, which are read again.
+        convention: Formulas to use where papers differ.
+        hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
+        config: Supplies allow_host; other options are not used.
     """
     config = config or RunConfig()
     folder = product_folder(folder)
@@ -240,7 +246,7 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> 
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
             f"{counted(len(arena.truths), 'truth')} for {counted(len(arena.pairs), 'pair')}",
-            "one would be without",
+            "each pair needs exactly one",
             "Give one for each pair",
         )
     truths = arena.truths or (None,) * len(arena.pairs)
@@ -343,7 +349,7 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
         image = open_image(scene, "hsi", choice)
         if len(image.grids) > 1:
             raise DataError(
-                f"{scene.id} has bands on {len(image.grids)} grids", "it is no one image", "Give one raster file"
+                f"{scene.id} has bands on {len(image.grids)} grids", "it is not a single image", "Give one raster file"
             )
         ms_bands, _ = covered_bands(scene.id, image.bands, sensor)
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio

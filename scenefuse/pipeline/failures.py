@@ -40,7 +40,7 @@ class PairFailure:
     ms_root: str | None = None
     """Folder of the source that the MSI was found in, whose files its item may name."""
     kind: str = ""
-    """Type of the failure: data, model, resource, transient, worker, time, work or bug; busy: no failure, in work."""
+    """Type of the failure: data, model, resource, transient, worker, time, work or bug; busy: no failure, running."""
     cause: str = ""
     """What went wrong: value, consequence and cure."""
     retryable: bool = False
@@ -124,8 +124,8 @@ def _parsed(line: bytes, out: Place) -> PairFailure:
         return PairFailure(**json.loads(line))
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"{out / FAILURES} has a line that is no record ({error})",
-            "what failed cannot be told",
+            f"{out / FAILURES} has a line that is not a record ({error})",
+            "it is not clear what failed",
             "Remove the line; batch finds its pair again",
         ) from error
 

@@ -56,12 +56,12 @@ Status = Literal["done", "resumed", "found"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedProduct:
-    """A product that is there."""
+    """A product that exists."""
 
     status: Status
-    """`done` now, `resumed` and finished now, or `found` from before."""
+    """`done` by this call, `resumed` and finished by this call, or `found` from an earlier one."""
     location: Place
-    """Its STAC item; the product's folder is around it."""
+    """Its STAC item, inside the product's folder."""
     shape: tuple[int, int, int]
     """Bands, rows and columns."""
     gsd_m: float
@@ -69,11 +69,11 @@ class FusedProduct:
     seconds: float
     """Wall time of this call."""
     checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What the run that made it found in its own result: seams, drift against float32."""
+    """Self-checks of the run that made it: seams, drift against float32."""
     report: Place | None = None
-    """Its report; None where there is none."""
+    """Its report; None if it has none."""
     notes: tuple[str, ...] = ()
-    """What people should know: resolution given up, shift removed, bands dropped, earlier versions replaced."""
+    """What users should know: resolution given up, shift removed, bands dropped, earlier versions replaced."""
 
     @property
     def item_id(self) -> str:
@@ -114,12 +114,20 @@ def fuse(
     observer: Observer | None = None,
     lane: Lane | Callable[[], Lane] | None = None,
 ) -> FusedProduct:
-    """Fuse a hyperspectral with a multispectral scene into out/<item id>/.
+    """Fuse a hyperspectral scene with a multispectral scene into out/<item id>/.
 
-    hs, ms: path or URL of a STAC item or a raster, a delivered product's folder, or a Scene. out: a folder, or s3://bucket/prefix.
-    lane: workers that are up already, or what gives them when they are needed; None starts those that config asks for.
-    A product that is there is found; one that was interrupted, or that lacks the COG now asked for, is finished.
-    Raises SceneFuseError: exit code 4 before any work, 3 (WorkError) after it began; that is recorded for refill.
+    A product that exists already is found; one that was interrupted, or that lacks the requested COG, is finished.
+
+    Args:
+        hs: Hyperspectral scene: path or URL of a STAC item or raster, a delivered product's folder, or a Scene.
+        ms: Multispectral scene, in the same forms.
+        out: Where products go: a folder, or s3://bucket/prefix.
+        config: Options of the run; None for the defaults.
+        observer: Receives progress events.
+        lane: Running workers, or a function that returns them on demand; None starts those that config asks for.
+
+    Raises:
+        SceneFuseError: With exit code 4 before any work; with 3 (WorkError) after it began, recorded for refill.
     """
     began = time.monotonic()
     started = datetime.now(UTC)
@@ -226,7 +234,7 @@ def _require_same_files(order: Order) -> None:
         except OSError as error:
             raise WorkError(
                 f"{file.path}: {error.strerror}",
-                "whether all tiles were made of the same file cannot be told",
+                "it is not certain that all tiles were made from the same file",
                 "Put it back and run the same command again: what is finished is kept",
             ) from error
         if changed:
@@ -234,8 +242,8 @@ def _require_same_files(order: Order) -> None:
             known_states(order).forget()
             raise ChangedInputError(
                 f"{file.path} changed while it was read",
-                "the product would be of two scenes, so what was made of it is removed",
-                "Run the same command again, when the file is complete",
+                "the product would mix two versions, so what was made of it is removed",
+                "Run the same command again when the file is complete",
             )
 
 
@@ -313,7 +321,7 @@ def _claimed(folder: Place) -> Iterator[Lease]:
     except OSError as error:
         raise WorkError(
             f"{error.filename or folder}: {error.strerror or error}",
-            "the product is not finished, and no reader sees it",
+            "the product is not finished, and not visible to readers",
             "Remove the obstacle and run the same command again: what is finished is kept",
         ) from error
 

@@ -42,8 +42,8 @@ def require_alike(cubes: Sequence[PairCube]) -> PairCube:
         if kind[0] != kind[1]:
             raise DataError(
                 f"{first.pair_id} and {other.pair_id} have ratio, HSI and MSI bands {kind[0]} and {kind[1]}",
-                "one network has one of each",
-                "Leave out the bands that not all have with --drop-band, or train for each kind apart",
+                "a network has one of each",
+                "Drop the bands that not all have with --drop-band, or train each kind separately",
             )
         bands = zip((*first.hs_bands, *first.ms_bands), (*other.hs_bands, *other.ms_bands), strict=True)
         for ours, theirs in bands:
@@ -52,7 +52,7 @@ def require_alike(cubes: Sequence[PairCube]) -> PairCube:
                     f"{other.pair_id} has {theirs.name} at {theirs.wavelength_nm} nm where {first.pair_id} has "
                     f"{ours.name} at {ours.wavelength_nm} nm",
                     "the network would read one wavelength as another",
-                    "Leave out the bands that not all have with --drop-band",
+                    "Drop the bands that not all have with --drop-band",
                 )
     return first
 

@@ -98,8 +98,8 @@ def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None 
     if not isinstance(source, str | Path):  # callers in notebooks are not type-checked
         raise UsageError(
             f"a scene is given as {type(source).__name__}",
-            "scenes are read from their files, by windows",
-            "Give the path or URL of an item or a raster; of a pystac.Item what its get_self_href() says",
+            "scenes are read from files, window by window",
+            "Give the path or URL of an item or a raster; for a pystac.Item that of its get_self_href()",
         )
     roots = () if root is None else (Path(root),)
     return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
@@ -124,7 +124,7 @@ def require_config(config: RunConfig) -> None:
     _require_type(config)
     require_method(config.model, weights=config.weights)
     if config.adapt is not None and not needs_weights(config.model):
-        raise UsageError(f"--adapt with {config.model}", "it has no weights that could learn", "Leave out --adapt")
+        raise UsageError(f"--adapt with {config.model}", "it has no weights to fine-tune", "Leave out --adapt")
 
 
 def _require_type(config: RunConfig) -> None:
@@ -132,8 +132,8 @@ def _require_type(config: RunConfig) -> None:
     if not isinstance(config, RunConfig):
         raise UsageError(
             f"config is of type {type(config).__name__}",
-            "it says nothing about a run",
-            'Give scenefuse.RunConfig(model="gsa"), with what else is to be other than usual',
+            "it is not a run configuration",
+            'Give scenefuse.RunConfig(model="gsa"), with any other options',
         )
 
 
@@ -150,7 +150,7 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     if (pair.hs.role, pair.ms.role) == ("msi", "hsi"):
         raise DataError(
             f"{pair.hs.id} is multispectral ({pair.hs.role_reason}) and {pair.ms.id} hyperspectral",
-            "HS and MS are exchanged",
+            "HS and MS are swapped",
             "Give the hyperspectral scene first",
         )
     options = PairOptions(
@@ -220,9 +220,12 @@ def _files(scene: Scene) -> tuple[str, ...]:
 
 
 def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConfig | None = None) -> PairCube:
-    """The pair as two aligned lazy cubes, `.hs` and `.ms`, shift removed; for scientists, without any method.
+    """The pair as two aligned lazy xarray cubes, `.hs` and `.ms`, with the sub-pixel shift removed.
 
-    hs, ms: path or URL of a STAC item, path of a raster file, or a Scene.
+    Args:
+        hs: Hyperspectral scene: path or URL of a STAC item, path of a raster file, or a Scene.
+        ms: Multispectral scene, in the same forms.
+        config: How scenes are opened; None for the defaults.
     """
     config = config or RunConfig()
     _require_type(config)

@@ -37,14 +37,14 @@ CLUSTER_WORKER_BYTES = 4 * 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Order:
-    """One product that is to be made: what of, how, where."""
+    """One product to be made: from what, how, and where."""
 
     opened: OpenedPair
     """The aligned pair with its method."""
     config: RunConfig
-    """How it is asked for."""
+    """The options it is requested with."""
     identity: str
-    """What makes it the product that it is, hexadecimal."""
+    """Hash of everything that determines its pixels, hexadecimal."""
     folder: Place
     """The product's folder, named after its item."""
     plan: RunPlan
@@ -73,9 +73,9 @@ class Order:
         return Preparation(stages=stages, model=self.opened.model)
 
     def seconds(self) -> dict[str, float]:
-        """Rough time of the phases that take most of a run, by their names in run.json, from typical rates.
+        """Rough duration of a run's main phases in seconds, by their names in run.json, from typical rates.
 
-        Not in it: opening, adapting, the start of workers, the check of seams, the report.
+        Excludes opening, adapting, starting workers, the seam check and the report.
         """
         workers = self.plan.workers
         return {
@@ -88,9 +88,15 @@ class Order:
 def plan_fusion(
     hs: str | Path | Scene, ms: str | Path | Scene, *, out: str | Path | Place, config: RunConfig | None = None
 ) -> Order:
-    """What fuse with the same arguments would do; reads the registration's sample, writes nothing.
+    """What `fuse` with the same arguments would do and cost. Reads only the registration's sample; writes nothing.
 
-    A network that is to be adapted first is taken as it is: its product's identity is known after the adapting only.
+    With config.adapt the network is planned unadapted: the product's identity is known only after adapting.
+
+    Args:
+        hs: Hyperspectral scene, as for `fuse`.
+        ms: Multispectral scene, as for `fuse`.
+        out: Where products would go.
+        config: Options of the run; None for the defaults.
     """
     config = config or RunConfig()
     return order_of(open_to_fuse(hs, ms, config), out=out, config=config)
@@ -203,9 +209,9 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
         scratch = out.scratch_bytes() + (0 if free is None else stored)
         if files * plan.write_bytes > scratch:
             raise ResourceError(
-                f"{size_text(scratch)} are free where the COG for {out} is made, up to "
-                f"{size_text(files * plan.write_bytes)} are needed meanwhile",
-                "the COG could not be written after all the work",
+                f"{size_text(scratch)} are free where the COG for {out} is assembled, but up to "
+                f"{size_text(files * plan.write_bytes)} are needed for it",
+                "after all the work the COG could not be written",
                 "Free some space, give another --out (or TMPDIR, for a store), or use --format zarr",
             )
     return plan

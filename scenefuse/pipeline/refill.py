@@ -29,7 +29,7 @@ class RefillReport:
     """What became of the pairs that had failed."""
 
     products: tuple[FusedProduct, ...] = ()
-    """Products that are there now."""
+    """Products that exist now."""
     failures: tuple[PairFailure, ...] = ()
     """Pairs that failed again; their records stay."""
 
@@ -47,9 +47,12 @@ def refill(
     machine: RunConfig | None = None,
     observer: Observer | None = None,
 ) -> RefillReport:
-    """Fuse again each pair of OUT/failures.jsonl; finished tiles are kept, what succeeds leaves the list.
+    """Retry each pair recorded in out/failures.jsonl. Finished tiles are kept; pairs that succeed leave the list.
 
-    machine: scheduler, workers, memory_limit and allow_host; all other options are those of the run that failed.
+    Args:
+        out: The output that holds the products: a folder, or s3://bucket/prefix.
+        machine: Supplies scheduler, workers, memory_limit and allow_host; other options are those of the failed run.
+        observer: Receives progress events.
     """
     machine, observer = machine or RunConfig(), observer or NullObserver()
     out = place_at(out)

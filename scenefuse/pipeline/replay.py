@@ -108,11 +108,15 @@ def replay(
     config: RunConfig | None = None,
     observer: Observer | None = None,
 ) -> ReplayReport:
-    """Recompute a sample of tiles, or every tile, and compare with the store.
+    """Recompute a sample of tiles, or every tile, and compare them with the store.
 
-    hrefs: where HSI and MSI are now, when they moved; else where run.json says. Only scheduler, workers,
-    memory_limit, allow_host and, to find a network's weights, weights of config count: all that changes numbers
-    comes from the provenance.
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        every_tile: Replay all tiles instead of a sample.
+        hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
+        config: Supplies scheduler, workers, memory_limit, allow_host and, to find a network's weights, weights. All
+            options that change numbers come from the provenance.
+        observer: Receives progress events.
     """
     folder = product_folder(folder)
     config, observer = config or RunConfig(), observer or NullObserver()
@@ -237,7 +241,7 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
         if path is None:
             raise DataError(
                 f"weights {digest[:12]} of {provenance.method.name} are neither on the shelf nor in the product",
-                "the tiles cannot be computed again",
+                "the tiles cannot be recomputed",
                 "Give them with --weights",
             )
         weights = str(path)
@@ -248,8 +252,8 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
     except ResourceError as error:
         raise ResourceError(
             f"{folder.name} was made on a GPU, and torch sees none here",
-            "another kind of device rounds otherwise, so that a difference would prove nothing",
-            "Replay it where there is one; scenefuse verify checks the product anywhere",
+            "another kind of device rounds differently, so a difference would prove nothing",
+            "Replay it on a machine with one; scenefuse verify checks the product anywhere",
         ) from error
     return replace(recorded, allow_host=config.allow_host)
 

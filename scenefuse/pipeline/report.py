@@ -39,14 +39,14 @@ NOWHERE = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A report that was made."""
+    """A finished report."""
 
     html: str = field(repr=False)
-    """The page, one file that needs no other."""
+    """The page, a single self-contained file."""
     figures: Mapping[str, Any] = field(repr=False)
-    """What it shows, as JSON can hold it."""
+    """The figures it shows, in JSON types."""
     location: Place | None = None
-    """Where it was put; None where it was put nowhere."""
+    """Where it was written; None if it was not."""
 
     def facts(self) -> dict[str, Any]:
         """Where it is and what it shows, as JSON can hold them."""
@@ -62,13 +62,21 @@ def report(
     hrefs: Hrefs | None = None,
     config: RunConfig | None = None,
 ) -> Report:
-    """Make the report of the product in folder, and put it there, into the file out, or, where that is `-`, nowhere.
+    """Make the report of a product and write it into the product, or elsewhere.
 
-    out: a path, or s3://bucket/key. reference: a raster of the truth, against which the whole product is scored.
-    scores: score it against its inputs. Without either a part of bounded size is compared with the inputs. hrefs: where
-    HSI and MSI are now, when they moved; else they are read where run.json says, and left out where they cannot be. Of
-    config, allow_host counts.
-    Raises SceneFuseError where no product is, or where what was asked for cannot be read.
+    Without reference and scores only a part of bounded size is compared with the inputs.
+
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        out: File to write instead of the product's own report: a path, or s3://bucket/key; `-` writes none.
+        reference: Raster of the truth to score the whole product against.
+        scores: Score the whole product against its inputs.
+        hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json, and leaves them out if
+            they cannot be read.
+        config: Supplies allow_host; other options are not used.
+
+    Raises:
+        SceneFuseError: If there is no product, or what was asked for cannot be read.
     """
     if scores and reference is not None:
         raise UsageError(
@@ -118,7 +126,7 @@ def _state(folder: Place) -> SceneState:
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no {STATE}",
-            "what the instruments see of its ground is not known",
+            "the instruments' response and PSF are unknown",
             "scenefuse verify says what else is wrong with it",
         ) from error
 

@@ -50,5 +50,5 @@ def _failed(product: str, error: Exception) -> ProductFailure:
     """The record of what stopped the look at a product."""
     failure = Failure.of(error)
     if failure.kind == SceneFuseError.kind and not isinstance(error, SceneFuseError):
-        failure = Failure.of(SceneFuseError(failure.cause, "it cannot be looked at", "Report it with what was called"))
+        failure = Failure.of(SceneFuseError(failure.cause, "it could not be processed", "Report it with the call"))
     return ProductFailure(product=product, **asdict(failure))

@@ -37,28 +37,28 @@ FREE_DB = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """What is trained, how long, where."""
+    """What to train, for how long, and on what device."""
 
     model: str
     """Name of the network."""
     recipe: Recipe | None = None
-    """How; None is the network's own of RECIPES."""
+    """Training recipe; None is the network's own in RECIPES."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the network that differ from its defaults: `{"width": 32}`."""
     truths: tuple[str, ...] = ()
-    """A raster of truth for each pair; none for the recipe's protocol."""
+    """A truth raster for each pair; empty for the recipe's protocol."""
     seed: int = 0
-    """Seed of first weights, windows, turns, noise."""
+    """Seed of initial weights, windows, orientations and noise."""
     minutes: float | None = None
-    """Longest time of training; None for all iterations."""
+    """Time limit of training; None for all iterations."""
     device: DeviceChoice = "auto"
     """`auto` takes a CUDA device when there is one."""
     licence: str = "LicenseRef-unstated"
     """Licence of the weights, an SPDX expression."""
     name: str | None = None
-    """Name under which the weights go onto the user's shelf; None leaves them in the folder alone."""
+    """Name to put the weights on the user's shelf under; None leaves them only in the folder."""
     inputs: RunConfig = field(default_factory=RunConfig)
-    """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+    """How scenes are opened; hs_scale, ms_scale, drop_bands, register and allow_host are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +72,15 @@ class Trained:
     sha256: str
     """Digest of the weights."""
     step: int
-    """Steps after which they were the best."""
+    """Step at which they were best."""
     steps: int
     """Steps done in all."""
     stopped: str
-    """`iterations`, `patience`, or `minutes`: then the same call goes on."""
+    """`iterations`, `patience` or `minutes`; after the last the same call continues."""
     scores: Scores
     """Scores on the held-out blocks."""
     bicubic: Scores
-    """Scores of plain cubic interpolation of the HSI there; empty without a truth."""
+    """Scores of bicubic interpolation of the HSI there; empty without a truth."""
 
     def facts(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -97,14 +97,20 @@ def train(
     config: TrainConfig,
     report: Report | None = None,
 ) -> Trained:
-    """Train a network on pairs (HSI, MSI) and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
+    """Train a network on pairs and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
 
-    The same call again goes on from its checkpoint, or finds that training is over and writes the same weights.
-    report: told of each scoring. Started by torchrun, all processes share the work and return the same.
+    The same call again continues from its checkpoint or, if training is over, writes the same weights. Under torchrun
+    all processes share the work and return the same.
+
+    Args:
+        pairs: Pairs of an HSI and an MSI, each a path, URL or Scene.
+        out: Folder for weights, learning curves and checkpoint.
+        config: What to train, how, and for how long.
+        report: Called with each evaluation on the held-out blocks.
     """
     if config.model not in ARCHITECTURES:
         raise UsageError(
-            f"{config.model} is no network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
+            f"{config.model} is not a network", "there is nothing to train", f"Use one of {', '.join(ARCHITECTURES)}"
         )
     if config.name is not None:
         require_shelf_name(config.name)
@@ -113,7 +119,7 @@ def train(
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
             f"{counted(len(config.truths), 'truth')} for {counted(len(pairs), 'pair')}",
-            "one would be without",
+            "each pair needs exactly one",
             "Give one for each pair",
         )
     folder = own_path(out)
@@ -124,7 +130,7 @@ def train(
         if config.name is not None and not network.freezable:
             raise UsageError(
                 f"the name {config.name} for {config.model} with these options",
-                "nothing could be fused with them: a pixel would depend on where the tile lies",
+                "they could not be used for fusing: a pixel would depend on where the tile lies",
                 "Leave out --name",
             )
         recipe = _fitted_recipe(config, network)
@@ -145,8 +151,8 @@ def _kept(
     if isnan(best):
         raise WorkError(
             f"after {counted(fitted.steps, 'step')} the held-out {decides} is {best:g}",
-            "the weights give no numbers",
-            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
+            "the weights produce no finite values",
+            "Start over in another folder with a lower --lr, a warm-up (recipe), or fp32",
         )
     training = {
         **course.identity(),
@@ -197,7 +203,7 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
     if patch < least:
         raise UsageError(
             f"windows of {patch} px for {config.model}",
-            f"its loss looks at {least} px at once",
+            f"its loss needs {least} px at once",
             f"Give --patch-px {-(-least // step) * step} or more",
         )
     protocol = "truth" if config.truths else recipe.protocol
@@ -237,7 +243,7 @@ def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
     if isnan(scores["psnr_db"]):
         raise DataError(
             "the held-out blocks hold no pixel with data in every band of both images and of the truth",
-            "nothing would tell which weights are the best",
+            "nothing would show which weights are best",
             "Give other --block-px, or scenes with fewer gaps",
         )
     return scores

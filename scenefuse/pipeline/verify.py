@@ -10,10 +10,16 @@ from scenefuse.product.verify import verify as verify_files
 
 
 def verify(folder: str | Path | Place) -> VerifyReport:
-    """Every mismatch of the product in folder, its scene state among it; reads every byte, needs no network.
+    """Every mismatch of a product, its scene state included. Reads every byte and needs no network.
 
-    folder: the product's folder, s3://bucket/prefix/<item id>, or its item. `.ok` is True for a good product,
-    `.mismatches` says what is wrong, `.unchecked` what could not be looked at. Raises DataError where no product is.
+    In the report `.ok` is True for a good product, `.mismatches` says what is wrong, and `.unchecked` what could not be
+    checked.
+
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+
+    Raises:
+        DataError: If there is no product.
     """
     return verify_files(folder, state_sha256=_state_sha256)
 

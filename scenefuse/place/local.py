@@ -305,7 +305,7 @@ def explained(path: Path) -> Iterator[None]:
 def went_away(folder: Path | Place) -> TransientError:
     """The error of a folder of working files that is not there any more: unmounted, moved, or removed by others."""
     return TransientError(
-        f"{folder} went away while it was worked in",
+        f"{folder} went away while it was in use",
         "what is finished is kept, and no reader sees the rest",
         "Put the folder back and run the same command again, or scenefuse refill OUT",
     )
@@ -319,7 +319,7 @@ def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:
         return StorageError(what, kept, "Free some space there and run the same command again, or scenefuse refill OUT")
     if error.errno in FORBIDDEN:
         return StorageError(
-            what, kept, "Give the right to write back and run the same command again, or scenefuse refill OUT"
+            what, kept, "Restore write permission and run the same command again, or scenefuse refill OUT"
         )
     if error.errno in PASSING:
         return TransientError(what, kept, "Run the same command again, or scenefuse refill OUT")

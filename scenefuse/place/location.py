@@ -41,14 +41,20 @@ def own_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"{text} begins with ~", "whose home is meant is not known", "Write the path out, or ./~ for such a name"
+            f"{text} begins with ~",
+            "it is not clear whose home folder is meant",
+            "Write the path out, or ./~ for such a name",
         ) from error
 
 
 def _no_place(location: str) -> UsageError:
-    more = ", for it goes on with a ? or a #, which no key of ours has" if "?" in location or "#" in location else ""
+    more = (
+        ", because it continues with a ? or a #, which our keys never have"
+        if "?" in location or "#" in location
+        else ""
+    )
     return UsageError(
-        f"{redact(location)} names no place for products{more}",
+        f"{redact(location)} is not a place for products{more}",
         "nothing can be written there",
         "Give a path, or s3://bucket/prefix with keys and endpoint in the environment (AWS_ENDPOINT_URL, ...)",
     )

@@ -70,7 +70,7 @@ def attempt(request: Callable[[], T], what: str) -> T:
             if pause_s is None:
                 raise TransientError(
                     f"{what} failed {len(PAUSES_S) + 1} times ({_said(error)})",
-                    "what is finished is kept, and no reader sees the rest",
+                    "what is finished is kept, and the rest is not visible to readers",
                     "Run the same command again, or scenefuse refill OUT, when the store answers",
                 ) from error
             time.sleep(pause_s * random.uniform(1.0, 1.5))  # noqa: S311 - spreads retries, no secret
@@ -83,12 +83,12 @@ class CutShortError(Exception):
 
 def _refusal(error: Exception, what: str) -> StorageError | None:
     """What a refusal means that stays one; None for what may pass."""
-    kept = "what is finished is kept, and no reader sees the rest"
+    kept = "what is finished is kept, and the rest is not visible to readers"
     found = _STATUS.search(str(error))
     status = int(found[1]) if found else None
     if _METADATA_HOST in str(error):
         return StorageError(
-            f"{what} needs keys, and there are none",
+            f"{what} needs keys, but none are set",
             kept,
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or for a public bucket AWS_SKIP_SIGNATURE=true",
         )

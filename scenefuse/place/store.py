@@ -122,7 +122,9 @@ class StorePlace:
             block = self.read_unchanged(first, min(size, first + _BLOCK_BYTES), tag)
             if block is None:
                 raise TransientError(
-                    f"{self} changed while it was read", "its digest is of no file", "Run the same command again"
+                    f"{self} changed while it was read",
+                    "its digest belongs to no single file",
+                    "Run the same command again",
                 )
             digest.update(block)
         return size, digest.hexdigest()
@@ -152,7 +154,9 @@ class StorePlace:
             stored = self._head()
             if stored is None or stored["size"] != path.stat().st_size:
                 raise TransientError(
-                    f"{self} has another size than was written", "it is not whole", "Run the same command again"
+                    f"{self} has a different size from what was written",
+                    "it is incomplete",
+                    "Run the same command again",
                 )
 
     @contextmanager
@@ -186,7 +190,7 @@ class StorePlace:
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads those who race, no secret
         raise TransientError(
             f"{self} was changed by others {_CONTENTIONS} times while this run tried",
-            "its own change is not in it",
+            "its own change was not made",
             "Run the same command again",
         )
 
@@ -264,7 +268,7 @@ class StorePlace:
             raise StorageError(
                 f"The bucket {self.bucket} does not exist",
                 "no product can be put there",
-                "Make it, or choose another place",
+                "Create it, or choose another place",
             ) from error
 
     def scratch_bytes(self) -> int:
@@ -274,7 +278,7 @@ class StorePlace:
     def local_path(self) -> Path:
         """Never: a DataError."""
         raise DataError(
-            f"{self} is on an object store", "this step needs it on a disk", "Copy it to a disk first, and name that"
+            f"{self} is on an object store", "this step needs it on disk", "Copy it to disk first, and give that copy"
         )
 
     def link_to(self, path: Path) -> str:
@@ -374,7 +378,7 @@ class StoreJournal:
         if not entry.update(lambda old: data if old is None else None) and entry.read() != data:
             raise StorageError(
                 f"{entry} was written by another run",
-                "two runs must not keep one ledger",
+                "two runs must not share a ledger",
                 "Run again when it has ended",
             )
         self._next += 1

@@ -118,7 +118,7 @@ def wrong_pixels(name: str, core: LevelCore) -> WorkError:
     """The error of a file that check_part found to differ."""
     return WorkError(
         f"{name} differs from {STORE} in core ({core.iy}, {core.ix}) at 1/{core.factor} of its resolution",
-        "GDAL reads other pixels than it was given",
+        "GDAL reads back other pixels than were written",
         "run again; if it happens again, compare the GDAL version with the one in the report of doctor",
     )
 

@@ -117,7 +117,7 @@ def _compare(lines: Iterable[ManifestLine], receipts: Iterable[ShardReceipt]) ->
     )
     if wrong:
         raise WorkError(
-            f"{counted(len(wrong), 'shard')} not what the ledger says, the first {wrong[0]}",
+            f"{counted(len(wrong), 'shard')} differ from the ledger, the first {wrong[0]}",
             "they were changed or damaged after they were written",
-            "run the same command again: it computes them again",
+            "run the same command again: it recomputes them",
         )

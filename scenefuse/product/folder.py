@@ -44,15 +44,15 @@ def product_folder(location: str | Path | Place) -> Place:
     if is_unfinished(place):
         raise DataError(
             f"{place} is not finished",
-            "a run began it and was broken off, or works on it now",
-            "let that run end, or call it again, which resumes it; scenefuse clean lists what is abandoned",
+            "a run was interrupted, or is still working on it",
+            "let that run end, or repeat its command to resume it; scenefuse clean lists what is abandoned",
         )
     names = place.names()
     if not {STORE, MANIFEST, PROVENANCE, f"{place.name}.json"} & {*names}:
         inside = next((name for name in names if STORE in (place / name).names()), None)
         raise DataError(
-            f"{place} holds nothing of a product" + (", but products" if inside else ""),
-            "there is nothing to compare with its checksums, nor to compute again",
+            f"{place} holds no product files" + (", but products" if inside else ""),
+            "there is nothing to verify or recompute",
             "give the product's folder" + (f", {place / inside} for one, or {place}/* for all" if inside else ""),
         )
     return place

@@ -75,8 +75,8 @@ def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
     name = f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
     if len(name) > _LONGEST_NAME:
         raise DataError(
-            f"the ids {_shown(hs_id)!r} and {_shown(ms_id)!r} together give the product one of {len(name)} characters",
-            f"a folder's name has room for {_LONGEST_NAME}",
+            f"the ids {_shown(hs_id)!r} and {_shown(ms_id)!r} together give a product id of {len(name)} characters",
+            f"a folder name can have at most {_LONGEST_NAME}",
             "give the two items shorter ids",
         )
     return name

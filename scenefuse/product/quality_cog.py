@@ -74,7 +74,7 @@ def _told_when_full(part: Path, spec: ProductSpec) -> Iterator[None]:
             os.posix_fallocate(file.fileno(), 0, rows * columns)
         raise WorkError(
             f"GDAL could not write {QUALITY} ({error})",
-            "the product is not finished, and no reader sees it",
+            "the product is not finished, and not visible to readers",
             "run the same command again: what is finished is kept",
         ) from error
 

@@ -159,9 +159,9 @@ def _collection(api: StacApi, items: Sequence[Document]) -> Document:
             return there
         if not api.takes_collections:
             raise DataError(
-                f"{api.url} has no collection {COLLECTION_ID!r}, and takes none from its clients",
-                "there is nothing that the items could belong to",
-                f"have who runs it make a collection {COLLECTION_ID!r}, or switch on its transactions of collections",
+                f"{api.url} has no collection {COLLECTION_ID!r}, and its clients cannot create one",
+                "the items would belong to no collection",
+                f"ask its operator to create the collection {COLLECTION_ID!r}, or enable collection transactions",
             )
         new = new_collection(items[0])
         if api.create(_linked(api, new)):
@@ -259,7 +259,7 @@ def _linked(api: StacApi, document: Document) -> Document:
 
 def _contended(api: StacApi, item_id: str | None) -> TransientError:
     return TransientError(
-        f"{api.address(COLLECTION_ID, item_id)} did not stay as it was written, {_ROUNDS} times",
-        "others change it at the same time, or the API does not keep what it takes",
-        "Run the same command again; if it ends so again, look what the API makes of it",
+        f"{api.address(COLLECTION_ID, item_id)} did not stay as written, {_ROUNDS} times",
+        "others change it at the same time, or the API does not keep what it accepts",
+        "Run the same command again; if that does not help, check what the API does with it",
     )

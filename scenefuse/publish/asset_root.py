@@ -37,7 +37,7 @@ class AssetRoot:
         if redact(self.url).lower() != self.url.lower():
             raise UsageError(
                 f"asset root {redact(self.url)} with a user name, a query or a fragment",
-                "everyone who reads the items would have it",
+                "everyone who reads the items would see it",
                 "Give the URL that readers need, https://host/path",
             )
 
@@ -71,6 +71,6 @@ class AssetRoot:
             return
         raise DataError(
             f"{href} {missing or f'has {size} bytes, not {expected}'}",
-            "readers of the item would not find what it promises",
+            "readers would not find what the item promises",
             "put the product's folder there, or correct --asset-root",
         )

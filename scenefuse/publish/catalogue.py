@@ -32,7 +32,7 @@ def catalogue_at(
     if checks_assets:
         raise UsageError(
             f"checking assets of a static catalogue, {redact(destination)}",
-            "their files are put there with their items",
+            "its files are copied there with the items",
             "Leave out --check-assets",
         )
     return StaticCatalogue(root=place_at(destination), asset_root=root)

@@ -60,8 +60,8 @@ class StacApi:
             self._fetcher.close()
             raise DataError(
                 f"{self.url} does not conform to the Transaction extension",
-                "its items cannot be written by its clients",
-                "switch it on (stac-fastapi-pgstac: ENABLE_TRANSACTIONS_EXTENSIONS=true), or publish to another one",
+                "clients cannot write items to it",
+                "enable it (stac-fastapi-pgstac: ENABLE_TRANSACTIONS_EXTENSIONS=true), or publish to another API",
             )
 
     def __enter__(self) -> Self:
@@ -173,7 +173,7 @@ class StacApi:
             reply = self._fetcher.exchange(method, url, headers=self._headers, body=body)
         except TransientError as error:
             raise TransientError(
-                f"{method} {error.value}", "what was published before stands", "Run the same command again later"
+                f"{method} {error.value}", "what was published before remains", "Run the same command again later"
             ) from error
         if reply.status in (401, 403):
             self._refused(method, reply)
@@ -190,8 +190,8 @@ class StacApi:
         if found.netloc != named.netloc or found.scheme not in (named.scheme, "https"):
             raise DataError(
                 f"{self.url} redirects to {redact(reply.url)}",
-                "credentials are not sent to a host that was not named, nor without TLS where that was",
-                f"publish to {redact(reply.url)} if that is meant",
+                "credentials are not sent to a host that was not named, nor without TLS if TLS was asked for",
+                f"publish to {redact(reply.url)} if that is intended",
             )
 
     def _document(self, method: str, reply: Reply) -> Document:
@@ -209,7 +209,7 @@ class StacApi:
     def _odd(self, url: str, what: str) -> NoReturn:
         raise DataError(
             f"{redact(url)} answered {what}",
-            "it is not what a STAC API answers, and nothing can be published there",
+            "that is not a STAC API's answer, and nothing can be published there",
             "give the address of a STAC API's landing page, https://host/path",
         )
 
@@ -220,14 +220,14 @@ class StacApi:
         if reply.status in (401, 403):
             raise StorageError(
                 what,
-                "the API does not let this caller do that",
-                "Set SCENEFUSE_STAC_TOKEN, or SCENEFUSE_STAC_HEADER ('Name: value'), to what it asks for",
+                "the API does not allow this caller to do that",
+                "Set SCENEFUSE_STAC_TOKEN, or SCENEFUSE_STAC_HEADER ('Name: value'), to what it requires",
             )
         if reply.status in (400, 413, 422):
             raise DataError(
-                what, "the API does not take the document", "correct what it says, on the API's side or here"
+                what, "the API does not accept the document", "correct what it says, on the API's side or here"
             )
-        raise DataError(what, "the API does not do what was asked", "check its address and that it can be written")
+        raise DataError(what, "the API does not do what was asked", "check its address and that it accepts writes")
 
 
 def _check_address(url: str, policy: AccessPolicy) -> None:
@@ -245,7 +245,7 @@ def _check_address(url: str, policy: AccessPolicy) -> None:
         raise DataError(
             f"publish to {redact(url)}",
             re.split(r"[:;] (?:use|if) |, so it is not", error.consequence)[0],
-            f"give its public https address; where the host is yours, --allow-host {parts.hostname}",
+            f"give its public https address; if the host is yours, --allow-host {parts.hostname}",
         ) from error
 
 
@@ -255,16 +255,18 @@ def _credentials() -> dict[str, str]:
     if token is not None and header is not None:
         raise UsageError(
             "SCENEFUSE_STAC_TOKEN and SCENEFUSE_STAC_HEADER are both set",
-            "which of them the API asks for is not known",
-            "Leave one",
+            "it is not clear which one the API expects",
+            "Unset one of the two",
         )
     if header is not None:
         name, colon, value = (part.strip() for part in header.partition(":"))
         if colon and _HEADER.fullmatch(name) and _VISIBLE.fullmatch(value):
             return {name: value}
-        raise UsageError("SCENEFUSE_STAC_HEADER is no header", "no API would take it", "Write it as 'Name: value'")
+        raise UsageError("SCENEFUSE_STAC_HEADER is not a header", "no API would accept it", "Write it as 'Name: value'")
     if token is not None and not _VISIBLE.fullmatch(token):
         raise UsageError(
-            "SCENEFUSE_STAC_TOKEN has characters that no header can have", "no API would take it", "Set the token alone"
+            "SCENEFUSE_STAC_TOKEN has characters that a header cannot have",
+            "no API would accept it",
+            "Set the token alone",
         )
     return {} if token is None else {"Authorization": f"Bearer {token}"}

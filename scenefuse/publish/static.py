@@ -151,7 +151,7 @@ class StaticCatalogue:
             self.root.make()
         except OSError as error:
             raise ResourceError(
-                f"{self.root} cannot be made a folder ({error.strerror})",
+                f"{self.root} cannot be created as a folder ({error.strerror})",
                 "no product can be published there",
                 "choose another destination",
             ) from error

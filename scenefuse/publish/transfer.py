@@ -108,7 +108,7 @@ def _transfer(source: Path, target: Path, transfer: Transfer) -> None:
     except OSError as error:
         raise DataError(
             f"{source} cannot be linked to {target} ({error})",
-            "hard links need both on one disk that knows them",
+            "hard links need both on one disk that supports them",
             "publish with copies",
         ) from error
 

@@ -65,7 +65,7 @@ class Protocol:
         if impossible:
             raise UsageError(
                 f"a noise level of {impossible[0]:g} dB",
-                "nothing can be that noisy",
+                "no image is that noisy",
                 "Give --snr-db in dB, inf for none",
             )
         twice = [level for level, count in Counter(self.snr_db).items() if count > 1]
@@ -78,7 +78,7 @@ class Protocol:
         if self.ratio is not None and self.ratio not in RATIOS:
             raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
         if self.convention not in CONVENTIONS:
-            raise UsageError(f"convention {self.convention}", "nobody knows it", f"Use one of {', '.join(CONVENTIONS)}")
+            raise UsageError(f"convention {self.convention}", "it is unknown", f"Use one of {', '.join(CONVENTIONS)}")
         if self.seeds > 1 and not any(map(isfinite, self.snr_db)):
             raise UsageError(
                 f"{self.seeds} seeds without noise", "every draw would be the same", "Give --snr-db, or leave seeds out"

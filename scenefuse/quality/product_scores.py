@@ -28,14 +28,14 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What one product scored."""
+    """Scores of one product."""
 
     name: str
-    """The product's."""
+    """Name of the product."""
     values: dict[str, float] = field(default_factory=dict)
     """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
     notes: tuple[str, ...] = ()
-    """What they have to be read with: that the network learnt from the very scene."""
+    """Caveats to read the scores with, such as that the network learnt from the very scene."""
 
 
 def score_with_reference(

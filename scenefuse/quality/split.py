@@ -81,7 +81,7 @@ def honest_pixels(
         mask = own if mask is None else mask & own
         if not mask.any():
             raise DataError(
-                f"{label} learnt from {name}, of which no pixel is known that it has not seen",
+                f"{label} learnt from {name}, and no pixel there is known to be unseen",
                 "its scores there would say how well it remembers",
                 "Give another scene, or leave it out",
             )

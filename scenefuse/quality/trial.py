@@ -190,7 +190,7 @@ def reduced_middle(source: PairSource, name: str, ratio: int) -> Window:
     if min(rows, columns) < 1:
         raise DataError(
             f"{name} has {middle.shape[0]} x {middle.shape[1]} coarse pixels, at ratio {ratio}",
-            "degraded by it, the HSI would not have one pixel",
+            "degraded by it, the HSI would not keep a single pixel",
             "Give a smaller --ratio, --truth RASTER, or leave the pair out",
         )
     return replace(middle, y1=middle.y0 + rows, x1=middle.x0 + columns)

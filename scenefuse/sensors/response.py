@@ -69,7 +69,7 @@ def _centres_nm(bands: Sequence[Band]) -> NDArray[np.float64]:
     if missing:
         raise DataError(
             f"no wavelength for {len(missing)} of {len(bands)} bands ({', '.join(missing[:5])})",
-            "their place in the spectrum is unknown",
+            "their position in the spectrum is unknown",
             "give eo:center_wavelength in the item or wavelength in the header",
         )
     return np.array([band.wavelength_nm for band in bands], dtype=np.float64)

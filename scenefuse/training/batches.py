@@ -58,7 +58,7 @@ def _draw(grounds: Sequence[Ground], recipe: Recipe, rng: np.random.Generator) -
     else:
         raise DataError(
             f"{MOST_DRAWS} windows of {recipe.patch_px} px, none without no-data",
-            "there is nothing whole to learn from",
+            "there is no complete window to learn from",
             "Give a smaller --patch-px, or scenes with fewer gaps",
         )
     if recipe.turns:

@@ -66,8 +66,8 @@ def load_checkpoint(
     )
     if differing:
         raise UsageError(
-            f"{path} is of a training with other {', '.join(differing)}",
-            "going on from it would give weights that no call can reproduce",
+            f"{path} belongs to a training with other {', '.join(differing)}",
+            "continuing from it would give weights that no call can reproduce",
             "Give the same scenes and options, or another --out",
         )
     for part, module in parts.items():

@@ -100,7 +100,7 @@ def fit(
     if recipe.precision not in network.precisions:
         raise UsageError(
             f"{course.architecture} in {recipe.precision}",
-            "its loss would drown in rounding",
+            "its loss would be lost in rounding errors",
             f"Use precision {' or '.join(network.precisions)}",
         )
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ class _Learner:
         if begins != self.progress.step:
             raise UsageError(
                 f"{self.checkpoint} ends at step {self.progress.step} here and at step {begins} elsewhere",
-                "the processes would not train one network",
+                "the processes would not train the same network",
                 "Give a folder that all of them see",
             )
         self.ranks.take(unique_tensors(self.network).values())  # degradations learnt on GPUs may differ in the last bit
@@ -230,8 +230,8 @@ class _Learner:
     def _lost(self, what: str) -> WorkError:
         return WorkError(
             f"at step {self.progress.step} {what}",
-            f"nothing more can be learnt; {self.checkpoint.name}, where it is there, has an earlier state",
-            "Begin again elsewhere with a lower --lr, a warm-up (recipe), or fp32",
+            f"nothing more can be learnt; {self.checkpoint.name}, if it exists, has an earlier state",
+            "Start over in another folder with a lower --lr, a warm-up (recipe), or fp32",
         )
 
     def _share(self, means: dict[str, float]) -> None:

@@ -44,8 +44,8 @@ class Ranks:
         if passes % self.size:
             raise UsageError(
                 f"{passes} passes in a step for {self.size} processes",
-                "some would wait for the others",
-                f"Give --accumulate {self.size} or a multiple: the same passes, whoever computes them",
+                "some processes would wait for the others",
+                f"Give --accumulate {self.size} or a multiple of it: the passes are the same, whoever computes them",
             )
         own = passes // self.size
         return range(self.rank * own, (self.rank + 1) * own)

@@ -14,45 +14,45 @@ Protocols = Literal["wald", "truth", "scene"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that the trained weights depend on besides the network, the scenes and the seed."""
+    """Everything the trained weights depend on besides network, scenes and seed."""
 
     iterations: int
     """Steps of the optimiser."""
     patch_px: int
     """Side of a window in fine pixels of the training resolution; rounded to the network's lattice."""
     batch: int
-    """Windows in one pass."""
+    """Windows per pass."""
     accumulate: int = 1
-    """Passes whose gradients make one step."""
+    """Passes whose gradients are averaged into one step."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """Adam (Kingma & Ba 2015), or with decoupled weight decay of 0.01 (Loshchilov & Hutter 2019)."""
     lr: float
-    """Learning rate at the start."""
+    """Initial learning rate."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate: as it is; down to lr_end along half a cosine; a tenth from two thirds of the iterations on."""
+    """Learning rate: constant; down to lr_end along half a cosine; a tenth from two thirds of the iterations on."""
     lr_end: float = 0.0
     """Learning rate at the end of `cosine`."""
     warmup: int = 0
-    """Steps over which the learning rate rises in proportion to its schedule's, from 1 / warmup of it."""
+    """Steps over which the learning rate is ramped up linearly to its schedule's, starting at 1 / warmup of it."""
     clip_norm: float = 1.0
-    """Greatest Euclidean norm of a step's gradient, which is shortened to it; 0 for any. The papers name none; one
-    wild window among thousands ends a training at 1e-3 that is otherwise sound."""
+    """Maximum Euclidean norm of a step's gradient, which is clipped to it; 0 for no limit. The papers name none, but
+    one wild window among thousands can end an otherwise sound training at 1e-3."""
     protocol: Protocols = "wald"
     """`wald`: the HSI is the truth at reduced resolution; `scene`: no truth. With a truth given it is `truth`."""
     turns: bool = True
-    """Whether windows are turned and mirrored (8 ways, alike likely)."""
+    """Whether windows are rotated and mirrored (8 ways, equally likely)."""
     noise_probability: float = 0.0
-    """Share of windows whose HSI gets noise."""
+    """Fraction of windows whose HSI gets noise."""
     noise_snr_db: tuple[float, ...] = (25.0, 40.0)
-    """Least and greatest signal-to-noise ratio of that noise, dB, alike likely between."""
+    """Minimum and maximum signal-to-noise ratio of that noise in dB, drawn uniformly between."""
     ema_decay: float = 0.999
     """Decay of the running average of weights that is scored and kept; 0 keeps the last weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass; weights, losses and steps are float32."""
     score_every: int = 200
-    """Steps between two scorings on the held-out blocks."""
+    """Steps between evaluations on the held-out blocks."""
     patience: int = 20
-    """Scorings without a better one after which training stops; 0 never stops early."""
+    """Evaluations without improvement after which training stops; 0 never stops early."""
     degradation_steps: int = 2000
     """Steps in which PSF and response are fitted alone before the first iteration, by a network that learns them
     (MossFuse); 0 leaves both to the iterations, as the paper does."""
@@ -78,11 +78,15 @@ class Recipe:
             )
         if not self.lr > self.lr_end >= 0:
             raise UsageError(
-                f"lr {self.lr:g} and lr_end {self.lr_end:g}", "a learning rate falls and stays positive", "Correct them"
+                f"lr {self.lr:g} and lr_end {self.lr_end:g}",
+                "a learning rate must fall and stay positive",
+                "Correct them",
             )
         if len(self.noise_snr_db) != 2 or not -inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < inf:
             raise UsageError(
-                f"noise_snr_db is {self.noise_snr_db}", "a range is least and greatest", "Write it like [25.0, 40.0]"
+                f"noise_snr_db is {self.noise_snr_db}",
+                "a range has a minimum and a maximum",
+                "Write it like [25.0, 40.0]",
             )
 
     def lr_at(self, step: int) -> float:

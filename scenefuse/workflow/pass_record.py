@@ -127,7 +127,7 @@ class PassKeeper:
         except LeaseHeldError as error:
             raise PassUnderWayError(
                 f"A pass of the workflow {self._name} is under way in another process",
-                f"two at a time would do the same ({error.value})",
+                f"two at a time would do the same work ({error.value})",
                 "Wait for it to end; a dead one's lease ends by itself within a minute",
             ) from error
         try:
@@ -188,9 +188,9 @@ def _parsed(data: bytes, place: Place) -> PassHistory:
         return PassHistory(**{**document, **records})
     except (ValueError, TypeError, KeyError, UsageError) as error:
         raise DataError(
-            f"{place} is no record of passes ({error})",
-            "when the last pass was is not known",
-            "Remove the file, or run a pass, which begins it anew",
+            f"{place} is not a record of passes ({error})",
+            "it is not known when the last pass was",
+            "Remove the file, or run a pass, which replaces it",
         ) from error
 
 

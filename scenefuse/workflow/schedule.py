@@ -42,7 +42,7 @@ class ScheduleSpec:
     def __post_init__(self) -> None:
         if (self.cron is None) == (self.every is None):
             given = "neither cron nor every" if self.cron is None else "both cron and every"
-            raise UsageError(f"[schedule] has {given}", "when to run is not said", "Give one of the two")
+            raise UsageError(f"[schedule] has {given}", "it is not clear when to run", "Give one of the two")
         if self.every is not None:
             parse_span("every", self.every)
             if self.time_zone != "UTC":
@@ -56,7 +56,7 @@ class ScheduleSpec:
         if self.cron is not None:
             _zone(self.time_zone)
             if next(_walls(self.cron, datetime(2024, 1, 1)), None) is None:  # noqa: DTZ001 - a clock on a wall
-                raise UsageError(f"cron {self.cron!r}", "such a day never comes", "Correct day and month")
+                raise UsageError(f"cron {self.cron!r}", "there is no such day", "Correct day and month")
 
     def __str__(self) -> str:
         when = f"every {self.every}" if self.every is not None else f'"{self.cron}" in {self.time_zone}'
@@ -106,7 +106,7 @@ def _next_by_cron(cron: str, zone: tzinfo, moment: datetime) -> datetime:
             break
         found += [time for time in _times(wall, zone, often=_is_often(cron)) if time > moment]
     if not found:
-        raise UsageError(f"cron {cron!r}", "such a day does not come any more", "Correct day and month")
+        raise UsageError(f"cron {cron!r}", "there is no such day any more", "Correct day and month")
     return min(found)
 
 
@@ -148,8 +148,8 @@ def _trigger(cron: str) -> CronTrigger:
     minute, hour, day, month, week_day = fields
     if not day.startswith("*") and not week_day.startswith("*"):
         raise UsageError(
-            f"cron {cron!r} names days of the month and of the week",
-            "programs take it differently: crontab either of the two, others both",
+            f"cron {cron!r} names both days of the month and days of the week",
+            "programs disagree: crontab runs on either, others only on both",
             "Leave * for one of them",
         )
     try:
@@ -157,7 +157,7 @@ def _trigger(cron: str) -> CronTrigger:
             minute=minute, hour=hour, day=day, month=month, day_of_week=_week_days(week_day), timezone=UTC
         )
     except (ValueError, IndexError) as error:
-        raise UsageError(f"cron {cron!r} ({error})", "it names no times", _EXAMPLE) from error
+        raise UsageError(f"cron {cron!r} ({error})", "it does not name times", _EXAMPLE) from error
 
 
 def _week_days(field: str) -> str:
@@ -197,6 +197,6 @@ def _zone(name: str) -> tzinfo:
     except (ValueError, OSError, KeyError) as error:
         raise UsageError(
             f"time_zone {name!r}",
-            "no such zone is known on this machine",
-            "Give an IANA name like Europe/Berlin, or UTC; the system's package tzdata brings them",
+            "this machine knows no such zone",
+            "Give an IANA name like Europe/Berlin, or UTC; the system package tzdata provides them",
         ) from error

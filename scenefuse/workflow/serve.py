@@ -130,7 +130,7 @@ def _schedule(workflow: Workflow) -> ScheduleSpec:
     if workflow.schedule is None:
         raise UsageError(
             f"the workflow {workflow.name} has no [schedule]",
-            "when its passes are due is not said",
+            "it is not clear when its passes are due",
             'Add a table [schedule] with cron = "30 2 * * *" or every = "6h", or use `scenefuse workflow run`',
         )
     return workflow.schedule

@@ -34,10 +34,10 @@ def parse_span(name: str, text: str) -> timedelta:
     """
     match = _SPAN.fullmatch(text.strip())
     if match is None or match[2] == "mo":
-        raise UsageError(f"{name} is {text!r}", "it is no span of time", "Write it like 30s, 15min, 6h, 10d or 2w")
+        raise UsageError(f"{name} is {text!r}", "it is not a time span", "Write it like 30s, 15min, 6h, 10d or 2w")
     seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds == 0 or seconds > _LONGEST.total_seconds():
-        raise UsageError(f"{name} is {text!r}", "nothing can be done with such a span", "Give one second to 200 years")
+        raise UsageError(f"{name} is {text!r}", "the span is out of range", "Give one second to 200 years")
     return timedelta(seconds=seconds)
 
 

@@ -40,7 +40,7 @@ class SourceSpec:
         if not self.catalogs:
             raise UsageError("catalogs is empty", "there is nothing to search", "Name a catalogue or a STAC API")
         if len(self.bbox) not in (0, 4):
-            raise UsageError(f"bbox has {len(self.bbox)} numbers", "it is no box", "Give west, south, east, north")
+            raise UsageError(f"bbox has {len(self.bbox)} numbers", "it is not a box", "Give west, south, east, north")
         self.bounds(datetime.now(UTC))
 
     @property
@@ -101,7 +101,7 @@ class Workflow:
         if not _NAME.fullmatch(self.name):
             raise UsageError(
                 f"the workflow's name {self.name!r}",
-                "the record of its passes could not be named after it",
+                "the record of its passes cannot be named after it",
                 "Give a name of letters, digits and _+=@,- only, of at most 100 characters",
             )
 

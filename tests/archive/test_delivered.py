@@ -141,5 +141,5 @@ def test_other_names_are_no_product(tmp_path: Path, name: str) -> None:
 
 
 def test_another_folder_is_refused_with_what_may_be_given(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of a product that is known by its name"):
+    with pytest.raises(DataError, match="not one of a product known by its name"):
         load_scene(str(tmp_path))

@@ -342,8 +342,8 @@ def test_conflicting_crs_are_noted(test_data: Path) -> None:
             },
             "positive",
         ),
-        ({"assets": None}, "no valid STAC item"),
-        ({"properties": {"proj:projjson": {"type": "nonsense"}}}, "no CRS"),
+        ({"assets": None}, "not a valid STAC item"),
+        ({"properties": {"proj:projjson": {"type": "nonsense"}}}, "not a CRS"),
         (
             {
                 "assets": {

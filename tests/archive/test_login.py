@@ -190,7 +190,7 @@ def test_a_search_that_is_posted_to_an_archive_of_accounts_is_refused_with_the_r
 ) -> None:
     netrc.write_text(f"machine {CDN} login me password pass-secret\n")
     archive.replies["/search"] = [(401, {}, b"")]
-    with Fetcher(POLICY) as fetcher, pytest.raises(DataError, match="401 to a POST: it needs credentials, and a login"):
+    with Fetcher(POLICY) as fetcher, pytest.raises(DataError, match="401 to a POST: it needs credentials, and logins"):
         fetcher.request("POST", f"{archive.at(CDN)}/search", body={})
 
 
@@ -234,7 +234,7 @@ def test_a_login_that_is_refused_is_named_by_its_source(
     monkeypatch.setenv("OUR_TOKEN", "ended")
     netrc.write_text("")
     with pytest.raises(
-        DataError, match=rf"401, where {FILES} led with the login from the variable OUR_TOKEN: it needs"
+        DataError, match=rf"401, where {FILES} redirected with the login from the variable OUR_TOKEN: it needs"
     ):
         open_remote(f"{archive.at(FILES)}/a.tif", POLICY)
     archive.replies["/a.tif"] = [(403, {}, b"")]
@@ -246,7 +246,7 @@ def test_a_login_that_is_refused_is_named_by_its_source(
 
 def test_a_page_in_place_of_a_part_is_told_as_the_login_that_it_is(archive: Archive, netrc: Path) -> None:
     archive.replies["/oauth/authorize"] = [PAGE]
-    page = rf"a web page came from {SIGN_ON} in place of a part of .*{FILES}:\d+/a.tif"
+    page = rf"{SIGN_ON} sent a web page instead of a part of .*{FILES}:\d+/a.tif"
     with pytest.raises(DataError, match=rf"{page}: it is most likely a login.*Set OUR_TOKEN, or write"):
         open_remote(f"{archive.at(FILES)}/a.tif", POLICY)
     netrc.write_text(f"machine {SIGN_ON} login me password pass-secret\n")
@@ -258,8 +258,12 @@ def test_a_page_in_place_of_a_part_is_told_as_the_login_that_it_is(archive: Arch
     ("content", "mode", "said"),
     [
         (f"machine {CDN} login me password pass-secret", 0o640, r"mode 640.*chmod 600"),
-        (f"machine {CDN} login me pass-secret password", 0o600, r"is no netrc at line 1.*machine HOST login USER"),
-        (f"machine {CDN} login me password pässe".encode("latin-1"), 0o600, "is no netrc"),
+        (
+            f"machine {CDN} login me pass-secret password",
+            0o600,
+            r"is not a netrc file at line 1.*machine HOST login USER",
+        ),
+        (f"machine {CDN} login me password pässe".encode("latin-1"), 0o600, "is not a netrc file"),
     ],
     ids=["others may read it", "broken", "no text"],
 )
@@ -280,7 +284,7 @@ def test_a_netrc_that_cannot_be_trusted_or_read_is_refused_where_it_names_the_ho
 
 def test_a_token_that_no_header_can_have_is_told(monkeypatch: pytest.MonkeyPatch, archive: Archive) -> None:
     monkeypatch.setenv("OUR_TOKEN", "token-secret\nX: y")
-    with pytest.raises(DataError, match="variable OUR_TOKEN has blanks") as caught:
+    with pytest.raises(DataError, match="variable OUR_TOKEN contains blanks") as caught:
         login.login_for(f"{archive.at(FILES)}/a.tif")
     assert "secret" not in str(caught.value)
 

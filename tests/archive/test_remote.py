@@ -85,7 +85,7 @@ def test_a_file_that_could_change_unseen_is_refused(web: WebFolder) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("whole", "served whole only"),
+        ("whole", "only served whole"),
         ("403", "needs credentials"),
         ("elsewhere", "http can be altered"),
     ],
@@ -178,7 +178,7 @@ def test_a_key_that_a_url_cannot_hold_is_refused_in_place_of_reading_another_obj
 ) -> None:
     (prefix / "a").put(b"{}")
     (prefix / "a.tif").put(b"another")
-    said = r"goes on with a \? or a #"
+    said = r"continues with a \? or a #"
     with pytest.raises(DataError, match=said):
         open_remote(f"{prefix}/{key}", AccessPolicy())
     with pytest.raises(DataError, match=said):

@@ -363,7 +363,7 @@ def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) 
         load_scene(str(write(tmp_path / "catalog.json", catalogue())))
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match="no catalogue"):
+    with pytest.raises(DataError, match="not a catalogue"):
         open_source(str(empty))
     with pytest.raises(DataError, match="https and s3 only"):
         open_source("gs://bucket/catalog.json")

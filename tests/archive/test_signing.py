@@ -88,7 +88,7 @@ def test_an_address_that_is_signed_keeps_its_signature(guarded: Guarded) -> None
 
 @pytest.mark.parametrize("reply", [b"<html>", b"{}", b'{"msft:expiry": "soon", "token": "a"}', b"[]"])
 def test_a_reply_that_is_no_token_is_told(guarded: Guarded, reply: bytes) -> None:
-    with pytest.raises(DataError, match="answered what is no token"):
+    with pytest.raises(DataError, match="did not answer with a token"):
         signing.signed(address(guarded), lambda _: reply)
 
 

@@ -261,7 +261,7 @@ def test_an_interrupted_scoring_of_products_shows_what_is_finished(
     assert (whole["whole"], len(whole["scores"])) == (True, 2)
     interrupt_at(monkeypatch, "scenefuse.pipeline.evaluate.score_without_reference", call=3, number=number)
     ended = scenefuse("evaluate", *[product] * 4, "--json")
-    assert_explained(ended, 130, "Interrupted after 2 of 4 products", "begins anew")
+    assert_explained(ended, 130, "Interrupted after 2 of 4 products", "starts over")
     assert ended.document["error"]["kind"] == "interrupted"
     assert ended.document["whole"] is False
     assert ended.document["scores"] == whole["scores"]

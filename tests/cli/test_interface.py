@@ -155,8 +155,8 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     call = ("plan", *pair, "--out", tmp_path / "out", "--workers", 1, "--no-register")
     short = r"(under )?\d+ s"
     assert re.search(
-        rf"  (roughly \d+|under 1) s \(preparation {short}, tiles {short}, overviews and COG {short}\); opening, "
-        r"the start of workers and the report come on top\n",
+        rf"  (roughly \d+|under 1) s \(preparation {short}, tiles {short}, overviews and COG {short}\); plus opening, "
+        r"starting workers and the report\n",
         scenefuse(*call).stdout,
     )
     assert ", overviews under 1 s)" in scenefuse(*call, "--format", "zarr").stdout
@@ -165,7 +165,7 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     assert told["seconds"]["tiles"] == told["plan"]["seconds"]
     assert told["exists"] is False
     assert scenefuse("fuse", *call[1:]).code == 0
-    assert "is there already: fuse finds it" in scenefuse(*call).stdout
+    assert "exists already: fuse would find it" in scenefuse(*call).stdout
     assert scenefuse(*call, "--json").document["exists"] is True
 
 
@@ -224,7 +224,7 @@ def test_a_product_goes_through_every_command_as_one_document_each(
     for place in (Path("/proc/scenefuse"), folder / "run.json"):
         unwritten = scenefuse("publish", folder, "--to", place, "--json")
         assert (unwritten.code, unwritten.document["error"]["kind"]) == (ResourceError.exit_code, "resource")
-        assert f"{place} cannot be made a folder" in unwritten.stderr
+        assert f"{place} cannot be created as a folder" in unwritten.stderr
     (folder / "quicklook.png").write_bytes(b"")
     damaged = scenefuse("verify", folder, "--json")
     assert (damaged.code, damaged.document["products"][0]["ok"]) == (MismatchError.exit_code, False)
@@ -410,7 +410,7 @@ def test_what_a_run_has_not_finished_is_no_bad_product(scenefuse: Command, pair:
         path.unlink()
     for command in ("verify", "replay", "report", "publish"):
         more = ("--to", tmp_path / "none") if command == "publish" else ()
-        assert_explained(scenefuse(command, begun, *more, "--json"), 4, f"{begun} is not finished", "resumes it")
+        assert_explained(scenefuse(command, begun, *more, "--json"), 4, f"{begun} is not finished", "to resume it")
     told = scenefuse("verify", begun, finished, "--json")
     assert (told.code, [entry["kind"] for entry in told.document["failures"]]) == (WorkError.exit_code, ["data"])
     published = scenefuse("publish", begun, finished, "--to", tmp_path / "catalogue", "--json")

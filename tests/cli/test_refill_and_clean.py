@@ -124,7 +124,7 @@ def test_clean_touches_nothing_where_somebody_else_keeps_files(scenefuse: Comman
 @pytest.mark.parametrize("command", ["refill", "clean", "verify"])
 def test_a_place_that_is_none_is_wrong_usage(scenefuse: Command, command: str) -> None:
     ended = scenefuse(command, "gs://bucket/products", "--json")
-    assert_explained(ended, UsageError.exit_code, "names no place for products", "s3://bucket/prefix")
+    assert_explained(ended, UsageError.exit_code, "is not a place for products", "s3://bucket/prefix")
 
 
 def test_a_failure_is_recorded_without_the_query_of_a_url_and_what_belongs_to_the_machine(

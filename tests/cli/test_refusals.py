@@ -59,13 +59,13 @@ def test_an_overlap_of_less_than_a_coarse_pixel_is_refused(scenefuse: Command, p
 
 def test_a_hyperspectral_image_of_one_band_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = scenes.write_hs(tmp_path / "single.tif", scenes.hs_cube()[:1], wavelengths_nm=scenes.HS_NM[:1])
-    assert_refused(scenefuse, hs, pair[1], "single has 1 usable band", "no spectrum", "exchanged")
+    assert_refused(scenefuse, hs, pair[1], "single has 1 usable band", "no spectrum", "swapped")
 
 
 def test_a_multispectral_image_that_is_not_finer_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     coarse = scenes.write_ms(tmp_path / "coarse.tif", scenes.ms_cube()[:, ::6, ::6], gsd_m=60.0)
     equal = scenes.write_ms(tmp_path / "equal.tif", scenes.ms_cube()[:, ::3, ::3], gsd_m=30.0)
-    assert_refused(scenefuse, pair[0], coarse, "30 m", "60 m", "ratio of 0.5", "no detail to add", "exchanged")
+    assert_refused(scenefuse, pair[0], coarse, "30 m", "60 m", "ratio of 0.5", "no detail to add", "swapped")
     assert_refused(scenefuse, pair[0], equal, "a ratio of 1:", "not the finer", "at most half its pixel size")
 
 
@@ -76,12 +76,12 @@ def test_a_ratio_between_one_and_two_is_refused(scenefuse: Command, pair: Pair, 
 
 def test_exchanged_items_are_refused_whatever_their_grids(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs, ms = scenes.write_pair_items(tmp_path, pair)
-    assert_refused(scenefuse, ms, hs, "ms is multispectral (4 bands)", "and hs hyperspectral", "exchanged")
+    assert_refused(scenefuse, ms, hs, "ms is multispectral (4 bands)", "and hs hyperspectral", "swapped")
 
 
 def test_exchanged_images_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs, ms = (shutil.copy(path, tmp_path / path.name) for path in pair)
-    assert_refused(scenefuse, ms, hs, "10 m", "30 m", "check that HS and MS are not exchanged")
+    assert_refused(scenefuse, ms, hs, "10 m", "30 m", "check that HS and MS are not swapped")
 
 
 def test_one_image_given_as_both_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
@@ -264,7 +264,9 @@ def test_real_files_that_are_no_hyperspectral_image_are_refused(
 
 def test_values_without_a_scale_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = scenes.write_hs(tmp_path / "counts.tif", (scenes.hs_cube() * 1e4).astype(np.int16))
-    assert_refused(scenefuse, hs, pair[1], "counts.tif holds int16 values", "reflectance cannot be told", "--hs-scale")
+    assert_refused(
+        scenefuse, hs, pair[1], "counts.tif holds int16 values", "reflectance cannot be derived", "--hs-scale"
+    )
 
 
 def test_bands_without_wavelengths_are_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
@@ -280,7 +282,9 @@ def test_a_band_that_is_not_there_cannot_be_dropped(scenefuse: Command, pair: Pa
 def test_a_scene_that_is_not_there_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
     hs = shutil.copy(pair[0], tmp_path / "hs.tif")
     assert_refused(scenefuse, hs, tmp_path / "absent.tif", "absent.tif does not exist", "check the path")
-    assert_refused(scenefuse, hs, tmp_path, "is a folder", "it is no scene", "give an item (.json), a raster file, or")
+    assert_refused(
+        scenefuse, hs, tmp_path, "is a folder", "it is not a scene", "give an item (.json), a raster file, or"
+    )
 
 
 def test_an_item_whose_asset_is_missing_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
@@ -332,9 +336,12 @@ def test_an_item_id_that_is_a_path_is_refused(scenefuse: Command, pair: Pair, tm
         ('{"type": "Feature", ', "line 1, column"),
         ("[1, 2]", "a JSON list, not an object"),
         ("{}", "without stac_version"),
-        ('{"type": "Feature", "stac_version": "1.1.0"}', "is no valid STAC item"),
+        ('{"type": "Feature", "stac_version": "1.1.0"}', "is not a valid STAC item"),
         ("", "line 1, column 1"),
-        ('{"type": "Catalog", "stac_version": "1.1.0", "id": "c", "description": "", "links": []}', "not one item"),
+        (
+            '{"type": "Catalog", "stac_version": "1.1.0", "id": "c", "description": "", "links": []}',
+            "not a single item",
+        ),
     ],
 )
 def test_a_document_that_is_no_item_is_refused(

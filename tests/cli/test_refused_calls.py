@@ -140,7 +140,7 @@ def test_a_scheduler_that_does_not_answer_is_refused(
         (("--memory-limit", "lots"), "'lots' is not understood"),
         (("--memory-limit", "0"), "no worker could start"),
         (("--core-px", "-5"), "-5 is not in the range"),
-        (("--format", "cog"), "Zarr store is what all else is made from"),
+        (("--format", "cog"), "everything else is made from the Zarr store"),
         (("--format", "zarr,envi"), "format is 'envi'"),
         (("--hs-scale", "0"), "hs_scale is 0.0"),
         (("--ms-scale", "nan"), "ms_scale is nan"),
@@ -205,7 +205,7 @@ def test_a_bound_of_one_day_keeps_the_scenes_of_that_day(scenefuse: Command, pai
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--since", "yesterday"), "no ISO 8601 day"),
+        (("--since", "yesterday"), "not an ISO 8601 date"),
         (("--since", "2024-06-02", "--until", "2024-06-01"), "is after until"),
         (("--bbox", 13, 53, 14, 52), "bbox 13 53 14 52"),
         (("--bbox", 13, 52, 14), "'--json' is not a valid float"),
@@ -233,7 +233,7 @@ def test_wrong_bounds_are_wrong_usage(
         ('[source]\ncatalogs = ["a"]\nbbox = [1.0]\n[output]\nproducts = "out"\n', "bbox has 1 numbers"),
         ('[source]\n[output]\nproducts = "out"\n', "catalogs"),
         ('source = 3\n[output]\nproducts = "out"\n', "source"),
-        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "gs://b/c"\n', "gs://b/c names"),
+        ('[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "gs://b/c"\n', "gs://b/c is not"),
         (
             '[source]\ncatalogs = ["a"]\n[output]\nproducts = "out"\npublish_to = "https://api.example"\n',
             "publish to https://api.example without an asset root",
@@ -258,7 +258,7 @@ def test_a_wrong_workflow_is_wrong_usage(scenefuse: Command, tmp_path: Path, tom
     [
         ("", "has no [schedule]"),
         ("[schedule]\n", "neither cron nor every"),
-        ('[schedule]\ncron = "30 25 * * *"\n', "names no times"),
+        ('[schedule]\ncron = "30 25 * * *"\n', "does not name times"),
         ('[schedule]\ncron = "30 2 * * *"\ntimezone = "UTC"\n', "Did you mean 'time_zone'"),
         ("[schedule]\nevery = 3\n", "every is 3"),
         ('[schedule]\nevery = "1h"\n[source2]\n', "unknown table 'source2'"),
@@ -323,7 +323,7 @@ def test_a_catalogue_that_cannot_be_written_is_refused(scenefuse: Command, pair:
     ("options", "said"),
     [
         (("--to", "https://api.example/stac"), ("without an asset root", "--asset-root https://host/path")),
-        (("--to", "gs://bucket/catalogue"), ("gs://bucket/catalogue names no place", "s3://bucket/prefix")),
+        (("--to", "gs://bucket/catalogue"), ("gs://bucket/catalogue is not a place", "s3://bucket/prefix")),
         (("--to", "out", "--check-assets"), ("checking assets of a static catalogue", "leave out --check-assets")),
         (("--to", "https://api.example", "--asset-root", "/srv/www"), ("asset root /srv/www", "s3://bucket/prefix")),
         (("--to", "https://api.example", "--asset-root", "https:/x"), ("asset root https:///x", "could not follow")),

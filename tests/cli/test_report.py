@@ -79,9 +79,9 @@ def test_windows_across_seams_are_counted(scenefuse: Command, product: Path, win
 
 def test_calls_that_mean_nothing_are_refused(scenefuse: Command, product: Path, tmp_path: Path) -> None:
     call = ("report", product, "--json")
-    assert_explained(scenefuse(*call, "--out", "-"), UsageError.exit_code, "both are the one document")
+    assert_explained(scenefuse(*call, "--out", "-"), UsageError.exit_code, "each would be the document")
     assert_explained(scenefuse(*call, "--out", tmp_path), UsageError.exit_code, "is a folder", "report.html")
     assert_explained(scenefuse(*call, "--hs", "hs.tif"), UsageError.exit_code, "half old, half new")
     assert_explained(scenefuse(*call, "--scores", "--reference", "t.tif"), UsageError.exit_code, "--reference")
-    assert_explained(scenefuse("report", tmp_path, "--json"), DataError.exit_code, "holds nothing of a product")
+    assert_explained(scenefuse("report", tmp_path, "--json"), DataError.exit_code, "holds no product files")
     assert_explained(scenefuse(*call, "--reference", "t.tif"), DataError.exit_code, "t.tif does not exist")

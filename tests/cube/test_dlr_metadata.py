@@ -100,7 +100,7 @@ def test_radiance_is_refused(tmp_path: Path) -> None:
 
 def test_metadata_of_another_number_of_bands_are_refused(tmp_path: Path) -> None:
     folder = write_enmap(tmp_path, numbers(), CENTRES[:4], AT)
-    with pytest.raises(DataError, match="describes 4 bands, and its image has 5"):
+    with pytest.raises(DataError, match="describes 4 bands, but its image has 5"):
         opened(folder)
 
 

@@ -186,7 +186,7 @@ def test_an_msi_band_without_detail_is_left_out_unless_it_is_asked_for(write_tif
 def test_an_msi_that_says_it_is_as_coarse_as_the_hsi_is_refused(write_tiff: WriteTiff) -> None:
     hs = write_tiff("hs.tif", texture(2, (40, 40)), wavelengths_nm=(450.0, 550.0))
     ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
-    with pytest.raises(DataError, match=r"pixels of its bands are no smaller than the HSI's of 30 m.*no detail to add"):
+    with pytest.raises(DataError, match=r"bands' pixels are no smaller than the HSI's 30 m.*no detail to add"):
         open_pair(pair_of(bare_scene(hs), bare_scene(ms, gsd_m=30.0)))
 
 

@@ -178,7 +178,7 @@ def test_a_file_cut_short_is_refused(web: WebFolder) -> None:
     ("content", "said"),
     [
         (b"\x89HDF1234", "HDF5"),
-        (b"II*\x00\xff\xff\xff\xff", "places of its pixels are not known"),
+        (b"II*\x00\xff\xff\xff\xff", "positions of its pixels are unknown"),
         (b"ENVI", "begins with"),
     ],
 )

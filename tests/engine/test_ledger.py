@@ -65,7 +65,7 @@ def test_a_ledger_with_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
         ledger.record([tile(0), tile(1)])
     lines = (tmp_path / "l").read_bytes().splitlines(keepends=True)
     (tmp_path / "l").write_bytes(lines[0] + b"{garbage\n" + lines[2])
-    with pytest.raises(DataError, match="no record"):
+    with pytest.raises(DataError, match="not a record"):
         Ledger(tmp_path / "l", "plan")
 
 

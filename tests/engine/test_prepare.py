@@ -118,7 +118,7 @@ def test_blocks_carry_their_margin_from_the_scene_and_from_its_mirror_outside() 
 @pytest.mark.parametrize("image", ["hs_holes", "ms_holes"])
 def test_a_scene_without_data_is_refused(image: str) -> None:
     everything = (Window(y0=0, y1=999, x0=0, x1=999),)
-    with pytest.raises(DataError, match="spectral image is data in every band"):
+    with pytest.raises(DataError, match="spectral image has data in every band"):
         prepare(AnalyticSource(coarse_shape=(9, 9), ratio=2, **{image: everything}), Preparation())  # type: ignore[arg-type]
 
 

@@ -172,7 +172,7 @@ def test_auto_is_float32_on_every_processor_and_bfloat16_may_be_asked_for(
 
 
 def test_options_of_a_trained_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a trained network's sizes are those of its weights"):
+    with pytest.raises(UsageError, match="a trained network's sizes are fixed by its weights"):
         load_network(replace(saved(tmp_path, "aelf-t", width=8, step=8), options={"width": 8}))
 
 

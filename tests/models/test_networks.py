@@ -547,5 +547,5 @@ def test_s3rnet_refuses_channels_that_cannot_be_cut(hs_bands: int, groups: int) 
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ModelError, match="alef is no network"):
+    with pytest.raises(ModelError, match="alef is not a network"):
         build_model("alef", hs_bands=6, ms_bands=3, ratio=4)

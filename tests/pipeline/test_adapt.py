@@ -86,6 +86,6 @@ def test_the_same_call_finds_the_product_and_replay_needs_nothing_but_it(
 
 
 def test_a_method_without_weights_has_nothing_to_adapt(pair: PairFiles, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="it has no weights that could learn"):
+    with pytest.raises(UsageError, match="it has no weights to fine-tune"):
         fuse(*pair.both, out=tmp_path, config=RunConfig(model="gsa", register=False, adapt=5))
     assert not list(tmp_path.iterdir())

@@ -259,7 +259,7 @@ def test_a_right_lost_on_a_disk_is_a_typed_failure_and_refill_ends_it(
         error = fails(pair, out, AtFirst("group", lambda: rows.chmod(0o555)))
     rows.chmod(0o755)
     assert "Permission denied" in str(error)
-    assert "Give the right to write back" in str(error)
+    assert "Restore write permission" in str(error)
     (record,) = read_failures(out)
     assert (record.kind, record.retryable) == ("resource", False)
     assert_nothing_is_visible(out, undisturbed)

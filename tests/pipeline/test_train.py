@@ -170,7 +170,7 @@ def test_a_form_that_cannot_be_frozen_is_trained_and_scored_but_put_on_no_shelf(
     config = replace(CONFIG, model="smifnet", recipe=replace(RECIPE, patch_px=12), options=options)
     trained = train([pair.both], out=tmp_path / "weights", config=config)
     assert np.isfinite(trained.scores["psnr_db"])
-    with pytest.raises(UsageError, match="nothing could be fused with them"):
+    with pytest.raises(UsageError, match="they could not be used for fusing"):
         train([pair.both], out=tmp_path / "named", config=replace(config, name="strips"))
     assert not (tmp_path / "named").exists()
     assert not (own_shelf / "strips").exists()
@@ -201,7 +201,7 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": "gsa"}, UsageError, "gsa is no network"),
+        ({"model": "gsa"}, UsageError, "gsa is not a network"),
         ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pair"),
         ({"recipe": replace(RECIPE, protocol="scene")}, UsageError, "protocol scene for aelf-t"),
         ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),
@@ -210,12 +210,12 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
         (
             {"model": "cofusion", "options": {}, "recipe": replace(RECIPE, patch_px=8)},
             UsageError,
-            "looks at 11 px at once",
+            "needs 11 px at once",
         ),
         (
             {"model": "mossfuse", "options": {}, "recipe": replace(RECIPE, protocol="scene", patch_px=4)},
             UsageError,
-            "looks at 7 px at once. Give --patch-px 8 or more",
+            "needs 7 px at once. Give --patch-px 8 or more",
         ),
     ],
 )
@@ -271,11 +271,11 @@ def test_a_checkpoint_does_not_go_on_with_other_reflectance_or_another_truth(
     config = replace(CONFIG, minutes=0, truths=(str(truth),))
     train([pair.both], out=tmp_path, config=config)
     scaled = replace(config, inputs=replace(config.inputs, hs_scale=1e-3))
-    with pytest.raises(UsageError, match="is of a training with other"):
+    with pytest.raises(UsageError, match="belongs to a training with other"):
         train([pair.both], out=tmp_path, config=scaled)
     with rasterio.open(truth) as dataset:
         write_tiff(tmp_path / truth.name, dataset.read() + 1, gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
-    with pytest.raises(UsageError, match="is of a training with other"):
+    with pytest.raises(UsageError, match="belongs to a training with other"):
         train([pair.both], out=tmp_path, config=replace(config, truths=(str(tmp_path / truth.name),)))
 
 

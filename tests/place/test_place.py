@@ -418,7 +418,7 @@ def test_a_run_that_was_thought_dead_cannot_write_into_the_ledger_of_the_next(pr
     ],
 )
 def test_a_url_that_is_no_place_is_refused_without_repeating_secrets(url: str) -> None:
-    with pytest.raises(UsageError, match="names no place") as refused:
+    with pytest.raises(UsageError, match="is not a place") as refused:
         place_at(url)
     assert "pw" not in str(refused.value)
     assert "Signature" not in str(refused.value)

@@ -87,7 +87,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_of_no_digest(
 def test_an_upload_that_is_not_whole_is_noticed(prefix: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = obstore.put
     monkeypatch.setattr(obstore, "put", lambda store, key, _, **options: whole(store, key, b"half", **options))
-    with pytest.raises(TransientError, match="another size"), (prefix / "a").writing() as path:
+    with pytest.raises(TransientError, match="a different size"), (prefix / "a").writing() as path:
         path.write_bytes(DATA)
 
 

@@ -233,7 +233,7 @@ def test_a_part_with_other_pixels_is_noticed_and_nothing_is_kept(product: Path, 
 
 def test_a_folder_of_parts_that_went_away_passes_and_is_told(product: Path, tmp_path: Path) -> None:
     """As where the disk of a product is away for a while: not a bug, and tried again."""
-    with pytest.raises(TransientError, match=r"went away while it was worked in.*Put the folder back"):
+    with pytest.raises(TransientError, match=r"went away while it was in use.*Put the folder back"):
         write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path / "away")
     part = write_part(product, SPEC, next(SPEC.level_cores(1)), tmp_path)
     with pytest.raises(TransientError, match="went away"):

@@ -32,7 +32,7 @@ def test_another_file_of_a_product_is_none(committed: Path, name: str) -> None:
 def test_a_folder_of_products_is_told_from_a_bad_product(committed: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"but products.*{ITEM_ID} for one"):
         verify(committed.parent)
-    with pytest.raises(DataError, match="holds nothing of a product: "):
+    with pytest.raises(DataError, match="holds no product files: "):
         verify(tmp_path)
 
 

@@ -47,5 +47,5 @@ def test_an_id_that_cannot_name_a_folder_is_refused_of_either_scene(name: str) -
 
 def test_two_ids_that_together_are_too_long_are_refused() -> None:
     assert len(item_id("h" * 120, "m" * 66, "gsa", "0123456789abcdef")) == 200
-    with pytest.raises(DataError, match=r"one of 201 characters.*room for 200.*shorter ids"):
+    with pytest.raises(DataError, match=r"product id of 201 characters.*at most 200.*shorter ids"):
         item_id("h" * 120, "m" * 67, "gsa", "0123456789abcdef")

@@ -140,9 +140,9 @@ def test_an_api_that_moved_on_its_own_host_is_followed(stub: Stub) -> None:
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"SCENEFUSE_STAC_TOKEN": "se\ncret"}, "characters that no header can have"),
-        ({"SCENEFUSE_STAC_HEADER": "secret"}, "no header"),
-        ({"SCENEFUSE_STAC_HEADER": "X Y: secret"}, "no header"),
+        ({"SCENEFUSE_STAC_TOKEN": "se\ncret"}, "characters that a header cannot have"),
+        ({"SCENEFUSE_STAC_HEADER": "secret"}, "not a header"),
+        ({"SCENEFUSE_STAC_HEADER": "X Y: secret"}, "not a header"),
         ({"SCENEFUSE_STAC_TOKEN": "secret", "SCENEFUSE_STAC_HEADER": "X: secret"}, "both set"),
     ],
 )

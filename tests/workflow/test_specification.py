@@ -82,7 +82,7 @@ def test_look_backs_count_from_each_pass_and_days_stay_days(tmp_path: Path) -> N
         ('[source]\n[output]\nproducts = "o"\n', "has no catalogs"),
         (
             '[source]\ncatalogs = ["c"]\n[output]\nproducts = "o"\n[pairs]\nmax_cloud_fraction = 2\n',
-            "max_cloud_fraction is 2.0: it is no share of 1",
+            "max_cloud_fraction is 2.0: it is not a fraction",
         ),
     ],
 )

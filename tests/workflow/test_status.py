@@ -277,7 +277,9 @@ def test_a_monitor_is_told_when_the_last_good_pass_is_too_old(scenefuse: Command
         assert scenefuse("workflow", "status", path, "--max-age", "26h").code == 0
     record.write_text("no record")
     assert_explained(
-        scenefuse("workflow", "status", path, "--max-age", "26h", "--json"), DataError.exit_code, "no record of passes"
+        scenefuse("workflow", "status", path, "--max-age", "26h", "--json"),
+        DataError.exit_code,
+        "not a record of passes",
     )
     write_archive(tmp_path / "archive", {}, pair)
     assert scenefuse("workflow", "run", path).code == 0
