@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.report import report as report
     from scenefuse.pipeline.train import TrainConfig as TrainConfig
     from scenefuse.pipeline.train import train as train
-    from scenefuse.pipeline.verify import verify as verify
+    from scenefuse.product.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ _HOMES = {
     "refill": "scenefuse.pipeline.refill",
     "train": "scenefuse.pipeline.train",
     "TrainConfig": "scenefuse.pipeline.train",
-    "verify": "scenefuse.pipeline.verify",
+    "verify": "scenefuse.product.verify",
 }
 """Where each public name lives."""
 

@@ -30,7 +30,7 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
 
     Exits with 5 if something does not match, else with 3 if one of several could not be checked.
     """
-    from scenefuse.pipeline.verify import verify
+    from scenefuse.product.verify import verify
 
     reports, code = look_and_tell(products, verify, show=_Lines().show, record=_record if as_json else None)
     if code == InterruptedRunError.exit_code or all(report.ok for report in reports):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError
 from scenefuse.place.durable import PART, multihash
 from scenefuse.place.place import Place
@@ -67,10 +68,17 @@ class VerifyReport:
             )
 
 
-def verify(folder: str | Path | Place, *, state_sha256: Callable[[Place], str] | None = None) -> VerifyReport:
-    """Every mismatch of the product in folder; reads every byte, needs no network.
+def verify(folder: str | Path | Place) -> VerifyReport:
+    """Every mismatch of a product, its scene state included. Reads every byte and needs no network.
 
-    state_sha256 gives SceneState.sha256 of `state.safetensors`; without it that comparison is listed as unchecked.
+    In the report `.ok` is True for a good product, `.mismatches` says what is wrong, and `.unchecked` what could not be
+    checked.
+
+    Args:
+        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+
+    Raises:
+        DataError: If there is no product.
     """
     folder = product_folder(folder)
     found: list[Mismatch] = []
@@ -78,7 +86,7 @@ def verify(folder: str | Path | Place, *, state_sha256: Callable[[Place], str] |
     files = _check_item(folder, found, unchecked)
     files += _check_store(folder, found)
     found += _foreign(folder)
-    _check_provenance(folder, found, unchecked, state_sha256)
+    _check_provenance(folder, found, unchecked)
     return VerifyReport(
         product=folder.name, files=files, mismatches=tuple(sorted(set(found))), unchecked=tuple(sorted(unchecked))
     )
@@ -182,9 +190,7 @@ def _foreign(folder: Place) -> Iterator[Mismatch]:
             yield Mismatch(kind="foreign", name=name, message="a product does not have it")
 
 
-def _check_provenance(
-    folder: Place, found: list[Mismatch], unchecked: list[str], state_sha256: Callable[[Place], str] | None
-) -> None:
+def _check_provenance(folder: Place, found: list[Mismatch], unchecked: list[str]) -> None:
     try:
         provenance = read_provenance(folder)
     except MismatchError as error:
@@ -199,13 +205,13 @@ def _check_provenance(
     if manifest.is_file():
         digest = hashlib.sha256(manifest.read()).hexdigest()
         pairs.append(("digest of the manifest", provenance.manifest_sha256, digest))
-    if state.is_file() and state_sha256 is not None:
+    if state.is_file():
         try:
-            pairs.append(("digest of the scene state", provenance.state_sha256, state_sha256(state)))
+            pairs.append(("digest of the scene state", provenance.state_sha256, load_state(state).sha256))
         except DataError as error:
             found.append(Mismatch(kind="provenance", name=state.name, message=error.value))
     else:
-        unchecked.append(f"{STATE} against the provenance: no such file, or no reader given")
+        unchecked.append(f"{STATE} against the provenance: no such file")
     found += [
         Mismatch(kind="provenance", name=PROVENANCE, message=f"{what} is {said!r}, but there is {there!r}")
         for what, said, there in pairs

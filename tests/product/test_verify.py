@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, MismatchError
-from scenefuse.place.place import Place
+from scenefuse.models.state import SceneState
 from scenefuse.product.provenance import read_provenance, write_provenance
 from scenefuse.product.verify import verify
 from tests.product.making import ITEM_ID
@@ -146,15 +147,14 @@ def test_the_provenance_of_another_product_is_found(product: Path) -> None:
 
 
 def test_a_state_of_another_digest_is_found(product: Path) -> None:
-    (product / "state.safetensors").write_bytes(b"state")
-    assert verify(product, state_sha256=lambda _: "0" * 64).ok
-    report = verify(product, state_sha256=lambda _: "1" * 64)
-    assert [mismatch.kind for mismatch in report.mismatches] == ["provenance"]
-
-    def damaged(path: Place) -> str:
-        raise DataError(str(path), "it was damaged", "restore it")
-
-    assert [mismatch.name for mismatch in verify(product, state_sha256=damaged).mismatches] == ["state.safetensors"]
+    state = product / "state.safetensors"
+    save_state(state, SceneState(facts={"psf_sigma_px": 1.5}))
+    write_provenance(product, replace(read_provenance(product), state_sha256=load_state(state).sha256))
+    assert ("provenance", "provenance.json") not in _kinds(product)
+    save_state(state, SceneState(facts={"psf_sigma_px": 1.6}))
+    assert ("provenance", "provenance.json") in _kinds(product)
+    state.write_bytes(b"damaged")
+    assert ("provenance", "state.safetensors") in _kinds(product)
 
 
 def test_what_was_not_checked_is_said(product: Path) -> None:
