@@ -6,14 +6,12 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from scenefuse.engine.lease import Lease, LeaseHeldError
 from scenefuse.errors import DataError, ResourceError
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.local import LocalPlace
-from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import LEASE
@@ -25,29 +23,12 @@ from scenefuse.publish.asset_root import AssetRoot
 from scenefuse.publish.destination import Failed, Outcome, Published
 from scenefuse.publish.interruption import checked, in_order
 from scenefuse.publish.readable import readable_item, source_path
-from scenefuse.publish.transfer import Transfer, alone_in, put_by_rename, put_in_place
+from scenefuse.publish.transfer import alone_in, put_by_rename, put_in_place
 
 _READERS = 16
 """Items that are looked for at the same time: each look waits for a disk, or for a store's answer."""
 _PATIENCE_S = 90.0
 """How long to wait for another who publishes the same product; a dead one's lease ends within 60 s."""
-
-
-def publish_static(
-    folders: Sequence[Path | Place],
-    destination: Path | Place,
-    *,
-    asset_root: str | None = None,
-    transfer: Transfer = "copy",
-) -> list[Published]:
-    """What was done for each product folder, in order; a bad product stops before any is published.
-
-    asset_root: URL under which the destination's folders are served; asset hrefs become `<asset_root>/<id>/<name>`
-    in place of relative ones. transfer `link` makes hard links, for a destination on the same disk.
-    """
-    root = None if asset_root is None else AssetRoot(url=asset_root)
-    catalogue = StaticCatalogue(root=place_at(destination), asset_root=root, transfer=transfer)
-    return catalogue.publish([place_at(folder) for folder in folders])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +49,6 @@ class StaticCatalogue:
     """Folder of `catalog.json` and `collection.json`."""
     asset_root: AssetRoot | None = None
     """What serves root, for absolute asset hrefs; None keeps them relative."""
-    transfer: Transfer = "copy"
-    """Copies of the files, or hard links to them."""
 
     def publish(
         self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
@@ -159,14 +138,12 @@ class StaticCatalogue:
     def _put(self, folder: Place, target: Place, item: dict[str, Any]) -> Outcome:
         """Put the product into target, so that no reader sees half of it as a product; what that did in the end."""
         on_disk = isinstance(target, LocalPlace)
-        if not on_disk and self.transfer == "link":
-            raise DataError(f"{target} is on a store", "files cannot be linked there", "publish with copies")
         with alone_in(target.parent.local_path()) if on_disk else _lease(target):
             now = _outcome(target, item)  # another may have put it while this one waited
             if now == "unchanged":
                 return now
             if isinstance(target, LocalPlace):
-                put_by_rename(folder, target, item, self.transfer)
+                put_by_rename(folder, target, item)
             else:
                 put_in_place(folder, target, item)
             return now

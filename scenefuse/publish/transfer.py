@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from scenefuse.errors import DataError
 from scenefuse.place.durable import PART, json_bytes, sync_folder
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.place import Place
 from scenefuse.product.files import LEASE, STORE
 from scenefuse.product.manifest import read_manifest
-
-Transfer = Literal["copy", "link"]
 
 _LOCK = ".publishing.lock"
 _BLOCK_BYTES = 32 << 20
@@ -38,7 +35,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any], transfer: Transfer) -> None:
+def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any]) -> None:
     """Put the product in folder, with the item, into target: built beside it and renamed, so that it is there whole.
 
     For who is alone in the folder around target: what publishers that were killed left of this product goes.
@@ -49,7 +46,7 @@ def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any], trans
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _bring(folder, LocalPlace(path=part), item, transfer)
+        _bring(folder, LocalPlace(path=part), item)
         (part / f"{path.name}.json").write_bytes(json_bytes(item))
         _sync(part)
         with suppress(FileNotFoundError):
@@ -67,7 +64,7 @@ def put_in_place(folder: Place, target: Place, item: dict[str, Any]) -> None:
     The item goes first and comes last: what has no item does not exist for readers.
     """
     (target / f"{target.name}.json").discard()
-    _bring(folder, target, item, "copy")
+    _bring(folder, target, item)
     kept = {*_files(folder, item), LEASE}
     for name in target.files():
         if name not in kept:
@@ -75,14 +72,13 @@ def put_in_place(folder: Place, target: Place, item: dict[str, Any]) -> None:
     (target / f"{target.name}.json").put(json_bytes(item))
 
 
-def _bring(folder: Place, target: Place, item: dict[str, Any], transfer: Transfer) -> None:
+def _bring(folder: Place, target: Place, item: dict[str, Any]) -> None:
     files = _files(folder, item)
     if isinstance(folder, LocalPlace) and isinstance(target, LocalPlace):
         for name in files:
-            _transfer(folder.path / name, target.path / name, transfer)
+            (target.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder.path / name, target.path / name)
         return
-    if transfer == "link":
-        raise DataError(f"{folder} is on a store", "its files cannot be linked", "publish with copies")
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(lambda name: _copy(folder / name, target / name, files[name]), files))
 
@@ -96,21 +92,6 @@ def _copy(source: Place, target: Place, size_bytes: int) -> None:
     with target.writing() as path, path.open("wb") as file:
         for first in range(0, size_bytes, _BLOCK_BYTES):
             file.write(source.read_range(first, min(_BLOCK_BYTES, size_bytes - first)))
-
-
-def _transfer(source: Path, target: Path, transfer: Transfer) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if transfer == "copy":
-        shutil.copyfile(source, target)
-        return
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        raise DataError(
-            f"{source} cannot be linked to {target} ({error})",
-            "hard links need both on one disk that supports them",
-            "publish with copies",
-        ) from error
 
 
 def _files(folder: Place, item: dict[str, Any]) -> dict[str, int]:

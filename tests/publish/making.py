@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,9 @@ from scenefuse.product.identity import ProductInput, item_id, product_identity
 from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.provenance import read_run
 from scenefuse.product.succession import succeed
+from scenefuse.publish.asset_root import AssetRoot
+from scenefuse.publish.destination import Published
+from scenefuse.publish.static import StaticCatalogue
 from tests.product.making import (
     GRID,
     INPUTS,
@@ -27,6 +31,13 @@ from tests.product.making import (
     random_scene,
     write_scene,
 )
+
+
+def published(folders: Sequence[Path | Place], root: Path | Place, *, asset_root: str | None = None) -> list[Published]:
+    """What became of the products in a static catalogue."""
+    served = None if asset_root is None else AssetRoot(url=asset_root)
+    catalogue = StaticCatalogue(root=place_at(root), asset_root=served)
+    return catalogue.publish([place_at(folder) for folder in folders])
 
 
 def make_product(

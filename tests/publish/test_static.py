@@ -18,10 +18,9 @@ from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.model_item import build_method_item, write_model_item
 from scenefuse.product.verify import verify
-from scenefuse.publish.destination import Catalogue
-from scenefuse.publish.static import StaticCatalogue, publish_static
-from scenefuse.publish.transfer import Transfer
+from scenefuse.publish.static import StaticCatalogue
 from tests.product.making import ITEM_ID, MODEL_CARD, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+from tests.publish.making import published
 
 
 @pytest.fixture
@@ -38,13 +37,13 @@ def _state(root: Path) -> dict[Path, tuple[int, int]]:
 
 
 def _outcomes(product: Path, root: Path, asset_root: str | None = None) -> list[str]:
-    return [done.outcome for done in publish_static([product], root, asset_root=asset_root)]
+    return [done.outcome for done in published([product], root, asset_root=asset_root)]
 
 
 def test_a_published_product_is_whole_and_linked(product: Path, tmp_path: Path) -> None:
     (product / ".commit.lease").write_text("")
     root = tmp_path / "www"
-    (done,) = publish_static([product], root)
+    (done,) = published([product], root)
     assert done.outcome == "added"
     assert verify(root / ITEM_ID).ok
     assert not (root / ITEM_ID / ".commit.lease").exists()
@@ -143,7 +142,7 @@ def test_a_damaged_copy_is_repaired(product: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("root", ["https://user:secret@example.com/fused", "https://example.com/fused?sig=secret"])
 def test_an_asset_root_with_credentials_is_refused(product: Path, tmp_path: Path, root: str) -> None:
     with pytest.raises(UsageError, match=r"https://example\.com/fused with a user name, a query") as refused:
-        publish_static([product], tmp_path / "catalogue", asset_root=root)
+        published([product], tmp_path / "catalogue", asset_root=root)
     assert "secret" not in str(refused.value)
     assert not (tmp_path / "catalogue").exists()
 
@@ -161,7 +160,7 @@ def test_asset_hrefs_stand_under_the_asset_root(product: Path, tmp_path: Path) -
 def test_a_product_that_does_not_verify_is_not_published(product: Path, tmp_path: Path) -> None:
     (product / "quicklook.png").write_bytes(b"")
     with pytest.raises(MismatchError, match=r"quicklook\.png"):
-        publish_static([product], tmp_path / "www")
+        published([product], tmp_path / "www")
     assert not (tmp_path / "www").exists()
 
 
@@ -176,14 +175,14 @@ def test_an_interrupted_copy_leaves_no_product_and_is_repeated(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copyfile", full)
         with pytest.raises(OSError, match="No space"):
-            publish_static([product], root)
+            published([product], root)
     assert [path for path in root.iterdir() if path.suffix != ".lock"] == []
     assert _outcomes(product, root) == ["added"]
 
 
 KILLED = """
 import os, pathlib, shutil, sys
-from scenefuse.publish import static
+from tests.publish import making
 
 def put(copyfile, killed_at):
     def counted(*paths):
@@ -195,7 +194,7 @@ if sys.argv[3] == "copying":
     shutil.copyfile = put(shutil.copyfile, [True, False, False])
 else:
     pathlib.Path.rename = put(pathlib.Path.rename, [True, False])
-static.publish_static([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))
+making.published([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))
 """
 
 
@@ -215,17 +214,9 @@ def test_what_a_killed_publisher_left_goes_with_the_next_one(product: Path, tmp_
     assert verify(root / ITEM_ID).ok
 
 
-@pytest.mark.parametrize(("transfer", "same"), [("copy", False), ("link", True)])
-def test_files_are_copied_or_linked_as_asked(product: Path, tmp_path: Path, transfer: Transfer, *, same: bool) -> None:
-    catalogue: Catalogue = StaticCatalogue(root=place_at(tmp_path / "www"), transfer=transfer)
-    catalogue.publish([place_at(product)])
-    copy = tmp_path / "www" / ITEM_ID / "provenance.json"
-    assert copy.samefile(product / "provenance.json") == same
-
-
 def test_publishing_a_product_where_it_already_is_is_refused(product: Path) -> None:
     with pytest.raises(DataError, match="already in"):
-        publish_static([product], product.parent)
+        published([product], product.parent)
 
 
 def test_a_lost_link_is_set_again(product: Path, tmp_path: Path) -> None:
@@ -240,11 +231,11 @@ def test_the_methods_item_goes_with_the_product(product: Path, tmp_path: Path) -
     write_model_item(place_at(product), build_method_item(MODEL_CARD))
     commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
     root = tmp_path / "www"
-    (done,) = publish_static([product], root)
+    (done,) = published([product], root)
     (method,) = (link for link in pystac.Item.from_file(done.href).links if "model.json" in link.href)
     assert (method.rel, method.get_absolute_href()) == ("derived_from", str(root / ITEM_ID / "model.json"))
     assert (root / ITEM_ID / "model.json").read_bytes() == (product / "model.json").read_bytes()
-    (done,) = publish_static([product], root, asset_root="https://a.example/fused")
+    (done,) = published([product], root, asset_root="https://a.example/fused")
     assert _sources(Path(done.href))[-1] == f"https://a.example/fused/{ITEM_ID}/model.json"
     assert verify(root / ITEM_ID).ok
 
@@ -268,7 +259,7 @@ def test_links_lead_to_the_sources_that_readers_can_follow(product: Path, tmp_pa
         (tmp_path / name).write_text("{}")
     web = "https://example.com/ms2.json"
     _link_to(product, ["../../archive/hs1.json", "../../archive/gone.json", "../../far/www/archive/ms1.json", web])
-    (done,) = publish_static([product], far)
+    (done,) = published([product], far)
     assert _sources(Path(done.href)) == ["../../../archive/hs1.json", "../archive/ms1.json", web]
-    (done,) = publish_static([product], far, asset_root="https://example.com/fused")
+    (done,) = published([product], far, asset_root="https://example.com/fused")
     assert _sources(Path(done.href)) == ["../archive/ms1.json", web]

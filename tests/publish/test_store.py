@@ -16,10 +16,9 @@ from scenefuse.place.store import StorePlace
 from scenefuse.product.files import LEASE
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
-from scenefuse.publish.static import publish_static
 from scenefuse.publish.transfer import put_in_place
 from tests.object_store import Proxy
-from tests.publish.making import copy_of, make_product
+from tests.publish.making import copy_of, make_product, published
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +30,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> list[Place]:
 
 
 def _outcomes(folders: list[Place], root: Place) -> list[str]:
-    return [done.outcome for done in publish_static(folders, root)]
+    return [done.outcome for done in published(folders, root)]
 
 
 def _linked(root: Place) -> set[str]:
@@ -46,7 +45,7 @@ def _writes(proxy: Proxy) -> list[tuple[str, str]]:
 def test_a_product_on_a_disk_is_published_on_a_store_and_then_left_alone(
     products: list[Place], prefix: StorePlace, proxy: Proxy
 ) -> None:
-    (done,) = publish_static(products[:1], prefix)
+    (done,) = published(products[:1], prefix)
     assert (done.outcome, done.href) == ("added", str(prefix / products[0].name / f"{products[0].name}.json"))
     copy = prefix / products[0].name
     assert verify(copy).ok
@@ -84,7 +83,7 @@ def test_products_go_from_a_store_to_a_store_and_to_a_disk(
     assert verify(tmp_path / "www" / products[0].name).ok
     assert _outcomes(there, place_at(tmp_path / "www")) == ["unchanged", "unchanged"]
     with pytest.raises(DataError, match="already in"):
-        publish_static(there, prefix / "a")
+        published(there, prefix / "a")
 
 
 def test_a_large_file_goes_to_a_store_and_back_in_blocks(
@@ -133,7 +132,7 @@ def test_a_store_that_fails_leaves_no_item_and_the_same_call_goes_on(
     second = products[1].name
     proxy.fail("403", method="PUT", path=f"{second}/.*zarr", times=10**6)
     with pytest.raises(WorkError, match="after 1 of 2 products") as stopped:
-        publish_static(products[:2], prefix)
+        published(products[:2], prefix)
     assert isinstance(stopped.value.__cause__, StorageError)
     assert not (prefix / second / f"{second}.json").exists()
     assert _linked(prefix) == {products[0].name}
@@ -180,7 +179,7 @@ def test_a_publisher_waits_for_another_of_the_same_product(
 
 def test_a_bucket_that_is_not_there_is_refused_before_any_file(products: list[Place], proxy: Proxy) -> None:
     with pytest.raises(StorageError, match="nobody-made-it does not exist"):
-        publish_static(products[:1], StorePlace(bucket="nobody-made-it", key="www"))
+        published(products[:1], StorePlace(bucket="nobody-made-it", key="www"))
     assert len(_writes(proxy)) == 1
 
 
