@@ -12,7 +12,7 @@ from typing import Any
 from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Role
 
-NUMERICS = 7
+NUMERICS = 8
 """Raised when a release changes results."""
 
 _LONGEST_NAME = 200
