@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -151,12 +152,12 @@ def trusted_path(href: str) -> Path:
     return own_path(unquote(urlsplit(href).path) if scheme_of(href) == "file" else href).absolute()
 
 
-def check_links(folder: str, root: str) -> None:
-    """Raise DataError when a folder that a document names, a store of many files, has a link to outside of root."""
-    for here, folders, files in os.walk(folder):
-        for path in (Path(here, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(Path(root).resolve()):
-                raise _refused(str(path.readlink()), str(path), "it lies outside the catalogue's folder")
+def check_links(path: str, root: str) -> None:
+    """Raise DataError when a file, or a folder with all that is in it, is or has a link to outside of root."""
+    below = (Path(here, name) for here, folders, files in os.walk(path) for name in (*folders, *files))
+    for found in itertools.chain([Path(path)], below):
+        if found.is_symlink() and not found.resolve().is_relative_to(Path(root).resolve()):
+            raise _refused(str(found.readlink()), str(found), "it lies outside the catalogue's folder")
 
 
 def shown(href: str, base: str) -> str:

@@ -56,11 +56,11 @@ def cloud_assets(
         code = next((kind.code for kind in _KINDS if kind.names(key, asset)), None)
         if code is None:
             continue
-        gsd_m = number_or_none(asset.get("gsd"), f"asset {key}: gsd") or _gsd_in(f"{key} {file_name(asset)}")
         what = file_name(asset) if code == "flag" else code
-        if what in finest and finest[what][0] <= gsd_m:
-            continue
         try:
+            gsd_m = number_or_none(asset.get("gsd"), f"asset {key}: gsd") or _gsd_in(f"{key} {file_name(asset)}")
+            if what in finest and finest[what][0] <= gsd_m:
+                continue
             finest[what] = gsd_m, CloudAsset(asset=_mask(key, asset, href, policy), code=code)
         except DataError as error:
             notes.append(f"mask {key} is left out: {error.value}: {error.consequence}")

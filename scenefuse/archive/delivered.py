@@ -17,9 +17,11 @@ from scenefuse.errors import DataError
 from scenefuse.words import counted
 
 _SENTINEL2 = re.compile(
-    r"S2(?P<unit>[A-D])_MSIL(1C|2A)_(?P<time>\d{8}T\d{6})_N(?P<major>\d\d)(?P<minor>\d\d)_R\d{3}_T\w{5}_\d{8}T\d{6}"
+    r"S2(?P<unit>[A-D])_MSI(?P<level>L1C|L2A)_(?P<time>\d{8}T\d{6})_N(?P<major>\d\d)(?P<minor>\d\d)_R\d{3}_T\w{5}_\d{8}T\d{6}"
 )
 _SENTINEL2_BAND = re.compile(r"\w+_(?P<band>B\d[0-9A])(_(?P<gsd>\d\d)m)?\.jp2")
+_SENTINEL2_TOLD = re.compile(r"<(BOA_ADD_OFFSET|RADIO_ADD_OFFSET) band_id=\"\d+\">(?P<dn>-?\d+)</")
+_SENTINEL2_DN = re.compile(r"<(BOA_)?QUANTIFICATION_VALUE unit=\"none\">(?P<dn>[1-9]\d*)</")
 _LANDSAT = re.compile(r"L[CO]0(?P<unit>[89])_L2S[PR]_\d{6}_(?P<day>\d{8})_\d{8}_\d\d_\w\w")
 _LANDSAT_BAND = re.compile(r"\w+_SR_(?P<band>B[1-7])\.TIF")
 _LANDSAT_TIME = re.compile(r"DATE_ACQUIRED = (?P<day>[\d-]+).*?SCENE_CENTER_TIME = \"?(?P<time>[\d:]+)", re.DOTALL)
@@ -34,7 +36,10 @@ _ONE_FILE = {
     "PRISMA": (re.compile(r"PRS_L2D_STD_(?P<time>\d{14})\w*"), ".he5"),
     "EMIT": (re.compile(r"EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*"), ".nc"),
 }
-_LONGEST_MTL_BYTES = 2**20
+_HLS = re.compile(r"HLS\.(?P<part>[LS]30)\.T\w{5}\.\d{7}T\d{6}\.v\d+\.\d+")
+"""An item of LP DAAC's, which names no platform; its bands are of no one instrument's any more."""
+_MOST_METADATA_BYTES = 2**20
+"""Of MTD_MSIL2A.xml or an MTL file; they have about 60 and 20 KiB."""
 
 
 def delivered_item(path: Path) -> dict[str, Any] | None:
@@ -53,6 +58,9 @@ def platform_of(product: str) -> str | None:
     found = _LANDSAT.fullmatch(product)
     if found is not None:
         return f"landsat-{found['unit']}"
+    found = _HLS.fullmatch(product)
+    if found is not None:
+        return f"HLS {found['part']}"
     patterns = {**_DLR, **{platform: pattern for platform, (pattern, _) in _ONE_FILE.items()}}
     return next((platform for platform, pattern in patterns.items() if pattern.fullmatch(product)), None)
 
@@ -72,7 +80,8 @@ def _sentinel2(path: Path) -> dict[str, Any] | None:
             "give one granule's bands as a STAC item",
         )
     coarsest_first = sorted(images, key=lambda found: -int(found[1]["gsd"] or 0))
-    assets = {band["band"]: _asset(image, band["band"], band["gsd"]) for image, band in coarsest_first}
+    offset = _sentinel2_offset(folder / f"MTD_MSI{found['level']}.xml")
+    assets = {band["band"]: _asset(image, band["band"], band["gsd"]) | offset for image, band in coarsest_first}
     assets |= _masks(folder, "GRANULE/*/IMG_DATA/**/*_SCL_20m.jp2")
     properties = {
         "platform": platform_of(found[0]),
@@ -80,6 +89,25 @@ def _sentinel2(path: Path) -> dict[str, Any] | None:
         **_at(found["time"]),
     }
     return _item(found[0], properties, assets)
+
+
+def _sentinel2_offset(metadata: Path) -> dict[str, Any]:
+    """The field of an asset that says what the product's own metadata do of reflectance at DN 0; none without them.
+
+    Products that users made (`_N9999_`) have the offset or not, by the version of their processor.
+    """
+    text = read_start(metadata, _MOST_METADATA_BYTES).decode("utf-8", "replace") if metadata.is_file() else ""
+    unit = _SENTINEL2_DN.search(text)
+    if unit is None:
+        return {}
+    told = {int(row["dn"]) for row in _SENTINEL2_TOLD.finditer(text)} or {0}
+    if len(told) > 1:
+        raise DataError(
+            f"{metadata} has the offsets {', '.join(map(str, sorted(told)))} DN",
+            "a product has one for all of its bands",
+            "fetch it again, or give its bands as a STAC item with raster:offset",
+        )
+    return {"raster:offset": told.pop() / int(unit["dn"])}
 
 
 def _landsat(path: Path) -> dict[str, Any] | None:
@@ -147,7 +175,7 @@ def _images(folder: Path, pattern: str, name: re.Pattern[str]) -> list[tuple[Pat
 def _landsat_time(metadata: Path, day: str) -> dict[str, Any]:
     """When the scene's centre was seen, by the MTL file; without one the day of its name."""
     if metadata.is_file():
-        text = read_start(metadata, _LONGEST_MTL_BYTES).decode("utf-8", "replace")
+        text = read_start(metadata, _MOST_METADATA_BYTES).decode("utf-8", "replace")
         found = _LANDSAT_TIME.search(text)
         if found:
             return {"datetime": f"{found['day']}T{found['time']}Z"}

@@ -44,7 +44,7 @@ _MOST_READ_OUT_BYTES = 64 * 2**10
 """Of a redirect's body: to read more would take longer than another connection."""
 _PAGES = {"text/html", "application/xhtml+xml"}
 """Media types of pages for people."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 T = TypeVar("T")
 
@@ -377,7 +377,7 @@ def _may_pass(status: int) -> bool:
 def _asked_wait_s(response: httpx.Response) -> float | None:
     """Seconds of the reply's Retry-After, a number or a date counted from the reply's own; None without."""
     after = response.headers.get("Retry-After", "")
-    if after.isdigit():
+    if after.isascii() and after.isdigit():
         return float(after)
     try:
         then, now = (parsedate_to_datetime(text) for text in (after, response.headers.get("Date", "")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
@@ -59,8 +59,8 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
     document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
-    sensor = sensor_of(properties) or find_sensor(platform_of(str(document["id"])))
-    assets, more = _assets(document, href=href, policy=policy, where=where)
+    sensor = sensor_of(str(document["id"]), properties)
+    assets, more = _assets(document, sensor, href=href, policy=policy, where=where)
     notes += more
     if _is_sentinel2(properties, sensor):
         assets, more = _with_sentinel2_offset(assets, document)
@@ -92,10 +92,16 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
     )
 
 
-def sensor_of(properties: Mapping[str, Any]) -> Sensor | None:
-    """The card of the sensor that an item's platform, instruments or constellation names; None when it has none."""
+def sensor_of(item_id: str, properties: Mapping[str, Any]) -> Sensor | None:
+    """The card of the sensor that a product's name as id, else platform, instruments or constellation tell; or None.
+
+    The id goes first: HLS's items may name the platform that their bands were of before they were harmonised.
+    """
     return find_sensor(
-        properties.get("platform"), *texts(properties.get("instruments")), properties.get("constellation")
+        platform_of(item_id),
+        properties.get("platform"),
+        *texts(properties.get("instruments")),
+        properties.get("constellation"),
     )
 
 
@@ -133,7 +139,9 @@ def _migrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return document, [str(warning.message) for warning in caught]
 
 
-def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where: str) -> tuple[list[Asset], list[str]]:
+def _assets(
+    document: dict[str, Any], sensor: Sensor | None, *, href: str, policy: AccessPolicy, where: str
+) -> tuple[list[Asset], list[str]]:
     """The assets that hold bands, and notes on those that were left out."""
     properties = document["properties"]
     raw: dict[str, dict[str, Any]] = {key: asset for key, asset in document["assets"].items() if is_raster(key, asset)}
@@ -145,6 +153,10 @@ def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where:
         if of_item.rows and len(holders) == 1:
             rows[holders[0]] = of_item.rows
             notes += [of_item.note] if of_item.note else []
+    if not any(rows.values()) and (named := _named_bands(raw, sensor)):
+        if left_keys := [key for key in raw if key not in named]:
+            notes.append(f"no bands by their keys, and left out: {', '.join(left_keys)}")
+        raw, rows = {key: raw[key] for key in named}, dict(named)
     bands = {
         key: bands_of(rows[key], key=key, gsd_m=_gsd_m(asset, properties, where), where=f"{where}, asset {key}")
         for key, asset in raw.items()
@@ -170,6 +182,13 @@ def _assets(document: dict[str, Any], *, href: str, policy: AccessPolicy, where:
         )
         for key in kept
     ], [*notes, *left]
+
+
+def _named_bands(keys: Iterable[str], sensor: Sensor | None) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """The rows of assets without any whose keys are names of an MSI's bands: so HLS's items have a file a band."""
+    if sensor is None or sensor.role != "msi":
+        return {}
+    return {key: ({"name": key},) for key in keys if key and sensor.match(Band(name=key)) is not None}
 
 
 def _asset(
@@ -222,8 +241,8 @@ def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> 
 
 
 def _is_sentinel2(properties: Mapping[str, Any], sensor: Sensor | None) -> bool:
-    """True when the card, the platform or the constellation says Sentinel-2: a new unit may have no card."""
-    names = (sensor.name if sensor else None, properties.get("platform"), properties.get("constellation"))
+    """True when the card, and where there is none the platform or the constellation says Sentinel-2: a new unit's."""
+    names = (sensor.name,) if sensor else (properties.get("platform"), properties.get("constellation"))
     return any(str(name).lower().replace("-", "").startswith("sentinel2") for name in names)
 
 

@@ -17,6 +17,8 @@ from scenefuse.words import counted
 SENTINEL2_OFFSET = -0.1
 """Reflectance at DN 0 of Sentinel-2 products from processing baseline 04.00 on (BOA_ADD_OFFSET -1000 / 10000)."""
 
+_USERS_BASELINE = 99.0
+"""From here on a number is that of a product which its user made (`_N9999_`): it tells no version of the processor."""
 _BASELINES = ("s2:processing_baseline", "sentinel2:processing_baseline", "sentinel:processing_baseline")
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 
@@ -64,7 +66,7 @@ def sentinel2_offset(properties: Mapping[str, Any], texts: Sequence[str]) -> tup
     flag = next((properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)), None)
     if flag is True:
         return 0.0, "the archive has applied the offset of baseline 04.00 (boa_offset_applied)"
-    if baseline is None:
+    if baseline is None or baseline >= _USERS_BASELINE:
         return None
     if math.floor(baseline) < 4:
         return 0.0, f"processing baseline {baseline:05.2f} has no offset"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -134,3 +135,6 @@ def _fetcher(policy: AccessPolicy) -> Fetcher:
     fetcher = Fetcher(policy)
     atexit.register(fetcher.close)
     return fetcher
+
+
+os.register_at_fork(after_in_child=_fetcher.cache_clear)  # two processes on one connection would take each other's

@@ -7,6 +7,7 @@ and for the next one before the last ends. It is never shown or written down.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -85,3 +86,12 @@ def _sources() -> dict[str, TokenSource]:
         if archive.tokens is not None
         for host in archive.tokens.hosts
     }
+
+
+def _forget() -> None:
+    """Begin anew in a forked child: another thread of the parent's may have held the lock, which nobody here opens."""
+    global _asking  # noqa: PLW0603 - one per process
+    _asking = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,6 @@ def _between(own: RasterGrid, other: RasterGrid) -> NDArray[np.float64]:
 
 def _indices(scale: float, offset: float, first: int, end: int) -> tuple[NDArray[np.int64], int]:
     """The mask's pixels along one axis at each of the raster's, and how many there are to each."""
-    per_pixel = max(1, round(scale))
+    per_pixel = max(1, ceil(scale - 1e-6))  # so near to each other that none between is passed over
     at = first + (np.arange((end - first) * per_pixel) + 0.5) / per_pixel
     return np.floor(scale * at + offset + 1e-6).astype(np.int64), per_pixel

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from scenefuse.archive.access import AccessPolicy, check_links
+from scenefuse.archive.remote import RemoteFile
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.cloud_mask import CloudMask, check_placed, open_cloud_mask
 from scenefuse.cube.input_file import InputFile, input_files
@@ -147,9 +148,10 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
     decisions: list[Decision] = []
     described: list[tuple[Band, BandSource, str | None]] = []
     for number, asset in enumerate(scene.assets):
-        if scene.is_stac and not is_url(asset.href):
-            check_links(asset.href, scene.root or str(Path(scene.href).parent))
+        _check_links(scene, asset.href)
         raster = open_raster(asset.href, choice.policy)
+        for found in (raster.path, *raster.sidecars):  # a header names its data, an image its metadata
+            _check_links(scene, found)
         decision = decide_radiometry(asset, raster, given_scale=choice.scale, option=option)
         for i, (band, reason) in enumerate(_describe(asset, raster)):
             described.append((band, BandSource(file=number, file_band=i, radiometry=decision.bands[i]), reason))
@@ -158,6 +160,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         decisions.append(decision)
     clouds: list[CloudMask] = []
     for told in scene.clouds if choice.mask_clouds else ():
+        _check_links(scene, told.asset.href)
         clouds.append(open_cloud_mask(told, choice.policy))
         for grid in dict.fromkeys(raster.grid for raster in files):
             check_placed(clouds[-1], grid)
@@ -181,6 +184,12 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
     )
     image = _with_reflectance(image, scene.id, choice)
     return _sorted(image, scene.id)
+
+
+def _check_links(scene: Scene, place: str | Path | RemoteFile) -> None:
+    """Refuse a file of this machine, or a store, that leads out of where the scene's item may; an operator's may."""
+    if scene.is_stac and not isinstance(place, RemoteFile) and not is_url(str(place)):
+        check_links(str(place), scene.root or str(Path(scene.href).parent))
 
 
 def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]:

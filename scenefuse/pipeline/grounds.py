@@ -139,12 +139,12 @@ def _scene(
         (pair.pair.hs, cube.hs_bands, grid.hs_gsd_m),
         (pair.pair.ms, cube.ms_bands, grid.fine_gsd_m),
     ):
-        sensor = sensor_of(scene.properties)
+        sensor = sensor_of(scene.id, scene.properties)
         mtfs = [DEFAULT_MTF_NYQUIST if sensor is None else sensor.mtf_of(band) for band in bands]
         gsds_px = [max(1.0, (band.gsd_m or pixel_m) / pixel_m) for band in bands]
         sigmas.append(wald_sigmas_px(mtfs, gsds_px, grid.ratio))
     known = WaldScene(name=name, source=source, hs_sigmas_px=sigmas[0], ms_sigmas_px=sigmas[1])
-    psf_sigma_px = _estimated_psf_px(cube) if sensor_of(pair.pair.hs.properties) is None else None
+    psf_sigma_px = _estimated_psf_px(cube) if sensor_of(pair.pair.hs.id, pair.pair.hs.properties) is None else None
     if psf_sigma_px is None:
         return known
     return replace(known, hs_sigmas_px=(psf_sigma_px,) * len(cube.hs_bands), estimated_psf_px=psf_sigma_px)

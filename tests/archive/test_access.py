@@ -126,6 +126,19 @@ def test_a_store_with_a_link_out_of_the_catalogue_is_refused(tmp_path: Path) -> 
         check_links(str(store.parent), str(tmp_path / "catalogue"))
 
 
+def test_a_file_that_is_a_link_out_of_the_catalogue_is_refused(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue"
+    catalogue.mkdir()
+    (tmp_path / "outside").touch()
+    (catalogue / "a").touch()
+    (catalogue / "b").symlink_to("a")
+    (catalogue / "c").symlink_to("../outside")
+    for name in ("a", "b"):
+        check_links(str(catalogue / name), str(catalogue))
+    with pytest.raises(DataError, match="outside the catalogue"):
+        check_links(str(catalogue / "c"), str(catalogue))
+
+
 def test_a_root_allows_items_in_subfolders_to_refer_upwards(tmp_path: Path) -> None:
     base = str(tmp_path / "items" / "a" / "a.json")
     assert AccessPolicy(roots=(tmp_path,)).check("../../data/a.tif", base) == str(tmp_path.resolve() / "data" / "a.tif")

@@ -58,3 +58,9 @@ def test_a_mask_that_the_policy_does_not_allow_is_left_out_and_told() -> None:
     assert masks == ()
     assert "mask scl is left out" in note
     assert "10.0.0.1" in note
+
+
+def test_a_mask_of_a_pixel_size_that_is_none_is_left_out_and_told() -> None:
+    masks, (note,) = cloud_assets({"scl": {"href": "./SCL.tif", "gsd": "20 m"}}, href=BASE, policy=AccessPolicy())
+    assert masks == ()
+    assert "mask scl is left out: asset scl: gsd is '20 m'" in note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +40,30 @@ def test_a_safe_of_an_old_baseline_has_no_offset(tmp_path: Path) -> None:
     folder = write_sentinel2(tmp_path, bands(), AT)
     old = folder.rename(tmp_path / SENTINEL2.replace("N0510", "N0301"))
     assert {asset.offset for asset in load_scene(str(old)).assets} == {(0.0,)}
+
+
+@pytest.mark.parametrize(("told", "offset"), [((-1000, -1000), -0.1), ((), 0.0), ((-500, -500), -0.05)])
+def test_a_safe_that_its_user_made_has_the_offset_of_its_metadata(
+    tmp_path: Path, told: tuple[int, ...], offset: float
+) -> None:
+    made = write_sentinel2(tmp_path, bands(), AT).rename(tmp_path / f"{SENTINEL2.replace('N0510', 'N9999')}.SAFE")
+    assert {asset.offset for asset in load_scene(str(made)).assets} == {None}  # its metadata do not say
+    write_offsets(made, told)
+    assert {asset.offset for asset in load_scene(str(made)).assets} == {(offset,)}
+
+
+def test_a_safe_of_several_offsets_is_refused(tmp_path: Path) -> None:
+    folder = write_sentinel2(tmp_path, bands(), AT)
+    write_offsets(folder, (-1000, 0))
+    with pytest.raises(DataError, match="offsets -1000, 0 DN"):
+        load_scene(str(folder))
+
+
+def write_offsets(safe: Path, dn: Sequence[int]) -> None:
+    rows = "".join(f'<BOA_ADD_OFFSET band_id="{band}">{value}</BOA_ADD_OFFSET>' for band, value in enumerate(dn))
+    listed = f"<BOA_ADD_OFFSET_VALUES_LIST>{rows}</BOA_ADD_OFFSET_VALUES_LIST>" if rows else ""
+    unit = '<BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>'
+    (safe / "MTD_MSIL2A.xml").write_text(f"<n1:Level-2A_User_Product>{unit}{listed}</n1:Level-2A_User_Product>")
 
 
 def test_a_landsat_folder_is_a_scene_of_its_surface_reflectance(tmp_path: Path) -> None:
@@ -93,6 +118,7 @@ def test_files_of_prisma_and_emit_tell_their_time(tmp_path: Path) -> None:
         (LANDSAT, "landsat-9"),
         ("EMIT_L2A_RFL_001_20220903T163129_2224611_012", "EMIT"),
         ("PRS_L2D_STD_20200209102459_20200209102503_0001", "PRISMA"),
+        ("HLS.S30.T32TQM.2022205T103629.v2.0", "HLS S30"),
         ("EMIT_L2A_MASK_001_20220903T163129_2224611_012", None),
         ("LE07_L2SP_193024_20220725_20230406_02_T1", None),
     ],

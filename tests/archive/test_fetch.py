@@ -66,6 +66,18 @@ def test_a_busy_server_may_name_a_date(stub: Stub, fetcher: Fetcher, waits: list
     assert 1.0 <= waits[1] < 1.3
 
 
+def test_digits_that_are_no_number_are_no_wait(stub: Stub, fetcher: Fetcher, waits: list[float]) -> None:
+    stub.replies["/a"] = [(503, {"Retry-After": "\N{SUPERSCRIPT TWO}"}, b""), (200, {}, b"fine")]
+    assert fetcher.get(f"{stub.url}/a") == b"fine"
+    assert 0.5 <= waits[0] < 0.7
+
+
+def test_a_size_of_thousands_of_digits_is_refused(stub: Stub, fetcher: Fetcher) -> None:
+    stub.replies["/a.tif"] = [(206, {"Content-Range": f"bytes 0-0/{'9' * 5000}"}, b"a")]
+    with pytest.raises(DataError, match="served whole only"):
+        fetcher.get_range(f"{stub.url}/a.tif", 0, 1)
+
+
 def test_a_server_that_stays_busy_is_a_transient_error(stub: Stub, fetcher: Fetcher, waits: list[float]) -> None:
     stub.replies["/a"] = [(500, {}, b"")]
     with pytest.raises(TransientError, match="4 times") as caught:

@@ -116,6 +116,8 @@ def test_sentinel2_of_an_old_baseline_has_no_offset(test_data: Path) -> None:
         ({"s2:processing_baseline": "05.10", "earthsearch:boa_offset_applied": True}, -0.1, (0.0,)),
         ({"s2:processing_baseline": "05.10", "earthsearch:boa_offset_applied": False}, -0.1, (-0.1,)),
         ({"s2:product_uri": "S2A_MSIL2A_20240601T100031_N0510_R122_T33UUU_20240601T140000.SAFE"}, None, (-0.1,)),
+        ({"s2:processing_baseline": "99.99"}, None, None),  # a user's product, by whatever version
+        ({"s2:processing_baseline": "99.99"}, 0.0, (0.0,)),
         ({}, None, None),
         ({}, -0.1, (-0.1,)),
     ],
@@ -209,6 +211,33 @@ def test_of_the_files_of_an_emit_scene_the_reflectance_is_taken() -> None:
         assert (silent.role, silent.platform) == ("hsi", "EMIT")
     alone = {"data": {"href": "./enmap_cloud_mask_applied.tif", "roles": ["data"]}}
     assert [asset.key for asset in read(make_item(assets=alone)).assets] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("part", "bands", "others"),
+    [
+        ("S30", ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"], ["B09", "B10"]),
+        ("L30", ["B01", "B02", "B03", "B04", "B05", "B06", "B07"], ["B09", "B10", "B11"]),
+    ],
+)
+def test_of_the_files_of_an_hls_scene_the_bands_are_taken(part: str, bands: list[str], others: list[str]) -> None:
+    name = f"HLS.{part}.T32TQM.2022205T103629.v2.0"  # items as CMR-STAC's: no platform, no bands, no media types
+    base = f"https://data.lpdaac.earthdatacloud.nasa.gov/lp-prod-protected/HLS{part}.020/{name}/{name}"
+    keys = ["VAA", *bands, *others, "Fmask", "SZA", "SAA", "VZA"]
+    item = make_item(id=name, collection=f"HLS{part}_2.0", assets={key: {"href": f"{base}.{key}.tif"} for key in keys})
+    scene = read(item)
+    assert [asset.key for asset in scene.assets] == bands
+    assert (scene.role, scene.platform) == ("msi", f"HLS {part}")
+    assert [(mask.asset.key, mask.code) for mask in scene.clouds] == [("Fmask", "fmask")]
+    assert {(asset.scale, asset.offset, asset.nodata) for asset in scene.assets} == {((1e-4,), (0.0,), -9999.0)}
+    assert [round(asset.bands[0].wavelength_nm or 0) for asset in scene.assets[:4]] == [443, 483, 561, 655]
+    assert any("no bands by their keys, and left out: VAA, B09, B10" in note for note in scene.notes)
+
+
+def test_harmonised_reflectance_has_no_offset_of_its_sentinel2() -> None:
+    said = {"platform": "sentinel-2a", "s2:processing_baseline": "05.10"}
+    scene = read(make_item(id="HLS.S30.T32TQM.2022205T103629.v2.0", properties=said))
+    assert {asset.offset for asset in scene.assets} == {(0.0,)}
 
 
 def test_scale_offset_and_nodata_may_differ_in_where_they_are_said() -> None:

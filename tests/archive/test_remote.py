@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from scenefuse.archive import fetch, remote
+from scenefuse.archive import fetch, remote, signing
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile, open_remote, read_object
 from scenefuse.archive.source import open_source
@@ -183,3 +183,14 @@ def test_a_key_that_a_url_cannot_hold_is_refused_in_place_of_reading_another_obj
         open_remote(f"{prefix}/{key}", AccessPolicy())
     with pytest.raises(DataError, match=said):
         open_source(f"{prefix}/{key}")
+
+
+def test_a_forked_child_has_connections_of_its_own(web: WebFolder) -> None:
+    file = opened(web)
+    ours = remote._fetcher(file.policy)
+    with signing._asking:  # as if another thread were asking for a token
+        child = os.fork()
+        if child == 0:  # pragma: no cover - in the child
+            own = remote._fetcher(file.policy) is not ours and not signing._asking.locked()
+            os._exit(0 if own and file.read((5, 90)) == DATA[5:90] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

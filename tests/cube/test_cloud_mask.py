@@ -66,6 +66,17 @@ def test_a_pixel_larger_than_the_mask_s_has_a_cloud_where_any_of_these_has(write
     assert np.argwhere(found).tolist() == [[2, 2]]
 
 
+@pytest.mark.parametrize("place", range(7))
+def test_a_cloud_of_one_pixel_is_seen_whatever_the_ratio_of_the_pixels(write_tiff: WriteTiff, place: int) -> None:
+    scl = np.full((1, 42, 42), 4, np.uint8)
+    scl[0, place::7, place::7] = 9
+    mask = write_tiff("scl.tif", scl, gsd=10.0, scale=None)
+    image = write_tiff("coarse.tif", texture(1, (30, 30)), gsd=14.0)
+    found = read(mask, image, Window(y0=0, y1=30, x0=0, x1=30))
+    clouds = np.argwhere(scl[0] == 9) + 0.5
+    assert found[tuple((clouds / 1.4).astype(int).T)].all()
+
+
 def test_beyond_the_mask_nothing_is_cloud(write_tiff: WriteTiff) -> None:
     scl = np.full((1, 10, 10), 9, np.uint8)
     mask = write_tiff("scl.tif", scl, gsd=20.0, origin=(4e5 + 100, 58e5 - 60), scale=None)

@@ -41,6 +41,21 @@ def write_envi(folder: Path, pixels: NDArray[np.int16], *, compressed: bool = Fa
     return path
 
 
+@pytest.mark.parametrize(("named", "linked"), [("a.hdr", "a.bsq"), ("a.bsq", "a.hdr")])
+def test_neither_data_nor_header_may_be_links_out_of_a_catalogue(tmp_path: Path, named: str, linked: str) -> None:
+    catalogue, outside = tmp_path / "catalogue", tmp_path / "outside"
+    for folder in (catalogue, outside):
+        folder.mkdir()
+        write_envi(folder, texture(3, (20, 30)), extra="reflectance scale factor = 10000")
+    scene = replace(bare_scene(catalogue / named), href=str(catalogue / "item.json"), is_stac=True)
+    assert len(open_image(scene, "hsi", Choice()).bands) == 3
+    (catalogue / linked).unlink()
+    (catalogue / linked).symlink_to(outside / linked)
+    with pytest.raises(DataError, match="lies outside the catalogue's folder"):
+        open_image(scene, "hsi", Choice())
+    assert len(open_image(replace(scene, is_stac=False), "hsi", Choice()).bands) == 3  # the operator's own
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_envi_files_are_read_as_rasterio_reads_them(tmp_path: Path, *, compressed: bool) -> None:
     pixels = texture(3, (20, 30))

@@ -34,8 +34,8 @@ from scenefuse.place.location import place_at
 from scenefuse.place.store import StorePlace
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.verify import verify
-from scenefuse.publish.static import publish_static
 from tests.cli import scenes
+from tests.publish.making import published
 
 Pair = tuple[Path, Path]
 CONFIG = RunConfig(model="gsa", core_px=48, format=("zarr",), workers=1)
@@ -279,15 +279,15 @@ def test_other_options_and_bare_files_are_no_versions_of_each_other(pair: Pair, 
 def test_a_new_version_that_is_published_replaces_the_old_one_there(pair: Pair, tmp_path: Path) -> None:
     archive = scenes.archive_of(pair, tmp_path / "archive")
     (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
-    publish_static([first.folder], tmp_path / "www")
+    published([first.folder], tmp_path / "www")
     scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
     (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
-    publish_static([second.folder], tmp_path / "new")
-    publish_static([second.folder], tmp_path / "www")
+    published([second.folder], tmp_path / "new")
+    published([second.folder], tmp_path / "www")
     (alone,) = pystac.Catalog.from_file(str(tmp_path / "new" / "catalog.json")).get_items(recursive=True)
     assert alone.get_links("predecessor-version") == []
     published = read_item(tmp_path / "www" / first.item_id)
     assert published["properties"]["deprecated"] is True
     assert verify(tmp_path / "www" / first.item_id).ok
-    outcomes = [done.outcome for done in publish_static([first.folder, second.folder], tmp_path / "www")]
+    outcomes = [done.outcome for done in published([first.folder, second.folder], tmp_path / "www")]
     assert outcomes == ["unchanged", "unchanged"]

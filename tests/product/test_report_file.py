@@ -20,8 +20,8 @@ from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.report_file import has_report, put_report
 from scenefuse.product.verify import verify
-from scenefuse.publish.static import publish_static
 from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
+from tests.publish.making import published
 
 
 def item_of(folder: Path | Place) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def test_a_product_without_an_item_gets_no_report(product: Path) -> None:
 def test_a_report_is_published_with_its_product_and_can_be_made_again_there(product: Path, tmp_path: Path) -> None:
     put_report(product, "<p>one</p>")
     root = tmp_path / "www"
-    publish_static([product], root, asset_root="https://data.example/fused")
+    published([product], root, asset_root="https://data.example/fused")
     assert (root / ITEM_ID / "report.html").read_text() == "<p>one</p>"
     put_report(root / ITEM_ID, "<p>two</p>")
     assert item_of(root / ITEM_ID)["assets"]["report"]["href"] == f"https://data.example/fused/{ITEM_ID}/report.html"
     assert verify(root / ITEM_ID).ok
     put_report(product, "<p>three</p>")
-    (again,) = publish_static([product], root, asset_root="https://data.example/fused")
+    (again,) = published([product], root, asset_root="https://data.example/fused")
     assert again.outcome == "replaced"
     assert (root / ITEM_ID / "report.html").read_text() == "<p>three</p>"
 

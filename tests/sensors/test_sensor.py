@@ -32,6 +32,8 @@ def test_every_card_has_a_role_that_fits_its_bands() -> None:
         ("sentinel-2c", "Sentinel-2C MSI"),
         ("landsat-8", "Landsat-8/9 OLI"),
         ("LANDSAT_9", "Landsat-8/9 OLI"),
+        ("HLS S30", "HLS S30"),
+        ("HLSL30", "HLS L30"),
         ("hyperion", "EO-1 Hyperion"),
         ("ali", "EO-1 ALI"),
         ("GF2", "GF-2 PMS"),
@@ -58,6 +60,17 @@ def test_enmap_bands_are_those_of_a_real_product(test_data: Path) -> None:
         tags = [tile.tags(index) for index in tile.indexes]
     assert np.allclose([b.wavelength_nm or 0.0 for b in card.bands], [float(t["wavelength"]) for t in tags], atol=0.06)
     assert np.allclose([b.fwhm_nm or 0.0 for b in card.bands], [float(t["fwhm"]) for t in tags], atol=0.06)
+
+
+def test_harmonised_bands_look_where_landsat_s_do() -> None:
+    oli, s30, l30 = (find_sensor(name) for name in ("Landsat-8", "HLS S30", "HLS L30"))
+    assert oli is not None
+    assert s30 is not None
+    assert l30 is not None
+    assert [(b.wavelength_nm, b.fwhm_nm) for b in l30.bands] == [(b.wavelength_nm, b.fwhm_nm) for b in oli.bands[:7]]
+    seen = {band.name: (band.wavelength_nm, band.fwhm_nm) for band in s30.bands}
+    adjusted = ("B01", "B02", "B03", "B04", "B8A", "B11", "B12")
+    assert [seen[name] for name in adjusted] == [(b.wavelength_nm, b.fwhm_nm) for b in oli.bands[:7]]
 
 
 def test_hyperion_bands_follow_the_published_centres() -> None:
