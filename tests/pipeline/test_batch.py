@@ -286,8 +286,8 @@ def test_a_new_version_that_is_published_replaces_the_old_one_there(pair: Pair, 
     published([second.folder], tmp_path / "www")
     (alone,) = pystac.Catalog.from_file(str(tmp_path / "new" / "catalog.json")).get_items(recursive=True)
     assert alone.get_links("predecessor-version") == []
-    published = read_item(tmp_path / "www" / first.item_id)
-    assert published["properties"]["deprecated"] is True
+    there = read_item(tmp_path / "www" / first.item_id)
+    assert there["properties"]["deprecated"] is True
     assert verify(tmp_path / "www" / first.item_id).ok
     outcomes = [done.outcome for done in published([first.folder, second.folder], tmp_path / "www")]
     assert outcomes == ["unchanged", "unchanged"]
