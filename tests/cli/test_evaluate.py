@@ -18,6 +18,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
+from scenefuse.models.shelf import shelved
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.evaluate import Arena, evaluate_methods
 from scenefuse.pipeline.fuse import fuse
@@ -201,6 +202,9 @@ def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command
         assert ended.code == 0, ended.stderr
         scores.append(ended.document["scores"][0]["psnr_db"])
     assert scores == [scores[0]] * 4
+    listed = {record["name"]: record["weights"] for record in scenefuse("models", "--json").document["models"]}
+    assert listed["aelf-t"] == ["drawn@1", *(entry.label for entry in shelved() if entry.name != "drawn")]
+    assert listed["aelf"] == listed["gsa"] == []
 
 
 @pytest.fixture(scope="module")
