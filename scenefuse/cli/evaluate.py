@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from scenefuse.quality.product_scores import Scored
     from scenefuse.quality.table import Standing
 
-CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "seeds", "folds", "out")
+CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds", "out")
 """Options that only a comparison of methods has."""
 
 
@@ -81,7 +81,10 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
     "--ratio", type=click.IntRange(2), help="Of the degraded pairs' pixel sizes. [the pair's own; one HSI: 4]"
 )
 @click.option("--mtf", "mtf_nyquist", type=float, help="MTF at Nyquist of the degrading blur. [0.3]")
-@click.option("--snr-db", multiple=True, type=float, help="White noise on both images; inf is none; repeatable. [inf]")
+@click.option("--snr-db", multiple=True, type=float, help="White noise on the images; inf is none; repeatable. [inf]")
+@click.option(
+    "--noise-on", type=click.Choice(["both", "hs", "ms"]), help="Images with noise; S3RNet's table has it on hs. [both]"
+)
 @click.option("--seeds", type=click.IntRange(1), help="Draws of each noise. [1]")
 @click.option("--folds", type=click.IntRange(1), help="Parts of each scene that are scored apart. [1]")
 @click.option(
@@ -324,7 +327,7 @@ def _protocol(options: dict[str, Any], convention: str) -> Protocol:
     """The protocol: defaults, then the options that were given."""
     from scenefuse.quality.contest import Protocol
 
-    given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "seeds", "folds")}
+    given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds")}
     values = {name: value for name, value in given.items() if value not in (None, ())}
     return Protocol(**values, convention=convention)
 
