@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from scenefuse.quality.product_scores import Scored
     from scenefuse.quality.table import Standing
 
-CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "seeds", "folds", "out")
+CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds", "out")
 """Options that only a comparison of methods has."""
 
 
@@ -87,7 +87,12 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "see
     "--snr-db",
     multiple=True,
     type=float,
-    help="Add white noise at this SNR to both images; inf: none; repeatable. [inf]",
+    help="Add white noise at this SNR; inf: none; repeatable. [inf]",
+)
+@click.option(
+    "--noise-on",
+    type=click.Choice(["both", "hs", "ms"]),
+    help="Images that get the noise; S3RNet's robustness table has it on hs. [both]",
 )
 @click.option("--seeds", type=click.IntRange(1), help="Noise draws per level. [1]")
 @click.option("--folds", type=click.IntRange(1), help="Split each scene into this many parts, scored separately. [1]")
@@ -333,7 +338,7 @@ def _protocol(options: dict[str, Any], convention: str) -> Protocol:
     """The protocol: defaults, then the options that were given."""
     from scenefuse.quality.contest import Protocol
 
-    given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "seeds", "folds")}
+    given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds")}
     values = {name: value for name, value in given.items() if value not in (None, ())}
     return Protocol(**values, convention=convention)
 

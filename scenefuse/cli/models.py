@@ -14,6 +14,8 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.sensors.sensor import find_sensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scenefuse.models.base import ModelCard
     from scenefuse.models.shelf import Shelved
 
@@ -44,9 +46,10 @@ def command(ratio: int, *, as_json: bool) -> None:
     cards = [
         describe_model(ModelRef(name=name, hs_bands=hs.bands, ms_bands=ms.bands, ratio=ratio)) for name in model_names()
     ]
-    records = [_record(card) for card in cards]
+    shelf = shelved()
+    records = [_record(card, shelf) for card in cards]
     if as_json:
-        emit_json({"models": records, "default": DEFAULT_MODEL, "weights": [_weights_record(e) for e in shelved()]})
+        emit_json({"models": records, "default": DEFAULT_MODEL, "weights": [_weights_record(entry) for entry in shelf]})
         return
     columns = (
         "name",
@@ -61,7 +64,7 @@ def command(ratio: int, *, as_json: bool) -> None:
     )
     rows = [[record[column] for column in columns] for record in records]
     print_table(f"Methods (default: {DEFAULT_MODEL}), ratio {ratio}", columns, rows)
-    on_shelf = [list(_weights_record(entry).values()) for entry in shelved()]
+    on_shelf = [list(_weights_record(entry).values()) for entry in shelf]
     if on_shelf:
         print_table("Weights on the shelf", WEIGHTS_COLUMNS, on_shelf)
 
@@ -74,7 +77,8 @@ def _weights_record(entry: Shelved) -> dict[str, Any]:
     return dict(zip(WEIGHTS_COLUMNS, (entry.label, card.architecture, *sizes), strict=True))
 
 
-def _record(card: ModelCard) -> dict[str, Any]:
+def _record(card: ModelCard, shelf: Sequence[Shelved]) -> dict[str, Any]:
+    """The method as the list shows it; its weights by their labels, of whatever bands and ratio they are."""
     from scenefuse.models.registry import needs_weights
 
     return {
@@ -89,6 +93,6 @@ def _record(card: ModelCard) -> dict[str, Any]:
         "lattice_px": card.lattice_px,
         "statistics": card.statistics,
         "needs_weights": needs_weights(card.name),
-        "weights": card.weights_sha256,
+        "weights": [entry.label for entry in shelf if entry.card.architecture == card.name],
         "licence": card.licence,
     }

@@ -85,7 +85,7 @@ def load_weights(ref: ModelRef) -> tuple[WeightsCard, dict[str, Tensor]]:
         )
     path = Path(ref.weights)
     card = read_card(path)
-    blob = _read(path, "weights")
+    blob = _read(path, "the weights are")
     digest = sha256(blob).hexdigest()
     wanted = {"its card": card.sha256, "the reference": ref.weights_sha256 or card.sha256}
     for source, expected in wanted.items():
@@ -145,10 +145,13 @@ def unpack_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_card(weights: Path) -> WeightsCard:
-    """The card beside a file of weights."""
+    """The card beside a file of weights; a pickle is refused as one, although it has no card either."""
     path = weights.with_suffix(".json")
+    if not path.is_file() and weights.is_file():
+        with weights.open("rb") as file:
+            _refuse_pickle(weights, file.read(9))
     try:
-        raw = json.loads(_read(path, "the card of the weights"))
+        raw = json.loads(_read(path, "the card of the weights is"))
         for key in ("hs_bands", "ms_bands"):
             raw[key] = tuple(Band(**band) for band in raw[key])
         return WeightsCard(**raw)
@@ -161,23 +164,28 @@ def read_card(weights: Path) -> WeightsCard:
 
 
 def _read(path: Path, what: str) -> bytes:
-    """Bytes of a file, refused when it is missing or a pickle."""
+    """Bytes of a file, refused when it is missing or a pickle; what: `the weights are`."""
     try:
         blob = path.read_bytes()
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror})",
-            f"{what} of the model are missing, and an untrained network never makes a product",
+            f"{what} missing, and an untrained network never makes a product",
             "pass --weights with the path of a safetensors file that has its .json beside it",
         ) from error
+    _refuse_pickle(path, blob)
+    return blob
+
+
+def _refuse_pickle(path: Path, head: bytes) -> None:
+    """Refuse a file that begins with these bytes, nine or all of them, when it is a pickle or a torch archive."""
     # A safetensors file begins with its header's length, which may begin like a pickle (0x80), then has a brace.
-    if blob.startswith((b"PK\x03\x04", b"\x80")) and blob[8:9] != b"{":
+    if head.startswith((b"PK\x03\x04", b"\x80")) and head[8:9] != b"{":
         raise ModelError(
             f"{path} is a pickle",
             "loading it could run any code",
             "if you trust it, convert it to safetensors and pass that",
         )
-    return blob
 
 
 def fits(card: WeightsCard, ref: ModelRef) -> bool:

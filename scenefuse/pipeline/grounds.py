@@ -63,7 +63,8 @@ def grounds_of(
     """Each pair as the recipe's protocol shows it, with its held-out blocks; truths: a raster for each pair, or none.
 
     Pairs that show the same ground in one CRS hold out the same blocks of it: else one pair would teach what the
-    other asks. (Where their pixels are not the same, blocks are the same within a pixel, which the guard covers.)
+    other asks; in other CRS or pixels they are refused. (Where their pixels do not lie on one another, blocks are the
+    same within a pixel, which the guard covers.)
     """
     shown = list(zip(opened, truths or (None,) * len(opened), strict=True))
     needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in shown)
@@ -71,7 +72,12 @@ def grounds_of(
     scenes = [_scene(pair, recipe, truth, resident=resident, policy=policy) for pair, truth in shown]
     guard_px = max(scene.reach_px for scene in scenes) + (1 if len(scenes) > 1 else 0)
     places = [
-        RasterGrid(crs_wkt=pair.cube.grid.crs_wkt, transform=_transform(pair.cube, recipe), shape=scene.shape)
+        RasterGrid(
+            crs_wkt=pair.cube.grid.crs_wkt,
+            transform=_transform(pair.cube, recipe),
+            shape=scene.shape,
+            name=pair.pair.id,
+        )
         for pair, scene in zip(opened, scenes, strict=True)
     ]
     return tuple(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from math import inf, isfinite, isnan, isqrt
 from pathlib import Path
+from typing import get_args
 
 from scenefuse.errors import UsageError
 from scenefuse.grid.pair_grid import RATIOS
@@ -17,7 +18,7 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.registry import require_method
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import fuse_trial, score_part
-from scenefuse.quality.trial import Trial
+from scenefuse.quality.trial import NoisyImages, Trial
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 
 LEAST_PART_PX = 11
@@ -45,7 +46,9 @@ class Protocol:
     mtf_nyquist: float = DEFAULT_MTF_NYQUIST
     """MTF at Nyquist of the blur by which images are degraded."""
     snr_db: tuple[float, ...] = (inf,)
-    """Levels of white noise on HSI and MSI, dB below each band's power; infinite: none."""
+    """Levels of white noise, dB below each band's power; infinite: none."""
+    noise_on: NoisyImages = "both"
+    """Which image has it: HSI and MSI, or the HSI alone as in S3RNet's robustness table."""
     seeds: int = 1
     """Draws of each level's noise."""
     folds: int = 1
@@ -61,6 +64,14 @@ class Protocol:
             raise UsageError(
                 f"mtf {self.mtf_nyquist:g}", "an MTF at Nyquist lies between 0 and 1", "Instruments have 0.2 to 0.4"
             )
+        if self.ratio is not None and self.ratio not in RATIOS:
+            raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
+        if self.convention not in CONVENTIONS:
+            raise UsageError(f"convention {self.convention}", "it is unknown", f"Use one of {', '.join(CONVENTIONS)}")
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        """UsageError for levels, images or draws of noise that mean nothing."""
         impossible = [level for level in self.snr_db if isnan(level) or level == -inf]
         if impossible:
             raise UsageError(
@@ -75,10 +86,12 @@ class Protocol:
                 "its draws would be the same",
                 "Give --seeds for more",
             )
-        if self.ratio is not None and self.ratio not in RATIOS:
-            raise UsageError(f"ratio {self.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
-        if self.convention not in CONVENTIONS:
-            raise UsageError(f"convention {self.convention}", "it is unknown", f"Use one of {', '.join(CONVENTIONS)}")
+        if self.noise_on not in get_args(NoisyImages):
+            raise UsageError(
+                f"noise on {self.noise_on}", "no image is called so", f"Use one of {', '.join(get_args(NoisyImages))}"
+            )
+        if self.noise_on != "both" and not any(map(isfinite, self.snr_db)):
+            raise UsageError(f"noise on {self.noise_on} without noise", "nothing has any", "Give --snr-db")
         if self.seeds > 1 and not any(map(isfinite, self.snr_db)):
             raise UsageError(
                 f"{self.seeds} seeds without noise", "every draw would be the same", "Give --snr-db, or leave seeds out"
@@ -179,7 +192,7 @@ def compete(
         parts = protocol.parts((trial.truth.shape[1], trial.truth.shape[2]))
         for number, (snr_db, seed) in enumerate(protocol.variants()):
             gallery = Gallery.of(trial) if show is not None and number == 0 else None
-            seen = trial.noisy(snr_db, seed)
+            seen = trial.noisy(snr_db, seed, on=protocol.noise_on)
             for entry in entries:
                 fusion = fuse_trial(seen, entry.model, weights=entry.weights)
                 if gallery is not None:

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from scenefuse.quality.contest import Protocol, Result
+from scenefuse.quality.trial import NoisyImages
 from scenefuse.words import counted
 
 COSTS = ("seconds", "parameters", "multiply_adds_per_pixel")
 """What a method costs, beside its scores."""
+NOISY: dict[NoisyImages, str] = {"both": "HSI and MSI", "hs": "the HSI", "ms": "the MSI"}
+"""Images that have noise, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +179,7 @@ def _facts(protocol: Protocol, *, degraded: bool) -> list[str]:
     return [
         f"- ratio: {'own' if protocol.ratio is None else protocol.ratio}",
         *([f"- blur: Gaussian with MTF {protocol.mtf_nyquist:g} at Nyquist"] if degraded else []),
-        f"- noise on HSI and MSI: {noise}",
+        f"- noise on {NOISY[protocol.noise_on]}: {noise}",
         f"- convention: {protocol.convention}",
     ]
 
@@ -186,12 +189,15 @@ def _splits(results: Sequence[Result]) -> list[str]:
     shares: dict[str, dict[int, float]] = {}
     for result in results:
         shares.setdefault(result.scene, {})[result.fold] = result.scored_share
-    means = {scene: sum(folds.values()) / len(folds) for scene, folds in shares.items()}
-    return [
-        f"- scored of {scene}: {share:.0%}, the blocks that no network which learnt from it has seen"
-        for scene, share in means.items()
-        if share < 1
-    ]
+    lines = []
+    for scene, folds in shares.items():
+        share, empty = sum(folds.values()) / len(folds), list(folds.values()).count(0)
+        if share < 1:
+            without = f"; {empty} of {counted(len(folds), 'fold')} have none of them" if empty else ""
+            lines.append(
+                f"- scored of {scene}: {share:.0%}, the blocks that no network which learnt from it has seen{without}"
+            )
+    return lines
 
 
 def _rows(table: Sequence[Standing]) -> list[str]:

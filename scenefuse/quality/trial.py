@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST, Sensor
 from scenefuse.simulate.wald import WaldProtocol, add_noise, pair_at_reduced_resolution, pair_from_reference
 
 Image = NDArray[np.float32]
+NoisyImages = Literal["both", "hs", "ms"]
+"""Images of a trial that get noise."""
 
 MOST_VALUES = 2**28
 """Most values (bands x fine pixels) of a trial, 1 GiB as float32: a larger scene is cut to its middle."""
@@ -48,10 +51,15 @@ class Trial:
     scored: NDArray[np.bool_] | None = None
     """(y, x) of the truth: pixels that score methods, `honest_pixels`; None for all."""
 
-    def noisy(self, snr_db: float, seed: int) -> Trial:
-        """The trial with white Gaussian noise on HSI and MSI, snr_db below each band's power; inf: the trial itself."""
+    def noisy(self, snr_db: float, seed: int, *, on: NoisyImages = "both") -> Trial:
+        """The trial with white Gaussian noise on HSI, MSI or both, snr_db below each band's power; inf: with none.
+
+        An image has the same noise whether or not the other has any.
+        """
         hs_rng, ms_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
-        return replace(self, hs=add_noise(self.hs, snr_db, hs_rng), ms=add_noise(self.ms, snr_db, ms_rng))
+        hs = self.hs if on == "ms" else add_noise(self.hs, snr_db, hs_rng)
+        ms = self.ms if on == "hs" else add_noise(self.ms, snr_db, ms_rng)
+        return replace(self, hs=hs, ms=ms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,7 +66,7 @@ def load_checkpoint(
     )
     if differing:
         raise UsageError(
-            f"{path} belongs to a training with other {', '.join(differing)}",
+            f"{path} belongs to a training with a different {', '.join(differing)}",
             "continuing from it would give weights that no call can reproduce",
             "Give the same scenes and options, or another --out",
         )

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.errors import DataError
-from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.placement import PointMap, RasterGrid, same_crs
 from scenefuse.grid.window import Window
+
+BORDER_POINTS = 65
+"""Points on each side of a scene's border that are looked at where another CRS bends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,8 @@ def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...
     """Row and column of each scene's first pixel on its ground's lattice of blocks.
 
     Scenes of one CRS and pixel size that overlap, also by way of others between them, share the lattice of the first
-    of them, to the nearest pixel; any other has its own, from its first pixel.
+    of them, to the nearest pixel; any other has its own, from its first pixel. Refused are scenes that overlap and
+    have other CRS or pixels: what one holds out the other would teach.
     """
     origins: dict[int, tuple[int, int]] = {}
     for first in range(len(grids)):
@@ -139,13 +143,42 @@ def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...
 
 
 def _overlap(one: RasterGrid, other: RasterGrid) -> bool:
-    """Whether both have the same CRS and pixels of the same size, and share ground."""
-    if one.crs_wkt != other.crs_wkt:
-        return False
-    if not np.allclose((np.linalg.inv(one.matrix) @ other.matrix)[:2, :2], np.eye(2), atol=1e-6):
-        return False
-    row, column = _offset_px(one, other)
-    return -other.shape[0] < row < one.shape[0] and -other.shape[1] < column < one.shape[1]
+    """Whether both share ground; DataError where they do and their pixels cannot lie on one lattice."""
+    if same_crs(one.crs_wkt, other.crs_wkt) and np.allclose(
+        (np.linalg.inv(one.matrix) @ other.matrix)[:2, :2], np.eye(2), atol=1e-6
+    ):
+        row, column = _offset_px(one, other)
+        return -other.shape[0] < row < one.shape[0] and -other.shape[1] < column < one.shape[1]
+    if _meet(one, other):
+        raise DataError(
+            f"{one.name} and {other.name} show the same ground in other CRS or pixels",
+            "what one holds out to score the network, the other would teach it",
+            "Leave one of the two out",
+        )
+    return False
+
+
+def _meet(one: RasterGrid, other: RasterGrid) -> bool:
+    """Whether two rasters of any CRS and orientation share ground.
+
+    In the pixels of one, that is a rectangle and the other all but a convex quadrilateral. Such two are apart where a
+    line along a side of either has them on its two sides; the other's border bends, so all points of it are looked at.
+    """
+    along = np.linspace(0.0, 1.0, BORDER_POINTS)
+    (height, width), still = other.shape, np.zeros_like(along)
+    rows = np.concatenate([still, along * height, still + height, (1 - along) * height])
+    columns = np.concatenate([along * width, still + width, (1 - along) * width, still])
+    mapping = PointMap(frame_transform=other.transform, frame_crs_wkt=other.crs_wkt, raster=one)
+    border = np.stack(mapping.native(rows, columns))  # (2, point)
+    if not np.isfinite(border).all():
+        return False  # so far away that the CRS of one cannot express it
+    corners = border[:, ::BORDER_POINTS]
+    sides = np.roll(corners, -1, axis=1) - corners
+    normals = np.concatenate([np.eye(2), np.stack([-sides[1], sides[0]], axis=1)])  # (axis, 2)
+    own = normals @ np.array([[0.0, 0.0, one.shape[0], one.shape[0]], [0.0, one.shape[1], 0.0, one.shape[1]]])
+    theirs = normals @ border
+    apart = (theirs.max(axis=1) <= own.min(axis=1)) | (theirs.min(axis=1) >= own.max(axis=1))
+    return not apart.any()
 
 
 def _offset_px(one: RasterGrid, other: RasterGrid) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.grid.window import Window
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
+from scenefuse.models.shelf import shelved
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.evaluate import Arena, evaluate_methods
 from scenefuse.pipeline.fuse import fuse
@@ -136,6 +137,8 @@ def test_methods_meet_on_all_pairs_of_an_archive(scenefuse: Command, pair: Pair,
         (("{hs}", "{ms}", "--model", "aelf="), 2, "aelf-t=FILE"),
         (("{hs}", "{ms}", "--model", "gsa", "--model", "gsa"), 2, "twice"),
         (("{hs}", "{ms}", "--model", "gsa", "--seeds", "3"), 2, "every draw would be the same"),
+        (("{hs}", "{ms}", "--model", "gsa", "--noise-on", "hs"), 2, "noise on hs without noise"),
+        (("product", "--noise-on", "hs"), 2, "--noise-on without a method"),
         (("{hs}", "{ms}", "--model", "gsa", "--snr-db=-inf"), 2, "a noise level of -inf dB"),
         (("{hs}", "{ms}", "--model", "gsa", "--snr-db", "30", "--snr-db", "30"), 2, "30 dB is given twice"),
         (("{hs}", "{ms}", "--model", "gsa", "--ratio", "7"), 2, "no grid has it"),
@@ -201,6 +204,9 @@ def test_a_comparison_finds_weights_on_the_shelf_as_fuse_does(scenefuse: Command
         assert ended.code == 0, ended.stderr
         scores.append(ended.document["scores"][0]["psnr_db"])
     assert scores == [scores[0]] * 4
+    listed = {record["name"]: record["weights"] for record in scenefuse("models", "--json").document["models"]}
+    assert listed["aelf-t"] == ["drawn@1", *(entry.label for entry in shelved() if entry.name != "drawn")]
+    assert listed["aelf"] == listed["gsa"] == []
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,15 @@ def test_a_torch_archive_is_refused_unread(ref: ModelRef) -> None:
         load_network(ref)
 
 
+def test_a_torch_archive_without_a_card_is_refused_as_what_it_is(ref: ModelRef, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pth"
+    torch.save({"weight": torch.ones(1)}, path)
+    with pytest.raises(ModelError, match=r"theirs\.pth is a pickle"):
+        read_card(path)
+    with pytest.raises(ModelError, match=r"theirs\.pth is a pickle"):
+        load_network(replace(ref, weights=str(path), weights_sha256=None))
+
+
 def test_weights_whose_file_begins_with_the_byte_of_a_pickle_are_read(ref: ModelRef) -> None:
     """A safetensors file begins with the length of its header: one in 32 has 0x80 as its first byte."""
     tensors = load(weights(ref).read_bytes())

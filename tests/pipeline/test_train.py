@@ -271,11 +271,11 @@ def test_a_checkpoint_does_not_go_on_with_other_reflectance_or_another_truth(
     config = replace(CONFIG, minutes=0, truths=(str(truth),))
     train([pair.both], out=tmp_path, config=config)
     scaled = replace(config, inputs=replace(config.inputs, hs_scale=1e-3))
-    with pytest.raises(UsageError, match="belongs to a training with other"):
+    with pytest.raises(UsageError, match="belongs to a training with a different"):
         train([pair.both], out=tmp_path, config=scaled)
     with rasterio.open(truth) as dataset:
         write_tiff(tmp_path / truth.name, dataset.read() + 1, gsd_m=10.0, bands_nm=[(nm, 40.0) for nm in HS_NM[:6]])
-    with pytest.raises(UsageError, match="belongs to a training with other"):
+    with pytest.raises(UsageError, match="belongs to a training with a different"):
         train([pair.both], out=tmp_path, config=replace(config, truths=(str(tmp_path / truth.name),)))
 
 

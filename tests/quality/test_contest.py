@@ -23,7 +23,7 @@ from scenefuse.models.registry import load_model, weightless_names
 from scenefuse.quality.contest import Entry, Protocol, Result, compete, enter
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import fuse_trial, score_part
-from scenefuse.quality.table import csv_text, markdown, result_record, standings
+from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
 from scenefuse.quality.trial import Trial, reference_trial, wald_trial
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.psf import psf_sigma_px
@@ -92,6 +92,19 @@ def test_noise_has_the_level_asked_for_and_leaves_the_truth(trial: Trial) -> Non
     assert noisy.truth is trial.truth
     np.testing.assert_array_equal(trial.noisy(inf, seed=1).hs, trial.hs)
     assert not np.array_equal(trial.noisy(15.0, seed=2).hs, noisy.hs)
+
+
+def test_noise_may_be_on_the_hsi_alone_as_in_the_robustness_table_of_s3rnet(trial: Trial) -> None:
+    both, alone = trial.noisy(15.0, seed=1), trial.noisy(15.0, seed=1, on="hs")
+    np.testing.assert_array_equal(alone.hs, both.hs)
+    np.testing.assert_array_equal(alone.ms, trial.ms)
+    protocol = Protocol(snr_db=(15.0,), noise_on="hs")
+    one, two = (next(compete([trial], [entry("gsa")], each)) for each in (protocol, replace(protocol, noise_on="both")))
+    assert one.values["psnr_db"] > two.values["psnr_db"] + 0.5
+    assert "- noise on the HSI: 15 dB" in markdown([one], protocol)
+    assert protocol_facts(protocol)["noise_on"] == "hs"
+    with pytest.raises(UsageError, match="noise on hs without noise"):
+        Protocol(noise_on="hs")
 
 
 def test_every_method_meets_every_noise_seed_and_fold(trial: Trial) -> None:
@@ -324,3 +337,8 @@ def test_pixels_that_do_not_count_change_no_score(trial: Trial) -> None:
     assert first.scored_share == scored.mean()
     assert "- scored of drawn: 14%" in markdown([first], protocol)
     assert "- scored of" not in markdown([whole], protocol)
+    halves = list(compete([replace(trial, scored=scored)], entries, replace(protocol, folds=4)))
+    assert "have none of them" not in markdown(halves, protocol)
+    scored[:32] = False
+    halves = list(compete([replace(trial, scored=scored)], entries, replace(protocol, folds=4)))
+    assert "; 2 of 4 folds have none of them" in markdown(halves, protocol)

@@ -259,7 +259,7 @@ def test_the_average_follows_its_definition(tmp_path: Path) -> None:
 
 def test_going_on_with_another_recipe_is_refused(tmp_path: Path) -> None:
     fit(network(), course(), stem=tmp_path / "a", minutes=0)
-    with pytest.raises(UsageError, match="of a training with other recipe"):
+    with pytest.raises(UsageError, match="to a training with a different recipe"):
         fit(network(), course(recipe=replace(RECIPE, lr=1e-4)), stem=tmp_path / "a")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import CRS, Transformer
 
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
@@ -101,7 +102,10 @@ def test_training_never_reads_a_held_out_pixel_of_either_image(protocol: str) ->
     assert seen_ms.any()
 
 
-def grid_at(row: int, column: int, *, crs: str = "A", size_m: float = 30.0) -> RasterGrid:
+CRS_WKT = CRS.from_epsg(32633).to_wkt()
+
+
+def grid_at(row: int, column: int, *, crs: str = CRS_WKT, size_m: float = 30.0) -> RasterGrid:
     return RasterGrid(crs_wkt=crs, transform=(size_m, 0, 600 + 30 * column, 0, -size_m, 900 - 30 * row), shape=(50, 40))
 
 
@@ -127,6 +131,47 @@ def test_a_scene_that_joins_two_others_puts_all_on_one_lattice() -> None:
     assert shared_origins_px((west, east, between)) == ((0, 0), (0, 45), (3, 22))
 
 
-@pytest.mark.parametrize("other", [grid_at(50, 0), grid_at(5, 5, crs="B"), grid_at(5, 5, size_m=20.0)])
-def test_scenes_of_other_ground_or_pixels_have_blocks_of_their_own(other: RasterGrid) -> None:
+@pytest.mark.parametrize("other", [grid_at(50, 0), grid_at(0, 40), grid_at(-120, 5, size_m=60.0)])
+def test_scenes_of_other_ground_have_blocks_of_their_own(other: RasterGrid) -> None:
     assert shared_origins_px((grid_at(0, 0), other))[1] == (0, 0)
+
+
+def utm(epsg: int, west_m: float, north_m: float, *, wkt: str = "WKT2_2019") -> RasterGrid:
+    crs = CRS.from_epsg(epsg).to_wkt(wkt)
+    return RasterGrid(crs_wkt=crs, transform=(30.0, 0.0, west_m, 0.0, -30.0, north_m), shape=(50, 40))
+
+
+def test_two_spellings_of_one_crs_are_one_ground() -> None:
+    one, other = utm(32633, 300_000.0, 5_800_000.0), utm(32633, 300_090.0, 5_799_790.0, wkt="WKT1_GDAL")
+    assert one.crs_wkt != other.crs_wkt
+    assert shared_origins_px((one, other)) == ((0, 0), (7, 3))
+
+
+def neighbour(one: RasterGrid, *, east_px: float, north_px: float) -> RasterGrid:
+    """A scene of the next zone whose middle lies so many pixels from that of one."""
+    to = Transformer.from_crs(32632, 32633, always_xy=True)
+    middle = one.transform[2] + 30 * (20 + east_px), one.transform[5] - 30 * (25 - north_px)
+    x, y = to.transform(*middle)
+    return utm(32633, x - 600.0, y + 750.0)
+
+
+@pytest.mark.parametrize("others", [(0.0, 0.0), (30.0, 40.0), (-38.0, 0.0)])
+def test_scenes_that_show_one_ground_in_two_zones_are_refused(others: tuple[float, float]) -> None:
+    """Near 12 degrees east, where zones 32 and 33 meet and are turned by almost 5 degrees to each other."""
+    one = utm(32632, 705_000.0, 5_800_000.0)
+    other = neighbour(one, east_px=others[0], north_px=others[1])
+    for grids in ((one, other), (other, one)):
+        with pytest.raises(DataError, match="show the same ground in other CRS or pixels"):
+            shared_origins_px(grids)
+
+
+@pytest.mark.parametrize("others", [(46.0, 0.0), (0.0, -56.0), (3000.0, 0.0), (40.0, 51.0)])
+def test_scenes_of_two_zones_side_by_side_have_blocks_of_their_own(others: tuple[float, float]) -> None:
+    one = utm(32632, 705_000.0, 5_800_000.0)
+    other = neighbour(one, east_px=others[0], north_px=others[1])
+    assert shared_origins_px((one, other)) == shared_origins_px((other, one)) == ((0, 0), (0, 0))
+
+
+def test_scenes_of_one_ground_with_other_pixels_are_refused() -> None:
+    with pytest.raises(DataError, match="show the same ground in other CRS or pixels"):
+        shared_origins_px((grid_at(0, 0), grid_at(5, 5, size_m=20.0)))
