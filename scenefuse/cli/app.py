@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import select
 import signal
 import sys
@@ -94,6 +95,7 @@ def app() -> None:
 
 def main() -> NoReturn:
     """Run the command line; never returns."""
+    _keep_standard_descriptors()
     signal.signal(signal.SIGTERM, _as_interrupt)
     as_json = "--json" in sys.argv[1:]
     try:
@@ -121,6 +123,19 @@ def main() -> NoReturn:
         _describe(bug, as_json=as_json)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _keep_standard_descriptors() -> None:
+    """Give descriptors 0 to 2 to the null device, for this process and its workers, where the caller had closed them.
+
+    Else the next file that is opened, a ledger for example, is one of them, and has in it what a library then prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+            os.set_inheritable(opened, True)
 
 
 def _reader_is_gone() -> bool:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from scenefuse.cli.options import OwnPath
+from scenefuse.cli.options import PLACE
 from scenefuse.cli.output import emit_json, json_option
 from scenefuse.engine.finding import Finding
+from scenefuse.place.place import Place
 
 MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
 @click.command(name="doctor")
-@click.option("--out", type=OwnPath(path_type=Path), default=Path(), help="Folder to test writing to. [.]")
+@click.option(
+    "--out", type=PLACE, default=".", metavar="DST", help="Where to test writing: a folder, or s3://bucket. [.]"
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to check, tcp://host:8786.")
 @json_option
-def command(out: Path, scheduler: str | None, *, as_json: bool) -> int:
-    """Check libraries, devices, memory, disk and, if given, a scheduler.
+def command(out: Place, scheduler: str | None, *, as_json: bool) -> int:
+    """Check libraries, devices, memory, disk and, if given, a store and a scheduler.
 
     Exits with 4 if something that a fusion needs is missing; warnings do not count.
     """

@@ -8,6 +8,7 @@ import re
 import socket
 import tempfile
 import time
+import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,14 @@ import psutil
 import torch
 
 from scenefuse.cube.formats import JPEG_2000, gdal_formats, scene_formats
+from scenefuse.engine.allowance import available_cores, available_memory_bytes
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
+from scenefuse.errors import SceneFuseError
 from scenefuse.place.href import redact
+from scenefuse.place.local import LocalPlace
+from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from scenefuse.words import counted
 
 _PORTS = {"http": 80, "https": 443}
@@ -28,13 +34,22 @@ NEEDED_MEMORY_BYTES = 2 * 2**30
 """Least free memory for one worker with the default core."""
 PROBE_BYTES = 64 * 2**20
 """Size of the file that measures the disk's speed."""
+STORE_PROBE_BYTES = 8 * 2**20
+"""Size of the object that measures a store's speed."""
 
 
-def check_machine(folder: Path, *, scheduler: str | None = None) -> tuple[Finding, ...]:
-    """Findings on libraries, formats, processor, devices, memory, the folder's disk, S3, and the scheduler if named."""
+def check_machine(out: str | Path | Place, *, scheduler: str | None = None) -> tuple[Finding, ...]:
+    """Findings on libraries, formats, processor, devices, memory, disk, S3, and the scheduler if named.
+
+    out: where products would go. Of a store the access is tried, and the disk is the one where its COGs are made.
+    """
+    place = place_at(out)
+    folder = place.path if isinstance(place, LocalPlace) else Path(tempfile.gettempdir())
     scenes = scene_formats()
     formats = [_gdal(), _jpeg_2000(readable=scenes.jpeg_2000), _hdf5(readable=scenes.hdf5)]
     findings = [_libraries(), *formats, _processor(), _cuda(), _memory(), _disk(folder), _s3()]
+    if not isinstance(place, LocalPlace):
+        findings.append(_store(place))
     if scheduler is not None:
         findings.append(check_scheduler(scheduler))
     return tuple(findings)
@@ -86,7 +101,7 @@ def _hdf5(*, readable: bool) -> Finding:
 
 
 def _processor() -> Finding:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     isa = torch.backends.cpu.get_cpu_capability()
     facts = {"cores": cores, "instruction_set": isa}
     text = f"{counted(cores, 'core')}, {isa}: {counted(cores, 'worker')} by default"
@@ -129,10 +144,13 @@ def _nvidia_driver() -> str | None:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
-    facts = {"total_bytes": memory.total, "available_bytes": memory.available}
-    text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    if memory.available < NEEDED_MEMORY_BYTES:
+    machine, allowed = psutil.virtual_memory(), available_memory_bytes()
+    available = min(machine.available, allowed)
+    facts = {"total_bytes": machine.total, "allowed_bytes": allowed, "available_bytes": available}
+    text = f"{machine.available / 2**30:.1f} of {machine.total / 2**30:.1f} GiB free"
+    if allowed < machine.total:
+        text += f", of which this process may take {allowed / 2**30:.1f} GiB (a limit of its container, service or job)"
+    if available < NEEDED_MEMORY_BYTES:
         text += f": a worker needs about {NEEDED_MEMORY_BYTES / 2**30:.0f} GiB; close something or use --core-px 256"
         return Finding(name="memory", verdict="warning", text=text, facts=facts)
     return Finding(name="memory", verdict="ok", text=text, facts=facts)
@@ -156,7 +174,7 @@ def _disk(folder: Path) -> Finding:
 
 
 def _s3() -> Finding:
-    """The extra, the endpoint and the keys that the environment names; nothing is asked of the store itself."""
+    """The extra, the endpoint and the keys that the environment names; nothing is asked of a bucket."""
     try:
         version = metadata.version("obstore")
     except metadata.PackageNotFoundError:
@@ -180,3 +198,48 @@ def _s3() -> Finding:
         text = f"{facts['endpoint']} answers; AWS_ACCESS_KEY_ID is not set: only what is public or a role can be used"
         return Finding(name="s3", verdict="warning", text=text, facts=facts)
     return Finding(name="s3", verdict="ok", text=f"{facts['endpoint']} answers, keys are set", facts=facts)
+
+
+def _store(place: Place) -> Finding:
+    """Whether products can be put there: an object is written, read back, changed on a condition, and removed."""
+    probe = place / f".scenefuse-{uuid.uuid4().hex}.probe"
+    data = os.urandom(STORE_PROBE_BYTES)
+    try:
+        started = time.perf_counter()
+        probe.put(data)
+        speed = len(data) / (time.perf_counter() - started)
+        try:
+            whole = probe.read() == data
+            probe.discard()
+            exclusive = _refuses_a_race(probe, None) and _refuses_a_race(probe, b"before")
+        finally:
+            probe.discard()
+    except (SceneFuseError, OSError) as error:
+        text = str(error) if isinstance(error, SceneFuseError) else f"{place} cannot be used ({error})"
+        return Finding(name="store", verdict="failed", text=text)
+    facts = {"write_bytes_per_s": round(speed), "conditional_requests": exclusive}
+    if not whole:
+        text = f"{place} gives back other bytes than were put: choose another store"
+        return Finding(name="store", verdict="failed", text=text, facts=facts)
+    if not exclusive:
+        text = (
+            f"{place} ignores the conditions of requests (If-None-Match, If-Match): two runs would work on one "
+            "product; use a newer release of the store, or another one"
+        )
+        return Finding(name="store", verdict="failed", text=text, facts=facts)
+    text = f"{place}: written ({speed / 2**20:.0f} MiB/s), read back, changed on a condition, removed"
+    return Finding(name="store", verdict="ok", text=text, facts=facts)
+
+
+def _refuses_a_race(probe: Place, before: bytes | None) -> bool:
+    """True when a change is refused once another writer was there between its look and its request."""
+    if before is not None:
+        probe.put(before)
+
+    def changed(old: bytes | None) -> bytes | None:
+        if old != before:
+            return None
+        probe.put(b"another's")
+        return b"ours"
+
+    return not probe.update(changed)

@@ -21,10 +21,10 @@ import dask
 import distributed.utils
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
-from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
+from scenefuse.engine.allowance import available_cores, available_memory_bytes
 from scenefuse.engine.dask_lane import NO_WORKERS_LIMIT_S, DaskLane
 from scenefuse.engine.device import Device
 from scenefuse.engine.lanes import InProcessLane, Lane
@@ -93,12 +93,7 @@ class ClusterSpec:
     @property
     def worker_memory_bytes(self) -> int:
         """Memory of each worker of an embedded cluster, after defaults: a share of the machine, container or job."""
-        return self.memory_limit_bytes or MEMORY_LIMIT // self.worker_count
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.memory_limit_bytes or available_memory_bytes() // self.worker_count
 
 
 @contextmanager
@@ -179,6 +174,7 @@ def _embedded_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
     """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
     global _broken_off  # noqa: PLW0603 - see _end_server
     _broken_off = False
+    _require_semaphores()
     try:
         with contextlib.suppress(RuntimeError, OSError):
             return _start_cluster(spec, loop)
@@ -192,6 +188,18 @@ def _embedded_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
             "nothing can run",
             "Look for what ends processes on this machine (memory, limits), then run again; a script that calls "
             "scenefuse does so under `if __name__ == '__main__':`, as every worker process imports it",
+        ) from error
+
+
+def _require_semaphores() -> None:
+    """Refuse to start processes where the queues between them cannot be made: each would die of it as it starts."""
+    try:
+        multiprocessing.get_context("spawn").Semaphore()
+    except OSError as error:
+        raise ResourceError(
+            f"Processes here cannot share a semaphore ({error.strerror})",
+            "no worker can be started",
+            "Mount a tmpfs at /dev/shm, writable and not full; or use the workers of a running --scheduler",
         ) from error
 
 

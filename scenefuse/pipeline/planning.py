@@ -8,8 +8,9 @@ from typing import Any
 
 from scenefuse.archive.scene import Scene
 from scenefuse.config import INPUT_OPTIONS, RunConfig
+from scenefuse.engine.allowance import available_cores
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
-from scenefuse.engine.cluster import ClusterSpec, available_cores
+from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.engine.device import choose_device, device_memory_bytes
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.precision import choose_precision

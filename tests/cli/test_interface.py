@@ -433,6 +433,20 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
+NEXT_DESCRIPTOR = """
+import os
+os.closerange(0, 3)
+from scenefuse.cli import app
+app.app = lambda **_: os._exit(os.open(os.devnull, os.O_RDONLY))
+app.main()
+"""
+
+
+def test_no_file_of_a_run_becomes_a_standard_stream_that_its_caller_closed() -> None:
+    done = subprocess.run([sys.executable, "-c", NEXT_DESCRIPTOR], timeout=60, check=False)
+    assert done.returncode == 3
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = started("sensors", "--json")
     assert process.stdout is not None

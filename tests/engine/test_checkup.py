@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from scenefuse.engine.checkup import check_machine
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
 from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIRONMENT
+from scenefuse.place.store import StorePlace
+from tests.object_store import SECRET, FaultKind, Proxy
 
 
 def finding(name: str, folder: Path) -> Finding:
@@ -106,6 +109,35 @@ def test_an_endpoint_that_answers_needs_keys(tmp_path: Path, monkeypatch: pytest
         assert finding("s3", tmp_path).verdict == "warning"
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         assert finding("s3", tmp_path).verdict == "ok"
+
+
+def test_a_store_is_written_to_and_left_as_it_was(tmp_path: Path, prefix: StorePlace) -> None:
+    found = {entry.name: entry for entry in check_machine(str(prefix))}
+    assert (found["store"].verdict, found["store"].facts["conditional_requests"]) == ("ok", True), found["store"].text
+    assert tempfile.gettempdir() in found["disk"].text
+    assert prefix.files() == []
+    assert "store" not in {entry.name for entry in check_machine(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "told"), [("PUT", "403", "is not allowed"), ("GET", "403", "is not allowed")]
+)
+def test_a_store_that_lets_nobody_write_or_read_is_a_failure(
+    proxy: Proxy, prefix: StorePlace, method: str, kind: FaultKind, told: str
+) -> None:
+    proxy.fail(kind, method=method, path="probe", times=99)
+    found = {entry.name: entry for entry in check_machine(prefix)}["store"]
+    assert found.verdict == "failed"
+    assert told in found.text
+    assert SECRET not in found.text
+
+
+def test_a_store_without_conditional_requests_is_a_failure(prefix: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = StorePlace._put
+    monkeypatch.setattr(StorePlace, "_put", lambda self, data, _mode: put(self, data, "overwrite"))
+    found = {entry.name: entry for entry in check_machine(prefix)}["store"]
+    assert (found.verdict, found.facts["conditional_requests"]) == ("failed", False)
+    assert prefix.files() == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +11,21 @@ import sys
 import time
 
 import pytest
+
+from scenefuse.engine.cluster import ClusterSpec, open_lane
+from scenefuse.errors import ResourceError
+
+
+def test_without_shared_memory_the_refusal_says_so_before_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    multiprocessing.get_context("spawn").Semaphore()  # what it is made of is imported
+    monkeypatch.setattr("_multiprocessing.SemLock", refuse)
+    with pytest.raises(ResourceError, match="Mount a tmpfs") as refused, open_lane(ClusterSpec(workers=1)):
+        pass
+    assert not refused.value.retryable, "it does not pass by itself"
+
 
 INTERRUPTED = """
 import _thread, asyncio
