@@ -294,6 +294,22 @@ def test_an_output_that_is_not_ours_is_refused_before_the_service_begins(scenefu
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
+def test_an_empty_word_is_wrong_usage_and_not_the_folder_here(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls: list[tuple[object, ...]] = [
+        ("fuse", *pair, "--out", ""),
+        ("fuse", pair[0], "", "--out", "products"),
+        ("search", ""),
+        ("clean", "", "--yes"),
+        ("verify", ""),
+    ]
+    for call in calls:
+        assert_explained(scenefuse(*call, "--json"), UsageError.exit_code, "a path is empty", "set the variable")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "call",
     [
