@@ -408,6 +408,14 @@ def test_a_demo_of_another_size_or_seed_is_not_put_upon_the_first(scenefuse: Com
         assert_explained(ended, UsageError.exit_code, "of size small and seed 0", "another --out")
 
 
+def test_a_demo_is_not_put_among_products_nor_made_of_a_seed_that_is_none(scenefuse: Command, tmp_path: Path) -> None:
+    (tmp_path / "collection.json").write_text('{"type": "Collection", "id": "scenefuse"}', encoding="utf-8")
+    ended = scenefuse("demo", "--out", tmp_path, "--json")
+    assert_explained(ended, DataError.exit_code, "holds products", "choose an empty folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["collection.json"]
+    assert scenefuse("demo", "--out", tmp_path / "demo", "--seed", -1).code == UsageError.exit_code
+
+
 def test_replay_with_one_new_place_only_is_wrong_usage(scenefuse: Command, tmp_path: Path) -> None:
     ended = scenefuse("replay", tmp_path, "--hs", "a.tif", "--json")
     assert_explained(ended, UsageError.exit_code, "only one of --hs and --ms", "Give both or none")
