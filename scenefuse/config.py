@@ -63,9 +63,9 @@ class RunConfig:
     core_px: int | None = None
     """Side of a tile's core in fine pixels; None lets the planner choose. Rounded to the lattice."""
     hs_scale: float | None = None
-    """Reflectance per DN of the HSI, when neither metadata nor file says."""
+    """Reflectance per DN of the HSI, whatever else says; None takes the item's, the file's or the sensor's."""
     ms_scale: float | None = None
-    """Reflectance per DN of the MSI, when neither metadata nor file says."""
+    """Reflectance per DN of the MSI, whatever else says; None takes the item's, the file's or the sensor's."""
     drop_bands: tuple[str, ...] = ()
     """Names of HSI bands to leave out, besides those that are marked bad."""
     mask_clouds: bool = False

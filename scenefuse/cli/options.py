@@ -94,8 +94,8 @@ memory_limit_option = click.option(
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCENE_OPTIONS = (
-    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, when nothing else says."),
-    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, when nothing else says."),
+    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI. [told by item, file or sensor]"),
+    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI. [told by item, file or sensor]"),
     click.option("--drop-band", "drop_bands", multiple=True, help="HSI band to leave out, by name; repeatable."),
     click.option(
         "--mask-clouds/--no-mask-clouds",
