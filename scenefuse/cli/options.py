@@ -154,11 +154,13 @@ _PAIR_OPTIONS = (
 PAIR_NAMES = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
 """Names of the options of pairing, as a PairRule has them."""
 
-_SEARCH_OPTIONS = (
-    click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Bounding box in degrees."),
-    click.option("--since", help="First day or time of acquisition, ISO 8601."),
-    click.option("--until", help="Last day or time of acquisition, ISO 8601."),
-)
+
+def _search_options(what: str) -> tuple[Callable[[F], F], ...]:
+    return (
+        click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Bounding box in degrees."),
+        click.option("--since", help=f"First day or time of {what}, ISO 8601."),
+        click.option("--until", help=f"Last day or time of {what}, ISO 8601."),
+    )
 
 
 SEARCH_NAMES = ("bbox", "since", "until")
@@ -181,8 +183,13 @@ def pair_options(function: F) -> F:
 
 
 def search_options(function: F) -> F:
-    """The bounds of a search: bbox, since, until."""
-    return _with(_SEARCH_OPTIONS, function)
+    """The bounds of a search for scenes: bbox, since, until."""
+    return _with(_search_options("acquisition"), function)
+
+
+def pair_search_options(function: F) -> F:
+    """The bounds of a search for pairs: bbox, since, until."""
+    return _with(_search_options("the HSI's acquisition"), function)
 
 
 def _with(options: tuple[Callable[[F], F], ...], function: F) -> F:

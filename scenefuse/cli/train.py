@@ -15,10 +15,10 @@ from scenefuse.cli.options import (
     bounds_of,
     pair_options,
     pair_rule,
+    pair_search_options,
     refuse_without_catalog,
     scene_config,
     scene_options,
-    search_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, note_skipped
 from scenefuse.config import parse, read_toml
@@ -42,7 +42,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
     "--catalog", "catalogs", type=HREF, multiple=True, help="Archive whose pairs are all learnt from; repeatable."
 )
 @pair_options
-@search_options
+@pair_search_options
 @click.option("--truth", "truths", type=HREF, multiple=True, help="Raster of the truth on the fine grid, one per pair.")
 @click.option("--minutes", type=click.FloatRange(0), help="Longest time; the same call goes on. [no limit]")
 @click.option("--iterations", type=click.IntRange(1), help="Steps. [the paper's]")

@@ -69,6 +69,7 @@ def batch(
     """Fuse every pair of the sources into out; products that are there already are found, not made again.
 
     sources: one or several catalogues, STAC APIs, item collections or known archives; HSI and MSI may be in different.
+    bounds: where to look, and when the HSI was acquired; its partner may lie outside by the rule's max_gap_hours.
     A pair that fails is recorded (`failures.jsonl` in out, one JSON object a line, for refill) and the rest goes on.
     One that another process works on is left to it. What no pair could get past is refused before the first: an
     unknown method, an output that is not ours or not writable. Workers are started by the first pair that is not there.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scenefuse.archive.bounds import Bounds
-from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import Unpaired
 from scenefuse.archive.search import SkippedItem
 from scenefuse.errors import SceneFuseError, WorkError
@@ -91,7 +91,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
     now = now or datetime.now(UTC)
     bounds, out = workflow.source.bounds(now), place_at(workflow.output.products)
     require_output(out)
-    pairing, skipped = find_with_partners(
+    pairing, skipped = find_in_archive(
         workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
     )
     pairs = look_at(pairing.pairs, out=out, config=workflow.fuse)
