@@ -63,9 +63,9 @@ class RunConfig:
     core_px: int | None = None
     """Side of a tile's core in fine pixels, rounded to the lattice; None lets the planner choose."""
     hs_scale: float | None = None
-    """Reflectance per DN of the HSI, if neither metadata nor file declares it."""
+    """Reflectance per DN of the HSI, whatever else declares; None takes the item's, the file's or the sensor's."""
     ms_scale: float | None = None
-    """Reflectance per DN of the MSI, if neither metadata nor file declares it."""
+    """Reflectance per DN of the MSI, whatever else declares; None takes the item's, the file's or the sensor's."""
     drop_bands: tuple[str, ...] = ()
     """Names of HSI bands to drop, besides those marked bad."""
     mask_clouds: bool = False

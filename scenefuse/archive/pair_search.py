@@ -18,11 +18,24 @@ from scenefuse.archive.source import open_source
 def find_in_archive(
     sources: Sequence[str], rule: PairRule, *, bounds: Bounds | None = None, allow_hosts: tuple[str, ...] = ()
 ) -> tuple[Pairing, tuple[SkippedItem, ...]]:
-    """The pairs of one or several sources together, and items that could not be read."""
-    scenes, skipped = _scenes(sources, rule, bounds=bounds or Bounds(), allow_hosts=allow_hosts)
+    """The pairs of one or several sources together, and items that could not be read.
+
+    With bounds of time they are those whose HSI was acquired within; its MSI may lie outside by as much as the rule
+    allows. So windows that follow each other find together what one window over all of them finds: no pair is lost or
+    made otherwise because the border of two windows goes between its scenes. Of unpaired scenes those within are told.
+    """
+    bounds = bounds or Bounds()
+    wide = replace(
+        bounds,
+        since=_moved(bounds.since, -rule.max_gap_hours),
+        until=_moved(bounds.until, rule.max_gap_hours),
+    )
+    scenes, skipped = _scenes(sources, rule, bounds=wide, allow_hosts=allow_hosts)
     roles = split_roles(scenes, rule)
-    pairing = find_pairs(roles.hs, roles.ms, rule)
-    return replace(pairing, unpaired=(*pairing.unpaired, *roles.unpaired)), skipped
+    within = [scene for scene in roles.hs if _is_within(scene, bounds)]
+    pairing = find_pairs(within, roles.ms, rule)
+    unpaired = (*pairing.unpaired, *roles.unpaired)
+    return replace(pairing, unpaired=tuple(one for one in unpaired if _is_within(one.scene, bounds))), skipped
 
 
 def _scenes(
@@ -46,29 +59,6 @@ def _scenes(
     return found.scenes, found.skipped
 
 
-def find_with_partners(
-    sources: Sequence[str], rule: PairRule, *, bounds: Bounds, allow_hosts: tuple[str, ...] = ()
-) -> tuple[Pairing, tuple[SkippedItem, ...]]:
-    """The pairs whose HSI was acquired within the bounds; its MSI may lie outside by as much as the rule allows.
-
-    So windows that follow each other find together what one window over all of them finds: no pair is lost or made
-    otherwise because the border of two windows goes between its scenes. Of scenes in no pair those within are told.
-    """
-    if bounds.since is None and bounds.until is None:
-        return find_in_archive(sources, rule, bounds=bounds, allow_hosts=allow_hosts)
-    wide = replace(
-        bounds,
-        since=_moved(bounds.since, -rule.max_gap_hours),
-        until=_moved(bounds.until, rule.max_gap_hours),
-    )
-    scenes, skipped = _scenes(sources, rule, bounds=wide, allow_hosts=allow_hosts)
-    roles = split_roles(scenes, rule)
-    within = [scene for scene in roles.hs if _is_within(scene, bounds)]
-    pairing = find_pairs(within, roles.ms, rule)
-    unpaired = (*pairing.unpaired, *roles.unpaired)
-    return replace(pairing, unpaired=tuple(one for one in unpaired if _is_within(one.scene, bounds))), skipped
-
-
 def _moved(time: datetime | None, hours: float) -> datetime | None:
     """The time so many hours later; None, which is no bound, where that is in no calendar."""
     try:
@@ -78,7 +68,9 @@ def _moved(time: datetime | None, hours: float) -> datetime | None:
 
 
 def _is_within(scene: Scene, bounds: Bounds) -> bool:
-    """True when the scene was acquired within the bounds; one that does not tell when is not."""
+    """True when the scene was acquired within the bounds; one that does not tell when is within no bound."""
+    if bounds.since is None and bounds.until is None:
+        return True
     if scene.acquired is None:
         return False
     acquired = scene.acquired if scene.acquired.tzinfo else scene.acquired.replace(tzinfo=UTC)

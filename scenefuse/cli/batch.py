@@ -13,9 +13,9 @@ from scenefuse.cli.options import (
     out_option,
     pair_options,
     pair_rule,
+    pair_search_options,
     run_config,
     run_options,
-    search_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, note_skipped
 from scenefuse.cli.progress import ProgressBar
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, type=HREF, metavar="SOURCE...")
 @out_option
 @pair_options
-@search_options
+@pair_search_options
 @run_options
 @json_option
 def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: Any) -> int:

@@ -35,7 +35,7 @@ ASK_ABOVE_BYTES = 10 * 10**9
     show_default=True,
     help="Side of the fine scenes: 252, 1026 or 4098 pixels.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Each seed gives another landscape.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Each seed gives another landscape.")
 @click.option("--model", type=MODEL_NAME, default=DEMO_MODEL, show_default=True, help="Fusion method.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--yes", is_flag=True, help="Do not ask before using tens of GB (--size large).")

@@ -20,10 +20,10 @@ from scenefuse.cli.options import (
     moved_to,
     pair_options,
     pair_rule,
+    pair_search_options,
     refuse_without_catalog,
     scene_config,
     scene_options,
-    search_options,
 )
 from scenefuse.cli.output import (
     emit_json,
@@ -71,7 +71,7 @@ CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "noi
     "--catalog", "catalogs", type=HREF, multiple=True, help="Compare on all pairs of this archive; repeatable."
 )
 @pair_options
-@search_options
+@pair_search_options
 @click.option("--reference", type=HREF, metavar="RASTER", help="Truth on the product's grid, with all its bands.")
 @click.option("--hs", type=HREF, help="Where the product's HSI is now, if it has moved.")
 @click.option("--ms", type=HREF, help="Where the product's MSI is now, if it has moved.")

@@ -96,8 +96,8 @@ memory_limit_option = click.option(
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCENE_OPTIONS = (
-    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI, if nothing else declares it."),
-    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI, if nothing else declares it."),
+    click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI. [declared by item, file or sensor]"),
+    click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI. [declared by item, file or sensor]"),
     click.option("--drop-band", "drop_bands", multiple=True, help="Drop this HSI band, by name; repeatable."),
     click.option(
         "--mask-clouds/--no-mask-clouds",
@@ -158,11 +158,13 @@ _PAIR_OPTIONS = (
 PAIR_NAMES = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
 """Names of the options of pairing, as a PairRule has them."""
 
-_SEARCH_OPTIONS = (
-    click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Bounding box in degrees."),
-    click.option("--since", help="First day or time of acquisition, ISO 8601."),
-    click.option("--until", help="Last day or time of acquisition, ISO 8601."),
-)
+
+def _search_options(what: str) -> tuple[Callable[[F], F], ...]:
+    return (
+        click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Bounding box in degrees."),
+        click.option("--since", help=f"First day or time of {what}, ISO 8601."),
+        click.option("--until", help=f"Last day or time of {what}, ISO 8601."),
+    )
 
 
 SEARCH_NAMES = ("bbox", "since", "until")
@@ -185,8 +187,13 @@ def pair_options(function: F) -> F:
 
 
 def search_options(function: F) -> F:
-    """The bounds of a search: bbox, since, until."""
-    return _with(_SEARCH_OPTIONS, function)
+    """The bounds of a search for scenes: bbox, since, until."""
+    return _with(_search_options("acquisition"), function)
+
+
+def pair_search_options(function: F) -> F:
+    """The bounds of a search for pairs: bbox, since, until."""
+    return _with(_search_options("the HSI's acquisition"), function)
 
 
 def _with(options: tuple[Callable[[F], F], ...], function: F) -> F:

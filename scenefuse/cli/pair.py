@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from scenefuse.cli.completion import HREF
-from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, search_options
+from scenefuse.cli.options import allow_host_option, bounds_of, pair_options, pair_rule, pair_search_options
 from scenefuse.cli.output import emit_json, json_option, note_skipped, print_table
 from scenefuse.place.href import redact
 from scenefuse.words import counted
@@ -18,7 +18,7 @@ from scenefuse.words import counted
 @click.argument("sources", nargs=-1, required=True, type=HREF, metavar="SOURCE...")
 @allow_host_option
 @pair_options
-@search_options
+@pair_search_options
 @json_option
 def command(sources: tuple[str, ...], allow_host: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
     """List pairs of an HSI and an MSI that show the same ground at about the same time.

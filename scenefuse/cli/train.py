@@ -15,10 +15,10 @@ from scenefuse.cli.options import (
     bounds_of,
     pair_options,
     pair_rule,
+    pair_search_options,
     refuse_without_catalog,
     scene_config,
     scene_options,
-    search_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, note_skipped
 from scenefuse.config import parse, read_toml
@@ -40,7 +40,7 @@ RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precis
 @click.option("--out", type=OwnPath(file_okay=False, path_type=Path), required=True, help="Folder for the weights.")
 @click.option("--catalog", "catalogs", type=HREF, multiple=True, help="Train on all pairs of this archive; repeatable.")
 @pair_options
-@search_options
+@pair_search_options
 @click.option("--truth", "truths", type=HREF, multiple=True, help="Truth raster on the fine grid, one per pair.")
 @click.option("--minutes", type=click.FloatRange(0), help="Time limit; the same call continues. [none]")
 @click.option("--iterations", type=click.IntRange(1), help="Number of steps. [the paper's]")

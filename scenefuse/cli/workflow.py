@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from scenefuse.workflow.status import Status
 
 _FILE = OwnPath(dir_okay=False, path_type=Path)
+_REASONS = 5
+"""Reasons that a status without any pair tells: `scenefuse pair` has those of each scene."""
 
 
 @click.group(name="workflow")
@@ -52,8 +55,12 @@ def run(file: Path, *, log_json: bool, as_json: bool) -> int:
     workflow = read_workflow(file)
     from scenefuse.workflow.one_pass import run_pass  # takes seconds: a wrong file is refused before
 
+    now = datetime.now(UTC)
+    if log_json:
+        bounds = workflow.source.bounds(now)
+        log_line("pass-began", level="info", workflow=workflow.name, since=bounds.since, until=bounds.until)
     with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
-        report = run_pass(workflow, observer=log)
+        report = run_pass(workflow, now=now, observer=log)
     if log_json:
         log_line("pass-ended", level="info" if report.whole else "warning", workflow=report.name, **report.counts())
     if as_json:
@@ -225,6 +232,11 @@ def _show_status(found: Status) -> None:
     click.echo(
         f"{f'HSI {window}' if window else 'All times'}: {counted(len(found.pairs), 'pair')}: {', '.join(counts)}"
     )
+    if found.unpaired:
+        click.echo(f"{counted(len(found.unpaired), 'scene')} in no pair")
+    if not found.pairs:  # a name of a collection that is wrong, for one, shows in the reasons
+        for reason, number in Counter(lone.reason for lone in found.unpaired).most_common(_REASONS):
+            click.echo(f"No pair for {counted(number, 'scene')}: {reason}")
     rows = [
         (entry.pair.hs.id, entry.pair.ms.id, entry.standing, _failure_text(entry.failure))
         for entry in found.pairs

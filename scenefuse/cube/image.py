@@ -291,22 +291,22 @@ def _sorted(image: Image, scene_id: str) -> Image:
 def _with_reflectance(image: Image, scene_id: str, choice: Choice) -> Image:
     """The image without the bands that hold no data, or no reflectance, where others do.
 
-    DataError when there are no data at all, and when most bands hold no reflectance; by a scale that the caller gave
-    everything is.
+    DataError when there are no data at all, and when most bands hold no reflectance. By a scale that the caller gave a
+    band does as long as half of its values can be: with another scale than the file's, all would be clipped.
     """
     held, measured, beyond = np.zeros((3, len(image.bands)), np.bool_)
     for grid in image.grids:
         bands = image.bands_on(grid)
         sampled = sample_bands(partial(image.read, bands), grid.shape)
         there = list(bands)
-        held[there], measured[there], beyond[there] = sampled.held, sampled.measured, sampled.beyond
+        held[there], measured[there] = sampled.held, sampled.measured
+        beyond[there] = sampled.beyond if choice.scale is None else sampled.mostly_beyond
     if not measured.any():
         raise DataError(
             f"{scene_id} holds no data in its {counted(len(image.bands), 'usable band')}",
             "there is nothing to fuse",
             "check the no-data value, and the file",
         )
-    beyond &= choice.scale is None
     if 2 * beyond.sum() > measured.sum():
         raise _no_reflectance(image, np.flatnonzero(beyond).tolist(), scene_id, choice)
     return image.without(
@@ -325,8 +325,9 @@ def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choi
     """The refusal of an image with values that are none."""
     names = ", ".join(image.bands[band].name for band in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
     sources = ", ".join(dict.fromkeys(decision.source for decision in image.radiometry))
-    is_hsi = image.role == "hsi"
-    scale = f", give {'--hs-scale' if is_hsi else '--ms-scale'}" if choice.scale_option else " and the scale"
+    option = "--hs-scale" if image.role == "hsi" else "--ms-scale"
+    verb = "give" if choice.scale is None else "correct"
+    scale = f", {verb} {option}" if choice.scale_option else " and the scale"
     return DataError(
         f"{scene_id} ({sources}) has values beyond {GREATEST:g} in {len(beyond)} of "
         f"{counted(len(image.bands), 'band')} ({names})",

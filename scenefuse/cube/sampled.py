@@ -35,6 +35,8 @@ class SampledBands:
     """(band,) True for those with a pixel of data that is not NOT_RETRIEVED."""
     beyond: NDArray[np.bool_]
     """(band,) True for those with more than LEAST_SHARE of their values beyond GREATEST."""
+    mostly_beyond: NDArray[np.bool_]
+    """(band,) True for those with more than half of their values beyond GREATEST: not noise, nor a no-data value."""
 
 
 def sample_bands(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> SampledBands:
@@ -56,7 +58,9 @@ def _look(windows: Iterator[NDArray[np.float32]]) -> SampledBands:
         if counts[1].all():
             break
     held, measured, beyond = counts
-    return SampledBands(held=held > 0, measured=measured > 0, beyond=beyond > LEAST_SHARE * held)
+    return SampledBands(
+        held=held > 0, measured=measured > 0, beyond=beyond > LEAST_SHARE * held, mostly_beyond=2 * beyond > held
+    )
 
 
 def _spread(shape: tuple[int, int]) -> Sequence[Window]:

@@ -181,17 +181,20 @@ def _chosen(
     """The plan with the wanted core, or with the largest up to the target that fits."""
     step = round_core_px(1, lattice)
     least = -(-max(1, LEAST_WINDOW_PX - 2 * halo_px) // step) * step
+    # A core that holds the scene is the largest: what it had beyond would only compute the scene's mirror image.
     scene = -(-max(fine_shape) // step) * step
     if request.core_px is not None:
-        core = max(least, round_core_px(request.core_px, lattice))
+        rounded = max(least, round_core_px(request.core_px, lattice))
+        core = min(rounded, max(least, scene))
         plan = plan_with(core)
         if not _fits(plan, request):
             fitting = next((p for p in _shrinking(plan_with, core - step, least, step) if _fits(p, request)), None)
             _refuse(plan, request, fitting)
+        if core < rounded:
+            return replace(plan, notes=(f"core {request.core_px} px cut to {core} px, which hold the whole scene",))
         if core != request.core_px:
             return replace(plan, notes=(f"core {request.core_px} px rounded to {core} px, a multiple of {step}",))
         return plan
-    # A scene smaller than the target is one core: a larger one would only compute its mirror image.
     core = max(least, min(round_core_px(TARGET_CORE_PX, lattice), scene))
     fitting = next((plan for plan in _shrinking(plan_with, core, least, step) if _fits(plan, request)), None)
     if fitting is None:

@@ -78,7 +78,8 @@ def batch(
         out: Where products go: a folder, or s3://bucket/prefix.
         rule: What makes two scenes a pair; None for the defaults.
         config: Options of each fusion; None for the defaults.
-        bounds: Where and when to search; None for everywhere and always.
+        bounds: Where to search, and when the HSI was acquired (its partner may lie outside by the rule's
+            max_gap_hours); None for everywhere and always.
         observer: Receives progress events.
     """
     config, observer = config or RunConfig(), observer or NullObserver()

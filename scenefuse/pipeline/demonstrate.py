@@ -12,11 +12,12 @@ from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
 from scenefuse.demo.size import DemoSize
 from scenefuse.engine.protocols import Observer
-from scenefuse.errors import UsageError
+from scenefuse.errors import DataError, UsageError
 from scenefuse.pipeline.batch import BatchReport, batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.opening import require_config
 from scenefuse.place.location import place_at
+from scenefuse.product.files import COLLECTION
 from scenefuse.quality.product_scores import Scored
 
 BASELINE = "bicubic"
@@ -53,6 +54,12 @@ def demonstrate(
     config = config or RunConfig()
     require_config(config)
     place_at(out).free_bytes()
+    if (out / COLLECTION).exists():
+        raise DataError(
+            f"{out} holds products or a collection of others",
+            "the demo's archive would be mixed with them",
+            "Choose an empty folder, or that of an earlier demo",
+        )
     archive, index = out / "archive", out / "archive" / "truth" / "index.json"
     if not index.is_file():
         write_demo_archive(archive, size=size, seed=seed, progress=progress)

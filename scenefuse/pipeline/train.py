@@ -114,6 +114,8 @@ def train(
         )
     if config.name is not None:
         require_shelf_name(config.name)
+    if config.minutes is not None and not config.minutes >= 0:
+        raise UsageError(f"{config.minutes} minutes", "training would have no such end", "Give 0 or more")
     if not pairs:
         raise UsageError("no pair", "there is nothing to learn from", "Give an HSI and an MSI")
     if config.truths and len(config.truths) != len(pairs):

@@ -36,7 +36,14 @@ def place_at(location: str | Path | Place) -> Place:
 
 
 def own_path(text: str | Path) -> Path:
-    """The path that a person wrote, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
+    """The path that a person wrote, with ~ for a home folder, which shells leave as it is in `--out=~/x`.
+
+    An empty one is refused: it is what a shell makes of a variable that is not set, and the folder here was not meant.
+    """
+    if text == "":
+        raise UsageError(
+            "a path is empty", "no file or folder is named by it", "Set the variable it came from, or write . for here"
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

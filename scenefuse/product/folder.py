@@ -30,6 +30,11 @@ def is_unfinished(place: Place) -> bool:
     return STORE in names and not {MANIFEST, PROVENANCE, f"{place.resolved().name}.json"} & names
 
 
+def is_product(place: Place) -> bool:
+    """True for the folder of a finished product, whole or not."""
+    return (place / f"{place.name}.json").is_file() and (place / PROVENANCE).is_file()
+
+
 def product_folder(location: str | Path | Place) -> Place:
     """The folder at location, or around the item there, links followed; DataError where no finished product is.
 

@@ -15,7 +15,7 @@ from scenefuse.place.local import LocalPlace
 from scenefuse.place.place import Place
 from scenefuse.product.catalog import link_item
 from scenefuse.product.files import LEASE
-from scenefuse.product.folder import product_folder
+from scenefuse.product.folder import is_product, product_folder
 from scenefuse.product.stac_item import read_item
 from scenefuse.product.succession import pass_on
 from scenefuse.product.verify import verify
@@ -53,7 +53,8 @@ class StaticCatalogue:
     def publish(
         self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
     ) -> list[Published]:
-        """Take in the products in folders, as Catalogue says."""
+        """Take in the products in folders, as Catalogue says; DataError where the root lies in a product's folder."""
+        self._refuse_root_in_product()
         found = checked(folders, lambda folder: self._checked(product_folder(folder), trusted), failed)
 
         def told(product: _Checked, error: Exception) -> None:
@@ -68,6 +69,20 @@ class StaticCatalogue:
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(lambda name: (self.root / name / f"{name}.json").is_file(), wanted)
             return {name for name, stands in zip(wanted, found, strict=True) if stands}
+
+    def _refuse_root_in_product(self) -> None:
+        """A catalogue's files in a product's folder would be none of its own: the product would be no longer whole."""
+        place: Place = self.root.resolved()
+        while True:
+            if is_product(place):
+                raise DataError(
+                    f"{self.root} lies in the folder of a product, {place}",
+                    "what is written there would damage that product",
+                    "choose another destination",
+                )
+            if place == place.parent:
+                return
+            place = place.parent
 
     def _target(self, folder: Place) -> Place:
         return self.root.resolved() / folder.name

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scenefuse.archive.bounds import Bounds
-from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError, WorkError
@@ -103,7 +103,7 @@ def run_pass(
     out, catalogue = place_at(workflow.output.products), workflow.output.catalogue(workflow.fuse.allow_host)
     require_ready(out, workflow.fuse)
     with PassKeeper(workflow, bounds, began=now, kind=kind, observer=observer or NullObserver()) as keeper:
-        pairing, skipped = find_with_partners(
+        pairing, skipped = find_in_archive(
             workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
         )
         batch = replace(fuse_pairs(pairing, out=out, config=workflow.fuse, observer=keeper), skipped=skipped)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scenefuse.archive.bounds import Bounds
-from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.archive.pair_search import find_in_archive
+from scenefuse.archive.pairing import Unpaired
 from scenefuse.archive.search import SkippedItem
 from scenefuse.errors import SceneFuseError, WorkError
 from scenefuse.failure import Failure
@@ -36,6 +37,8 @@ class Status:
     """The window that a pass would look at now."""
     pairs: tuple[PairStanding, ...]
     """The pairs that the rule finds in the archive now, and how far each is."""
+    unpaired: tuple[Unpaired, ...]
+    """Scenes of the window that are in no pair, each with the reason."""
     skipped: tuple[SkippedItem, ...]
     """Items of the archive that could not be read."""
     published: int | None
@@ -69,6 +72,7 @@ class Status:
             "until": until,
             "pairs": len(self.pairs),
             **{standing: self.count(standing) for standing in STANDINGS},
+            "unpaired": len(self.unpaired),
             "published": self.published,
             "catalogue_error": self.catalogue_error,
             "free_bytes": self.free_bytes,
@@ -87,7 +91,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
     now = now or datetime.now(UTC)
     bounds, out = workflow.source.bounds(now), place_at(workflow.output.products)
     require_output(out)
-    pairing, skipped = find_with_partners(
+    pairing, skipped = find_in_archive(
         workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
     )
     pairs = look_at(pairing.pairs, out=out, config=workflow.fuse)
@@ -98,6 +102,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
         out=out,
         bounds=bounds,
         pairs=pairs,
+        unpaired=pairing.unpaired,
         skipped=skipped,
         published=published,
         catalogue_error=catalogue_error,

@@ -294,6 +294,22 @@ def test_an_output_that_is_not_ours_is_refused_before_the_service_begins(scenefu
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
+def test_an_empty_word_is_wrong_usage_and_not_the_folder_here(
+    scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls: list[tuple[object, ...]] = [
+        ("fuse", *pair, "--out", ""),
+        ("fuse", pair[0], "", "--out", "products"),
+        ("search", ""),
+        ("clean", "", "--yes"),
+        ("verify", ""),
+    ]
+    for call in calls:
+        assert_explained(scenefuse(*call, "--json"), UsageError.exit_code, "a path is empty", "set the variable")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -390,6 +406,14 @@ def test_a_demo_of_another_size_or_seed_is_not_put_upon_the_first(scenefuse: Com
     for options in (("--seed", 7), ("--size", "medium")):
         ended = scenefuse("demo", "--out", tmp_path, *options, "--json")
         assert_explained(ended, UsageError.exit_code, "of size small and seed 0", "another --out")
+
+
+def test_a_demo_is_not_put_among_products_nor_made_of_a_seed_that_is_none(scenefuse: Command, tmp_path: Path) -> None:
+    (tmp_path / "collection.json").write_text('{"type": "Collection", "id": "scenefuse"}', encoding="utf-8")
+    ended = scenefuse("demo", "--out", tmp_path, "--json")
+    assert_explained(ended, DataError.exit_code, "holds products", "choose an empty folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["collection.json"]
+    assert scenefuse("demo", "--out", tmp_path / "demo", "--seed", -1).code == UsageError.exit_code
 
 
 def test_replay_with_one_new_place_only_is_wrong_usage(scenefuse: Command, tmp_path: Path) -> None:

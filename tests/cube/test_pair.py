@@ -323,7 +323,9 @@ def test_values_that_are_no_reflectance_are_refused(write_tiff: WriteTiff) -> No
     noisy[:2, :20] = 40.0
     with pytest.raises(DataError, match=r"3 of 4 bands \(band 1, band 2, band 3\)"):
         opened(noisy)
-    assert opened(integers, hs_scale=1.0).read_hs(Window(y0=0, y1=2, x0=0, x1=2)).max() > 100
+    assert opened(noisy, hs_scale=1.0).read_hs(Window(y0=0, y1=2, x0=0, x1=2)).max() == 40.0
+    with pytest.raises(DataError, match=r"\(option --hs-scale\) has values beyond 10 in 4 of 4 .* correct --hs-scale"):
+        opened(integers, hs_scale=1.0)
     floats = write_tiff("ms.tif", texture(2, (120, 120), 1).astype(np.float32), gsd=10.0, scale=None)
     with pytest.raises(DataError, match=r"give --ms-scale\.$"):
         open_pair(pair_of(write_tiff("hs.tif", reflectance, wavelengths_nm=NM, scale=None), floats))

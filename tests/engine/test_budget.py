@@ -71,6 +71,20 @@ def test_a_small_scene_is_one_core_no_larger_than_it_needs() -> None:
     assert (plan.tiling.core_px, plan.tiles) == (96, 1)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("worker_memory_bytes", [64 * GIB, GIB // 2])
+def test_a_wanted_core_is_no_larger_than_the_scene(worker_memory_bytes: int) -> None:
+    source = AnalyticSource(coarse_shape=(20, 30), ratio=3)
+    wanted = request(core_px=10**11, worker_memory_bytes=worker_memory_bytes)
+    if worker_memory_bytes < GIB:
+        with pytest.raises(ResourceError, match="A window of 120 x 120 px needs"):
+            plan_run(source, CARD, wanted)
+        return
+    plan = plan_run(source, CARD, wanted)
+    assert (plan.tiling.core_px, plan.tiles) == (96, 1)
+    assert plan.notes == ("core 100000000000 px cut to 96 px, which hold the whole scene",)
+
+
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([2, 3, 5, 8]), st.integers(1, 9), st.booleans())
 def test_every_plan_has_large_windows_and_work_for_every_worker(
     rows: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from hashlib import sha256
@@ -202,6 +203,7 @@ def test_a_truth_without_one_of_the_bands_is_refused(pair: PairFiles, truth: Pat
     ("changes", "error", "message"),
     [
         ({"model": "gsa"}, UsageError, "gsa is not a network"),
+        ({"minutes": math.nan}, UsageError, "nan minutes"),
         ({"truths": ("a.tif", "b.tif")}, UsageError, "2 truths for 1 pair"),
         ({"recipe": replace(RECIPE, protocol="scene")}, UsageError, "protocol scene for aelf-t"),
         ({"recipe": replace(RECIPE, protocol="truth")}, UsageError, "protocol truth without a truth"),

@@ -422,3 +422,9 @@ def test_a_url_that_is_no_place_is_refused_without_repeating_secrets(url: str) -
         place_at(url)
     assert "pw" not in str(refused.value)
     assert "Signature" not in str(refused.value)
+
+
+def test_an_empty_path_is_not_taken_for_the_folder_here() -> None:
+    with pytest.raises(UsageError, match=r"a path is empty: .*\. Set the variable it came from"):
+        place_at("")
+    assert str(place_at(".")) == "."

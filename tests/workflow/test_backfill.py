@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scenefuse.archive.bounds import Bounds
-from scenefuse.archive.pair_search import find_in_archive, find_with_partners
+from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.errors import DataError, UsageError
@@ -73,9 +73,9 @@ def test_what_failed_is_told_and_the_rest_is_done(
     def away_once(*arguments: object, **options: object) -> object:
         if next(calls) == 2:
             raise DataError("the archive is away", "nothing is found", "wait")
-        return find_with_partners(*arguments, **options)  # type: ignore[arg-type]
+        return find_in_archive(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(one_pass, "find_with_partners", away_once)
+    monkeypatch.setattr(one_pass, "find_in_archive", away_once)
     ended = scenefuse("workflow", "backfill", file, "--since", "2024-01-01", "--until", "2024-04-30", "--json")
     assert ended.code == 3
     assert [step["error"] and step["error"]["kind"] for step in ended.document["steps"]] == [None, None, "data", None]
@@ -146,7 +146,7 @@ def test_steps_find_the_pairs_that_the_whole_range_has(tmp_path: Path) -> None:
     assert len(expected) > 30
     for step in ("1mo", "7d"):
         bounds = [Bounds(since=start, until=end) for start, end in cut(since, until, parse_step("--step", step))]
-        found = [find_with_partners(sources, rule, bounds=one)[0] for one in bounds]
+        found = [find_in_archive(sources, rule, bounds=one)[0] for one in bounds]
         assert Counter(pair.id for pairing in found for pair in pairing.pairs) == expected
         for one, pairing in zip(bounds, found, strict=True):
             for alone in pairing.unpaired:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scenefuse.archive.pair_search import find_with_partners
+from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.engine.lease import Lease
 from scenefuse.errors import DataError, StorageError, TransientError, UsageError
 from scenefuse.place.local import LocalPlace
@@ -84,13 +84,13 @@ def test_a_failure_that_may_pass_is_tried_again_after_ever_longer_pauses(
     def away(*_: object, **__: object) -> None:
         raise TransientError("the archive does not answer", "nothing is found", "try again")
 
-    monkeypatch.setattr(one_pass, "find_with_partners", away)
+    monkeypatch.setattr(one_pass, "find_in_archive", away)
     clock = SetClock(time=START, end=START + timedelta(hours=2))
     passes = Passes(clock=clock)
 
     def comes_back() -> None:
         if len(passes.times("failed")) == 4:
-            monkeypatch.setattr(one_pass, "find_with_partners", find_with_partners)
+            monkeypatch.setattr(one_pass, "find_in_archive", find_in_archive)
 
     passes.do = {"failed": comes_back}
     with pytest.raises(EndOfTestError):
@@ -124,7 +124,7 @@ def test_what_will_not_pass_by_itself_waits_for_the_schedule_and_ends_nothing(
 
 
 def test_a_bug_in_a_pass_is_told_with_its_traceback(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "find_with_partners", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(one_pass, "find_in_archive", lambda *_, **__: 1 / 0)
     passes = served([workflow], 1)
     (failed,) = (facts for _, what, facts in passes.events if what == "failed")
     assert failed["kind"] == "bug"

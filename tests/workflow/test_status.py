@@ -193,6 +193,18 @@ def test_nothing_is_changed_and_nothing_started(
     assert len(lanes_opened) == 1  # an idle pass needs no workers either
 
 
+@pytest.mark.usefixtures("archive")
+def test_a_wrong_name_of_a_collection_is_not_silence(scenefuse: Command, tmp_path: Path) -> None:
+    path = write_workflow(tmp_path, more='[pairs]\nhs_collection = "enmpa"\n')
+    told = scenefuse("workflow", "status", path).stdout
+    assert "0 pairs: 0 done" in told
+    assert "6 scenes in no pair\nNo pair for 3 scenes: " in told
+    assert "No pair for 3 scenes: its collection None is not enmpa, and it has role hsi\n" in told
+    assert scenefuse("workflow", "status", path, "--json").document["unpaired"] == 6
+    logged = [json.loads(line) for line in scenefuse("workflow", "run", path, "--log-json").stderr.splitlines()]
+    assert [line["event"] for line in logged] == ["pass-began", "pass-ended"]
+
+
 @pytest.mark.usefixtures("archive", "lanes_opened")
 def test_people_and_programs_are_told(scenefuse: Command, tmp_path: Path) -> None:
     broken = tmp_path / "archive" / "ms-b.tif"
