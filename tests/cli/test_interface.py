@@ -221,7 +221,8 @@ def test_a_product_goes_through_every_command_as_one_document_each(
     assert (replayed.code, replayed.document["products"][0]["ok"]) == (0, True)
     published = scenefuse("publish", folder, "--to", tmp_path / "catalogue", "--json")
     assert (published.code, published.document["published"][0]["outcome"]) == (0, "added")
-    for place in (Path("/proc/scenefuse"), folder / "run.json"):
+    (tmp_path / "file").write_bytes(b"")
+    for place in (Path("/proc/scenefuse"), tmp_path / "file"):
         unwritten = scenefuse("publish", folder, "--to", place, "--json")
         assert (unwritten.code, unwritten.document["error"]["kind"]) == (ResourceError.exit_code, "resource")
         assert f"{place} cannot be created as a folder" in unwritten.stderr

@@ -126,7 +126,7 @@ def test_a_tilde_is_the_home_folder(out: str | Path, tmp_path: Path, monkeypatch
 
 def test_a_home_that_nobody_has_is_wrong_usage() -> None:
     for name in (place_at, trusted_path):
-        with pytest.raises(UsageError, match=r"~nobody-here/x begins with ~: whose home"):
+        with pytest.raises(UsageError, match=r"~nobody-here/x begins with ~: it is not clear whose home"):
             name("~nobody-here/x")
 
 

@@ -222,7 +222,7 @@ def test_publishing_a_product_where_it_already_is_is_refused(product: Path) -> N
 def test_a_catalogue_in_the_folder_of_a_product_is_refused(product: Path) -> None:
     for root in (product, product / "catalogue"):
         with pytest.raises(DataError, match="lies in the folder of a product"):
-            publish_static([product], root)
+            published([product], root)
     assert verify(product).ok
 
 
