@@ -33,6 +33,8 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     if as_json:
         emit_json(_record(order))
         return
+    from scenefuse.engine.budget import size_text
+
     plan, grid = order.plan, order.opened.cube.grid
     rows, columns = grid.fine_shape
     click.echo(f"{order.folder}")
@@ -48,8 +50,8 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
         f"{counted(plan.workers, 'worker')}"
     )
     click.echo(
-        f"  reads {plan.read_bytes / 1e9:.2f} GB, writes up to {plan.write_bytes / 1e9:.2f} GB, "
-        f"{plan.worker_bytes / 2**30:.2f} GiB of memory per worker, {plan.device} {plan.precision}"
+        f"  reads {size_text(plan.read_bytes)}, writes up to {size_text(plan.write_bytes)}, "
+        f"{size_text(plan.worker_bytes)} of memory per worker, {plan.device} {plan.precision}"
     )
     if is_finished(order.folder, order.config):
         click.echo("  exists already: fuse would find it")

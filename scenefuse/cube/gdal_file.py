@@ -305,8 +305,9 @@ def _check_blocks(path: Path | RemoteFile, dataset: Any, remote: Remote | None) 
     for band in range(1, dataset.count + 1):
         start = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
         length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
-        if start is not None and int(start) + int(length or 0) > size:
-            raise damaged(path, f"ends at byte {size}, before the last block of band {band} at byte {start}")
+        end = None if start is None else int(start) + int(length or 0)
+        if end is not None and end > size:
+            raise damaged(path, f"ends at byte {size}, the last block of band {band} at byte {end}")
     window = rasterio.windows.Window(column * block_width, row * block_height, 1, 1)
     if remote is not None:
         last = Window(y0=row * block_height, y1=dataset.height, x0=column * block_width, x1=dataset.width)

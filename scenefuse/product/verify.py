@@ -99,6 +99,9 @@ def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> i
         item = read_item(folder)
         errors, missing_schemas = schema_errors(item)
         assets = dict(item["assets"])
+    except FileNotFoundError:
+        found.append(Mismatch(kind="item", name=name, message=_lacking_item(folder)))
+        return 0
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found.append(Mismatch(kind="item", name=name, message=f"cannot be read: {error!r}"))
         return 0
@@ -108,6 +111,14 @@ def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> i
         found.append(Mismatch(kind="item", name=name, message=f"has the id {item.get('id')!r}"))
     checked = [_check_asset(folder, asset, found) for asset in assets.values() if isinstance(asset, dict)]
     return sum(checked)
+
+
+def _lacking_item(folder: Place) -> str:
+    """That there is no item, or that the folder bears another name than the item in it."""
+    others = [name for name in folder.names() if name.endswith(".json") and not belongs(name, folder.name)]
+    if len(others) != 1:
+        return "is not there"
+    return f"is not there, but {others[0]}: the folder of a product has its item's name, rename it back"
 
 
 def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) -> bool:

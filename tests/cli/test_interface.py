@@ -146,6 +146,7 @@ def test_a_plan_says_the_pixel_of_a_geographic_pair_in_metres(scenefuse: Command
     ended = scenefuse("plan", hs, ms, "--out", tmp_path / "out", "--workers", 1)
     assert ended.code == 0, ended.stderr
     assert "60 x 60 px of 11.09" in ended.stdout
+    assert re.search(r"reads \d+ KiB, writes up to \d+ KiB, [\d.]+ [GM]iB of memory per worker", ended.stdout)
 
 
 @pytest.mark.usefixtures("no_workers")

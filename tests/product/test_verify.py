@@ -68,6 +68,15 @@ def test_a_missing_file_is_found(product: Path, name: str) -> None:
     assert ("missing", name) in _kinds(product)
 
 
+def test_a_folder_that_was_renamed_is_told_as_such(product: Path) -> None:
+    moved = product.rename(product.with_name("copy"))
+    (item,) = (mismatch for mismatch in verify(moved).mismatches if mismatch.kind == "item")
+    assert item.message.startswith(f"is not there, but {ITEM}: ")
+    (moved / ITEM).unlink()
+    (item,) = (mismatch for mismatch in verify(moved).mismatches if mismatch.kind == "item")
+    assert item.message == "is not there"
+
+
 def test_a_shortened_shard_is_found_by_size_and_by_decoding(product: Path) -> None:
     path = product / "fused.zarr/reflectance/c/0/0/0"
     path.write_bytes(path.read_bytes()[:-1000])
