@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'scenefuse' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     if hasattr(value, "__dataclass_fields__"):
-        from scenefuse.described import describe_fields  # imported here: only interactive help needs it
+        from scenefuse.field_docs import describe_fields  # imported here: only interactive help needs it
 
         describe_fields(value)
     return value

@@ -23,7 +23,7 @@ BUCKET = "products"
 SECRET = "secret-that-nobody-may-see"  # noqa: S105 - the test server takes any
 KEY_ID = "key-that-nobody-may-see"
 TIMEOUT_S = 1.0
-"""Patience of the tests' clients with one request."""
+"""RetryPolicy of the tests' clients with one request."""
 
 FaultKind = Literal["500", "503", "429", "403", "timeout", "slow", "reset", "lost", "truncated"]
 """timeout: no answer; slow: bit by bit; reset: before the request is passed on; lost: after it; truncated: half."""

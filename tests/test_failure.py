@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from scenefuse.engine.attempts import kind_of
+from scenefuse.engine.retry import kind_of
 from scenefuse.errors import DataError, TransientError
 from scenefuse.failure import Failure
+from scenefuse.pipeline.each_product import ProductFailure, for_each_product
 from scenefuse.pipeline.failures import PairFailure
-from scenefuse.pipeline.several import ProductFailure, look_at_each
 
 CASES = (
     (PermissionError(errno.EACCES, "Permission denied", "/a"), ("resource", False)),
@@ -39,7 +39,7 @@ def of_product(error: Exception) -> tuple[str, bool]:
     def look(_: object) -> None:
         raise error
 
-    found = next(look_at_each(["a", "b"], look))
+    found = next(for_each_product(["a", "b"], look))
     assert isinstance(found, ProductFailure)
     return found.kind, found.retryable
 

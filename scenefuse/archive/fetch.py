@@ -19,8 +19,8 @@ import httpx
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.cookies import HostCookies, no_cookies
+from scenefuse.archive.error_body import message_from
 from scenefuse.archive.login import LOGIN_METHOD, Login, login_for, not_opened, page_in_place
-from scenefuse.archive.refusal import said_by
 from scenefuse.errors import DataError, TransientError
 from scenefuse.place.href import redact
 
@@ -306,7 +306,7 @@ def _received(response: httpx.Response, hop: _Hop) -> Reply:
     status, length = response.status_code, response.headers.get("Content-Length", "")
     body = _body(response, hop.url, MAX_JSON_BYTES)
     if _may_pass(status):
-        raise _PassingError(status, _asked_wait_s(response), said_by(body))
+        raise _PassingError(status, _asked_wait_s(response), message_from(body))
     return Reply(status=status, url=hop.url, body=body, size_bytes=int(length) if length.isdigit() else None)
 
 

@@ -47,7 +47,7 @@ def command(out: Path, size: str, seed: int, model: str, workers: int | None, *,
     cannot: cloudy, elsewhere, or too far apart in time. Sizes small, medium, large: 252, 1026, 4098 fine pixels a side.
     """
     from scenefuse.demo.plan import estimated_bytes
-    from scenefuse.pipeline.demonstrate import demonstrate
+    from scenefuse.pipeline.demo import demonstrate
 
     chosen = DemoSize[size.upper()]
     needed = estimated_bytes(chosen)

@@ -37,13 +37,13 @@ from scenefuse.cli.output import (
 from scenefuse.cli.stopping import begun_anew, until_interrupted
 from scenefuse.errors import SceneFuseError, UsageError, WorkError
 from scenefuse.metrics.convention import CONVENTIONS
-from scenefuse.pipeline.several import ProductFailure
+from scenefuse.pipeline.each_product import ProductFailure
 from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.config import RunConfig
     from scenefuse.pipeline.evaluate import Arena
-    from scenefuse.quality.contest import Entry, Protocol, Result
+    from scenefuse.quality.contest import ContestProtocol, Entry, Result
     from scenefuse.quality.product_scores import Scored
     from scenefuse.quality.table import Standing
 
@@ -151,7 +151,7 @@ def command(
 
 
 def _show_contest(
-    arena: Arena, entries: Sequence[Entry], protocol: Protocol, out: Path | None, *, as_json: bool
+    arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol, out: Path | None, *, as_json: bool
 ) -> int:
     """Compare the methods, and print what is finished, also where that is not all; the exit code."""
     from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
@@ -334,13 +334,13 @@ def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
     return enter(given)
 
 
-def _protocol(options: dict[str, Any], convention: str) -> Protocol:
+def _protocol(options: dict[str, Any], convention: str) -> ContestProtocol:
     """The protocol: defaults, then the options that were given."""
-    from scenefuse.quality.contest import Protocol
+    from scenefuse.quality.contest import ContestProtocol
 
     given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds")}
     values = {name: value for name, value in given.items() if value not in (None, ())}
-    return Protocol(**values, convention=convention)
+    return ContestProtocol(**values, convention=convention)
 
 
 def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]) -> Arena:

@@ -19,7 +19,7 @@ from scenefuse.errors import SceneFuseError
 
 if TYPE_CHECKING:
     from scenefuse.archive.search import SkippedItem
-    from scenefuse.pipeline.several import ProductFailure
+    from scenefuse.pipeline.each_product import ProductFailure
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 

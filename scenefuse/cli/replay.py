@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from scenefuse.cli.completion import HREF
-from scenefuse.cli.looks import look_and_tell
+from scenefuse.cli.each_product import run_on_products
 from scenefuse.cli.options import allow_host_option, moved_to, products_argument
 from scenefuse.cli.output import json_option
 from scenefuse.cli.progress import ProgressBar
 from scenefuse.cli.stopping import InterruptedRunError
 from scenefuse.config import RunConfig
 from scenefuse.errors import MismatchError
-from scenefuse.pipeline.several import Location
+from scenefuse.pipeline.each_product import Location
 from scenefuse.place.place import Place
 from scenefuse.words import counted
 
@@ -62,7 +62,7 @@ def command(
         with ProgressBar() as progress:
             return replay(product, every_tile=every_tile, hrefs=hrefs, config=config, observer=progress)
 
-    reports, code = look_and_tell(products, replayed, show=_show, record=ReplayReport.facts if as_json else None)
+    reports, code = run_on_products(products, replayed, show=_show, record=ReplayReport.facts if as_json else None)
     if code == InterruptedRunError.exit_code or all(report.ok for report in reports):
         return code
     return MismatchError.exit_code

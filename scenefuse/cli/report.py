@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.looks import look_and_tell
+from scenefuse.cli.each_product import run_on_products
 from scenefuse.cli.options import FILE, allow_host_option, moved_to, products_argument
 from scenefuse.cli.output import json_option
 from scenefuse.config import RunConfig
 from scenefuse.errors import UsageError
-from scenefuse.pipeline.several import Location
+from scenefuse.pipeline.each_product import Location
 from scenefuse.place.place import Place
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
         return report(product, out=NOWHERE if to_stdout else out, hrefs=hrefs, config=config, **options)
 
     show = _print if to_stdout else _show
-    return look_and_tell(products, reported, show=show, record=Report.facts if as_json else None)[1]
+    return run_on_products(products, reported, show=show, record=Report.facts if as_json else None)[1]
 
 
 def _print(made: Report) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scenefuse.cli.looks import look_and_tell
+from scenefuse.cli.each_product import run_on_products
 from scenefuse.cli.options import products_argument
 from scenefuse.cli.output import json_option
 from scenefuse.cli.stopping import InterruptedRunError
@@ -32,7 +32,7 @@ def command(products: tuple[Place, ...], *, as_json: bool) -> int:
     """
     from scenefuse.product.verify import verify
 
-    reports, code = look_and_tell(products, verify, show=_Lines().show, record=_record if as_json else None)
+    reports, code = run_on_products(products, verify, show=_Lines().show, record=_record if as_json else None)
     if code == InterruptedRunError.exit_code or all(report.ok for report in reports):
         return code
     return MismatchError.exit_code

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import CloudAsset, CloudCode
-from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid, same_crs
 from scenefuse.grid.relation import is_parallel
 from scenefuse.grid.window import Window
+from scenefuse.raster.raster_file import RasterFile
+from scenefuse.raster.readers import open_raster
 from scenefuse.words import counted
 
 SCL_CLASSES = (3, 8, 9, 10)

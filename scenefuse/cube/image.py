@@ -21,13 +21,13 @@ from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.cloud_mask import CloudMask, check_placed, open_cloud_mask
 from scenefuse.cube.input_file import InputFile, input_files
 from scenefuse.cube.radiometry import Decision, Radiometry, decide_radiometry, to_reflectance
-from scenefuse.cube.raster_file import FileBand, RasterFile, unique_names
-from scenefuse.cube.readers import open_raster
 from scenefuse.cube.sampled import GREATEST, NOT_RETRIEVED, sample_bands
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
 from scenefuse.place.href import is_url
+from scenefuse.raster.raster_file import FileBand, RasterFile, unique_names
+from scenefuse.raster.readers import open_raster
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import Role
 from scenefuse.words import counted

@@ -8,8 +8,8 @@ from typing import Literal
 
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.archive.scene import Asset
-from scenefuse.cube.raster_file import RasterFile
 from scenefuse.place.href import is_url, redact
+from scenefuse.raster.raster_file import RasterFile
 from scenefuse.sensors.sensor import Role
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.archive.scene import Asset
-from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
+from scenefuse.raster.raster_file import RasterFile
 from scenefuse.words import counted
 
 

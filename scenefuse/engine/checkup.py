@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import psutil
 import torch
 
-from scenefuse.cube.formats import JPEG_2000, gdal_formats, scene_formats
 from scenefuse.engine.allowance import available_cores, available_memory_bytes
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
@@ -26,6 +25,7 @@ from scenefuse.place.href import redact
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
+from scenefuse.raster.formats import JPEG_2000, gdal_formats, scene_formats
 from scenefuse.words import counted
 
 _PORTS = {"http": 80, "https": 443}

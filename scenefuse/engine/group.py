@@ -21,10 +21,10 @@ from scenefuse.cube.source import PairSource
 from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.flags import mask_core
 from scenefuse.engine.loop import LoopSeconds, Steps, batched, run_loop
-from scenefuse.engine.maker import maker
 from scenefuse.engine.precision import Precision, repeatable
 from scenefuse.engine.protocols import EncodedShard, Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
+from scenefuse.engine.software import software_facts
 from scenefuse.engine.transfers import Transfers, transfers_of
 from scenefuse.engine.windows import read_model_window
 from scenefuse.errors import ResourceError
@@ -101,7 +101,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
     state = resident_state(task.state_sha256)
     fine_shape = task.source.grid.fine_shape
     transfers = transfers_of(task.model.device)
-    made_by = maker(task.model.device)
+    made_by = software_facts(task.model.device)
 
     def read(tile: Tile) -> _Window:
         window = read_model_window(task.source, tile.read, state)

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.budget import MULTIPLY_ADDS_PER_S
 from scenefuse.engine.fill import FillStage
 from scenefuse.engine.known_states import KnownStates
@@ -27,6 +26,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import repeatable
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.resident import ModelHandle, resident_model, resident_state
+from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.sampling import Places, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.windows import cut_scene_window, read_scene_window, valid_fraction
 from scenefuse.errors import DataError, SceneFuseError
@@ -78,7 +78,7 @@ def prepare(
     *,
     lane: Lane | None = None,
     observer: Observer | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     known: KnownStates | None = None,
 ) -> SceneState:
     """The frozen state of a scene: the fill spectra, then what the given stages find, then the model's own.
@@ -88,7 +88,7 @@ def prepare(
     """
     lane = lane or InProcessLane()
     observer = observer or NullObserver()
-    patience = patience or Patience()
+    retry_policy = retry_policy or RetryPolicy()
     state = SceneState(facts={"ratio": source.grid.ratio})
     plan = _stages(preparation)
     names, shared = [stage.name for stage, _ in plan], 1 + len(preparation.stages)
@@ -112,7 +112,7 @@ def prepare(
                 for sample in _samples(source, preparation, stage):
                     tasks = [replace(task, places=places, least_valid=sample.least_valid) for places in sample.parts]
                     works = _works(tasks, stage)
-                    ended = work_off(works, lane, patience=patience, observer=observer)
+                    ended = work_off(works, lane, retry_policy=retry_policy, observer=observer)
                     measured: list[Measurement] = list(chain(*results_in_order(works, ended, _stopped_by)))
                     if len(measured) >= sample.least_found * len(works):
                         break

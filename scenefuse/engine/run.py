@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from scenefuse.cube.source import PairSource
-from scenefuse.engine.attempts import Patience, TaskFailure, Work, work_off
 from scenefuse.engine.budget import RunPlan
 from scenefuse.engine.group import GroupReport, GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
@@ -17,6 +16,7 @@ from scenefuse.engine.ledger import Ledger
 from scenefuse.engine.loop import LoopSeconds
 from scenefuse.engine.protocols import Event, Observer, Sink, TileReceipts
 from scenefuse.engine.resident import ModelHandle
+from scenefuse.engine.retry import RetryPolicy, TaskFailure, Work, work_off
 from scenefuse.errors import WorkError
 from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tile
@@ -105,14 +105,14 @@ def fuse_scene(
     lane: Lane,
     ledger: Ledger,
     observer: Observer,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> RunReport:
     """Fuse every tile that the ledger does not already prove; raises IncompleteRunError when groups failed.
 
     The ledger is this job's (`Ledger(path, job.sha256, lease=...)`).
     """
     began = time.monotonic()
-    patience = patience or Patience(time_limit_s=job.plan.time_limit_s)
+    retry_policy = retry_policy or RetryPolicy(time_limit_s=job.plan.time_limit_s)
     finished = proven_tiles(ledger, job.sink)
     groups = job.plan.tiling.groups(job.plan.group_tiles)
     waiting = [(n, group) for n, group in enumerate(groups) if any(_place(tile) not in finished for tile in group)]
@@ -123,7 +123,7 @@ def fuse_scene(
     with lane.sharing(job.state) as digest:
         names = f"fuse-{job.sha256[:24]}"
         works = [_work(job, digest, f"{names}-{number}", group) for number, group in waiting]
-        for work, result in work_off(works, lane, patience=patience, observer=observer):
+        for work, result in work_off(works, lane, retry_policy=retry_policy, observer=observer):
             if isinstance(result, TaskFailure):
                 tally.fail(result)
                 continue

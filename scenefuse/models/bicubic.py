@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scenefuse.models.base import ModelCard, Stage
-from scenefuse.models.method import UPSAMPLE_MACS, Cost, card_of, given_options, reach_of_upsampling
+from scenefuse.models.classical import UPSAMPLE_MACS, Cost, card_of, given_options, reach_of_upsampling
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.resample import GPU_GROUP_BANDS, upsample
 from scenefuse.models.state import SceneState

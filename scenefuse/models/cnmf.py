@@ -31,8 +31,7 @@ from torch import Tensor
 from scenefuse.errors import DataError
 from scenefuse.models.band_map import STEADY_PIXELS, add_mapped, inject, map_bands, map_into
 from scenefuse.models.base import ModelCard, SceneWindow, Stage
-from scenefuse.models.coarse_pixels import coarse_pixels, degrade_margin
-from scenefuse.models.method import (
+from scenefuse.models.classical import (
     Cost,
     Reach,
     card_of,
@@ -42,6 +41,7 @@ from scenefuse.models.method import (
     reach_of_degrading,
     reach_of_upsampling,
 )
+from scenefuse.models.coarse_pixels import coarse_pixels, degrade_margin
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.resample import degrade_window, upsample
 from scenefuse.models.state import SceneState

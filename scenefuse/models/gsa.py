@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scenefuse.models.band_map import inject, map_bands
 from scenefuse.models.base import ModelCard, Stage
-from scenefuse.models.method import Cost, card_of, frozen, given_options, injection_cost, reach_of_upsampling
+from scenefuse.models.classical import Cost, card_of, frozen, given_options, injection_cost, reach_of_upsampling
 from scenefuse.models.moments import Array, Moments, MomentStage, correlations, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.state import SceneState

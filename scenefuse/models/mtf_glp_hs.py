@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scenefuse.models.band_map import inject, map_bands
 from scenefuse.models.base import ModelCard, Stage
-from scenefuse.models.method import card_of, frozen, given_options, injection_cost, reach_of_degrading
+from scenefuse.models.classical import card_of, frozen, given_options, injection_cost, reach_of_degrading
 from scenefuse.models.moments import Array, Moments, MomentStage, ridge_regression
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.resample import degrade_window

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from scenefuse.models.band_map import map_into
 from scenefuse.models.base import ModelCard, Stage
-from scenefuse.models.method import Cost, card_of, frozen, given_options, injection_cost, reach_of_degrading
+from scenefuse.models.classical import Cost, card_of, frozen, given_options, injection_cost, reach_of_degrading
 from scenefuse.models.moments import Array, Moments, MomentStage, ridge_regression
 from scenefuse.models.mtf_glp_hs import RIDGE
 from scenefuse.models.ref import ModelRef

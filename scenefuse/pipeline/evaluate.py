@@ -26,16 +26,16 @@ from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.models.shelf import find_by_digest
-from scenefuse.pipeline.grounds import truth_facts
+from scenefuse.pipeline.each_product import Location, ProductFailure, for_each_product
 from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of, scene_of
 from scenefuse.pipeline.replay import reopen_inputs
-from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
+from scenefuse.pipeline.training_inputs import truth_facts
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE, WEIGHTS_CARD
 from scenefuse.product.folder import product_folder
 from scenefuse.product.provenance import read_provenance
 from scenefuse.product.reading import open_product
-from scenefuse.quality.contest import Entry, Protocol, Result, compete
+from scenefuse.quality.contest import ContestProtocol, Entry, Result, compete
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import ready
 from scenefuse.quality.product_scores import Scored, score_with_reference, score_without_reference
@@ -104,12 +104,12 @@ def evaluate_product(
     product = open_product(folder)
     if reference is not None:
         scored = score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
-        return replace(scored, notes=remembered(folder, str(reference)))
+        return replace(scored, notes=training_overlap_notes(folder, str(reference)))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
     return score_without_reference(product, cube, load_state(folder / STATE))
 
 
-def remembered(folder: Place, reference: str) -> tuple[str, ...]:
+def training_overlap_notes(folder: Place, reference: str) -> tuple[str, ...]:
     """A note where the network of the product in folder may have seen the reference that it is scored against."""
     provenance = read_provenance(folder)
     digest = provenance.method.weights_sha256
@@ -157,7 +157,7 @@ def evaluate_products(
             "each product has a pair of its own",
             "Give one product with them",
         )
-    return look_at_each(
+    return for_each_product(
         folders, partial(evaluate_product, reference=reference, convention=convention, hrefs=hrefs, config=config)
     )
 
@@ -165,7 +165,7 @@ def evaluate_products(
 def evaluate_methods(
     arena: Arena,
     entries: Sequence[Entry],
-    protocol: Protocol,
+    protocol: ContestProtocol,
     *,
     out: Path | None = None,
     report: Callable[[Result], None] | None = None,
@@ -226,9 +226,9 @@ def _write_tables(out: Path, results: Sequence[Result], document: Mapping[str, A
 
 
 def contest_document(
-    results: Sequence[Result], protocol: Protocol, *, whole: bool = True, degraded: bool = True
+    results: Sequence[Result], protocol: ContestProtocol, *, whole: bool = True, degraded: bool = True
 ) -> dict[str, Any]:
-    """Protocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
+    """ContestProtocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
 
     whole: False for the results of a contest that was stopped before its end. degraded: that of the arena.
     """
@@ -241,7 +241,7 @@ def contest_document(
     }
 
 
-def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> Iterator[Callable[[], Trial]]:
+def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol) -> Iterator[Callable[[], Trial]]:
     """What makes the trial of each pair, once methods are known to fit; no cube is read yet."""
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
@@ -282,7 +282,7 @@ def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Cal
 
 
 def _honest_pixels(
-    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: Protocol, raster: str | None
+    networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: ContestProtocol, raster: str | None
 ) -> NDArray[np.bool_] | None:
     """The pixels of a pair's truth, a raster or its own HSI, that no network has learnt from; None for all."""
     cube, reduced = opened.cube, raster is None
@@ -310,7 +310,7 @@ def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[s
     return tuple(digest for file in files for digest in truth_facts(file)[1:])
 
 
-def _maker_of_pair(opened: OpenedPair, protocol: Protocol) -> Callable[[], Trial]:
+def _maker_of_pair(opened: OpenedPair, protocol: ContestProtocol) -> Callable[[], Trial]:
     def make() -> Trial:
         return wald_trial(opened.cube, opened.pair.id, ratio=protocol.ratio, mtf_nyquist=protocol.mtf_nyquist)
 
@@ -335,7 +335,7 @@ def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
     return make
 
 
-def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) -> Iterator[Callable[[], Trial]]:
+def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol) -> Iterator[Callable[[], Trial]]:
     """What makes the trial of each single image, once methods are known to fit; no cube is read yet."""
     if not arena.images:
         return
@@ -362,7 +362,7 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: Protocol) ->
         yield _maker_of_image(scene.id, image, sensor, protocol)
 
 
-def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: Protocol) -> Callable[[], Trial]:
+def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: ContestProtocol) -> Callable[[], Trial]:
     def make() -> Trial:
         window = middle_window(image.grids[0].shape, len(image.bands) + len(sensor.bands))
         return reference_trial(

@@ -156,7 +156,7 @@ def _key(line: bytes) -> tuple[str, ...] | None:
 
 def _type_of(error: BaseException) -> tuple[str, bool]:
     """Type of a failure and whether it may pass by itself: that of the cause, where work was stopped by one."""
-    from scenefuse.engine.attempts import GivenUpError, kind_of  # records are read without them
+    from scenefuse.engine.retry import GivenUpError, kind_of  # records are read without them
     from scenefuse.engine.run import IncompleteRunError
 
     if isinstance(error, IncompleteRunError) and error.report is not None:

@@ -38,12 +38,12 @@ from scenefuse.pipeline.planning import (
 from scenefuse.pipeline.records import model_item_of, provenance_of, recorded_hrefs, run_record
 from scenefuse.pipeline.report import make_report
 from scenefuse.place.place import Place
+from scenefuse.product.adapted_weights import keep_weights
 from scenefuse.product.catalog import link_item
 from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.files import LEASE, LEDGER, REPORT, STATE
 from scenefuse.product.layout import lay_out
 from scenefuse.product.model_item import write_model_item
-from scenefuse.product.own_weights import keep_weights
 from scenefuse.product.provenance import read_provenance
 from scenefuse.product.report_file import has_report, put_report
 from scenefuse.product.self_check import CheckingSink, SelfCheck, check_product

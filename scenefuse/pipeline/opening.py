@@ -11,7 +11,6 @@ from scenefuse.archive.document import read_start
 from scenefuse.archive.scene import Scene, ScenePair
 from scenefuse.archive.source import load_scene
 from scenefuse.config import RunConfig
-from scenefuse.cube.envi_header import HEADER_MAGIC, HEADER_SUFFIXES, find_data
 from scenefuse.cube.image import Image
 from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions
@@ -26,6 +25,7 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, needs_weights, require_method
 from scenefuse.models.shelf import with_weights
 from scenefuse.place.href import is_url, redact
+from scenefuse.raster.envi_header import HEADER_MAGIC, HEADER_SUFFIXES, find_data
 from scenefuse.words import counted
 
 _NAMED = 12

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scenefuse.engine.maker import INSTRUCTION_SET, together
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.run import RunReport
+from scenefuse.engine.software import INSTRUCTION_SET, merged
 from scenefuse.models.state import SceneState
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.planning import Order, method_of, number_options, product_inputs
@@ -24,7 +24,7 @@ from scenefuse.product.provenance import Plan, Provenance, RunRecord
 def provenance_of(order: Order, state: SceneState, report: RunReport) -> Provenance:
     """Where the product comes from: what made its tiles, on whatever machines and in whatever runs."""
     plan, opened = order.plan, order.opened
-    software = together(tile.made_by for tile in report.finished.values())
+    software = merged(tile.made_by for tile in report.finished.values())
     processor = software.pop(INSTRUCTION_SET)
     return Provenance(
         item_id=order.folder.name,

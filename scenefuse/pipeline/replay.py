@@ -11,15 +11,15 @@ from typing import Any, cast
 from scenefuse.archive.access import trusted_path
 from scenefuse.config import INPUT_OPTIONS, RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
-from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.device import Device, choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.loop import batched
-from scenefuse.engine.maker import INSTRUCTION_SET, maker
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
+from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
+from scenefuse.engine.software import INSTRUCTION_SET, software_facts
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.shelf import find_by_digest
@@ -29,11 +29,11 @@ from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.place.href import is_url
 from scenefuse.place.place import Place
+from scenefuse.product.adapted_weights import find_weights
 from scenefuse.product.comparison import ComparingSink, CoreComparison
 from scenefuse.product.files import STATE, STORE
 from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
-from scenefuse.product.own_weights import find_weights
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile, Tiling
@@ -150,7 +150,7 @@ def replay(
             for number, group in enumerate(groups)
         ]
         observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": sum(map(len, groups))}))
-        ended = work_off(works, lane, patience=Patience(), observer=observer)
+        ended = work_off(works, lane, retry_policy=RetryPolicy(), observer=observer)
         compared: list[CoreComparison] = list(chain(*results_in_order(works, ended, _stopped_by)))
     cores = tuple(sorted(compared, key=lambda core: (core.iy, core.ix)))
     return ReplayReport(
@@ -292,7 +292,7 @@ def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Ti
 
 def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
     """What is not as it was when the product was made."""
-    now = maker(cast("Device", provenance.plan.device))
+    now = software_facts(cast("Device", provenance.plan.device))
     changes = [
         f"{name} {version} then, {now.get(name)} now"
         for name, version in provenance.software.items()

@@ -14,7 +14,7 @@ from scenefuse.engine.lease import Lease
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, SceneFuseError, UsageError
 from scenefuse.models.state import SceneState
-from scenefuse.pipeline.evaluate import remembered
+from scenefuse.pipeline.evaluate import training_overlap_notes
 from scenefuse.pipeline.opening import policy_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.href import is_url, redact
@@ -113,7 +113,7 @@ def make_report(
         run=read_run(folder),
         inputs_note=inputs_note,
         reference=None if reference is None else _shown(str(reference)),
-        reference_notes=() if reference is None else remembered(folder, str(reference)),
+        reference_notes=() if reference is None else training_overlap_notes(folder, str(reference)),
         against_inputs=score_without_reference(product, source, state) if scores and source is not None else None,
     )
     return Report(html=render(dossier), figures=dossier.facts())

@@ -20,9 +20,9 @@ from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
-from scenefuse.pipeline.grounds import ground_facts, grounds_of, require_alike, truth_facts
 from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
+from scenefuse.pipeline.training_inputs import ground_facts, grounds_of, require_alike, truth_facts
 from scenefuse.place.location import own_path
 from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX

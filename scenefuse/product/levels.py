@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Observer
+from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.cog import CogPart, assemble, check_part, write_part, wrong_pixels
@@ -136,8 +136,8 @@ class _Crew:
         everywhere = self.lane.on_this_machine or self.folder.shares_scratch
         there = [work for work in works if everywhere or not work.argument.needs_scratch]
         here = [work for work in works if work.argument.needs_scratch and not everywhere]
-        yield from work_off(there, self.lane, patience=Patience(), observer=self.observer)
-        yield from work_off(here, InProcessLane(), patience=Patience(), observer=self.observer)
+        yield from work_off(there, self.lane, retry_policy=RetryPolicy(), observer=self.observer)
+        yield from work_off(here, InProcessLane(), retry_policy=RetryPolicy(), observer=self.observer)
 
 
 def _stopped_by(work: Work, failure: TaskFailure) -> GivenUpError:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.attempts import GivenUpError, Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.loop import batched
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import EncodedShard, Observer, ShardReceipt
 from scenefuse.engine.quality_flag import QualityFlag
+from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.run import FusionJob
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
 from scenefuse.models.base import ModelCard
@@ -174,7 +174,7 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
             for each in precisions
             for number, some in enumerate(batched(tiles, job.plan.batch))
         ]
-        ended = work_off(works, lane, patience=Patience(), observer=observer)
+        ended = work_off(works, lane, retry_policy=RetryPolicy(), observer=observer)
         found = list(zip(works, results_in_order(works, ended, _stopped_by), strict=True))
     same = [check for work, checks in found for check in checks if work.facts["check"] == precision]
     single = [check for work, checks in found for check in checks if work.facts["check"] == "fp32"]

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from itertools import accumulate
 
-from scenefuse.cube.tiff_directory import (
+from scenefuse.raster.tiff_directory import (
     LENGTH,
     LONG,
     REDUCED_IMAGE,

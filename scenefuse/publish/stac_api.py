@@ -10,8 +10,8 @@ from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.error_body import message_from
 from scenefuse.archive.fetch import Fetcher, Reply
-from scenefuse.archive.refusal import said_by
 from scenefuse.config import stac_credentials
 from scenefuse.engine.loop import batched
 from scenefuse.errors import DataError, SceneFuseError, StorageError, TransientError, UsageError
@@ -201,7 +201,7 @@ class StacApi:
         try:
             document = json.loads(reply.body)
         except (ValueError, RecursionError):
-            self._odd(reply.url, f"no JSON but {said_by(reply.body)[:80]!r}")
+            self._odd(reply.url, f"no JSON but {message_from(reply.body)[:80]!r}")
         if not isinstance(document, dict):
             self._odd(reply.url, f"a JSON {type(document).__name__}")
         return document
@@ -215,7 +215,7 @@ class StacApi:
 
     def _refused(self, method: str, reply: Reply) -> NoReturn:
         """The API's refusal, in its own words."""
-        said = said_by(reply.body)
+        said = message_from(reply.body)
         what = f"{method} {redact(reply.url)} answered {reply.status}" + (f" ({said})" if said else "")
         if reply.status in (401, 403):
             raise StorageError(

@@ -38,7 +38,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class ContestProtocol:
     """What all methods are given, and how they are scored."""
 
     ratio: int | None = None
@@ -179,7 +179,7 @@ def _label(model: str, weights: str | None, models: Sequence[tuple[str, str | No
 def compete(
     trials: Iterable[Trial],
     entries: Sequence[Entry],
-    protocol: Protocol,
+    protocol: ContestProtocol,
     *,
     show: Callable[[Gallery], None] | None = None,
 ) -> Iterator[Result]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scenefuse.quality.contest import Protocol, Result
+from scenefuse.quality.contest import ContestProtocol, Result
 from scenefuse.quality.trial import NoisyImages
 from scenefuse.words import counted
 
@@ -82,7 +82,7 @@ def _comparable(results: Sequence[Result]) -> list[Result]:
 
 def markdown(
     results: Sequence[Result],
-    protocol: Protocol,
+    protocol: ContestProtocol,
     *,
     pictures: Sequence[str] = (),
     whole: bool = True,
@@ -128,7 +128,7 @@ def _flat(result: Result, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **values, **{name: getattr(result, name) for name in COSTS}}
 
 
-def protocol_facts(protocol: Protocol, *, degraded: bool = True) -> dict[str, Any]:
+def protocol_facts(protocol: ContestProtocol, *, degraded: bool = True) -> dict[str, Any]:
     """The protocol as JSON can hold it; None: no noise, the pair's own ratio, or no blur, for nothing is degraded."""
     noise = [finite_or_none(level) for level in protocol.snr_db]
     return {**asdict(protocol), "mtf_nyquist": protocol.mtf_nyquist if degraded else None, "snr_db": noise}
@@ -173,7 +173,7 @@ def _standing(group: Sequence[Result]) -> Standing:
     )
 
 
-def _facts(protocol: Protocol, *, degraded: bool) -> list[str]:
+def _facts(protocol: ContestProtocol, *, degraded: bool) -> list[str]:
     """Lines of Markdown that say under what conditions."""
     noise = ", ".join(f"{level:g} dB" if isfinite(level) else "none" for level in protocol.snr_db)
     return [
@@ -219,7 +219,7 @@ def spread(mean: float, std: float) -> str:
     return f"{text} ± {std:.2g}" if isfinite(std) else text
 
 
-def _spread(protocol: Protocol, scenes: int) -> str:
+def _spread(protocol: ContestProtocol, scenes: int) -> str:
     """`2 scenes, 3 seeds, 4 folds`."""
     counts = {"scene": scenes, "seed": protocol.seeds, "fold": protocol.folds}
     return ", ".join(counted(count, name) for name, count in counts.items())

@@ -13,7 +13,7 @@ from scenefuse.archive.search import SkippedItem
 from scenefuse.errors import SceneFuseError, WorkError
 from scenefuse.failure import Failure
 from scenefuse.pipeline.failures import PairFailure, read_failures
-from scenefuse.pipeline.standing import PairStanding, Standing, look_at
+from scenefuse.pipeline.pair_status import PairState, PairStatus, pair_statuses
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.output import require_output
@@ -21,7 +21,7 @@ from scenefuse.publish.destination import Catalogue
 from scenefuse.workflow.passes import Passes, look_at_passes
 from scenefuse.workflow.specification import Workflow
 
-STANDINGS: tuple[Standing, ...] = ("done", "running", "failed", "begun", "due")
+STANDINGS: tuple[PairState, ...] = ("done", "running", "failed", "begun", "due")
 """In the order in which people are told."""
 
 
@@ -35,7 +35,7 @@ class Status:
     """Where its products are."""
     bounds: Bounds
     """The window that a pass would look at now."""
-    pairs: tuple[PairStanding, ...]
+    pairs: tuple[PairStatus, ...]
     """The pairs that the rule finds in the archive now, and how far each is."""
     unpaired: tuple[Unpaired, ...]
     """Scenes of the window that are in no pair, each with the reason."""
@@ -53,7 +53,7 @@ class Status:
     free_bytes: int | None
     """Room on the disk of the products; None for a store."""
 
-    def count(self, standing: Standing) -> int:
+    def count(self, standing: PairState) -> int:
         """How many pairs stand so."""
         return sum(entry.standing == standing for entry in self.pairs)
 
@@ -94,7 +94,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
     pairing, skipped = find_in_archive(
         workflow.source.catalogs, workflow.rule, bounds=bounds, allow_hosts=workflow.fuse.allow_host
     )
-    pairs = look_at(pairing.pairs, out=out, config=workflow.fuse)
+    pairs = pair_statuses(pairing.pairs, out=out, config=workflow.fuse)
     ours = {entry.failure.key for entry in pairs if entry.failure is not None}
     published, catalogue_error = _published(pairs, workflow.output.catalogue(workflow.fuse.allow_host))
     return Status(
@@ -112,9 +112,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
     )
 
 
-def _published(
-    pairs: tuple[PairStanding, ...], catalogue: Catalogue | None
-) -> tuple[int | None, dict[str, Any] | None]:
+def _published(pairs: tuple[PairStatus, ...], catalogue: Catalogue | None) -> tuple[int | None, dict[str, Any] | None]:
     """How many of the products have their item in the catalogue; or why that could not be looked at."""
     if catalogue is None:
         return None, None

@@ -21,8 +21,8 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.scene import Scene
 from scenefuse.archive.search import SkippedItem, collect, search
 from scenefuse.archive.source import load_scene, open_source
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
+from scenefuse.raster.readers import open_raster
 from tests.archive.server import Stub, serve
 from tests.archive.test_items import make_item
 

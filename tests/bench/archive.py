@@ -30,7 +30,6 @@ from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule, find_pairs
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
-from scenefuse.engine.attempts import Patience, work_off
 from scenefuse.engine.budget import plan_run
 from scenefuse.engine.cluster import ClusterSpec, open_lane
 from scenefuse.engine.group import GroupReport, GroupTask, peak_rss_bytes
@@ -40,6 +39,7 @@ from scenefuse.engine.loop import LoopSeconds
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import ShardReceipt, TileReceipts
 from scenefuse.engine.resident import ModelHandle
+from scenefuse.engine.retry import RetryPolicy, work_off
 from scenefuse.engine.run import FusionJob, _work, fuse_scene, proven_tiles
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.fuse import fuse
@@ -236,7 +236,7 @@ def scheduling(tiles: int) -> dict[str, Any]:
         task_bytes = len(pickle.dumps(works[0].argument))
         works = [replace(work, function=report_of) for work in works]
         meter, most = Meter(), 0
-        for ended, (_, result) in enumerate(work_off(works, lane, patience=Patience(), observer=NullObserver())):
+        for ended, (_, result) in enumerate(work_off(works, lane, retry_policy=RetryPolicy(), observer=NullObserver())):
             if not isinstance(result, GroupReport):
                 raise TypeError(result.cause)
             most = max(most, len(scheduler_of(lane).tasks))

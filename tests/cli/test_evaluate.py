@@ -25,7 +25,7 @@ from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
 from scenefuse.product.reading import open_product
-from scenefuse.quality.contest import Protocol, Result, enter
+from scenefuse.quality.contest import ContestProtocol, Result, enter
 from scenefuse.quality.trial import Trial
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained, interrupt_at
@@ -95,7 +95,7 @@ def test_of_a_large_scene_no_more_is_held_than_the_bound_says(
         truths=(str(truth),) if with_truth else (),
         config=RunConfig(register=False),
     )
-    evaluate_methods(arena, enter([("bicubic", None)]), Protocol())
+    evaluate_methods(arena, enter([("bicubic", None)]), ContestProtocol())
     assert 0 < held[0] <= most
 
 

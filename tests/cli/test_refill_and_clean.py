@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from scenefuse.config import RunConfig
-from scenefuse.engine.attempts import GivenUpError, Kind, TaskFailure
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.retry import GivenUpError, Kind, TaskFailure
 from scenefuse.engine.run import IncompleteRunError, RunReport
 from scenefuse.errors import DataError, StorageError, UsageError, WorkError
 from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures, record_failure, work_of

@@ -16,12 +16,12 @@ from scenefuse.archive.source import load_scene
 from scenefuse.cube.cloud_mask import CloudMask, check_placed, open_cloud_mask
 from scenefuse.cube.image import Choice, open_image
 from scenefuse.cube.pair import PairOptions, open_pair
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
-from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture
-from tests.cube.native_products import write_emit
+from scenefuse.raster.readers import open_raster
+from tests.raster.making import WriteTiff, bare_scene, pair_of, texture
+from tests.raster.native_products import write_emit
 
 
 def told(path: Path, code: CloudCode = "scl") -> CloudAsset:

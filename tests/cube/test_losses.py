@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scenefuse.cube.losses import BandLosses, measure_losses
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.errors import DataError
-from tests.cube.conftest import WriteTiff, pair_of, texture
+from tests.raster.making import WriteTiff, pair_of, texture
 
 NM = (450.0, 550.0, 650.0, 850.0)
 NODATA = -32768

@@ -22,13 +22,13 @@ from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.image import Image
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
-from scenefuse.cube.readers import open_raster
 from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample
 from scenefuse.grid.window import Window
+from scenefuse.raster.readers import open_raster
 from scenefuse.sensors.band import Band
-from tests.cube.conftest import WriteTiff, bare_scene, pair_of, texture, tiff_writer
+from tests.raster.making import WriteTiff, bare_scene, pair_of, texture, tiff_writer
 
 NM = (450.0, 550.0, 650.0, 850.0)
 

@@ -9,12 +9,12 @@ import rasterio
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.image import Choice, open_image
 from scenefuse.cube.pair import PairCube, open_pair
-from scenefuse.cube.readers import open_raster
 from scenefuse.cube.registration import estimate_shift
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import bare_scene, pair_of
+from scenefuse.raster.readers import open_raster
 from tests.grid.blocks import block_mean
+from tests.raster.making import bare_scene, pair_of
 
 
 def needed(folder: Path, name: str) -> Path:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scenefuse.engine.attempts import Patience
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.ledger import Ledger
@@ -16,6 +15,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.protocols import Observer
 from scenefuse.engine.resident import ModelHandle
+from scenefuse.engine.retry import RetryPolicy
 from scenefuse.engine.run import FusionJob, RunReport, fuse_scene
 from tests.engine.fakes import NpySink, Setting, load_fake
 
@@ -32,7 +32,7 @@ def job_of(setting: Setting, sink: NpySink, *, lane: Lane | None = None, **chang
 
 
 def run_job(
-    job: FusionJob, folder: Path, *, lane: Lane | None = None, observer: Observer | None = None, **patience: Any
+    job: FusionJob, folder: Path, *, lane: Lane | None = None, observer: Observer | None = None, **retry_policy: Any
 ) -> RunReport:
     with Ledger(folder / "ledger.jsonl", job.sha256) as ledger:
         return fuse_scene(
@@ -40,7 +40,7 @@ def run_job(
             lane=lane or InProcessLane(),
             ledger=ledger,
             observer=observer or NullObserver(),
-            patience=Patience(**{"backoff_s": 0.05, **patience}),
+            retry_policy=RetryPolicy(**{"backoff_s": 0.05, **retry_policy}),
         )
 
 

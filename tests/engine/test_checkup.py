@@ -11,13 +11,13 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from scenefuse.cube import formats
 from scenefuse.engine import checkup
 from scenefuse.engine.checkup import check_machine
 from scenefuse.engine.finding import Finding
 from scenefuse.engine.scheduler_check import check_scheduler
 from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIRONMENT
 from scenefuse.place.store import StorePlace
+from scenefuse.raster import formats
 from tests.object_store import SECRET, FaultKind, Proxy
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scenefuse.engine import known_states
-from scenefuse.engine.attempts import GivenUpError, Patience
 from scenefuse.engine.known_states import KnownStates
 from scenefuse.engine.lanes import Lane
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.prepare import Preparation, preparation_seconds, prepare
 from scenefuse.engine.resident import ModelHandle
+from scenefuse.engine.retry import GivenUpError, RetryPolicy
 from scenefuse.engine.sampling import BLOCK_PX, Sampling, block_runs, block_sample, cut_blocks, patch_candidates
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, TransientError, WorkError
@@ -175,7 +175,7 @@ def test_a_preparation_that_a_store_ended_is_recorded_as_one_that_may_pass() -> 
         prepare(
             AnalyticSource(coarse_shape=(9, 9), ratio=2),
             Preparation(stages=(PassingStage(),)),
-            patience=Patience(transient=0),
+            retry_policy=RetryPolicy(transient=0),
         )
     assert given_up.value.failure is not None
     assert (given_up.value.failure.kind, given_up.value.failure.retryable) == ("transient", True)

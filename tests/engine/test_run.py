@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from scenefuse.engine import group
-from scenefuse.engine.attempts import kind_of
 from scenefuse.engine.cluster import ClusterSpec, open_client, open_lane
 from scenefuse.engine.device import is_out_of_memory
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.observers import RecordingObserver, TeeObserver
+from scenefuse.engine.retry import kind_of
 from scenefuse.engine.run import IncompleteRunError
 from scenefuse.errors import ResourceError, UsageError
 from tests.engine.fakes import AnalyticSource, NpySink, Setting

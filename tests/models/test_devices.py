@@ -8,7 +8,7 @@ from math import lcm
 import pytest
 import torch
 
-from scenefuse.models import cnmf, method
+from scenefuse.models import classical, cnmf
 from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.band_map import add_mapped
 from scenefuse.models.base import UPSAMPLE_MARGIN
@@ -27,12 +27,12 @@ def test_a_classical_method_fuses_where_its_windows_are(name: str) -> None:
     fine = torch.empty(2, len(ms), 16 * RATIO, 16 * RATIO, device="meta")
     first = model.fuse(there, fine, state)
     assert (first.device.type, first.shape) == ("meta", (2, len(hs), 16 * RATIO, 16 * RATIO))
-    copies = dict(method._copies)
+    copies = dict(classical._copies)
     model.fuse(there, fine, state)
-    assert method._copies.keys() == copies.keys(), "copied once, not for each window"
+    assert classical._copies.keys() == copies.keys(), "copied once, not for each window"
     del model, state
     gc.collect()
-    assert not method._copies.keys() & copies.keys()
+    assert not classical._copies.keys() & copies.keys()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

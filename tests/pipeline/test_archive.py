@@ -14,7 +14,7 @@ from scenefuse.config import RunConfig
 from scenefuse.demo.size import DemoSize
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.pipeline.batch import batch
-from scenefuse.pipeline.demonstrate import BASELINE, Demonstration, demonstrate
+from scenefuse.pipeline.demo import BASELINE, Demonstration, demonstrate
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.product.files import FAILURES

@@ -20,7 +20,7 @@ from distributed import LocalCluster
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.engine.maker import instruction_set
+from scenefuse.engine.software import instruction_set
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.product.provenance import read_provenance
 from tests.pipeline.making import PairFiles, product_bytes, write_pair

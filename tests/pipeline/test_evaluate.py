@@ -17,10 +17,10 @@ from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
 from scenefuse.pipeline.evaluate import Arena, evaluate_methods, evaluate_product
 from scenefuse.pipeline.fuse import FusedProduct, fuse
-from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.replay import replay
-from scenefuse.quality.contest import Protocol, enter
+from scenefuse.pipeline.training_inputs import truth_facts
+from scenefuse.quality.contest import ContestProtocol, enter
 from scenefuse.quality.trial import covered_bands
 from scenefuse.sensors.band import Band
 from scenefuse.sensors.sensor import find_sensor
@@ -108,7 +108,7 @@ def test_a_truth_that_a_network_learnt_from_does_not_score_it_with_other_scenes(
     weights = saved(cube, cube.ms_bands, training, tmp_path / "weights.safetensors")
     arena = Arena(pairs=(pair.both,), truths=(str(truth),), config=RunConfig(register=False))
     with pytest.raises(DataError, match="aelf-t learnt from hs_ms"):
-        evaluate_methods(arena, enter([("aelf-t", str(weights))]), Protocol())
+        evaluate_methods(arena, enter([("aelf-t", str(weights))]), ContestProtocol())
 
     sensor = find_sensor("Sentinel-2A")
     assert sensor is not None
@@ -116,4 +116,4 @@ def test_a_truth_that_a_network_learnt_from_does_not_score_it_with_other_scenes(
     weights = saved(cube, ms_bands, training, tmp_path / "of-image.safetensors")
     arena = Arena(images=(str(truth),), ms_sensor="Sentinel-2A")
     with pytest.raises(DataError, match="aelf-t learnt from truth"):
-        evaluate_methods(arena, enter([("aelf-t", str(weights))]), Protocol())
+        evaluate_methods(arena, enter([("aelf-t", str(weights))]), ContestProtocol())

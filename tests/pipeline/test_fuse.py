@@ -27,9 +27,9 @@ from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
 from scenefuse.engine import budget, group, known_states
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.engine.maker import maker
 from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
+from scenefuse.engine.software import software_facts
 from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, WorkError
 from scenefuse.pipeline.failures import read_failures
@@ -366,7 +366,7 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
     pair: PairFiles, product: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read_provenance(product)
-    monkeypatch.setattr("scenefuse.engine.group.maker", lambda _: {"torch": "9", "instruction_set": "AVX9"})
+    monkeypatch.setattr("scenefuse.engine.group.software_facts", lambda _: {"torch": "9", "instruction_set": "AVX9"})
     config = replace(CONFIG, format=("zarr", "cog"))
     assert fuse(*pair.both, out=product.parent, config=config, lane=InProcessLane()).status == "resumed"
     after = read_provenance(product)
@@ -397,13 +397,13 @@ def test_a_product_that_was_begun_before_an_upgrade_names_both_versions(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as before:
-        before.setattr("scenefuse.engine.maker._version", lambda _: "1.0")
-        before.setattr("scenefuse.engine.maker.instruction_set", lambda _: "AVX1")
+        before.setattr("scenefuse.engine.software._version", lambda _: "1.0")
+        before.setattr("scenefuse.engine.software.instruction_set", lambda _: "AVX1")
         with pytest.raises(KeyboardInterrupt):
             fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=Stopping())
     product = fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
     assert product.status == "resumed"
-    provenance, now = read_provenance(product.folder), maker("cpu")
+    provenance, now = read_provenance(product.folder), software_facts("cpu")
     assert provenance.plan.instruction_set == f"AVX1, {now['instruction_set']}"
     assert provenance.software["torch"] == f"1.0, {now['torch']}"
     assert provenance.software["scenefuse"] == now["scenefuse"]
@@ -470,10 +470,10 @@ def batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
         moved: NDArray[np.float32] = core() + np.float32(shift)
         return moved
 
-    def together(*arguments: Any) -> list[Callable[[], NDArray[np.float32]]]:
+    def merged(*arguments: Any) -> list[Callable[[], NDArray[np.float32]]]:
         return [partial(shifted, core, 1e-4 * len(arguments[2])) for core in alone(*arguments)]
 
-    monkeypatch.setattr(group, "_fuse_batch", together)
+    monkeypatch.setattr(group, "_fuse_batch", merged)
     monkeypatch.setattr(budget, "_default_batch", lambda *_: 3)
 
 

@@ -22,11 +22,11 @@ from scenefuse.grid.window import Window
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.replay import replay
 from tests import delivered
-from tests.cube.conftest import bare_scene
-from tests.cube.native_products import UTM, write_emit, write_prisma
 from tests.delivered import write_enmap
 from tests.models.classical_pairs import drawn_pair
 from tests.range_server import web_folder
+from tests.raster.making import bare_scene
+from tests.raster.native_products import UTM, write_emit, write_prisma
 
 CONFIG = RunConfig(model="gsa", core_px=64, format=("zarr",), workers=1, report=False)
 RATIO, SIDE = 3, 40

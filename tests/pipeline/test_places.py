@@ -22,9 +22,9 @@ from click.testing import CliRunner
 
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
-from scenefuse.engine.attempts import Patience
 from scenefuse.engine.lanes import InProcessLane
 from scenefuse.engine.protocols import Event
+from scenefuse.engine.retry import RetryPolicy
 from scenefuse.errors import WorkError
 from scenefuse.pipeline.clean import find_unfinished, remove_unfinished
 from scenefuse.pipeline.failures import read_failures
@@ -61,9 +61,9 @@ def undisturbed(pair: PairFiles, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups are tried twice and at once, refill works in this process: the failures are meant."""
-    monkeypatch.setattr(Patience, "allows", lambda _, kind, earlier: kind == "transient" and earlier < 1)
+    monkeypatch.setattr(RetryPolicy, "allows", lambda _, kind, earlier: kind == "transient" and earlier < 1)
     at_once = SimpleNamespace(heappop=heapq.heappop, heappush=lambda heap, entry: heap.append((0.0, *entry[1:])))
-    monkeypatch.setattr("scenefuse.engine.attempts.heapq", at_once)  # there alone: event loops push on heaps, too
+    monkeypatch.setattr("scenefuse.engine.retry.heapq", at_once)  # there alone: event loops push on heaps, too
 
     @contextmanager
     def in_process(_: object) -> Iterator[InProcessLane]:
@@ -293,7 +293,7 @@ def out(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "disk":
         return place_at(tmp_path / "out")
     request.getfixturevalue("proxy")
-    # Real patience for a loaded machine: nothing is to fail here.
+    # Real retry_policy for a loaded machine: nothing is to fail here.
     request.getfixturevalue("monkeypatch").setenv("AWS_TIMEOUT", "30s")
     place: StorePlace = request.getfixturevalue("prefix")
     return place / "out"

@@ -23,10 +23,10 @@ from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
-from scenefuse.pipeline.grounds import truth_facts
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.report import report
 from scenefuse.pipeline.train import TrainConfig, Trained, _fitted_recipe, train
+from scenefuse.pipeline.training_inputs import truth_facts
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.words import counted
 from tests.models.classical_pairs import drawn_scene, observe

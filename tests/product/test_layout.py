@@ -14,9 +14,9 @@ from affine import Affine
 from pyproj import CRS
 from zarr.storage import LocalStore, WrapperStore
 
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.product.layout import lay_out
+from scenefuse.raster.readers import open_raster
 from tests.product.making import GRID, ITEM_ID, SPEC, large_spec, random_scene, write_scene
 
 

@@ -7,7 +7,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from scenefuse.engine.attempts import GivenUpError, Patience
+from scenefuse.engine.retry import GivenUpError, RetryPolicy
 from scenefuse.errors import TransientError
 from scenefuse.product import levels
 from scenefuse.product.levels import make_overviews
@@ -60,7 +60,7 @@ def test_building_overviews_again_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_away_is_a_failure_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "Patience", lambda: Patience(backoff_s=0.0))  # its pauses add up to 85 s
+    monkeypatch.setattr(levels, "RetryPolicy", lambda: RetryPolicy(backoff_s=0.0))  # its pauses add up to 85 s
     spec = large_spec()
     write_scene(tmp_path, *random_scene(spec), spec=spec)
     (tmp_path / "fused.zarr").rename(tmp_path / "away")

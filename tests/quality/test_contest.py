@@ -20,7 +20,7 @@ from scenefuse.grid.resample import degrade, degrade_reach_px
 from scenefuse.grid.window import Window
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model, weightless_names
-from scenefuse.quality.contest import Entry, Protocol, Result, compete, enter
+from scenefuse.quality.contest import ContestProtocol, Entry, Result, compete, enter
 from scenefuse.quality.gallery import Gallery
 from scenefuse.quality.methods import fuse_trial, score_part
 from scenefuse.quality.table import csv_text, markdown, protocol_facts, result_record, standings
@@ -46,27 +46,29 @@ def entry(model: str) -> Entry:
 @given(folds=st.integers(1, 12), rows=st.integers(140, 300), columns=st.integers(140, 300))
 def test_folds_cover_every_pixel_once(folds: int, rows: int, columns: int) -> None:
     count = np.zeros((rows, columns), int)
-    for part in Protocol(folds=folds).parts((rows, columns)):
+    for part in ContestProtocol(folds=folds).parts((rows, columns)):
         count[part.slices] += 1
     assert (count == 1).all()
-    assert len(Protocol(folds=folds).parts((rows, columns))) == folds
+    assert len(ContestProtocol(folds=folds).parts((rows, columns))) == folds
 
 
 def test_folds_smaller_than_a_window_are_refused() -> None:
     with pytest.raises(UsageError, match="Give fewer --folds"):
-        Protocol(folds=4).parts((20, 60))
+        ContestProtocol(folds=4).parts((20, 60))
 
 
 def test_an_image_smaller_than_a_window_is_scored_whole_without_ssim() -> None:
-    (result,) = compete([drawn_trial(2)], [entry("bicubic")], Protocol())
+    (result,) = compete([drawn_trial(2)], [entry("bicubic")], ContestProtocol())
     assert result.pixels == (2 * RATIO) ** 2
     assert {name for name, value in result.values.items() if np.isnan(value)} == {"ssim", "uiqi"}
 
 
 def test_scores_of_folds_add_up_to_those_of_the_whole(trial: Trial) -> None:
     fused = fuse_trial(trial, "sfim").fused
-    (whole,) = Protocol().parts((64, 64))
-    first, *others = (score_part(fused, trial.truth, part, ratio=RATIO) for part in Protocol(folds=6).parts((64, 64)))
+    (whole,) = ContestProtocol().parts((64, 64))
+    first, *others = (
+        score_part(fused, trial.truth, part, ratio=RATIO) for part in ContestProtocol(folds=6).parts((64, 64))
+    )
     merged = first
     for sums in others:
         merged = merged.merge(sums)
@@ -98,17 +100,17 @@ def test_noise_may_be_on_the_hsi_alone_as_in_the_robustness_table_of_s3rnet(tria
     both, alone = trial.noisy(15.0, seed=1), trial.noisy(15.0, seed=1, on="hs")
     np.testing.assert_array_equal(alone.hs, both.hs)
     np.testing.assert_array_equal(alone.ms, trial.ms)
-    protocol = Protocol(snr_db=(15.0,), noise_on="hs")
+    protocol = ContestProtocol(snr_db=(15.0,), noise_on="hs")
     one, two = (next(compete([trial], [entry("gsa")], each)) for each in (protocol, replace(protocol, noise_on="both")))
     assert one.values["psnr_db"] > two.values["psnr_db"] + 0.5
     assert "- noise on the HSI: 15 dB" in markdown([one], protocol)
     assert protocol_facts(protocol)["noise_on"] == "hs"
     with pytest.raises(UsageError, match="noise on hs without noise"):
-        Protocol(noise_on="hs")
+        ContestProtocol(noise_on="hs")
 
 
 def test_every_method_meets_every_noise_seed_and_fold(trial: Trial) -> None:
-    protocol = Protocol(snr_db=(inf, 15.0), seeds=2, folds=2)
+    protocol = ContestProtocol(snr_db=(inf, 15.0), seeds=2, folds=2)
     results = list(compete([trial], [entry("bicubic"), entry("gsa")], protocol))
     assert len(results) == 2 * (1 + 2) * 2
     assert len({(r.method, r.snr_db, r.seed, r.fold) for r in results}) == len(results)
@@ -118,7 +120,7 @@ def test_every_method_meets_every_noise_seed_and_fold(trial: Trial) -> None:
 
 def test_methods_are_given_the_same_noise(trial: Trial) -> None:
     first, second = compete(
-        [trial], [entry("bicubic"), replace(entry("bicubic"), label="again")], Protocol(snr_db=(20.0,))
+        [trial], [entry("bicubic"), replace(entry("bicubic"), label="again")], ContestProtocol(snr_db=(20.0,))
     )
     assert first.values == second.values
 
@@ -127,10 +129,10 @@ def test_scenes_of_one_name_are_told_apart(trial: Trial) -> None:
     hs, ms, truth = (np.multiply(image, 0.5, dtype=np.float32) for image in (trial.hs, trial.ms, trial.truth))
     darker = replace(trial, hs=hs, ms=ms, truth=truth)
     shown: list[Gallery] = []
-    results = list(compete([trial, darker], [entry("bicubic")], Protocol(), show=shown.append))
+    results = list(compete([trial, darker], [entry("bicubic")], ContestProtocol(), show=shown.append))
     assert [result.scene for result in results] == ["drawn", "drawn (2)"]
     assert [gallery.scene for gallery in shown] == ["drawn", "drawn (2)"]
-    text = markdown(results, Protocol())
+    text = markdown(results, ContestProtocol())
     assert "over 2 scenes" in text
     first, second = (part.splitlines()[4].split(" | ")[8] for part in text.split("\n## ")[1:])
     assert float(second) == pytest.approx(float(first) / 2, rel=1e-3), "the tables of two scenes, their RMSE"
@@ -156,7 +158,7 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert (row.mean["psnr_db"], row.count) == (33.0, 3)
     assert row.std["psnr_db"] == pytest.approx(13**0.5)
     assert row.record()["ssim"] is None
-    text = markdown(results, Protocol())
+    text = markdown(results, ContestProtocol())
     assert "| gsa | none | 33 ± 3.6 | - |" in text
     assert "## s2" in text
     assert csv_text(results).splitlines()[1] == "s0,gsa,,0,0,1.0,400,30.0,,2.0,0,5.0"
@@ -176,7 +178,7 @@ def test_methods_of_a_stopped_contest_are_compared_on_what_all_of_them_finished(
         ("gsa", 40.0, 1),
         ("sfim", 38.0, 1),
     ]
-    text = markdown(results, Protocol(), whole=False)
+    text = markdown(results, ContestProtocol(), whole=False)
     assert "over what every method had finished" in text
     assert "| gsa | none | 20 |" in text.split("## hard")[1]
     alone = results[:1]
@@ -203,7 +205,7 @@ def test_an_infinite_score_is_told_from_a_missing_one() -> None:
         assert record["psnr_db"] is record["ssim"] is None
         assert record["infinite"] == ["psnr_db"]
         json.dumps(record, allow_nan=False)
-    assert "| gsa | none | inf | - | 0 ± 0 |" in markdown([one, one], Protocol())
+    assert "| gsa | none | inf | - | 0 ± 0 |" in markdown([one, one], ContestProtocol())
     header, line, *_ = csv_text([one]).splitlines()
     cells = dict(zip(header.split(","), line.split(","), strict=True))
     assert (cells["psnr_db"], cells["ssim"]) == ("inf", "")
@@ -244,7 +246,7 @@ def network_trial() -> Trial:
 
 def test_a_network_takes_part_with_its_weights(network_trial: Trial, tmp_path: Path) -> None:
     weights = saved(tmp_path, "aelf-t", width=8, step=8).weights
-    bicubic, network = compete([network_trial], enter([("bicubic", None), ("aelf-t", weights)]), Protocol())
+    bicubic, network = compete([network_trial], enter([("bicubic", None), ("aelf-t", weights)]), ContestProtocol())
     assert (bicubic.parameters, network.method) == (0, "aelf-t")
     assert network.parameters > 0
     assert network.multiply_adds_per_pixel > bicubic.multiply_adds_per_pixel
@@ -269,7 +271,7 @@ def test_entries_are_refused_before_work() -> None:
 def test_what_was_scored_is_told_and_a_fold_without_data_is_no_result(trial: Trial) -> None:
     truth = trial.truth.copy()
     truth[0, :40] = np.nan  # in one band; folds are rows 0 to 31 and 32 to 63
-    results = list(compete([replace(trial, truth=truth)], [entry("bicubic")], Protocol(folds=2)))
+    results = list(compete([replace(trial, truth=truth)], [entry("bicubic")], ContestProtocol(folds=2)))
     assert [result.pixels for result in results] == [0, 24 * 64]
     (row,) = standings(results)
     assert (row.count, row.mean["psnr_db"]) == (1, results[1].values["psnr_db"])
@@ -292,7 +294,7 @@ def test_two_trainings_of_a_network_are_told_apart_by_their_folders(tmp_path: Pa
 
 def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path) -> None:
     galleries: list[Gallery] = []
-    list(compete([trial], [entry("bicubic"), entry("gsa")], Protocol(snr_db=(inf, 15.0)), show=galleries.append))
+    list(compete([trial], [entry("bicubic"), entry("gsa")], ContestProtocol(snr_db=(inf, 15.0)), show=galleries.append))
     (gallery,) = galleries
     truth, bicubic, gsa = gallery.exhibits
     assert [exhibit.name for exhibit in gallery.exhibits] == ["truth", "bicubic", "gsa"]
@@ -313,7 +315,7 @@ def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path
 
 def test_no_name_in_the_pictures_is_cut_off(trial: Trial) -> None:
     galleries: list[Gallery] = []
-    list(compete([trial], [entry("bicubic"), entry("hysure-l2")], Protocol(), show=galleries.append))
+    list(compete([trial], [entry("bicubic"), entry("hysure-l2")], ContestProtocol(), show=galleries.append))
     figure = galleries[0]._images()
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     names = [text for text in figure.findobj(Text) if text.get_text() in {"truth", "bicubic", "hysure-l2", "drawn"}]
@@ -328,7 +330,7 @@ def test_pixels_that_do_not_count_change_no_score(trial: Trial) -> None:
     scored = np.zeros(trial.truth.shape[1:], bool)
     scored[16:40, 16:40] = True
     other = np.where(scored, trial.truth, trial.truth + 0.3).astype(np.float32)
-    entries, protocol = [entry("gsa")], Protocol(snr_db=(inf,))
+    entries, protocol = [entry("gsa")], ContestProtocol(snr_db=(inf,))
     (first,) = compete([replace(trial, scored=scored)], entries, protocol)
     (second,) = compete([replace(trial, scored=scored, truth=other)], entries, protocol)
     (whole,) = compete([trial], entries, protocol)

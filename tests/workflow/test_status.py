@@ -99,7 +99,7 @@ def test_a_product_of_other_options_numbers_or_inputs_is_not_the_one_that_is_due
     ]
     assert {standing(**options) for options in others} == {"due"}
     with monkeypatch.context() as later:
-        later.setattr("scenefuse.pipeline.standing.NUMERICS", NUMERICS + 1)
+        later.setattr("scenefuse.pipeline.pair_status.NUMERICS", NUMERICS + 1)
         assert standing() == "due"
     scenes.write_hs(tmp_path / "archive" / "hs-a.tif", scenes.hs_cube() * 1.05)
     assert standing() == "due"

@@ -15,18 +15,18 @@ LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
 """Libraries that are named, besides scenefuse itself: those that make numbers or bytes."""
 
 INSTRUCTION_SET = "instruction_set"
-"""Name of the processor's among the versions of a maker."""
+"""Name of the processor's among the versions of a software_facts."""
 
 
-def maker(device: Device) -> dict[str, str]:
+def software_facts(device: Device) -> dict[str, str]:
     """What makes tiles in this process: versions by name, and the instruction set."""
     return {**software_versions(), INSTRUCTION_SET: instruction_set(device)}
 
 
-def together(makers: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def merged(makers: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """What several made, workers of unlike machines or runs before and after an upgrade, as one: `2.12.0, 2.13.0`.
 
-    >>> together([{"torch": "2.13.0", "numpy": "2.4.6"}, {"torch": "2.12.0", "numpy": "2.4.6"}])
+    >>> merged([{"torch": "2.13.0", "numpy": "2.4.6"}, {"torch": "2.12.0", "numpy": "2.4.6"}])
     {'torch': '2.12.0, 2.13.0', 'numpy': '2.4.6'}
     """
     found: dict[str, set[str]] = {}

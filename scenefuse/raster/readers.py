@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
-from scenefuse.cube.dlr_metadata import with_dlr_metadata
-from scenefuse.cube.envi_header import HEADER_MAGIC, find_data, find_header
-from scenefuse.cube.gdal_file import open_envi, open_geotiff, open_jp2
-from scenefuse.cube.raster_file import RasterFile
 from scenefuse.errors import DataError
 from scenefuse.place.href import is_url
+from scenefuse.raster.dlr_metadata import with_dlr_metadata
+from scenefuse.raster.envi_header import HEADER_MAGIC, find_data, find_header
+from scenefuse.raster.gdal_file import open_envi, open_geotiff, open_jp2
+from scenefuse.raster.raster_file import RasterFile
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JP2_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
@@ -37,7 +37,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
     path = local_path(href)
     if path.is_dir():
         if any((path / mark).is_file() for mark in ZARR_MARKS):
-            from scenefuse.cube.zarr_file import open_zarr  # imports xarray and pandas
+            from scenefuse.raster.zarr_file import open_zarr  # imports xarray and pandas
 
             return open_zarr(path)
         raise _unreadable(path, "a folder without a Zarr store")
@@ -62,9 +62,9 @@ def _open_tiff(path: Path | RemoteFile) -> RasterFile:
 
 def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
     """The product of an instrument whose files are HDF5, told from what is in it."""
-    from scenefuse.cube.emit_file import IMAGE, LINES, MASK, open_emit, open_emit_mask  # imports h5py
-    from scenefuse.cube.hdf5_file import Hdf5File
-    from scenefuse.cube.prisma_file import SWATHS, open_prisma
+    from scenefuse.raster.emit_file import IMAGE, LINES, MASK, open_emit, open_emit_mask  # imports h5py
+    from scenefuse.raster.hdf5_file import Hdf5File
+    from scenefuse.raster.prisma_file import SWATHS, open_prisma
 
     file = Hdf5File(path)
     if file.has(SWATHS):

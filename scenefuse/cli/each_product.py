@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 from scenefuse.cli.output import emit_json, error_record, note, show_failures
 from scenefuse.cli.stopping import until_interrupted
 from scenefuse.errors import WorkError
-from scenefuse.pipeline.several import Location, ProductFailure, look_at_each
+from scenefuse.pipeline.each_product import Location, ProductFailure, for_each_product
 from scenefuse.place.place import Place
 from scenefuse.words import counted
 
 T = TypeVar("T")
 
 
-def look_and_tell(
+def run_on_products(
     products: Sequence[Place],
     look: Callable[[Location], T],
     *,
@@ -30,7 +30,7 @@ def look_and_tell(
     """
 
     def told() -> Iterator[T | ProductFailure]:
-        for found in look_at_each(products, look):
+        for found in for_each_product(products, look):
             if record is None and isinstance(found, ProductFailure):
                 show_failures([found])
             elif record is None and not isinstance(found, ProductFailure):

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scenefuse.archive.remote import Span
-from scenefuse.cube.tiff_directory import (
+from scenefuse.errors import DataError
+from scenefuse.grid.window import Window
+from scenefuse.raster.tiff_directory import (
     LENGTH,
     REDUCED_IMAGE,
     SUBFILE,
@@ -20,8 +22,6 @@ from scenefuse.cube.tiff_directory import (
     read_directories,
     read_form,
 )
-from scenefuse.errors import DataError
-from scenefuse.grid.window import Window
 
 _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 259, 277, 278, 284, 322, 323
 _OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from scenefuse.cube.mirror import Mirror
-from scenefuse.cube.tiff_layout import TiffLayout, read_layout
 from scenefuse.grid.window import Window
+from scenefuse.raster.mirror import Mirror
+from scenefuse.raster.tiff_layout import TiffLayout, read_layout
 
 _HEAD_BYTES = 64 * 1024
 """Read first of each file: of a COG these are most often all directories."""

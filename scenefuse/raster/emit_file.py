@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from scenefuse.cube.hdf5_file import NM_DIGITS, Hdf5File
-from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.raster.hdf5_file import NM_DIGITS, Hdf5File
+from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damaged
 
 IMAGE, MASK = "reflectance", "mask"
 SAMPLES, LINES = "location/glt_x", "location/glt_y"

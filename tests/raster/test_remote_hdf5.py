@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from scenefuse.archive import fetch
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import open_remote
-from scenefuse.cube import remembered, remote_hdf5
-from scenefuse.cube.hdf5_file import Hdf5File
-from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError, TransientError
 from scenefuse.grid.window import Window
 from scenefuse.place.store import StorePlace
-from tests.cube.conftest import texture
-from tests.cube.native_products import write_emit, write_prisma
-from tests.cube.test_native_products import emit_lookup
+from scenefuse.raster import mirror_cache, remote_hdf5
+from scenefuse.raster.hdf5_file import Hdf5File
+from scenefuse.raster.raster_file import RasterFile
+from scenefuse.raster.readers import open_raster
 from tests.range_server import WebFolder, web_folder
+from tests.raster.making import texture
+from tests.raster.native_products import write_emit, write_prisma
+from tests.raster.test_native_products import emit_lookup
 
 EMIT, PRISMA = "EMIT_L2A_RFL_1.nc", "PRS_L2D_1.he5"
 MAP, SWATH = (420, 440), (400, 300)
@@ -48,8 +48,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebFolder]:
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is remembered of earlier tests; pauses are short."""
-    remembered._forget()
+    """Nothing is mirrored of earlier tests; pauses are short."""
+    mirror_cache._forget()
     monkeypatch.setattr(fetch, "_BACKOFF_S", 0.001)
 
 
@@ -118,7 +118,7 @@ def test_chunks_of_a_window_are_asked_for_before_hdf5_asks(web: WebFolder, monke
 def test_an_answer_that_was_found_without_all_bytes_is_not_believed(web: WebFolder) -> None:
     """h5py takes some errors for a no: that there is no such group."""
     file = open_remote(web.url(EMIT), AccessPolicy(allow_hosts=(web.host,)))
-    remote = remembered.remembered(remote_hdf5.RemoteHdf5, file)
+    remote = mirror_cache.mirrored(remote_hdf5.RemoteHdf5, file)
 
     def answer() -> bytes:
         try:
@@ -132,7 +132,7 @@ def test_an_answer_that_was_found_without_all_bytes_is_not_believed(web: WebFold
 
 def test_what_one_thread_misses_is_no_matter_of_another(web: WebFolder) -> None:
     file = open_remote(web.url(EMIT), AccessPolicy(allow_hosts=(web.host,)))
-    remote = remembered.remembered(remote_hdf5.RemoteHdf5, file)
+    remote = mirror_cache.mirrored(remote_hdf5.RemoteHdf5, file)
     remote.bytes.seek(2**23)
     with ThreadPoolExecutor(1) as thread, pytest.raises(OSError, match="not fetched"):
         thread.submit(remote.bytes.read, 10).result()
@@ -153,7 +153,7 @@ def test_a_forked_child_fetches_for_itself(web: WebFolder) -> None:
     raster, local = opened(web, EMIT), here(web, EMIT)
     window = Window(y0=200, y1=220, x0=200, x1=220)
     raster.pixels.read([1], window)
-    with remembered._opening:  # as if another thread were opening a file
+    with mirror_cache._opening:  # as if another thread were opening a file
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child
             same = raster.pixels.read([7], window).tobytes() == local.pixels.read([7], window).tobytes()
@@ -205,10 +205,10 @@ def test_no_name_in_hdf5_has_the_signature(web: WebFolder) -> None:
 
 
 def test_files_that_nobody_reads_from_give_their_room_back(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "_MOST_HELD_BYTES", 1)
+    monkeypatch.setattr(mirror_cache, "_MOST_HELD_BYTES", 1)
     for name in (EMIT, PRISMA, EMIT):
         opened(web, name).pixels.read([0], Window(y0=100, y1=110, x0=100, x1=110))
-    assert len(remembered._known) == 1
+    assert len(mirror_cache._known) == 1
 
 
 def test_an_object_on_a_store_is_read_the_same_way(web: WebFolder, prefix: StorePlace) -> None:

@@ -10,12 +10,12 @@ _TAG = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNO
 _LONGEST_MESSAGE = 300
 
 
-def said_by(body: bytes) -> str:
+def message_from(body: bytes) -> str:
     """What a server says in the body of its refusal, in a line: of JSON its message, of HTML and other text a line.
 
-    >>> said_by(b'{"code": "ConflictError", "description": "it is there"}')
+    >>> message_from(b'{"code": "ConflictError", "description": "it is there"}')
     'it is there'
-    >>> said_by(b'{"detail": [{"loc": ["body", "id"], "msg": "Field required"}]}')
+    >>> message_from(b'{"detail": [{"loc": ["body", "id"], "msg": "Field required"}]}')
     'body.id: Field required'
     """
     try:

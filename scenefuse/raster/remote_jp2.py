@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from scenefuse.cube.jp2_layout import Jp2Layout, read_jp2_layout
-from scenefuse.cube.mirror import Mirror
 from scenefuse.grid.window import Window
+from scenefuse.raster.jp2_layout import Jp2Layout, read_jp2_layout
+from scenefuse.raster.mirror import Mirror
 
 _HEAD_BYTES = 64 * 1024
 """Read first of each file: most often all boxes and the codestream's main header."""

@@ -30,7 +30,7 @@ class ProductFailure:
     """Whether the same call may succeed later."""
 
 
-def look_at_each(products: Sequence[Location], look: Callable[[Location], T]) -> Iterator[T | ProductFailure]:
+def for_each_product(products: Sequence[Location], look: Callable[[Location], T]) -> Iterator[T | ProductFailure]:
     """What is found in each product, as soon as it is; of several also those that could not be looked at.
 
     What stops the look at a single one is raised.

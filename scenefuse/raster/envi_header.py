@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenefuse.cube.raster_file import check_size, damaged
 from scenefuse.errors import DataError
+from scenefuse.raster.raster_file import check_size, damaged
 from scenefuse.words import counted
 
 HEADER_MAGIC = b"ENVI"

@@ -18,11 +18,11 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from scenefuse.cube.image import Choice, open_image
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
-from tests.cube.conftest import WriteTiff, bare_scene, texture
+from scenefuse.raster.readers import open_raster
+from tests.raster.making import WriteTiff, bare_scene, texture
 
 PART = Window(y0=3, y1=12, x0=5, x1=9)
 

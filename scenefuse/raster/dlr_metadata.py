@@ -17,8 +17,8 @@ from xml.etree import ElementTree as ET
 from scenefuse.archive.delivered import DLR_IMAGE
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
-from scenefuse.cube.raster_file import FileBand, RasterFile, damaged
 from scenefuse.errors import DataError
+from scenefuse.raster.raster_file import FileBand, RasterFile, damaged
 from scenefuse.words import counted
 
 _ENDINGS = ("-METADATA.XML", "-METADATA.xml", "-METADATA.XML.XML")

@@ -14,9 +14,9 @@ from scenefuse.archive.source import load_scene
 from scenefuse.cube.image import Choice, Image, open_image
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import texture
 from tests.delivered import DESIS, ENMAP, write_enmap
 from tests.range_server import web_folder
+from tests.raster.making import texture
 
 CENTRES = (478.3, 423.9, 911.7, 902.3, 2445.5)
 AT = Affine(30, 0, 6e5, 0, -30, 5e6)

@@ -48,7 +48,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How often a task is tried again, by the kind of its failure."""
 
     transient: int = 4
@@ -110,13 +110,13 @@ def kind_of(error: BaseException) -> Kind:
 
 
 def work_off(
-    works: Iterable[Work], lane: Lane, *, patience: Patience, observer: Observer
+    works: Iterable[Work], lane: Lane, *, retry_policy: RetryPolicy, observer: Observer
 ) -> Generator[tuple[Work, Any | TaskFailure], None, None]:
     """Each task with its result or its TaskFailure, as they end; never more than twice the lane's width in flight.
 
     When the caller stops early, calls in flight are given up.
     """
-    crew = _Crew(lane=lane, patience=patience, observer=observer)
+    crew = _Crew(lane=lane, retry_policy=retry_policy, observer=observer)
     waiting = deque(works)
     try:
         while waiting or crew.busy:
@@ -153,7 +153,7 @@ class _Crew:
     """The calls in flight, and the pauses before the next attempts."""
 
     lane: Lane
-    patience: Patience
+    retry_policy: RetryPolicy
     observer: Observer
     _in_flight: dict[str, Work] = field(default_factory=dict)
     _paused: list[tuple[float, str, Work]] = field(default_factory=list)
@@ -173,7 +173,7 @@ class _Crew:
         key = f"{work.name}-{self._attempts[work.name]}"
         self._attempts[work.name] += 1
         self._in_flight[key] = work
-        limit = self.patience.time_limit_s
+        limit = self.retry_policy.time_limit_s
         self.lane.submit(Call(key=key, function=work.function, argument=work.argument, time_limit_s=limit))
 
     def step(self) -> tuple[Work, Any | TaskFailure] | None:
@@ -200,7 +200,7 @@ class _Crew:
         self._failures[work.name, kind] += 1
         too_large = kind == "resource" and not isinstance(error, (StorageError, OSError))
         smaller = work.shrink(work.argument) if too_large and work.shrink else None
-        if smaller is None and not self.patience.allows(kind, earlier):
+        if smaller is None and not self.retry_policy.allows(kind, earlier):
             return work, TaskFailure(
                 kind=kind,
                 cause=Failure.of(error).cause,
@@ -214,7 +214,7 @@ class _Crew:
         if smaller is not None:
             self.start(replace(work, argument=smaller))
         elif kind == "transient":
-            due = time.monotonic() + self.patience.backoff_s * 4**earlier
+            due = time.monotonic() + self.retry_policy.backoff_s * 4**earlier
             heapq.heappush(self._paused, (due, work.name, work))
         else:
             self.start(work)

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import h5py
 
 from scenefuse.archive.remote import Span
-from scenefuse.cube.mirror import Mirror
+from scenefuse.raster.mirror import Mirror
 
 T = TypeVar("T")
 

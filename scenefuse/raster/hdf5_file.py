@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.archive.remote import RemoteFile
-from scenefuse.cube.raster_file import damaged
-from scenefuse.cube.remembered import remembered
-from scenefuse.cube.remote_hdf5 import RemoteHdf5
 from scenefuse.errors import DataError
+from scenefuse.raster.mirror_cache import mirrored
+from scenefuse.raster.raster_file import damaged
+from scenefuse.raster.remote_hdf5 import RemoteHdf5
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Hdf5File:
 
     def _remote(self) -> RemoteHdf5 | None:
         """What a file on the network is read through; None for one of this machine."""
-        return remembered(RemoteHdf5, self.path) if isinstance(self.path, RemoteFile) else None
+        return mirrored(RemoteHdf5, self.path) if isinstance(self.path, RemoteFile) else None
 
     def _ask(self, question: Callable[[], T]) -> T:
         """What HDF5 answers, of a file on the network once all that it reads is there."""

@@ -22,15 +22,15 @@ from rasterio.shutil import copy as rio_copy
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile
-from scenefuse.cube import mirror as mirror_module
-from scenefuse.cube import remembered
-from scenefuse.cube.mirror import BLOCK_BYTES, Mirror
-from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.readers import open_raster
-from scenefuse.cube.tiff_directory import read_directories, read_form
-from scenefuse.cube.tiff_layout import _layout, read_layout
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
+from scenefuse.raster import mirror as mirror_module
+from scenefuse.raster import mirror_cache
+from scenefuse.raster.mirror import BLOCK_BYTES, Mirror
+from scenefuse.raster.raster_file import RasterFile
+from scenefuse.raster.readers import open_raster
+from scenefuse.raster.tiff_directory import read_directories, read_form
+from scenefuse.raster.tiff_layout import _layout, read_layout
 from tests.range_server import WebFolder, web_folder
 
 BANDS, ROWS, COLUMNS = 7, 300, 410
@@ -134,7 +134,7 @@ def test_one_handle_sees_what_was_fetched_since_its_last_read(web: WebFolder, bu
 
 
 def test_a_reader_whose_file_was_forgotten_fetches_anew(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "_MOST_KNOWN", 1)
+    monkeypatch.setattr(mirror_cache, "_MOST_KNOWN", 1)
     window, further = Window(y0=0, y1=40, x0=0, x1=40), Window(y0=200, y1=260, x0=300, x1=400)
     first = opened(web, "tiles.tif")
     first.pixels.read([0], window)
@@ -142,13 +142,13 @@ def test_a_reader_whose_file_was_forgotten_fetches_anew(web: WebFolder, monkeypa
     with rasterio.open(web.folder / "tiles.tif") as dataset:
         part = rasterio.windows.Window(300, 200, 100, 60)
         np.testing.assert_array_equal(first.pixels.read([1], further)[0], dataset.read(2, window=part))
-    assert len(remembered._known) == 1
+    assert len(mirror_cache._known) == 1
 
 
 def test_files_that_are_read_from_are_not_forgotten_however_many(
     web: WebFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "_MOST_KNOWN", 1)
+    monkeypatch.setattr(mirror_cache, "_MOST_KNOWN", 1)
     window = Window(y0=0, y1=40, x0=0, x1=40)
     rasters = [opened(web, f"{build}.tif") for build in ("tiles", "strips", "big")]
     for raster in rasters:
@@ -160,12 +160,12 @@ def test_files_that_are_read_from_are_not_forgotten_however_many(
 
 
 def test_files_that_nobody_reads_from_give_their_room_back(web: WebFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "_MOST_HELD_BYTES", 1)
+    monkeypatch.setattr(mirror_cache, "_MOST_HELD_BYTES", 1)
     for build in ("tiles", "strips", "big"):
         opened(web, f"{build}.tif").pixels.read([0], Window(y0=0, y1=ROWS, x0=0, x1=COLUMNS))
     gc.collect()
-    assert len(remembered._known) == 1
-    assert len(remembered._in_use) == 1
+    assert len(mirror_cache._known) == 1
+    assert len(mirror_cache._in_use) == 1
 
 
 def test_a_file_cut_short_is_refused(web: WebFolder) -> None:

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 from distributed import KilledWorker
 
-from scenefuse.engine.attempts import Patience, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.lanes import Call, InProcessLane, Outcome, TimeLimitError
 from scenefuse.engine.observers import NullObserver
+from scenefuse.engine.retry import RetryPolicy, TaskFailure, Work, results_in_order, work_off
 from scenefuse.errors import DataError, StorageError, TransientError
 
-AT_ONCE = Patience(backoff_s=0.0)
+AT_ONCE = RetryPolicy(backoff_s=0.0)
 KILLED = KilledWorker("a", cast("Any", SimpleNamespace(address="tcp://127.0.0.1:1")), 0)
 
 
@@ -21,8 +21,8 @@ def fail(error: BaseException) -> None:
     raise error
 
 
-def only_end(work: Work, lane: InProcessLane | None = None, patience: Patience = AT_ONCE) -> Any:
-    ((_, end),) = work_off([work], lane or InProcessLane(), patience=patience, observer=NullObserver())
+def only_end(work: Work, lane: InProcessLane | None = None, retry_policy: RetryPolicy = AT_ONCE) -> Any:
+    ((_, end),) = work_off([work], lane or InProcessLane(), retry_policy=retry_policy, observer=NullObserver())
     return end
 
 
@@ -73,7 +73,7 @@ def test_pauses_grow_while_a_store_is_away() -> None:
         at.append(time.monotonic())
         raise TransientError("a", "b", "c")
 
-    only_end(Work(name="a", function=away, argument=None), patience=Patience(transient=2, backoff_s=0.05))
+    only_end(Work(name="a", function=away, argument=None), retry_policy=RetryPolicy(transient=2, backoff_s=0.05))
     assert at[1] - at[0] >= 0.05
     assert at[2] - at[1] >= 0.2
 
@@ -95,7 +95,7 @@ def test_a_step_that_fails_gives_its_calls_up_at_once_and_not_when_its_error_is_
     """By then the lane may have another step's."""
     lane, error = InProcessLane(), DataError("a", "b", "c")
     works = [Work(name="a", function=fail, argument=error), Work(name="b", function=abs, argument=-1)]
-    ended = work_off(works, lane, patience=AT_ONCE, observer=NullObserver())
+    ended = work_off(works, lane, retry_policy=AT_ONCE, observer=NullObserver())
     with pytest.raises(DataError):
         results_in_order(works, ended, lambda _, failure: DataError(failure.cause, "b", "c"))
     assert not lane._calls
@@ -115,7 +115,7 @@ class CountingLane(InProcessLane):
 def test_no_more_than_twice_the_lanes_width_is_in_flight_and_nothing_once_the_caller_stops() -> None:
     lane = CountingLane()
     works = [Work(name=f"{number}", function=abs, argument=-number) for number in range(20)]
-    ended = work_off(works, lane, patience=AT_ONCE, observer=NullObserver())
+    ended = work_off(works, lane, retry_policy=AT_ONCE, observer=NullObserver())
     assert [result for _, result in (next(ended), next(ended), next(ended))] == [0, 1, 2]
     ended.close()
     assert lane.most == 2

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
-from scenefuse.cube.hdf5_file import NM_DIGITS, Hdf5File
-from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.transform import Transform, to_ground
 from scenefuse.grid.window import Window
+from scenefuse.raster.hdf5_file import NM_DIGITS, Hdf5File
+from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damaged
 
 SWATHS = "HDFEOS/SWATHS"
 L2D = f"{SWATHS}/PRS_L2D_HCO"

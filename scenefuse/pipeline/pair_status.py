@@ -22,16 +22,16 @@ from scenefuse.product.provenance import Provenance
 _READERS = 16
 """Places that are looked at at the same time: each look waits for a disk, or for a store's answer."""
 
-Standing = Literal["done", "running", "failed", "begun", "due"]
+PairState = Literal["done", "running", "failed", "begun", "due"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairStanding:
+class PairStatus:
     """How far one pair is."""
 
     pair: ScenePair
     """The pair."""
-    standing: Standing
+    standing: PairState
     """`done`: its product is there; `running`: somebody works on it now; `failed`: the last attempt did; `begun`: it
     was broken off, and will go on where it stopped; `due`: nothing of it is there."""
     item_id: str | None = None
@@ -46,7 +46,7 @@ class PairStanding:
         return {**ids, "standing": self.standing, "item_id": self.item_id, "failure": failure}
 
 
-def look_at(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) -> tuple[PairStanding, ...]:
+def pair_statuses(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) -> tuple[PairStatus, ...]:
     """How far each pair is; changes nothing.
 
     A product counts as the pair's when it is of both scenes by this method, of this release's numbers, of the options
@@ -59,7 +59,7 @@ def look_at(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) -> tup
     for name in names:
         by_pair.setdefault(name.rpartition("_")[0], []).append(name)
 
-    def of_pair(pair: ScenePair) -> PairStanding:
+    def of_pair(pair: ScenePair) -> PairStatus:
         work = work_of(pair, config)
         candidates = by_pair.get(f"{pair.hs.id}_{pair.ms.id}_{config.model}", ())
         return _standing(pair, [out / name for name in candidates], records.get(work.key), config)
@@ -68,22 +68,20 @@ def look_at(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) -> tup
         return tuple(pool.map(of_pair, pairs))
 
 
-def _standing(
-    pair: ScenePair, folders: Sequence[Place], failure: PairFailure | None, config: RunConfig
-) -> PairStanding:
+def _standing(pair: ScenePair, folders: Sequence[Place], failure: PairFailure | None, config: RunConfig) -> PairStatus:
     begun: Place | None = None
     for folder in folders:
         if (folder / f"{folder.name}.json").is_file():
             if _is_as_asked(folder, pair, config):
-                return PairStanding(pair=pair, standing="done", item_id=folder.name)
+                return PairStatus(pair=pair, standing="done", item_id=folder.name)
         elif live_owner(folder / LEASE) is not None:
-            return PairStanding(pair=pair, standing="running", item_id=folder.name)
+            return PairStatus(pair=pair, standing="running", item_id=folder.name)
         else:
             begun = folder
     item_id = None if begun is None else begun.name
     if failure is not None:
-        return PairStanding(pair=pair, standing="failed", item_id=item_id, failure=failure)
-    return PairStanding(pair=pair, standing="due" if begun is None else "begun", item_id=item_id)
+        return PairStatus(pair=pair, standing="failed", item_id=item_id, failure=failure)
+    return PairStatus(pair=pair, standing="due" if begun is None else "begun", item_id=item_id)
 
 
 def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:

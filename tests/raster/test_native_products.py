@@ -11,11 +11,11 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from scenefuse.cube.image import Choice, open_image
-from scenefuse.cube.readers import open_raster
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import bare_scene, texture
-from tests.cube.native_products import EMIT_STEP_DEG, SWATH, write_emit, write_prisma
+from scenefuse.raster.readers import open_raster
+from tests.raster.making import bare_scene, texture
+from tests.raster.native_products import EMIT_STEP_DEG, SWATH, write_emit, write_prisma
 
 PART = Window(y0=3, y1=12, x0=5, x1=9)
 WHOLE = Window(y0=0, y1=20, x0=0, x1=30)

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.remote import RemoteFile, open_remote
-from scenefuse.cube import mirror, remembered
-from scenefuse.cube.jp2_layout import Jp2Layout, read_jp2_layout
-from scenefuse.cube.raster_file import RasterFile
-from scenefuse.cube.readers import open_raster
-from scenefuse.cube.remote_jp2 import RemoteJp2
 from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
-from tests.cube.conftest import texture
+from scenefuse.raster import mirror, mirror_cache
+from scenefuse.raster.jp2_layout import Jp2Layout, read_jp2_layout
+from scenefuse.raster.raster_file import RasterFile
+from scenefuse.raster.readers import open_raster
+from scenefuse.raster.remote_jp2 import RemoteJp2
 from tests.range_server import WebFolder, web_folder
+from tests.raster.making import texture
 
 TILES = {"blockxsize": 256, "blockysize": 256}
 BUILDS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
@@ -88,8 +88,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebFolder]:
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is remembered of earlier tests, and what is not fetched is no zeros but noise."""
-    remembered._forget()
+    """Nothing is mirrored of earlier tests, and what is not fetched is no zeros but noise."""
+    mirror_cache._forget()
     begin = mirror.Mirror.__init__
 
     def fill(self: mirror.Mirror, file: RemoteFile) -> None:
@@ -159,7 +159,7 @@ def test_a_window_fetches_its_tiles_and_the_next_reading_nothing(
 
 
 def test_where_gdal_reads_by_other_blocks_than_the_tiles_all_is_fetched(web: WebFolder) -> None:
-    remote = remembered.remembered(RemoteJp2, open_remote(web.url("tiles.jp2"), AccessPolicy(allow_hosts=(web.host,))))
+    remote = mirror_cache.mirrored(RemoteJp2, open_remote(web.url("tiles.jp2"), AccessPolicy(allow_hosts=(web.host,))))
     remote.settle((256, 256))
     assert remote.mirror.held(0, remote.mirror.file.size_bytes) is None
     remote.settle((1000, 1100))
@@ -205,7 +205,7 @@ def test_boxes_behind_the_codestream_are_at_hand_for_gdal_too(web: WebFolder) ->
     behind = struct.pack(">I4s", 200_008, b"xml ") + bytes(200_000)
     (web.folder / "behind.jp2").write_bytes(content + behind)
     file = open_remote(web.url("behind.jp2"), AccessPolicy(allow_hosts=(web.host,)))
-    assert remembered.remembered(RemoteJp2, file).mirror.held(len(content), file.size_bytes) == behind
+    assert mirror_cache.mirrored(RemoteJp2, file).mirror.held(len(content), file.size_bytes) == behind
 
 
 def test_a_small_file_cannot_ask_for_memory_without_end(web: WebFolder) -> None:

@@ -1,6 +1,6 @@
-"""Files on the network that a process reads from: each is opened once, and has one mirror for all who read it.
+"""A process's cache of files on the network: each is opened once, and all who read it share one sparse local mirror.
 
-What is fetched into one mirror is not in another: read from the one that was fetched into.
+What is fetched into one mirror is not in another: always read from the mirror that was fetched into.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from scenefuse.archive.remote import RemoteFile
-from scenefuse.cube.mirror import Mirror
+from scenefuse.raster.mirror import Mirror
 
 _MOST_KNOWN = 256
 """Files that a process remembers although nobody reads from them: a scene may have one for each of its bands."""
@@ -41,7 +41,7 @@ _known: OrderedDict[tuple[type[Any], RemoteFile], MirroredFile] = OrderedDict()
 _opening = threading.Lock()
 
 
-def remembered(kind: type[F], file: RemoteFile) -> F:
+def mirrored(kind: type[F], file: RemoteFile) -> F:
     """The file, opened; the same for all of a process who ask, as long as one has it."""
     with _opening:
         found: F | None = _in_use.get((kind, file))
@@ -55,7 +55,7 @@ def remembered(kind: type[F], file: RemoteFile) -> F:
 
 
 def _held_bytes() -> int:
-    """What the files that are remembered take on the disk."""
+    """What the known files take on the disk."""
     return sum(known.mirror.held_bytes for known in _known.values())
 
 

@@ -19,13 +19,13 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from scenefuse.archive.remote import RemoteFile
-from scenefuse.cube.envi_header import NM_PER_UNIT, check_length, read_header
-from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
-from scenefuse.cube.remembered import remembered
-from scenefuse.cube.remote_jp2 import RemoteJp2
-from scenefuse.cube.remote_tiff import RemoteTiff
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.raster.envi_header import NM_PER_UNIT, check_length, read_header
+from scenefuse.raster.mirror_cache import mirrored
+from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
+from scenefuse.raster.remote_jp2 import RemoteJp2
+from scenefuse.raster.remote_tiff import RemoteTiff
 
 Driver = Literal["GTiff", "JP2OpenJPEG", "ENVI"]
 Remote = RemoteTiff | RemoteJp2
@@ -222,7 +222,7 @@ def _remote(path: Path | RemoteFile, driver: Driver) -> Remote | None:
     """What a file on the network is read through; None for one of this machine."""
     if not isinstance(path, RemoteFile):
         return None
-    return remembered(RemoteJp2, path) if driver == "JP2OpenJPEG" else remembered(RemoteTiff, path)
+    return mirrored(RemoteJp2, path) if driver == "JP2OpenJPEG" else mirrored(RemoteTiff, path)
 
 
 def _open(path: Path | RemoteFile, driver: Driver, remote: Remote | None = None) -> Any:

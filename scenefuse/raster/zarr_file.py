@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 from zarr.codecs import BloscCodec
 
-from scenefuse.cube.envi_header import NM_PER_UNIT
-from scenefuse.cube.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
+from scenefuse.raster.envi_header import NM_PER_UNIT
+from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.words import counted
 
 PREFERRED = "reflectance"
