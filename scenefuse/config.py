@@ -36,7 +36,7 @@ DEMO_MODEL = "aelf-t"
 """Method of the demo: the network whose shipped weights were trained for the demo's two instruments."""
 
 
-INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "mask_clouds", "register")
+INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "drop_ms_bands", "mask_clouds", "register")
 """Options of RunConfig that say how the two images are read."""
 
 
@@ -68,6 +68,8 @@ class RunConfig:
     """Reflectance per DN of the MSI, whatever else declares; None takes the item's, the file's or the sensor's."""
     drop_bands: tuple[str, ...] = ()
     """Names of HSI bands to drop, besides those marked bad."""
+    drop_ms_bands: tuple[str, ...] = ()
+    """Names of MSI bands to drop, besides those without detail to add."""
     mask_clouds: bool = False
     """Whether clouds and their shadows are masked, by the scene's own mask (SCL, QA_PIXEL, ...)."""
     register: bool = True

@@ -16,6 +16,7 @@ from hypothesis import settings
 from scenefuse.place import requests
 from scenefuse.place.store import StorePlace
 from tests.object_store import BUCKET, Proxy, environment, fault_proxy, moto_server
+from tests.raster.making import WriteTiff, tiff_writer
 
 # Without deadlines: a shared machine's speed says nothing of the code. The same examples in every run, so that a test
 # that fails tells of the change before it; `make explore` draws others.
@@ -35,6 +36,12 @@ def test_data() -> Path:
         pytest.skip(f"no real data at {root}: set SCENEFUSE_TEST_DATA")
     os.environ["CPL_VSIL_GZIP_WRITE_PROPERTIES"] = "NO"  # or a test's own rasterio writes beside gzip-compressed files
     return root
+
+
+@pytest.fixture
+def write_tiff(tmp_path: Path) -> WriteTiff:
+    """Writes GeoTIFFs into the test's folder."""
+    return tiff_writer(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -297,6 +297,7 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
         "hs_scale",
         "ms_scale",
         "drop_bands",
+        "drop_ms_bands",
         "mask_clouds",
     )
     given = first_given({**options, "catalogs": catalogs}, names)

@@ -99,6 +99,7 @@ _SCENE_OPTIONS = (
     click.option("--hs-scale", type=float, help="Reflectance per DN of the HSI. [declared by item, file or sensor]"),
     click.option("--ms-scale", type=float, help="Reflectance per DN of the MSI. [declared by item, file or sensor]"),
     click.option("--drop-band", "drop_bands", multiple=True, help="Drop this HSI band, by name; repeatable."),
+    click.option("--drop-ms-band", "drop_ms_bands", multiple=True, help="Drop this MSI band, by name; repeatable."),
     click.option(
         "--mask-clouds/--no-mask-clouds",
         default=None,

@@ -128,8 +128,6 @@ class Choice:
     """Reflectance per stored value, before all metadata; None to go by metadata."""
     scale_option: bool = True
     """Whether the caller can give the scale by an option: that of a truth is in its metadata only."""
-    only: tuple[str, ...] = ()
-    """Names of the bands to use; empty for all."""
     drop: tuple[str, ...] = ()
     """Names of bands not to use."""
     mask_clouds: bool = False
@@ -175,7 +173,7 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
         role=role,
         bands=tuple(band for band, _ in usable),
         sources=tuple(source for _, source in usable),
-        files=tuple(_unmasked_if_used(file, i, usable) for i, file in enumerate(files)),
+        files=tuple(files),
         inputs=tuple(inputs),
         dropped=dropped,
         radiometry=tuple(decisions),
@@ -230,9 +228,9 @@ def _merge(told: Band | None, own: FileBand, *, gsd_m: float | None, alone: str 
 def _select(
     described: list[tuple[Band, BandSource, str | None]], choice: Choice, scene_id: str
 ) -> tuple[list[tuple[Band, BandSource]], tuple[tuple[str, str], ...]]:
-    """The usable bands, and the others with their reasons. A band asked for by name is used even if flagged bad."""
+    """The usable bands, and the others with their reasons."""
     names = [band.name for band, _, _ in described]
-    unknown = sorted({*choice.only, *choice.drop} - set(names))
+    unknown = sorted(set(choice.drop) - set(names))
     if unknown:
         raise DataError(
             f"{scene_id} has no band named {', '.join(map(repr, unknown))}",
@@ -242,22 +240,12 @@ def _select(
     usable: list[tuple[Band, BandSource]] = []
     dropped: list[tuple[str, str]] = []
     for band, source, flagged in described:
-        reason = None if band.name in choice.only else flagged
-        if choice.only and band.name not in choice.only:
-            reason = "not selected"
-        if band.name in choice.drop:
-            reason = "dropped by option"
+        reason = "dropped by option" if band.name in choice.drop else flagged
         if reason is None:
             usable.append((band, source))
         else:
             dropped.append((band.name, reason))
     return usable, tuple(dropped)
-
-
-def _unmasked_if_used(file: RasterFile, number: int, usable: Sequence[tuple[Band, BandSource]]) -> RasterFile:
-    """The file, without its mask when that is a band which is selected by name: a measurement after all."""
-    used = {source.file_band for _, source in usable if source.file == number}
-    return replace(file, mask=None) if file.mask is not None and file.mask.band in used else file
 
 
 def _sorted(image: Image, scene_id: str) -> Image:

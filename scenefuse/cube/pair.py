@@ -37,13 +37,9 @@ class PairOptions:
     """Reflectance per DN of the HSI; None to go by metadata."""
     ms_scale: float | None = None
     """Reflectance per DN of the MSI; None to go by metadata."""
-    hs_bands: tuple[str, ...] = ()
-    """Names of the HSI's bands to use; empty for all good ones."""
-    ms_bands: tuple[str, ...] = ()
-    """Names of the MSI's bands to use; empty for all."""
-    hs_drop_bands: tuple[str, ...] = ()
+    drop_bands: tuple[str, ...] = ()
     """Names of HSI bands not to use."""
-    ms_drop_bands: tuple[str, ...] = ()
+    drop_ms_bands: tuple[str, ...] = ()
     """Names of MSI bands not to use."""
     mask_clouds: bool = False
     """Whether clouds and their shadows are no data, where a scene's own mask tells them."""
@@ -206,12 +202,12 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
     hs = open_image(
         pair.hs,
         "hsi",
-        replace(both, scale=options.hs_scale, only=options.hs_bands, drop=options.hs_drop_bands),
+        replace(both, scale=options.hs_scale, drop=options.drop_bands),
     )
     ms = open_image(
         pair.ms,
         "msi",
-        replace(both, scale=options.ms_scale, only=options.ms_bands, drop=options.ms_drop_bands),
+        replace(both, scale=options.ms_scale, drop=options.drop_ms_bands),
     )
     if len(hs.grids) > 1:
         raise DataError(
@@ -222,19 +218,19 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
     plan = plan_pair_grid(hs.grids[0], ms.grids[0])
     for grid in ms.grids[1:]:
         placement_of(grid, ms.grids[0], plan)
-    ms = _with_detail(ms, pair.ms.id, hs_gsd_m=plan.grid.hs_gsd_m, asked_for=options.ms_bands)
+    ms = _with_detail(ms, pair.ms.id, hs_gsd_m=plan.grid.hs_gsd_m)
     return PairCube(pair_id=pair.id, hs_image=hs, ms_image=ms, plan=plan)
 
 
-def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float, asked_for: tuple[str, ...]) -> Image:
-    """The MSI without the bands whose own pixels are no smaller than the HSI's, but for those asked for by name.
+def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float) -> Image:
+    """The MSI without the bands whose own pixels are no smaller than the HSI's.
 
     Sentinel-2's B01 and B09 have pixels of 60 m: blurred more than an HSI of 30 m, whose detail they would take away.
     """
     coarse = {
         i: f"with pixels of {band.gsd_m:g} m, which add no detail to {hs_gsd_m:.4g} m"
         for i, band in enumerate(ms.bands)
-        if band.gsd_m is not None and band.gsd_m > LEAST_GAIN * hs_gsd_m and band.name not in asked_for
+        if band.gsd_m is not None and band.gsd_m > LEAST_GAIN * hs_gsd_m
     }
     if len(coarse) == len(ms.bands):
         raise DataError(

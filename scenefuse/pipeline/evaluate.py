@@ -71,7 +71,7 @@ class Arena:
     ms_sensor: str | None = None
     """Instrument whose response makes the MSI of an image."""
     config: RunConfig = field(default_factory=RunConfig)
-    """How scenes are opened: hs_scale, ms_scale, drop_bands, register, allow_host count."""
+    """How scenes are opened: hs_scale, ms_scale, drop_bands, drop_ms_bands, register, allow_host count."""
 
     @property
     def degraded(self) -> bool:

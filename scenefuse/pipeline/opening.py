@@ -156,7 +156,8 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     options = PairOptions(
         hs_scale=config.hs_scale,
         ms_scale=config.ms_scale,
-        hs_drop_bands=config.drop_bands,
+        drop_bands=config.drop_bands,
+        drop_ms_bands=config.drop_ms_bands,
         mask_clouds=config.mask_clouds,
         allow_hosts=config.allow_host,
     )

@@ -98,7 +98,7 @@ def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:
 def _has_options(options: Mapping[str, Any], config: RunConfig) -> bool:
     """Whether a product's options are those that are asked for; what `auto` became is not told here."""
     asked = {name: getattr(config, name) for name in ("halo", "core_px", *INPUT_OPTIONS, "adapt")}
-    asked["drop_bands"] = sorted(config.drop_bands)
+    asked |= {name: sorted(getattr(config, name)) for name in ("drop_bands", "drop_ms_bands")}
     asked |= {name: getattr(config, name) for name in ("precision", "device") if getattr(config, name) != "auto"}
     return all(options.get(name) == value for name, value in asked.items())
 

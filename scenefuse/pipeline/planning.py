@@ -151,6 +151,7 @@ def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
         "hs_scale": config.hs_scale,
         "ms_scale": config.ms_scale,
         "drop_bands": sorted(config.drop_bands),
+        "drop_ms_bands": sorted(config.drop_ms_bands),
         "mask_clouds": config.mask_clouds,
         "register": config.register,
         **({} if config.adapt is None else {"adapt": config.adapt}),

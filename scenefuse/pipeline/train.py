@@ -58,7 +58,7 @@ class TrainConfig:
     name: str | None = None
     """Name to put the weights on the user's shelf under; None leaves them only in the folder."""
     inputs: RunConfig = field(default_factory=RunConfig)
-    """How scenes are opened; hs_scale, ms_scale, drop_bands, register and allow_host are used."""
+    """How scenes are opened; hs_scale, ms_scale, drop_bands, drop_ms_bands, register and allow_host are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ def pair_with(write_tiff: WriteTiff, shape: tuple[int, int], spoil: Spoil, drop:
     spoil(pixels)
     hs = write_tiff("hs.tif", pixels, wavelengths_nm=NM, nodata=NODATA)
     ms = write_tiff("ms.tif", texture(2, (2 * shape[0], 2 * shape[1]), 1), gsd=15.0, wavelengths_nm=(500.0, 800.0))
-    return open_pair(pair_of(hs, ms), options=PairOptions(hs_drop_bands=drop))
+    return open_pair(pair_of(hs, ms), options=PairOptions(drop_bands=drop))
 
 
 def losses_of(cube: PairCube) -> BandLosses:

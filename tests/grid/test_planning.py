@@ -202,7 +202,7 @@ def test_of_pixels_longer_than_wide_the_longer_side_decides(width: int, height: 
 
 
 def test_an_msi_coarser_than_the_hsi_is_refused() -> None:
-    with pytest.raises(DataError, match="exchanged"):
+    with pytest.raises(DataError, match="swapped"):
         plan_pair_grid(raster(10, (40, 40)), raster(30, (40, 40)))
 
 

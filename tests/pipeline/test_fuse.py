@@ -305,6 +305,7 @@ def test_a_catalogue_that_lost_its_link_gets_it_back_when_the_product_is_found(
         {"halo": "full"},
         {"core_px": 128},
         {"drop_bands": ("B03",)},
+        {"drop_ms_bands": ("B04",)},
         {"hs_scale": 2e-4},
         {"ms_scale": 2e-4},
         {"register": False},

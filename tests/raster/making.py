@@ -1,4 +1,4 @@
-"""Rasters and scenes that the tests of this room write."""
+"""Rasters and scenes that the tests of raster and cube write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
@@ -57,8 +56,3 @@ def tiff_writer(folder: Path) -> WriteTiff:
         return path
 
     return write
-
-
-@pytest.fixture
-def write_tiff(tmp_path: Path) -> WriteTiff:
-    return tiff_writer(tmp_path)

@@ -142,7 +142,7 @@ def test_done_is_what_a_pass_would_find(tmp_path: Path) -> None:
     for config in (
         changed(workers=2), changed(memory_limit="2GiB"), changed(precision="fp32"), changed(device="cpu"),
         changed(register=False), changed(halo="full"), changed(core_px=60), changed(drop_bands=("B1",)),
-        changed(hs_scale=0.5), changed(model="sfim"), changed(format=("zarr", "cog")),
+        changed(drop_ms_bands=("B2",)), changed(hs_scale=0.5), changed(model="sfim"), changed(format=("zarr", "cog")),
     ):  # fmt: skip
         other = replace(workflow, fuse=config)
         before = standings(look_at_workflow(other))["a"]
