@@ -38,20 +38,36 @@ F = TypeVar("F", bound=MirroredFile)
 
 _in_use: WeakValueDictionary[tuple[type[Any], RemoteFile], Any] = WeakValueDictionary()
 _known: OrderedDict[tuple[type[Any], RemoteFile], MirroredFile] = OrderedDict()
-_opening = threading.Lock()
+_opening: dict[tuple[type[Any], RemoteFile], threading.Lock] = {}
+_lock = threading.Lock()
+"""Of the three above; never held while a file is fetched from, or one slow host would hold up all others."""
 
 
 def mirrored(kind: type[F], file: RemoteFile) -> F:
     """The file, opened; the same for all of a process who ask, as long as one has it."""
-    with _opening:
-        found: F | None = _in_use.get((kind, file))
-        if found is None:
-            found = _in_use[kind, file] = kind.of(Mirror(file))
-        _known[kind, file] = found
-        _known.move_to_end((kind, file))
+    key = kind, file
+    with _lock:
+        alone = _opening.setdefault(key, threading.Lock())
+    try:
+        with alone:
+            with _lock:
+                found: F | None = _in_use.get(key)
+            opened = kind.of(Mirror(file)) if found is None else found
+            return _keep(key, opened)
+    finally:
+        with _lock:
+            _opening.pop(key, None)
+
+
+def _keep(key: tuple[type[F], RemoteFile], opened: F) -> F:
+    """The file, or the one that another thread has opened meanwhile, as the one used last."""
+    with _lock:
+        opened = _in_use.setdefault(key, opened)
+        _known[key] = opened
+        _known.move_to_end(key)
         while len(_known) > 1 and (len(_known) > _MOST_KNOWN or _held_bytes() > _MOST_HELD_BYTES):
             _known.popitem(last=False)
-        return found
+        return opened
 
 
 def _held_bytes() -> int:
@@ -61,9 +77,10 @@ def _held_bytes() -> int:
 
 def _forget() -> None:
     """Begin anew in a forked child: another thread of the parent's may have held a lock, which nobody here opens."""
-    global _in_use, _opening
-    _in_use, _opening = WeakValueDictionary(), threading.Lock()
+    global _in_use, _lock
+    _in_use, _lock = WeakValueDictionary(), threading.Lock()
     _known.clear()
+    _opening.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -153,7 +153,7 @@ def test_a_forked_child_fetches_for_itself(web: WebFolder) -> None:
     raster, local = opened(web, EMIT), here(web, EMIT)
     window = Window(y0=200, y1=220, x0=200, x1=220)
     raster.pixels.read([1], window)
-    with mirror_cache._opening:  # as if another thread were opening a file
+    with mirror_cache._lock:  # as if another thread were opening a file
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child
             same = raster.pixels.read([7], window).tobytes() == local.pixels.read([7], window).tobytes()
