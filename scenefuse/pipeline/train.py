@@ -164,9 +164,9 @@ def _kept(
         "bicubic": _finite(bicubic),
         "torch": torch.__version__,
     }
-    training["float16_cost_db"] = _float16_cost_db(fitted, course.grounds, choose_device(config.device))
-    half = training["float16_cost_db"] < FREE_DB
-    card = save_weights(weights, fitted.network, _card(config, cube, training), half=half)
+    cost_db = _float16_cost_db(fitted, course.grounds, choose_device(config.device))
+    training |= _finite({"float16_cost_db": cost_db})  # beyond float16's range there is none
+    card = save_weights(weights, fitted.network, _card(config, cube, training), half=cost_db < FREE_DB)
     finished = fitted.stopped != "minutes"
     label = shelve(weights, config.name).label if config.name is not None and finished else None
     return _trained(weights, card, fitted, bicubic, label)

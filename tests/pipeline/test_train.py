@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from scenefuse.cli.app import app
 from scenefuse.config import RunConfig
@@ -21,6 +23,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError, WorkError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
+from scenefuse.pipeline import train as module
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.planning import plan_fusion
@@ -245,6 +248,16 @@ def test_weights_that_give_no_numbers_are_not_kept(pair: PairFiles, tmp_path: Pa
     with pytest.raises(WorkError, match="held-out psnr_db is nan"):
         train([pair.both], out=tmp_path, config=replace(CONFIG, recipe=recipe))
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_weights_beyond_float16_are_kept_whole(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_float16_cost_db", lambda *_: math.nan)
+    trained = train([pair.both], out=tmp_path, config=CONFIG)
+    card = json.loads(trained.weights.with_suffix(".json").read_text(), parse_constant=pytest.fail)
+    assert "float16_cost_db" not in card["training"]
+    assert {tensor.dtype for tensor in load_file(trained.weights).values()} == {torch.float32}
 
 
 def test_held_out_blocks_without_data_are_refused(tmp_path: Path) -> None:
