@@ -1,6 +1,6 @@
-"""A process's cache of files on the network: each is opened once, and all who read it share one sparse local mirror.
+"""A process's cache of remote files: each is opened once, and all its readers share one sparse local mirror.
 
-What is fetched into one mirror is not in another: always read from the mirror that was fetched into.
+Bytes fetched into one mirror are not in another: always read from the mirror that was fetched into.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from scenefuse.archive.remote import RemoteFile
 from scenefuse.raster.mirror import Mirror
 
 _MOST_KNOWN = 256
-"""Files that a process remembers although nobody reads from them: a scene may have one for each of its bands."""
+"""Most files that a process keeps open although nobody reads them: a scene may have one per band."""
 _MOST_HELD_BYTES = 8 * 2**30
-"""What those files may take on the disk of temporary files, one alone excepted: the pairs of a batch would fill it."""
+"""Temporary disk space for those files (a single one may exceed it): a batch's pairs would otherwise fill the disk."""
 
 
 class MirroredFile(Protocol):
-    """A remote file of a format, and what its reader knows of it. Takes weak references."""
+    """A remote file of some format, and what its reader knows about it. Supports weak references."""
 
     @property
     def mirror(self) -> Mirror:
-        """The file's bytes, as far as they were fetched."""
+        """The file's bytes fetched so far."""
         ...
 
     @classmethod
     def of(cls, mirror: Mirror) -> Self:
-        """The file of a mirror, as yet empty, with what its reader has to know fetched."""
+        """The file of a still empty mirror; fetches what its reader has to know."""
         ...
 
 
@@ -42,7 +42,7 @@ _opening = threading.Lock()
 
 
 def mirrored(kind: type[F], file: RemoteFile) -> F:
-    """The file, opened; the same for all of a process who ask, as long as one has it."""
+    """Open the file; all callers in a process get the same object as long as it is in use."""
     with _opening:
         found: F | None = _in_use.get((kind, file))
         if found is None:
@@ -55,12 +55,12 @@ def mirrored(kind: type[F], file: RemoteFile) -> F:
 
 
 def _held_bytes() -> int:
-    """What the known files take on the disk."""
+    """Disk space that the known files take."""
     return sum(known.mirror.held_bytes for known in _known.values())
 
 
 def _forget() -> None:
-    """Begin anew in a forked child: another thread of the parent's may have held a lock, which nobody here opens."""
+    """Start afresh in a forked child: another thread of the parent may have held a lock that nobody here releases."""
     global _in_use, _opening
     _in_use, _opening = WeakValueDictionary(), threading.Lock()
     _known.clear()
