@@ -61,7 +61,7 @@ class BandLosses:
         }
 
     def refusal(self, name: str) -> DataError:
-        """The error for an image of this name of which nothing is left."""
+        """The error when nothing is left of an image; name: the image's."""
         return DataError(f"{name}: {self._found()}", "no pixel would be left to fuse", self._cure())
 
     def _found(self) -> str:

@@ -202,7 +202,7 @@ def check_length(header: EnviHeader, data: Path) -> None:
 
 
 def _unpacked_bytes(data: Path, promised: int) -> int:
-    """Unpacked bytes of a gzip file: as its trailer says if that agrees with promised, else counted."""
+    """Unpacked size of a gzip file in bytes: its trailer's if that agrees with promised, else counted."""
     with data.open("rb") as file:
         if file.read(2) != GZIP_MAGIC:
             raise damaged(data, "is not gzip-compressed, as its header says")

@@ -15,7 +15,7 @@ from scenefuse.archive.remote import RemoteFile
 from scenefuse.raster.mirror import Mirror
 
 _MOST_KNOWN = 256
-"""Most files that a process keeps open although nobody reads them: a scene may have one per band."""
+"""Most files that a process keeps when no longer in use: a scene may have one per band."""
 _MOST_HELD_BYTES = 8 * 2**30
 """Temporary disk space for those files (a single one may exceed it): a batch's pairs would otherwise fill the disk."""
 

@@ -1,8 +1,8 @@
-"""A remote HDF5 file, of which HDF5 reads only bytes that have been fetched.
+"""A remote HDF5 file; HDF5 reads only bytes that have been fetched.
 
 What HDF5 will read cannot be known in advance: it follows trees from node to node. It therefore reads from a file that
 refuses missing bytes and notes them; they are fetched and HDF5 is asked again, until nothing is missing. Thus a hole is
-never read as zeros, HDF5, whose lock stops all threads, never waits for the network, and network failures are reported
+never read as zeros, HDF5 (whose lock stops all threads) never waits for the network, and network failures are reported
 as such. The chunks of a window are fetched beforehand, many at once.
 """
 

@@ -1,4 +1,4 @@
-"""A remote JPEG 2000 file, of which whatever GDAL will read is fetched beforehand.
+"""A remote JPEG 2000 file; whatever GDAL will read is fetched beforehand.
 
 GDAL's OpenJPEG goes from one tile-part's header to the next and skips what it does not need, so all headers are fetched
 when the file is opened, and a window's tiles before it is read. That works where GDAL's blocks are the file's tiles;

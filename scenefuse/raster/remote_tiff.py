@@ -1,4 +1,4 @@
-"""A remote TIFF, of which whatever GDAL will read is fetched beforehand."""
+"""A remote TIFF; whatever GDAL will read is fetched beforehand."""
 
 from __future__ import annotations
 
