@@ -1,4 +1,4 @@
-"""Clouds and their shadows as a scene's own masks tell them, on the pixels of any of its rasters."""
+"""Clouds and their shadows from a scene's own masks, on the pixels of any of its rasters."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class CloudMask:
     """What its values mean."""
 
     def read(self, grid: RasterGrid, window: Window) -> NDArray[np.bool_]:
-        """(y, x) True where a pixel of the window of a raster holds a cloud or a shadow; False beyond the mask.
+        """(y, x) True where a pixel of a raster's window holds cloud or shadow; False beyond the mask.
 
-        A pixel larger than the mask's has one where any of the mask's pixels in it has.
+        A pixel larger than the mask's does if any of the mask's pixels in it does.
         """
         between = _between(self.file.grid, grid)
         rows, per_row = _indices(between[1, 1], between[1, 2], window.y0, window.y1)
@@ -57,7 +57,7 @@ class CloudMask:
 
 
 def open_cloud_mask(told: CloudAsset, policy: AccessPolicy) -> CloudMask:
-    """The mask; DataError when it cannot be read, or is no such mask."""
+    """Open the mask; DataError when it cannot be read, or is not a mask of its code."""
     file = open_raster(told.asset.href, policy)
     is_emit = told.code == "emit"
     if np.issubdtype(np.dtype(file.dtype), np.integer) == is_emit or (is_emit and len(file.bands) <= max(EMIT_BANDS)):
@@ -70,7 +70,7 @@ def open_cloud_mask(told: CloudAsset, policy: AccessPolicy) -> CloudMask:
 
 
 def check_placed(mask: CloudMask, grid: RasterGrid) -> None:
-    """Raise DataError where a mask does not lie on a raster's grid, or along its rows."""
+    """Raise DataError when a mask has another CRS than a raster, or is rotated against it."""
     own = mask.file.grid
     if not own.crs_wkt or not same_crs(own.crs_wkt, grid.crs_wkt) or not is_parallel(_between(own, grid), grid.shape):
         raise DataError(
@@ -81,7 +81,7 @@ def check_placed(mask: CloudMask, grid: RasterGrid) -> None:
 
 
 def _is_cloud(stored: NDArray[Any], code: CloudCode) -> NDArray[np.bool_]:
-    """(y, x) from stored values (band, y, x)."""
+    """(y, x) True where stored values (band, y, x) mean cloud or shadow."""
     if code == "emit":
         return np.asarray((stored > 0).any(axis=0))
     if code == "scl":
@@ -95,7 +95,7 @@ def _between(own: RasterGrid, other: RasterGrid) -> NDArray[np.float64]:
 
 
 def _indices(scale: float, offset: float, first: int, end: int) -> tuple[NDArray[np.int64], int]:
-    """The mask's pixels along one axis at each of the raster's, and how many there are to each."""
-    per_pixel = max(1, ceil(scale - 1e-6))  # so near to each other that none between is passed over
+    """The mask's pixels along one axis under each of the raster's, and how many there are per raster pixel."""
+    per_pixel = max(1, ceil(scale - 1e-6))  # dense enough to skip none of the mask's pixels
     at = first + (np.arange((end - first) * per_pixel) + 0.5) / per_pixel
     return np.floor(scale * at + offset + 1e-6).astype(np.int64), per_pixel

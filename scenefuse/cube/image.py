@@ -1,4 +1,4 @@
-"""One side of a pair: the usable bands of a scene, sorted by wavelength, each with its way back to its file."""
+"""One side of a pair: the usable bands of a scene, sorted by wavelength, each with its source in a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from scenefuse.words import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandSource:
-    """Where a band's pixels are, and how they become reflectance."""
+    """Where a band's pixels are stored, and how they become reflectance."""
 
     file: int
     """Index of the file in Image.files."""
@@ -47,30 +47,30 @@ class BandSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """The usable bands of one scene. Picklable; reads open their files when they need them."""
+    """The usable bands of one scene. Picklable; a read opens the files that it needs."""
 
     role: Role
     """Which side of the pair it is."""
     bands: tuple[Band, ...]
     """Sorted by wavelength; in file order when an MSI's wavelengths are not known."""
     sources: tuple[BandSource, ...]
-    """One per band: the map back to the files."""
+    """One per band: where it comes from in the files."""
     files: tuple[RasterFile, ...]
     """The files that bands come from."""
     inputs: tuple[InputFile, ...]
-    """The same files and their side files, for identity and provenance."""
+    """The same files, their side files and the cloud masks, for identity and provenance."""
     dropped: tuple[tuple[str, str], ...]
-    """Bands that are not used: (name, reason)."""
+    """Unused bands: (name, reason)."""
     radiometry: tuple[Decision, ...]
     """One per file."""
     acquired: datetime | None
-    """When the scene was acquired; None when it does not say."""
+    """Time of acquisition; None when the scene does not give it."""
     clouds: tuple[CloudMask, ...] = ()
-    """Where clouds are, which are no data; empty where they are not asked for, or not told."""
+    """Masks of clouds, which become no data; empty when masking is off or the scene has no mask."""
 
     @property
     def grids(self) -> tuple[RasterGrid, ...]:
-        """The grid of each band's file, without repetition, finest first."""
+        """The distinct grids of the bands' files, finest first."""
         grids = {self.files[source.file].grid: None for source in self.sources}
         distinct: dict[Any, RasterGrid] = {}
         for grid in grids:
@@ -86,7 +86,7 @@ class Image:
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.float32]:
         """(band, y, x) float32 reflectance of a native window of files that share one grid; NaN = no data.
 
-        One call per file, whatever the number of bands, and one for its mask; one for each mask of clouds.
+        One call per file, whatever the number of bands, one for its mask, and one for each cloud mask.
         """
         result: NDArray[np.float32] = np.empty((len(bands), *window.shape), np.float32)
         grids = {self.files[self.sources[band].file].grid for band in bands[:1]}
@@ -109,7 +109,7 @@ class Image:
         return result
 
     def without(self, unusable: dict[int, str]) -> Image:
-        """The image without some bands: index to reason."""
+        """The image without some bands, given as index to reason."""
         kept = [i for i in range(len(self.bands)) if i not in unusable]
         gone = tuple((self.bands[i].name, reason) for i, reason in unusable.items())
         return replace(
@@ -125,19 +125,19 @@ class Choice:
     """What the caller decided about one image."""
 
     scale: float | None = None
-    """Reflectance per stored value, before all metadata; None to go by metadata."""
+    """Reflectance per stored value, overriding all metadata; None to go by metadata."""
     scale_option: bool = True
-    """Whether the caller can give the scale by an option: that of a truth is in its metadata only."""
+    """Whether a command-line option can give the scale; for a truth only its metadata can."""
     drop: tuple[str, ...] = ()
     """Names of bands not to use."""
     mask_clouds: bool = False
-    """Whether clouds, where the scene tells them, are no data."""
+    """Whether clouds become no data, where the scene has a mask of them."""
     policy: AccessPolicy = field(default_factory=AccessPolicy)
-    """Which hosts and redirects are followed to files on the network."""
+    """Which hosts and redirects are followed to remote files."""
 
 
 def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
-    """The usable bands of a scene: described, selected, sorted, and checked to hold data."""
+    """Open the usable bands of a scene: described, selected, sorted, and checked to hold data."""
     if not scene.assets:
         raise DataError(f"Scene {scene.id} has no asset with bands", "there are no pixels to read", "check its assets")
     option = ("--hs-scale" if role == "hsi" else "--ms-scale") if choice.scale_option else None
@@ -185,13 +185,13 @@ def open_image(scene: Scene, role: Role, choice: Choice) -> Image:
 
 
 def _check_links(scene: Scene, place: str | Path | RemoteFile) -> None:
-    """Refuse a file of this machine, or a store, that leads out of where the scene's item may; an operator's may."""
+    """Refuse a local path by which a STAC item would reach outside its root; paths from the operator may."""
     if scene.is_stac and not isinstance(place, RemoteFile) and not is_url(str(place)):
         check_links(str(place), scene.root or str(Path(scene.href).parent))
 
 
 def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]:
-    """Each band of a file, field by field from metadata, else from the file; and why it is not usable."""
+    """Each band of a file, every field from metadata or else from the file, and why it is unusable, if it is."""
     measured = [band for band in raster.bands if not band.is_mask]
     stated: tuple[Band | None, ...] = asset.bands or (None,) * len(measured)
     if len(stated) not in {len(measured), len(raster.bands)}:
@@ -212,7 +212,7 @@ def _describe(asset: Asset, raster: RasterFile) -> list[tuple[Band, str | None]]
 
 
 def _merge(told: Band | None, own: FileBand, *, gsd_m: float | None, alone: str | None) -> Band:
-    """A band from what metadata tells and what its file says; alone: the asset's key when it has one band only."""
+    """A band from its metadata and its file; alone: the asset's key when it has only one band."""
     if told is not None:
         return Band(
             name=told.name,
@@ -249,7 +249,7 @@ def _select(
 
 
 def _sorted(image: Image, scene_id: str) -> Image:
-    """The image with its bands by wavelength; equal wavelengths (detector overlap) stay in file order."""
+    """The image with its bands sorted by wavelength; equal wavelengths (detector overlap) stay in file order."""
     missing = [band.name for band in image.bands if band.wavelength_nm is None]
     if image.role == "hsi":
         if len(image.bands) < 2:
@@ -277,10 +277,10 @@ def _sorted(image: Image, scene_id: str) -> Image:
 
 
 def _with_reflectance(image: Image, scene_id: str, choice: Choice) -> Image:
-    """The image without the bands that hold no data, or no reflectance, where others do.
+    """The image without the bands that hold no data or no reflectance, provided that others do.
 
-    DataError when there are no data at all, and when most bands hold no reflectance. By a scale that the caller gave a
-    band does as long as half of its values can be: with another scale than the file's, all would be clipped.
+    DataError when there are no data at all, and when most bands hold no reflectance. If the caller gave the scale, a
+    band is dropped only when more than half of its values are beyond reflectance: a wrong scale would put all there.
     """
     held, measured, beyond = np.zeros((3, len(image.bands)), np.bool_)
     for grid in image.grids:
@@ -310,7 +310,7 @@ def _with_reflectance(image: Image, scene_id: str, choice: Choice) -> Image:
 
 
 def _no_reflectance(image: Image, beyond: list[int], scene_id: str, choice: Choice) -> DataError:
-    """The refusal of an image with values that are none."""
+    """The error for an image whose values cannot be reflectance."""
     names = ", ".join(image.bands[band].name for band in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
     sources = ", ".join(dict.fromkeys(decision.source for decision in image.radiometry))
     option = "--hs-scale" if image.role == "hsi" else "--ms-scale"

@@ -1,4 +1,4 @@
-"""InputFile: a file that pixels come from, as far as it tells one product from another."""
+"""InputFile: a file that pixels come from, with what distinguishes one product from another."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from scenefuse.sensors.sensor import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
-    """One file that a product's pixels come from, as far as identity and provenance need it."""
+    """One file that a product's pixels come from, with what identity and provenance need."""
 
     href: str
     """Where it is, redacted."""
     role: Role
     """Which side of the pair it belongs to."""
     size_bytes: int
-    """Its size; of a store, the sum of its files."""
+    """Its size; for a store, the sum of its files."""
     checksum_kind: Literal["file:checksum", "size+mtime", "size+etag"]
     """What the checksum is."""
     checksum: str
-    """The multihash that metadata gives, `<bytes>+<nanoseconds since 1970>` or `<bytes>+<the server's tag>`."""
+    """The multihash from metadata, `<bytes>+<nanoseconds since 1970>` or `<bytes>+<the server's tag>`."""
     path: Path | None = None
-    """Where it is on this machine; None for one on the network, whose reader looks itself whether it changed."""
+    """Its local path; None for a remote file, whose reader itself checks whether it changed."""
     version: str = ""
-    """`<bytes>+<nanoseconds since 1970>` of the one on this machine when it was opened, whatever metadata say."""
+    """`<bytes>+<nanoseconds since 1970>` of a local file when it was opened, whatever its metadata say; else empty."""
 
     def changed(self) -> bool:
-        """True when the file on this machine is not the one that was opened; FileNotFoundError when it is gone."""
+        """True when the local file is no longer the one that was opened; FileNotFoundError when it is gone."""
         return self.path is not None and _version(self.path) != self.version
 
 
 def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile, ...]:
     """The asset's file and the side files that were read with it.
 
-    A checksum that metadata give counts for a file of the size that they give: of another it tells nothing.
+    A checksum from metadata counts only if the file also has the size that they give, if any.
     """
     files = []
     for path in (raster.path, *raster.sidecars):
@@ -68,9 +68,9 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
 
 
 def told_checksum(asset: Asset) -> str | None:
-    """`<kind>:<checksum>` that the asset's file will have as an input, told without opening it; None where it is not.
+    """`<kind>:<checksum>` that the asset's file will have as an input, found without opening it; None when unknown.
 
-    Of a file on the network only what metadata give is known, and that is believed.
+    For a remote file only the metadata's checksum is known, and it is trusted.
     """
     if is_url(asset.href):
         return None if asset.checksum is None else f"file:checksum:{asset.checksum}"
@@ -80,6 +80,6 @@ def told_checksum(asset: Asset) -> str | None:
 
 
 def _version(path: Path) -> str:
-    """`<bytes>+<nanoseconds since 1970 of the last change>`; of a folder, the sum and the latest of its files."""
+    """`<bytes>+<nanoseconds since 1970 of the last change>`; for a folder, the sum and the latest of its files."""
     found = [file.stat() for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path.stat()]
     return f"{sum(stat.st_size for stat in found)}+{max((stat.st_mtime_ns for stat in found), default=0)}"

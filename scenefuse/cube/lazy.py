@@ -1,4 +1,4 @@
-"""A cube as xarray shows it: lazy, with wavelengths, time and CRS."""
+"""A cube as a lazy xarray DataArray, with wavelengths, time and CRS."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ CHUNK_PX = 512
 """Side of a dask chunk in pixels; a chunk holds all bands."""
 
 _WHAT = {"long_name": "surface reflectance", "units": "1"}
-"""Attributes of a cube, as its plots and files name it."""
+"""Attributes of a cube, which label its plots and files."""
 
 ReadBands = Callable[[tuple[int, ...], Window], NDArray[np.float32]]
-"""Reads the window of some bands, by their indices: (band, y, x) float32, NaN = no data."""
+"""Reads a window of the bands with these indices: (band, y, x) float32, NaN = no data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """Some bands, rows and columns of a cube, which dask reads by windows of them."""
+    """Some bands, rows and columns of a cube, which dask reads window by window."""
 
     read: ReadBands
     """Reads the cube."""
     token: str
-    """Tells the cube from others: dask's own way to tell takes a tenth of a second for 200 bands, each time."""
+    """Identifies the cube: dask's own token takes a tenth of a second for 200 bands, each time."""
     bands: tuple[int, ...]
     """Indices of the bands, in any order."""
     rows: range
@@ -58,12 +58,12 @@ class _Choice:
         return self.token, self.bands, self.rows, self.columns
 
     def of(self, bands: slice | list[int] | NDArray[Any], rows: slice, columns: slice) -> _Choice:
-        """A part of the choice."""
+        """Part of the choice."""
         kept = np.array(self.bands)[bands].tolist()
         return replace(self, bands=tuple(kept), rows=self.rows[rows], columns=self.columns[columns])
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> NDArray[np.float32]:
-        """(band, y, x) pixels of a part, less the axes that are asked for by a number."""
+        """(band, y, x) pixels of a part, without the axes indexed by an integer."""
         bands, rows, columns = (slice(at, at + 1 or None) if isinstance(at, int) else at for at in key)
         part = self.of(bands, rows, columns)
         if 0 in part.shape:
@@ -77,27 +77,27 @@ class _Choice:
 
 
 class _CubeArray(da.Array):
-    """A cube's pixels as a dask array of which bands are chosen before they are read.
+    """A cube's pixels as a dask array whose bands are selected before they are read.
 
-    Dask takes slices and numbers to whoever reads, but lists only to what was read: chunks with all bands. Chunks of a
-    band each would have every window read, and resampled, once for each band.
+    Dask passes slices and integers on to the reader, but applies lists only to chunks that were read with all bands.
+    With chunks of one band, every window would be read, and resampled, once per band.
     """
 
     choice: _Choice
     """What is read."""
     unwritten: str
-    """The array's name as it was made: dask gives another to one that is written into."""
+    """The array's name when it was made: dask renames an array that is written into."""
 
     @classmethod
     def reading(cls, choice: _Choice, chunks: tuple[Any, ...] = (CHUNK_PX, CHUNK_PX)) -> _CubeArray:
-        """The array that reads a choice, in chunks of all its bands."""
+        """An array that reads a choice, in chunks of all its bands."""
         made = da.from_array(choice, (-1, *chunks), asarray=False, meta=np.empty((0, 0, 0), np.float32))
         array: _CubeArray = cls(made.dask, made.name, made.chunks, meta=made)
         array.choice, array.unwritten = choice, made.name
         return array
 
     def __getitem__(self, index: Any) -> da.Array:
-        """As of any dask array, but that lists of bands, and slices, lead to an array that reads those alone."""
+        """As in any dask array, except that lists of bands, and slices, give an array that reads only those."""
         parts = index if isinstance(index, tuple) else (index,)
         parts = (*parts, *[slice(None)] * (3 - len(parts)))
         bands = parts[0]
@@ -111,7 +111,7 @@ class _CubeArray(da.Array):
         return _by_dask(chosen, tuple(part if isinstance(part, Integral) else slice(None) for part in parts))
 
     def copy(self) -> da.Array:
-        """The same, to be written into."""
+        """A copy that can be written into."""
         if self.name == self.unwritten:
             return _CubeArray.reading(self.choice, self.chunks[1:])
         copied: da.Array = super().copy()  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ class _CubeArray(da.Array):
 
 
 def _by_dask(array: da.Array, index: Any) -> da.Array:
-    """A part of the array as dask takes it."""
+    """Index the array in dask's own way."""
     taken: da.Array = da.Array.__getitem__(array, index)
     return taken
 
@@ -133,10 +133,10 @@ def lazy_cube(
     crs_wkt: str,
     acquired: datetime | None,
 ) -> xr.DataArray:
-    """A dask-backed (band, y, x) DataArray that reads what is computed: of a choice of bands those alone.
+    """A dask-backed (band, y, x) DataArray that reads only what is computed: of selected bands, only those.
 
     Coordinates: band (names), wavelength_nm, fwhm_nm, y and x (pixel centres; left out when the grid is rotated), and
-    one time, UTC, where it is known.
+    a scalar time, UTC, if known.
     """
     places: dict[str, Any] = {
         "band": [band.name for band in bands],
@@ -165,6 +165,6 @@ def lazy_cube(
 
 
 def _spectral(long_name: str, values_nm: list[float | None]) -> xr.Variable:
-    """A coordinate of the bands in nm, NaN for what is not known."""
+    """A coordinate along the bands, in nm; NaN where unknown."""
     numbers = np.array([np.nan if value is None else value for value in values_nm], np.float64)
     return xr.Variable("band", numbers, {"long_name": long_name, "units": "nm"})

@@ -1,4 +1,4 @@
-"""What bands cost: a pixel is fused where every band has data, so one band without any there loses it in all."""
+"""What bands cost: a pixel is fused only where every band has data, so a single gap loses it in all bands."""
 
 from __future__ import annotations
 
@@ -17,42 +17,41 @@ from scenefuse.grid.window import Window
 from scenefuse.words import counted
 
 LEAST_SHARE = 0.01
-"""Share of the ground below which what is lost is not worth a word, nor a band a name."""
+"""Share of the ground below which a loss is not reported, nor a band named."""
 SAMPLE_PX = 32
-"""Side of the windows in which a large scene is looked at, coarse pixels."""
+"""Side of the windows in which a large scene is sampled, coarse pixels."""
 SAMPLES_PER_SIDE = 4
 """Rows and columns of those windows, spread over the scene."""
 WHOLE_PX = SAMPLES_PER_SIDE**2 * SAMPLE_PX**2
-"""Coarse pixels up to which a scene is looked at whole."""
+"""Coarse pixels up to which a scene is examined whole."""
 _NAMED = 12
-"""Bands that are named at most."""
+"""Most bands that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandLosses:
-    """Ground that an HSI shows in some of its bands and loses in all, because others have no data there."""
+    """Ground that an HSI shows in some of its bands but loses in all, because others have no data there."""
 
     lost: float
     """Share of the HSI's pixels with data in any band that lack data in another, 0 to 1."""
     bands: tuple[tuple[str, float], ...] = ()
-    """Name, and share of the same pixels that lack data, of the bands of LEAST_SHARE and more; those that cost most
-    first."""
+    """Bands that lack data in LEAST_SHARE or more of the same pixels: name and that share, the most costly first."""
     left: float = 0.0
     """Share that would still be lost without those bands."""
     of_bands: int
     """Bands of the image."""
     pixels: int
-    """Coarse pixels that were looked at and have data in any band."""
+    """Examined coarse pixels that have data in any band."""
     whole: bool
-    """Whether those are all; else a sample."""
+    """Whether the whole scene was examined; else a sample."""
 
     @property
     def note(self) -> str | None:
-        """What is lost, by which bands, and the cure; None where it is not worth a word."""
+        """What is lost, through which bands, and the cure; None when it is not worth reporting."""
         return f"{self._found()}; {self._cure()}" if self.lost >= LEAST_SHARE else None
 
     def facts(self) -> dict[str, Any]:
-        """The losses as JSON can hold them."""
+        """The losses as JSON values."""
         return {
             "share": round(self.lost, 4),
             "share_without_bands": round(self.left, 4),
@@ -62,7 +61,7 @@ class BandLosses:
         }
 
     def refusal(self, name: str) -> DataError:
-        """The error where nothing is left of an image of this name."""
+        """The error when nothing is left of an image; name: the image's."""
         return DataError(f"{name}: {self._found()}", "no pixel would be left to fuse", self._cure())
 
     def _found(self) -> str:
@@ -86,10 +85,10 @@ class BandLosses:
 
 
 def measure_losses(source: PairSource, name: str) -> BandLosses | None:
-    """What the bands of the HSI lose of it; None where no pixel that was looked at has data.
+    """What the HSI loses through its bands; None when no examined pixel has data.
 
-    A large scene is looked at in SAMPLES_PER_SIDE² windows; where these lose all, whole. DataError when not one pixel
-    of the scene, whose name is given, has data in every band.
+    A large scene is sampled in SAMPLES_PER_SIDE² windows. If they lose everything, the whole scene is searched:
+    DataError, with the scene's name, when no pixel has data in every band.
     """
     shape = source.grid.coarse_shape
     small = shape[0] * shape[1] <= WHOLE_PX
@@ -118,12 +117,12 @@ def _measured(source: PairSource, windows: Sequence[Window], *, whole: bool) -> 
 
 
 def _some_complete(source: PairSource, window: Window) -> bool:
-    """Whether a pixel has data in every band."""
+    """Whether any pixel of the window has data in every band."""
     return bool(np.isfinite(source.read_hs(window)).all(axis=0).any())
 
 
 def _missing(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(band, pixel) True where a band lacks data, of the pixels where another has some."""
+    """(band, pixel) True where a band lacks data, for the pixels with data in any band."""
     lacks = ~np.isfinite(pixels).reshape(len(pixels), -1)
     return lacks[:, ~lacks.all(axis=0)]
 
@@ -135,7 +134,7 @@ def _strips(shape: tuple[int, int]) -> list[Window]:
 
 
 def _spread(shape: tuple[int, int]) -> list[Window]:
-    """Windows in the middles of an even net over a scene."""
+    """Windows centred in the cells of an even grid over a scene."""
     middles = [[round((2 * i + 1) * side / (2 * SAMPLES_PER_SIDE)) for i in range(SAMPLES_PER_SIDE)] for side in shape]
     starts = [sorted({max(0, middle - SAMPLE_PX // 2) for middle in along}) for along in middles]
     return [

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 LEAST_GAIN = 0.99
-"""Pixel of an MSI band over the HSI's up to which the band has detail to add."""
+"""Largest ratio of an MSI band's pixel to the HSI's at which the band still adds detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairOptions:
-    """What the caller decides about the inputs, before all metadata."""
+    """What the caller decides about the inputs, overriding all metadata."""
 
     hs_scale: float | None = None
     """Reflectance per DN of the HSI; None to go by metadata."""
@@ -42,9 +42,9 @@ class PairOptions:
     drop_ms_bands: tuple[str, ...] = ()
     """Names of MSI bands not to use."""
     mask_clouds: bool = False
-    """Whether clouds and their shadows are no data, where a scene's own mask tells them."""
+    """Whether clouds and their shadows become no data, where a scene has a mask of them."""
     allow_hosts: tuple[str, ...] = ()
-    """Hosts that may be reached although they are loopback or not https."""
+    """Hosts that may be reached even if they are loopback or not https."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -61,7 +61,7 @@ class PairCube:
     ms_image: Image
     """The MSI's usable bands on their native grids."""
     plan: PairPlan
-    """Which grids, and where the native pixels lie on them."""
+    """The two grids, and where the native pixels lie on them."""
 
     def __repr__(self) -> str:
         """Bands and sizes on one line; all fields would fill pages of a notebook."""
@@ -92,7 +92,7 @@ class PairCube:
 
     @property
     def fine_raster(self) -> RasterGrid:
-        """The fine grid as a raster of its own, on which a truth or a product of this pair lies."""
+        """The fine grid as a raster, on which a truth or a product of this pair lies."""
         grid = self.grid
         return RasterGrid(crs_wkt=grid.crs_wkt, transform=grid.fine_transform, shape=grid.fine_shape, name=self.pair_id)
 
@@ -108,12 +108,12 @@ class PairCube:
         return self._ms_pixels(tuple(range(len(self.ms_bands))), window)
 
     def _hs_pixels(self, bands: tuple[int, ...], window: Window) -> NDArray[np.float32]:
-        """The window of read_hs, of some of its bands."""
+        """read_hs for some of its bands."""
         _check_inside(window, self.grid.coarse_shape)
         return _read(self.hs_image, self.hs_image.grids[0], bands, self.plan.hs, window)
 
     def _ms_pixels(self, bands: tuple[int, ...], window: Window) -> NDArray[np.float32]:
-        """The window of read_ms, of some of its bands."""
+        """read_ms for some of its bands."""
         _check_inside(window, self.grid.fine_shape)
         grids = self.ms_image.grids
         if len(grids) == 1:
@@ -159,8 +159,8 @@ class PairCube:
     def registered(self, shift_px: tuple[float, float]) -> PairCube:
         """The pair with the MSI's content moved back by shift_px (y, x) fine pixels, within the one resampling.
 
-        shift_px: by how much it lies further down and right than the HSI's, on top of what this pair already
-        accounts for (Shift.dy_px, Shift.dx_px of registration.estimate_shift).
+        shift_px: how far it lies down and right of the HSI's, beyond what this pair already accounts for
+        (Shift.dy_px, Shift.dx_px of registration.estimate_shift).
         """
         before = self.grid.shift_px
         total = (before[0] + shift_px[0], before[1] + shift_px[1])
@@ -168,7 +168,7 @@ class PairCube:
         return replace(self, plan=plan)
 
     def facts(self) -> dict[str, Any]:
-        """What was decided about grids, bands and radiometry, for the provenance; JSON values only."""
+        """The decisions about grids, bands and radiometry, for the provenance; JSON values only."""
         grid = self.grid
         return {
             "grid": {
@@ -190,7 +190,7 @@ class PairCube:
 
 
 def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCube:
-    """The pair as two aligned lazy cubes; every refusal comes here, before any work."""
+    """Open the pair as two aligned lazy cubes; whatever can be refused is refused here, before any work."""
     options = options or PairOptions()
     if options.mask_clouds and not (pair.hs.clouds or pair.ms.clouds):
         raise DataError(
@@ -223,9 +223,9 @@ def open_pair(pair: ScenePair, *, options: PairOptions | None = None) -> PairCub
 
 
 def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float) -> Image:
-    """The MSI without the bands whose own pixels are no smaller than the HSI's.
+    """The MSI without the bands whose native pixels are no smaller than the HSI's.
 
-    Sentinel-2's B01 and B09 have pixels of 60 m: blurred more than an HSI of 30 m, whose detail they would take away.
+    Sentinel-2's B01 and B09 have 60 m pixels: more blurred than a 30 m HSI, whose detail they would remove.
     """
     coarse = {
         i: f"with pixels of {band.gsd_m:g} m, which add no detail to {hs_gsd_m:.4g} m"
@@ -244,7 +244,7 @@ def _with_detail(ms: Image, scene_id: str, *, hs_gsd_m: float) -> Image:
 def _read(
     image: Image, grid: RasterGrid, bands: tuple[int, ...], placement: Placement, window: Window
 ) -> NDArray[np.float32]:
-    """The frame's window of bands that lie on one native grid."""
+    """A window on the pair's grid, of bands that share one native grid."""
     if isinstance(placement, Offset):
         return _read_within(image, grid.shape, bands, placement.native(window))
 
@@ -258,7 +258,7 @@ def _read(
 
 
 def _read_within(image: Image, shape: tuple[int, int], bands: tuple[int, ...], native: Window) -> NDArray[np.float32]:
-    """A native window; no data where a band's raster is smaller than the finest one's."""
+    """A native window; NaN where it reaches beyond the bands' raster, which may be smaller than the finest one."""
     if native.y0 >= 0 and native.x0 >= 0 and native.y1 <= shape[0] and native.x1 <= shape[1]:
         return image.read(bands, native)
     result = np.full((len(bands), *native.shape), np.nan, np.float32)
@@ -269,20 +269,20 @@ def _read_within(image: Image, shape: tuple[int, int], bands: tuple[int, ...], n
 
 
 def _in_words(bands: tuple[Band, ...], shape: tuple[int, int], gsd_m: float) -> str:
-    """How many bands of which wavelengths, and how many pixels of which size."""
+    """Number and wavelengths of the bands, number and size of the pixels."""
     known = [band.wavelength_nm for band in bands if band.wavelength_nm is not None]
     span = f" of {min(known):.0f}-{max(known):.0f} nm" if known else ""
     return f"{counted(len(bands), 'band')}{span}, {shape[0]} x {shape[1]} px of {gsd_m:g} m"
 
 
 def _check_inside(window: Window, shape: tuple[int, int]) -> None:
-    """A window that reaches outside is the caller's mistake: borders are the business of grid.borders."""
+    """Raise ValueError for a window that reaches outside, the caller's mistake: grid.borders handles borders."""
     if window.y0 < 0 or window.x0 < 0 or window.y1 > shape[0] or window.x1 > shape[1]:
         raise ValueError(f"{window} is not inside a scene of {shape}")
 
 
 def _image_facts(image: Image) -> dict[str, Any]:
-    """What was decided about one image."""
+    """The decisions about one image."""
     return {
         "files": [
             {

@@ -57,10 +57,10 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
 def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str | None) -> Decision:
     """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
 
-    In this order: the caller's scale, STAC metadata, the file's own, the sensor card where the file holds what the
-    card's product does, integers or floats. Floats for which nobody gives a scale are reflectance. Nothing is ever told
-    from the values' range.
-    option: the command's option that gives the scale, for the message; None where none does.
+    Sources in this order: the caller's scale, STAC metadata, the file itself, and the sensor card if the file holds the
+    same kind of values as the card's product, integers or floats. Floats without a scale are taken as reflectance.
+    Nothing is ever inferred from the range of the values.
+    option: the command-line option that gives the scale, for messages; None when there is none.
     """
     count = len(raster.bands)
     scale, scale_source = _scale(asset, raster, given_scale, option)
@@ -77,7 +77,7 @@ NOT_DECLARED = "none declared: NaN and infinity only"
 
 
 def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | None) -> tuple[tuple[float, ...], str]:
-    """Scale per band, and who says so."""
+    """Scale per band, and its source."""
     count = len(raster.bands)
     own = [band.scale for band in raster.bands]
     if given is not None:
@@ -100,9 +100,9 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
 
 
 def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None) -> bool:
-    """True where the file holds what the card's product does: floats of reflectance (scale 1), else integers.
+    """True if the file holds values like the card's product: floats of reflectance (scale 1), else integers.
 
-    DataError for floats of a product of integers: they may be these, or reflectance already.
+    DataError for floats where the product has integers: they may be those integers, or reflectance already.
     """
     floats, of_floats = raster.dtype.startswith("float"), set(scale) == {1.0}
     if floats and not of_floats:
@@ -120,7 +120,7 @@ def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None
 def _offset(
     asset: Asset, raster: RasterFile, scale: tuple[float, ...], scale_source: str
 ) -> tuple[tuple[float, ...], str | None]:
-    """Offset per band, and who says so; a file's own offset belongs to its own scale, a baseline's to integers."""
+    """Offset per band, and its source; a file's own offset belongs to its own scale, a baseline's to integers."""
     count = len(raster.bands)
     if asset.offset_of_integers and set(scale) == {1.0}:
         return (0.0,) * count, None
@@ -134,9 +134,9 @@ def _offset(
 
 
 def _nodata(asset: Asset, raster: RasterFile) -> tuple[tuple[tuple[float, ...], ...], str]:
-    """No-data values per band, and who says so: metadata and the file, and where neither does the sensor card.
+    """No-data values per band, and their source: metadata and the file, or the sensor card when neither has one.
 
-    The file's own count beside those of metadata, as to all who read it by itself.
+    The file's own value counts in addition to the metadata's, as it does for anyone who reads the file alone.
     """
     stated = [band.nodata for band in raster.bands]
     by_card = "nodata" in asset.card_fields

@@ -1,10 +1,10 @@
-"""How far the MSI lies from the HSI: one sub-pixel shift for the scene, from a fixed sample of windows.
+"""How far the MSI lies from the HSI: one sub-pixel shift per scene, from a fixed sample of windows.
 
 Phase correlation between the MSI degraded to the coarse pixel and the HSI seen through the MSI's response.
 Cross-spectra are averaged over windows and bands and divided by the averaged power (the smoothed coherence
-transform: Carter, Nuttall and Cable 1973, doi 10.1109/PROC.1973.9300), so that frequencies count by how well the
-two agree. The coarse images are aliased, which biases the peak unless the two are sampled alike: so the MSI is
-degraded again, with its Gaussian centred on the shift found so far, until nothing is left over.
+transform: Carter, Nuttall and Cable 1973, doi 10.1109/PROC.1973.9300), so that each frequency counts by how well
+the two agree in it. The coarse images are aliased, which biases the peak unless both are sampled alike; the MSI is
+therefore degraded again, with its Gaussian centred on the shift found so far, for a fixed number of iterations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scenefuse.sensors.psf import psf_sigma_px
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 
 MAX_SHIFT_COARSE = 2.0
-"""Coarse pixels beyond which a shift is taken for a wrong georeference, and refused."""
+"""Coarse pixels beyond which a shift is refused as a wrong georeference."""
 MIN_SHIFT_PX = 0.1
 """Fine pixels below which a shift is not worth compensating."""
 MIN_PEAK = 0.3
@@ -58,12 +58,12 @@ class Pair(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shift:
-    """By how much the MSI's content lies further down and right than the HSI's."""
+    """How far the MSI's content lies down and right of the HSI's."""
 
     dy_px: float
-    """Rows, fine pixels; positive: further down."""
+    """Rows, fine pixels; positive: down."""
     dx_px: float
-    """Columns, fine pixels; positive: further right."""
+    """Columns, fine pixels; positive: right."""
     peak: float
     """Mean coherence at the shift, 0 to 1; 0 when it could not be estimated."""
     significant: bool
@@ -71,7 +71,7 @@ class Shift:
     spread: float
     """Standard deviation between windows, fine pixels (from the median absolute deviation)."""
     windows: int
-    """Windows that were compared."""
+    """Number of windows compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class _Sample:
     place: tuple[int, int]
     """Its first row and column on the coarse grid."""
     hs_seen: Array
-    """(ms band, side, side) the HSI through the MSI's response, standardised."""
+    """(ms band, side, side) the HSI seen through the MSI's response, standardised."""
     ms: Array
     """(ms band, (side + 2 margin) * ratio, ...) the MSI around it."""
 
@@ -90,10 +90,10 @@ def estimate_shift(cube: Pair, response: NDArray[np.floating]) -> Shift:
     """The shift between the images of a pair; DataError when it is beyond MAX_SHIFT_COARSE.
 
     response: (ms band, hs band) weights of the HSI's bands in each MSI band; MSI bands that the HSI does not
-    cover have a row of zeros, and are left out. Deterministic; holds a few windows in memory, never a scene.
+    cover have a row of zeros and are left out. Deterministic; holds a few windows in memory, never a whole scene.
     """
     ratio = cube.grid.ratio
-    sigma_px = psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio)  # symmetric, so that a wrong one does not move the peak
+    sigma_px = psf_sigma_px(DEFAULT_MTF_NYQUIST, ratio)  # symmetric: a wrong width does not move the peak
     margin = ceil(MAX_SHIFT_COARSE + TRUNCATE_SIGMAS * sigma_px / ratio) + 1
     samples = _samples(cube, np.asarray(response, np.float64), margin)
     if not samples:
@@ -126,7 +126,7 @@ def estimate_shift(cube: Pair, response: NDArray[np.floating]) -> Shift:
 
 
 def _too_far(shift_px: Array, peak: float, ratio: int) -> DataError:
-    """The refusal of a pair whose georeferences do not fit."""
+    """The error for a pair whose georeferences do not match."""
     return DataError(
         f"The MSI lies {shift_px[0]:+.1f} rows and {shift_px[1]:+.1f} columns (fine pixels) from the HSI, "
         f"coherence {peak:.2f}",
@@ -163,9 +163,9 @@ def _samples(cube: Pair, response: Array, margin: int) -> list[_Sample]:
 
 
 def _hide_missing(hs: Array, ms: Array, *, margin: int, ratio: int) -> float:
-    """Make no-data in both of what lacks data in either; its share of the coarse pixels of hs.
+    """Set to no data in both images what lacks data in either; returns its share of the coarse pixels of hs.
 
-    Where one image has a cloud masked, the other must not show it: a feature of one alone draws the shift.
+    A cloud masked in one image must not show in the other: a feature of one image alone biases the shift.
     hs: (hs band, side, side). ms: (ms band, (side + 2 margin) * ratio, ...), the same ground with a margin around it.
     """
     side, inner = hs.shape[-1], slice(margin * ratio, ms.shape[-1] - margin * ratio)
@@ -182,7 +182,7 @@ def _error_of_mean(places: list[tuple[int, int]], side: int) -> float:
     """Standard error of the mean over windows / standard deviation between them.
 
     Overlapping windows repeat each other: with mean correlation c (their mean overlap), the mean of n has the
-    variance s^2 (1 + (n - 1) c) / n, and what is seen between them is s^2 (1 - c) only.
+    variance s^2 (1 + (n - 1) c) / n, but the variance between them is only s^2 (1 - c).
     """
     n = len(places)
     if n == 1:
@@ -236,7 +236,7 @@ def _sampling(side: int, shift_px: float, *, ratio: int, sigma_px: float, margin
 
 
 def _coherence(cross: NDArray[np.complex128], power_hs: Array, power_ms: Array) -> NDArray[np.complex128]:
-    """Coherence per frequency, modulus 0 to 1; the mean, which says nothing of shifts, left out."""
+    """Coherence per frequency, modulus 0 to 1; the zero frequency, which holds no shift, is set to 0."""
     scale = np.sqrt(power_hs * power_ms)
     coherence = np.where(scale > 0, cross / np.where(scale > 0, scale, 1.0), 0.0)
     coherence[0, 0] = 0.0
@@ -244,9 +244,9 @@ def _coherence(cross: NDArray[np.complex128], power_hs: Array, power_ms: Array) 
 
 
 def _peak(coherence: NDArray[np.complex128], side: int, *, reach: float) -> tuple[Array, float]:
-    """Shift (y, x) in coarse pixels within reach where the coherence is most in phase, and its mean there.
+    """Shift (y, x) in coarse pixels, within reach, at which the coherence is most in phase, and its mean there.
 
-    g(d) = mean over f of Re(coherence(f) exp(2 pi i f.d)), on ever finer nets around the maximum.
+    Maximises g(d) = mean over f of Re(coherence(f) exp(2 pi i f.d)) on ever finer grids around the maximum.
     """
     frequency = np.fft.fftfreq(side)
     centre, half, value = np.zeros(2), reach, 0.0

@@ -1,4 +1,4 @@
-"""What a few windows of an image tell of its bands: which of them hold data, and whether that can be reflectance."""
+"""What a few windows of an image show of its bands: which of them hold data, and whether it can be reflectance."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from numpy.typing import NDArray
 from scenefuse.grid.window import Window
 
 SAMPLE_PX = 32
-"""Side of the windows in which bands are looked at."""
+"""Side of the sample windows, pixels."""
 SAMPLES_PER_SIDE = 3
 """Rows and columns of those windows, spread over the scene."""
 NOT_RETRIEVED = -0.01
-"""Reflectance in all pixels of a band of which ISOFIT retrieves none: EMIT's, and AVIRIS-3's, in water vapour (isofit's
-pull request 696). Its files flag such bands, exports often do not; what is negative and constant measures nothing."""
+"""Reflectance in all pixels of a band for which ISOFIT retrieves none: EMIT's and AVIRIS-3's water-vapour bands
+(isofit's pull request 696). Their files flag such bands, exports often do not; a negative constant measures nothing."""
 GREATEST = 10.0
-"""Beyond this nothing is reflectance, glint included: stored integers are, radiance, and a no-data value of -9999."""
+"""No reflectance, glint included, is beyond this; stored integers, radiance and a no-data value of -9999 are."""
 LEAST_SHARE = 0.01
-"""Share of a band's values that may lie beyond, by noise."""
+"""Share of a band's values that noise may put beyond it."""
 _SAME = 1e-6
 """Difference from NOT_RETRIEVED that rounding explains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampledBands:
-    """What was seen of bands."""
+    """What the sample windows show of each band."""
 
     held: NDArray[np.bool_]
-    """(band,) True for those with a pixel of data."""
+    """(band,) True for bands with a pixel of data."""
     measured: NDArray[np.bool_]
-    """(band,) True for those with a pixel of data that is not NOT_RETRIEVED."""
+    """(band,) True for bands with a pixel of data that is not NOT_RETRIEVED."""
     beyond: NDArray[np.bool_]
-    """(band,) True for those with more than LEAST_SHARE of their values beyond GREATEST."""
+    """(band,) True for bands with more than LEAST_SHARE of their values beyond GREATEST."""
     mostly_beyond: NDArray[np.bool_]
-    """(band,) True for those with more than half of their values beyond GREATEST: not noise, nor a no-data value."""
+    """(band,) True for bands with more than half of their values beyond GREATEST: neither noise nor a no-data value."""
 
 
 def sample_bands(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> SampledBands:
-    """What the windows of a scene show; where those hold no data in any band, the whole of it.
+    """What sample windows of a scene show; if they hold no data in any band, what the whole scene shows.
 
     read gives (band, y, x) reflectance, NaN = no data. Reading stops once every band has shown a measurement.
     """

@@ -1,4 +1,4 @@
-"""PairSource: what everything that measures, learns from, or fuses a pair asks of it. PairCube is one."""
+"""PairSource: what measuring, training and fusing need of a pair. PairCube is one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PairSource(Protocol):
 
     @property
     def hs_bands(self) -> tuple[Band, ...]:
-        """Bands of read_hs, sorted by wavelength, bad bands gone."""
+        """Bands of read_hs, sorted by wavelength, bad bands dropped."""
         ...
 
     @property

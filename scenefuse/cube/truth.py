@@ -1,4 +1,4 @@
-"""A raster that shows what a fused image should be, read on the fused image's grid: to score it, or to learn from."""
+"""A raster that shows what a fused image should be, read on the fused image's grid, for scoring or training."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from scenefuse.place.href import redact
 from scenefuse.sensors.band import Band
 
 SAME_BAND_NM = 0.5
-"""Greatest distance of band centres that count as the same band."""
+"""Greatest distance between the centres of bands that count as the same."""
 SAME_PIXEL = 1e-3
 """Greatest offset between the two grids, in pixels, that counts as none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """The bands and pixels of a raster that are those of a fused image."""
+    """The bands and pixels of a raster that correspond to those of a fused image."""
 
     image: Image
     """The raster; it may cover more ground and hold more bands."""
     bands: tuple[int, ...]
-    """Its band for each band of the fused image."""
+    """The raster's band for each band of the fused image."""
     down: int
-    """Its row at the fused image's row 0."""
+    """The raster's row at the fused image's row 0."""
     right: int
-    """Its column at the fused image's column 0."""
+    """The raster's column at the fused image's column 0."""
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """(hs band, y, x) reflectance of a window of the fused image; NaN = no data."""
@@ -46,9 +46,9 @@ class Truth:
 
 
 def open_truth(raster: str, grid: RasterGrid, bands: Sequence[Band], *, policy: AccessPolicy | None = None) -> Truth:
-    """The raster as truth of a fused image on grid with these bands; DataError unless it holds all of them.
+    """Open a raster as the truth for a fused image on grid with these bands; DataError unless it holds all of them.
 
-    policy: which hosts are followed to it on the network; None for the public ones.
+    policy: which hosts are followed to a remote raster; None for the public ones.
     """
     policy = policy or AccessPolicy()
     image = open_image(load_scene(raster, policy=policy), "hsi", Choice(policy=policy, scale_option=False))
@@ -73,7 +73,7 @@ def _matching(image: Image, bands: Sequence[Band], raster: str) -> tuple[int, ..
 
 
 def _place(theirs: RasterGrid, ours: RasterGrid, raster: str) -> tuple[int, int]:
-    """Row and column of the raster where our grid begins; where one tells no CRS it is taken to be the other's."""
+    """Row and column of the raster where our grid begins; a missing CRS is taken to be the other's."""
     if theirs.crs_wkt and ours.crs_wkt and not same_crs(theirs.crs_wkt, ours.crs_wkt):
         names = [CRS.from_wkt(wkt).name for wkt in (theirs.crs_wkt, ours.crs_wkt)]
         raise DataError(

@@ -5,7 +5,7 @@
     demo-sentinel-2/collection.json, <item>/<item>.json, <item>/B02.tif ... B12.tif
     truth/index.json, truth/<site>.tif      all bands at 10 m, without noise; no item links to them
 
-Each site is simulated once, block by block, and every raster takes from a block what it needs, so memory does not
+Each site is simulated once, block by block, and every raster takes what it needs from a block, so memory does not
 grow with the scenes.
 """
 
@@ -37,7 +37,7 @@ _GDAL_CACHE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPair:
-    """A fusable pair of the archive, and what is known of it."""
+    """A fusable pair of the archive, and what is known about it."""
 
     name: str
     """Name of its site: `1-nested`."""
@@ -53,7 +53,7 @@ class DemoPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoArchive:
-    """Where everything is."""
+    """Paths of a written archive."""
 
     catalog: Path
     """catalog.json, the archive's entrance."""
@@ -66,13 +66,13 @@ class DemoArchive:
 def write_demo_archive(
     folder: Path, *, size: DemoSize, seed: int = 0, progress: Callable[[str], None] | None = None
 ) -> DemoArchive:
-    """The archive, in a folder that is empty or not there yet; the same bytes for the same size and seed.
+    """Write the archive to a folder that is empty or does not exist; the same size and seed give the same bytes.
 
-    It is there whole or not at all: what an interrupted call left beside it goes with the next one. progress is told
-    the name of each site before it is simulated. Peak memory stays below 2 GiB at any size.
+    It appears whole or not at all: the next call removes what an interrupted one left beside it. progress is called
+    with the name of each site before it is simulated. Peak memory stays below 2 GiB at any size.
     """
-    folder = folder.absolute()  # pystac makes hrefs relative to absolute places only
-    part = folder.with_name(f".{folder.name}-unfinished")  # pystac takes a name with a suffix for a file's
+    folder = folder.absolute()  # pystac makes hrefs relative to absolute paths only
+    part = folder.with_name(f".{folder.name}-unfinished")  # pystac takes a name with a suffix for that of a file
     shutil.rmtree(part, ignore_errors=True)
     _refuse_unready(folder, size)
     sites = plan_sites(size, seed)
@@ -100,7 +100,7 @@ def write_demo_archive(
 
 
 def _refuse_unready(folder: Path, size: DemoSize) -> None:
-    """Raise when the folder holds something already, or its disk is too small."""
+    """Raise when the folder already holds something, or its disk is too small."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
             f"{folder} is not an empty folder",
@@ -172,14 +172,14 @@ def _simulate(site: DemoSite, exposures: list[Exposure]) -> None:
 
 
 def _common(first: Window, second: Window) -> Window | None:
-    """What two windows share; None when nothing."""
+    """The intersection of two windows; None when it is empty."""
     y0, y1 = max(first.y0, second.y0), min(first.y1, second.y1)
     x0, x1 = max(first.x0, second.x0), min(first.x1, second.x1)
     return Window(y0=y0, y1=y1, x0=x0, x1=x1) if y0 < y1 and x0 < x1 else None
 
 
 def truth_path(root: Path, site: DemoSite) -> Path:
-    """Where a site's truth is, a GeoTIFF below root."""
+    """Path of a site's truth, a GeoTIFF below root."""
     return root / "truth" / f"{site.name}.tif"
 
 

@@ -41,7 +41,7 @@ _TITLES = {
 
 
 def asset_paths(root: Path, scene: DemoScene) -> tuple[tuple[Path, ...], ...]:
-    """The files of a scene, for each of its instruments: one for the EnMAP-like, one per band for the other."""
+    """The files of a scene, per instrument: one for the EnMAP-like, one per band for the Sentinel-2-like."""
     folder = item_path(root, scene).parent
     if scene.role == "hsi":
         return ((folder / f"{scene.id}.tif",),)
@@ -49,12 +49,12 @@ def asset_paths(root: Path, scene: DemoScene) -> tuple[tuple[Path, ...], ...]:
 
 
 def item_path(root: Path, scene: DemoScene) -> Path:
-    """Where a scene's item is, below the catalogue's folder."""
+    """Path of a scene's item, below the catalogue's folder."""
     return root / _collection_of(scene) / scene.id / f"{scene.id}.json"
 
 
 def write_catalogue(root: Path, scenes: tuple[DemoScene, ...]) -> None:
-    """Write catalogue, collections and items for scenes whose files are there."""
+    """Write catalogue, collections and items for scenes whose files exist."""
     catalog = pystac.Catalog(
         id="scenefuse-demo",
         title="scenefuse demo archive",

@@ -1,4 +1,4 @@
-"""Rasters as they are published: cloud-optimized GeoTIFFs, and their checksums."""
+"""Rasters in their published form: cloud-optimized GeoTIFFs, and their checksums."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def _overview_factors(side_px: int, block_px: int) -> list[int]:
 
 
 def _remove(draft: Path) -> None:
-    """Delete the draft and what GDAL laid beside it."""
+    """Delete the draft and what GDAL wrote beside it."""
     for path in (draft, draft.with_name(f"{draft.name}.ovr"), draft.with_name(f"{draft.name}.aux.xml")):
         path.unlink(missing_ok=True)

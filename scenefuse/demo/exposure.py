@@ -1,6 +1,6 @@
-"""A scene being written: abundances go in block by block, pixels of one instrument come out in a raster.
+"""A scene being written: abundances go in block by block, one instrument's pixels come out in a raster.
 
-The rasters here are plain tiled GeoTIFFs, written in place; cog.py turns them into what is published.
+The rasters here are plain tiled GeoTIFFs, written in place; cog.py turns them into the published ones.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Exposure:
     """One raster being written: the scene through one instrument."""
 
     scene: DemoScene
-    """What is looked at."""
+    """The scene."""
     instrument: Instrument
-    """Through what."""
+    """The instrument that sees it."""
     raster: rasterio.io.DatasetWriter
-    """Where the pixels go, open for writing."""
+    """The raster, open for writing."""
     seed: int
     """Seed of the noise."""
 
     @property
     def margin_px(self) -> int:
-        """Fine pixels around a block that its pixels may need."""
+        """Fine pixels that may be needed around a block."""
         part = self.instrument
         return part.ratio - 1 + sample_reach_px(part.ratio, part.sigma_px, self.scene.shift_px)
 
@@ -81,10 +81,10 @@ class Exposure:
 
 
 def open_raster(path: Path, scene: DemoScene, instrument: Instrument, *, compress: bool) -> rasterio.io.DatasetWriter:
-    """A tiled raster for the scene through the instrument, band by band, open for writing.
+    """Open a tiled, band-interleaved raster for writing the scene as the instrument sees it.
 
     Bands carry description, scale and offset; wavelength (nm), FWHM and bad-band flag (bbl: 1 good, 0 bad) are
-    in the band's tags, as EnMAP's products have them after import.
+    in the band's tags, as in EnMAP products after import.
     """
     rows, columns = scene.shape(instrument.ratio)
     raster: rasterio.io.DatasetWriter = rasterio.open(

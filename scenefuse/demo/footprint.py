@@ -1,4 +1,4 @@
-"""Where a scene's data lie on the globe."""
+"""Where a scene's data lie on Earth."""
 
 from __future__ import annotations
 

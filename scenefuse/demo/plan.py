@@ -1,4 +1,4 @@
-"""What the demo archive holds: which instrument looks where and when, and what each scene is there to show."""
+"""What the demo archive holds: which instrument looks where and when, and what each scene demonstrates."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ORIGIN_M = (330_000.0, 5_850_000.0)
 _FIRST_DAY = datetime(2024, 6, 4, 10, 15, tzinfo=UTC)
 _CLOUDY = 0.8
 _SEARCH_PX = 600
-"""How much larger than its scenes the ground is in which a site is chosen, fine pixels."""
+"""Fine pixels by which the ground searched for a site is larger than its scenes."""
 _APART_PX = 600
-"""Fine pixels between the grounds of two sites: more than any scene is moved against its pair."""
+"""Fine pixels between the grounds of two sites: more than any scene is moved relative to its pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,11 @@ class DemoScene:
     acquired: datetime
     """Time of acquisition, UTC."""
     cloud_fraction: float
-    """Share under cloud that its metadata state, 0 to 1."""
+    """Cloud cover that its metadata state, 0 to 1."""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    """Misregistration: fine pixels (south, east) from where its georeference places the ground to where that lies."""
+    """Misregistration: fine pixels (south, east) from where its georeference puts the ground to where the ground is."""
     swath: Swath | None = None
-    """The strip with data; None when all of the raster has."""
+    """The strip with data; None when the whole raster has data."""
 
     def transform(self, ratio: int) -> Transform:
         """Affine from (column, row) of pixels of ratio fine pixels to metres in CRS."""
@@ -74,7 +74,7 @@ class DemoSite:
     name: str
     """Name in file names: `1-nested`."""
     shows: str
-    """What it is there for."""
+    """What it demonstrates."""
     landscape: Landscape
     """The ground and the sky."""
     hs: DemoScene | None = None
@@ -96,7 +96,7 @@ def instruments(scene: DemoScene) -> tuple[Instrument, ...]:
 
 
 def estimated_bytes(size: DemoSize) -> int:
-    """Disk that the archive needs at most, in bytes: all arrays uncompressed, and the largest scene once more."""
+    """Most disk space that the archive needs, in bytes: all arrays uncompressed, and the largest scene once more."""
     pixels = size.fine_px**2
     truth = 2 * len(enmap_truth().bands) * pixels
     coarse = 2 * len(enmap_like().bands) * pixels // enmap_like().ratio ** 2
@@ -106,7 +106,7 @@ def estimated_bytes(size: DemoSize) -> int:
 
 
 def plan_sites(size: DemoSize, seed: int) -> tuple[DemoSite, ...]:
-    """Three fusable pairs, then what must not be paired: cloud, no overlap, forty days apart."""
+    """Three fusable pairs, then scenes that must not be paired: cloudy, without overlap, forty days apart."""
     full, half = size.fine_px, size.fine_px // 12 * 6
     land = Landscape(seed=seed)
     nested, partly, phased, cloudy, alone, apart = (
@@ -183,7 +183,7 @@ def _scene(role: Role, number: int, extent: Window, acquired: datetime) -> DemoS
 
 
 def _site_window(seed: int, number: int, full_px: int, side_px: int) -> Window:
-    """A window with a bit of everything in the ground set aside for a site: none overlaps another's."""
+    """A window with a bit of everything in the ground reserved for a site, which no other site's overlaps."""
     row, column = divmod(number, 3)
     reserve_px = full_px + _SEARCH_PX
     y0, x0 = row * (reserve_px + _APART_PX), column * (reserve_px + _APART_PX)
@@ -196,5 +196,5 @@ def _moved(window: Window, south: int, east: int) -> Window:
 
 
 def _phased(window: Window) -> Window:
-    """A little more than the window, in whole coarse pixels that begin one fine pixel beside its own."""
+    """A little more than the window, in whole coarse pixels offset by one fine pixel from its own."""
     return Window(y0=window.y0 - 5, y1=window.y1 + 4, x0=window.x0 - 5, x1=window.x1 + 4)

@@ -14,5 +14,5 @@ class DemoSize(Enum):
 
     @property
     def fine_px(self) -> int:
-        """Rows, and columns, of a fine scene of the three fusable pairs."""
+        """Rows, and also columns, of a fine scene in the three fusable pairs."""
         return self.value

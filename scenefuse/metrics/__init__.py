@@ -1,1 +1,1 @@
-"""The room metrics: how good a result is; mergeable sums."""
+"""The room metrics: how good a result is, from mergeable sums."""

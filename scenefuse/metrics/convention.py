@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """How scores are made from sums where papers differ."""
+    """How scores are computed from sums where papers differ."""
 
     peak: Literal["band", "image", "one", "above_least"] = "band"
     """PSNR: mean over bands, each with the reference band's maximum; or one mean square error over all bands with
@@ -31,5 +31,5 @@ CONVENTIONS: dict[str, Convention] = {
     "mossfuse": Convention(peak="one"),
     "s3rnet": Convention(peak="above_least", rmse_scale="plus_least"),
 }
-"""Conventions by name: the default, and those of the papers' published tables as far as sums can follow: images are
-not clipped to [0, 1] before (MossFuse does), nor is the image's minimum taken away (AELF does)."""
+"""Conventions by name: the default, and those of the papers' published tables as closely as sums allow: images are
+not clipped to [0, 1] beforehand (as MossFuse does), nor is the image's minimum subtracted (as AELF does)."""

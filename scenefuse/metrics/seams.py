@@ -1,4 +1,4 @@
-"""How far neighbouring tiles disagree where both computed the same pixels: the seam that a reader could see."""
+"""How far neighbouring tiles disagree on pixels that both computed: the seam that a viewer could see."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEAM_RMS_BUDGET = 2.5e-4
-"""Largest rms disagreement of a product, full scale 1."""
+"""Largest rms disagreement allowed in a product, full scale 1."""
 SEAM_P999_BUDGET = 1e-3
-"""Largest 99.9th percentile of the disagreement, full scale 1."""
+"""Largest 99.9th percentile of the disagreement allowed in a product, full scale 1."""
 
 BINS_PER_DECADE = 100
-"""Resolution of the histogram from which the percentile is read: it is at most 2.4 % too large."""
+"""Resolution of the histogram from which the percentile is read, at most 2.4 % too large."""
 _EDGES = np.logspace(-12, 3, 15 * BINS_PER_DECADE + 1)
 
 
@@ -28,7 +28,7 @@ class SeamSums:
     largest: float = 0.0
     """Largest difference."""
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_EDGES) + 1, np.int64))
-    """Differences by size, in bins of a hundredth of a decade from 1e-12; what is smaller is in the first."""
+    """Differences by size, in bins of a hundredth of a decade from 1e-12; smaller ones are in the first bin."""
 
     def add(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> SeamSums:
         """The sums with an overlap added: the same pixels (band, y, x) from two tiles; NaN is left out."""

@@ -1,4 +1,4 @@
-"""Local statistics of two images under the Gaussian window of SSIM, and the two indices made of them.
+"""Local statistics of two images under the Gaussian window of SSIM, and the two indices computed from them.
 
 Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, Image quality assessment, IEEE TIP 13(4), 2004,
 doi 10.1109/TIP.2003.819861; Z. Wang, A. Bovik, A universal image quality index, IEEE SPL 9(3), 2002,
@@ -20,10 +20,10 @@ WINDOW_PX = 11
 WINDOW_SIGMA_PX = 1.5
 """Standard deviation of its weights."""
 CONTEXT_PX = WINDOW_PX // 2
-"""Pixels around a tile that its windows read: give them where the scene has them."""
+"""Pixels around a tile that its windows read; supply them where the scene has them."""
 
 FLAT = 1e-12
-"""Variance / mean square up to which an image is flat: the rest is rounding, of float64 sums too."""
+"""Variance / mean square up to which an image counts as flat: anything below is rounding, even of float64 sums."""
 
 _POSITIONS_PX = np.arange(WINDOW_PX) - CONTEXT_PX
 _TAPS = np.exp(-0.5 * (_POSITIONS_PX / WINDOW_SIGMA_PX) ** 2)
@@ -32,7 +32,7 @@ _TAPS /= _TAPS.sum()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStatistics:
-    """Weighted means, variances and covariance of two images x and y, each (y, x), or (band,) of whole images."""
+    """Weighted means, variances and covariance of two images x and y, each (y, x), or (band,) for whole images."""
 
     mean_x: Array
     """Mean of x."""
@@ -75,7 +75,7 @@ def finite(*images: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def local_statistics(x: Array, y: Array) -> LocalStatistics:
-    """Statistics at every pixel (y, x); those nearer than CONTEXT_PX to the edge are not to be used."""
+    """Statistics at every pixel (y, x); do not use those nearer than CONTEXT_PX to the edge."""
     mean_x, mean_y = _average(x), _average(y)
     return LocalStatistics(
         mean_x=mean_x,

@@ -1,4 +1,4 @@
-"""Scores against a reference, as sums that add up over tiles: the same over any tiling as over the whole image."""
+"""Scores against a reference, as sums that add up over tiles: any tiling gives the same as the whole image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 EXTREMES = {"peak": np.maximum, "least": np.minimum}
-"""Fields that merge otherwise than by addition."""
+"""Fields that do not merge by addition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class ReferenceSums:
     data_range: float = 1.0
     """Full scale of the data, for SSIM's constants: 1 for reflectance. It must be known before the first tile."""
     local: bool = True
-    """Whether SSIM and UIQI are found, which take longer than all others together; NaN without."""
+    """Whether to compute SSIM and UIQI, which take longer than all other scores together; NaN if not."""
     count: float = 0.0
     """Pixels."""
     truth: Array = field(default_factory=lambda: np.zeros(0))
@@ -48,13 +48,13 @@ class ReferenceSums:
     angle_rad: float = 0.0
     """Sum of the pixels' spectral angles."""
     angle_count: float = 0.0
-    """Pixels that have an angle: neither spectrum is zero."""
+    """Pixels with an angle: neither spectrum is zero."""
     ssim: Array = field(default_factory=lambda: np.zeros(0))
     """(band,) sums of SSIM."""
     uiqi: Array = field(default_factory=lambda: np.zeros(0))
     """(band,) sums of UIQI."""
     window_count: float = 0.0
-    """Windows that lie whole inside the scene and on data."""
+    """Windows that lie entirely inside the scene and on data."""
 
     def add(
         self,
@@ -66,8 +66,8 @@ class ReferenceSums:
     ) -> ReferenceSums:
         """The sums with a tile added: fused and truth (band, y, x), NaN = no data; mask (y, x), True = counted.
 
-        core: the rows and columns that this tile counts, where the arrays hold context around them: CONTEXT_PX
-        pixels (window.py) on each side where the scene has them make windows the same as in one whole image.
+        core: the rows and columns that this tile counts, if the arrays hold context around them. CONTEXT_PX pixels
+        (window.py) on each side, where the scene has them, give the same windows as one whole image.
         """
         if fused.shape != truth.shape:
             raise ValueError(f"fused {fused.shape} and truth {truth.shape} differ")
@@ -122,9 +122,9 @@ class ReferenceSums:
             }
 
     def by_band(self) -> dict[str, Array]:
-        """(band,) psnr_db, rmse and cc by the standard formulas; NaN where a band has none, empty without a pixel.
+        """(band,) psnr_db, rmse and cc by the standard formulas; NaN where a band has none, empty without any pixel.
 
-        Their means over bands are those of scores(), but for the RMSE, which is there the root of the mean square.
+        Their means over bands are those of scores(), except for its RMSE, which is the root of the mean square.
         """
         if not self.count:
             return {name: np.zeros(0) for name in ("psnr_db", "rmse", "cc")}
@@ -187,7 +187,7 @@ class ReferenceSums:
 
 
 def _variance(mean_square: Array, mean: Array) -> Array:
-    """(band,) variances; 0 where the difference of the two is no more than their rounding (FLAT)."""
+    """(band,) variances; 0 where the difference of the two terms is no more than rounding (FLAT)."""
     variance = mean_square - mean**2
     return np.where(variance > FLAT * mean_square, variance, 0.0)
 
@@ -199,7 +199,7 @@ def _sums_of_tile(
     valid: NDArray[np.bool_],
     counted: tuple[NDArray[np.bool_], NDArray[np.bool_]],
 ) -> ReferenceSums:
-    """Sums over one tile, band by band in float64; counted: pixels, and centres of windows."""
+    """Sums over one tile, band by band in float64; counted: pixels, and window centres."""
     pixels, windows = counted
     rows = []
     dot, fused_norm, truth_norm = np.zeros((3, int(pixels.sum())))

@@ -4,8 +4,8 @@ L. Alparone et al., Multispectral and panchromatic data fusion assessment withou
 doi 10.14358/PERS.74.2.193; for several fine bands, the spatial distortion is the mean over all pairs of HSI and MSI
 bands. UIQI is over the Gaussian window of window.py, as in torchmetrics.
 
-Consistency needs no sums of its own: ReferenceSums of (degrade(fused), hs) is the spectral, of (seen_by_ms(fused), ms)
-the spatial one.
+Consistency needs no sums of its own: ReferenceSums of (degrade(fused), hs) measures the spectral consistency, of
+(seen_by_ms(fused), ms) the spatial one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 MOST_BANDS = 16
-"""HSI bands of which all pairs are compared, evenly spaced: 200 bands would need 20 000 local covariances."""
+"""Most HSI bands, evenly spaced, of which all pairs are compared: 200 would need 20 000 local covariances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class QnrSums:
     """Sums of UIQI between bands, on the fine and on the coarse grid."""
 
     hs_bands: tuple[int, ...]
-    """Indices of the HSI bands that are compared."""
+    """Indices of the HSI bands compared."""
     fine: Array = field(default_factory=lambda: np.zeros(0))
     """(pair,) sums on the fine grid: fused with fused bands, then fused with MSI bands."""
     fine_count: float = 0.0
@@ -42,7 +42,7 @@ class QnrSums:
 
     @classmethod
     def of(cls, hs_band_count: int) -> QnrSums:
-        """Empty sums for an HSI of so many bands."""
+        """Empty sums for an HSI with hs_band_count bands."""
         chosen = np.unique(np.linspace(0, hs_band_count - 1, min(hs_band_count, MOST_BANDS)).round().astype(int))
         return cls(hs_bands=tuple(chosen.tolist()))
 

@@ -1,1 +1,1 @@
-"""The room raster: one file of bands, wherever it lies and whatever its format, read by windows."""
+"""The room raster: reads one file of bands by windows, wherever it lies and whatever its format."""

@@ -1,8 +1,8 @@
-"""The METADATA.XML beside an image of EnMAP or DESIS as DLR delivers them, whose GeoTIFF knows no wavelength.
+"""The METADATA.XML that DLR delivers beside an EnMAP or DESIS image, whose GeoTIFF holds no wavelengths.
 
-EnMAP HSI Level 1B, 1C, 2A Product Specification, EN-PCV-ICD-2009-2; DESIS Product Specification, PAV-DLR-ICD-003. Below
-`bandCharacterisation` stand, per band, centre and width at half maximum in nanometres, and the gain and offset that
-make the integers of L2A reflectance.
+EnMAP HSI Level 1B, 1C, 2A Product Specification, EN-PCV-ICD-2009-2; DESIS Product Specification, PAV-DLR-ICD-003.
+`bandCharacterisation` holds each band's centre and width at half maximum in nanometres, and the gain and offset that
+turn the integers of L2A into reflectance.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from scenefuse.raster.raster_file import FileBand, RasterFile, damaged
 from scenefuse.words import counted
 
 _ENDINGS = ("-METADATA.XML", "-METADATA.xml", "-METADATA.XML.XML")
-"""What follows the product's name: EnMAP's, DESIS's, EnMAP's as some browsers store it."""
+"""What follows the product's name: for EnMAP, for DESIS, and for EnMAP as some browsers save it."""
 _MOST_BYTES = 32 * 2**20
-"""Largest one that is believed; that of a scene has about 1 MiB."""
+"""Largest file that is accepted; a scene's has about 1 MiB."""
 _WIDTHS, _GAINS, _OFFSETS = (
     ("FWHMOfBand", "wavelengthWidthOfBand"),
     ("GainOfBand", "gainOfBand"),
     ("OffsetOfBand", "offsetOfBand"),
 )
-"""EnMAP's names, and DESIS's."""
+"""EnMAP's element names, and DESIS's."""
 
 
 def with_dlr_metadata(raster: RasterFile) -> RasterFile:
-    """The GeoTIFF with what the METADATA.XML beside it says of its bands; as it is where its name is another.
+    """The GeoTIFF with its bands described by the METADATA.XML beside it; unchanged if its name is not DLR's.
 
-    DataError for an image of radiance, and for metadata of another number of bands. An image without metadata keeps
-    what it has itself, and wavelength_note says what was looked for.
+    DataError for an image of radiance, and when the metadata describe another number of bands. Without metadata the
+    image keeps its own description of the bands, and wavelength_note says what was looked for.
     """
     found = DLR_IMAGE.fullmatch(_name(raster.path))
     if found is None:
@@ -89,7 +89,7 @@ def _described(bands: Sequence[FileBand], root: ET.Element, path: Path | RemoteF
 
 
 def _parse(path: Path | RemoteFile) -> ET.Element:
-    """The root of the document; DataError when it is none, or too large."""
+    """The root of the document; DataError when it is not XML, or too large."""
     if isinstance(path, RemoteFile):
         raw = path.read((0, min(path.size_bytes, _MOST_BYTES + 1)))
     else:
@@ -97,13 +97,13 @@ def _parse(path: Path | RemoteFile) -> ET.Element:
     if len(raw) > _MOST_BYTES:
         raise damaged(path, f"has more than {_MOST_BYTES / 2**20:.0f} MiB")
     try:
-        return ET.fromstring(raw)  # noqa: S314 - expat opens no other file, and stops entities that multiply
+        return ET.fromstring(raw)  # noqa: S314 - expat opens no other file and limits entity expansion
     except ET.ParseError as error:
         raise damaged(path, f"is no XML ({error})") from error
 
 
 def _beside(image: Path | RemoteFile, product: str) -> Path | RemoteFile | str:
-    """The metadata of a product, in the folder of its image; where they cannot be had, why."""
+    """The metadata in the folder of a product's image, or the reason why there are none."""
     if isinstance(image, Path):
         there = (path for ending in _ENDINGS if (path := image.with_name(product + ending)).is_file())
         return next(there, f"there is no {product}{_ENDINGS[0]} beside {image}")
@@ -112,7 +112,7 @@ def _beside(image: Path | RemoteFile, product: str) -> Path | RemoteFile | str:
     for ending in _ENDINGS[:2]:
         try:
             return open_remote(f"{folder}/{product}{ending}", image.policy)
-        except DataError as error:  # an item that describes the bands does without
+        except DataError as error:  # not fatal: an item may describe the bands
             refusals.append(error.value)
     return f"its metadata were looked for, and {' and '.join(refusals)}"
 
@@ -122,7 +122,7 @@ def _name(path: Path | RemoteFile) -> str:
 
 
 def _named(root: ET.Element, name: str) -> Iterator[ET.Element]:
-    """All elements of that name, whatever their namespace."""
+    """All elements of that name, in any namespace."""
     return (element for element in root.iter() if _local(element) == name)
 
 
@@ -137,7 +137,7 @@ def _local(element: ET.Element) -> str:
 
 
 def _float(text: str) -> float | None:
-    """The finite number that a text is; None when it is none."""
+    """The text as a finite number; None when it is not one."""
     try:
         value = float(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""EMIT's L2A reflectance and mask as LP DAAC has them: netCDF-4 in the sensor's geometry, with a table that maps it.
+"""EMIT's L2A reflectance and mask as LP DAAC distributes them: netCDF-4 in sensor geometry, with a lookup table.
 
 R. O. Green et al., EMIT L2A Algorithm Theoretical Basis and User Guide, JPL D-107859. The image is (line, sample, band)
-float32 reflectance. The geometric lookup table gives, for each pixel of a geographic grid, the line and the sample
-that lie there, counted from 1; 0 where none does; negative where the next one fills a gap between lines. Pixels are
-taken as they are, so no spectrum is mixed.
+float32 reflectance. For each pixel of a geographic grid, the geometric lookup table gives the line and sample that lie
+there, counted from 1: 0 where there are none, negative where the nearest ones fill a gap between lines. Pixels are
+copied as they are, so no spectra are mixed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ IMAGE, MASK = "reflectance", "mask"
 SAMPLES, LINES = "location/glt_x", "location/glt_y"
 """Sample and line at each pixel of the map."""
 NODATA = -9999.0
-"""No line lies there, or the processing gave no reflectance."""
+"""Where no line lies, or where processing gave no reflectance."""
 MOST_LOOSE = 4.0
-"""Pixels of the sensor's that are read for one of the map's; a window whose ground takes more is read in parts."""
+"""Most sensor pixels read per map pixel; a window that would take more is read in parts."""
 LEAST_PART_PX = 32
-"""Side below which a window is not divided any more."""
+"""Longest side, in pixels, of a window that is not divided further."""
 
 
 class EmitPixels:
@@ -56,7 +56,7 @@ class EmitPixels:
     def _gather(
         self, bands: Sequence[int], lines: NDArray[np.int64], samples: NDArray[np.int64], result: NDArray[np.float32]
     ) -> None:
-        """Put the image's pixels where lines and samples lead to them, from one box of the image."""
+        """Copy into result the pixels that lines and samples point to, all read in one box of the image."""
         there = (lines > 0) & (samples > 0)
         rows, columns = lines[there] - 1, samples[there] - 1
         top, left, first = int(rows.min()), int(columns.min()), min(bands)
@@ -84,7 +84,7 @@ def open_emit(file: Hdf5File) -> RasterFile:
             name=f"band {i + 1}",
             wavelength_nm=round(float(centres[i]), NM_DIGITS),
             fwhm_nm=round(float(widths[i]), NM_DIGITS),
-            bad=not good[i],  # reflectance is not computed in the deep bands of water vapour: -0.01 stands there
+            bad=not good[i],  # no reflectance is computed in deep water-vapour bands, which hold -0.01
             nodata=NODATA,
         )
         for i in range(count)
@@ -100,7 +100,7 @@ def open_emit(file: Hdf5File) -> RasterFile:
 
 
 def open_emit_mask(file: Hdf5File) -> RasterFile:
-    """The mask that comes with a product: flags of cloud, cirrus, water, spacecraft, dilated cloud, then others."""
+    """The mask delivered with a product: flags of cloud, cirrus, water, spacecraft, dilated cloud, then others."""
     return RasterFile(
         path=file.path,
         format="EMIT L2A mask (netCDF-4)",
@@ -113,7 +113,7 @@ def open_emit_mask(file: Hdf5File) -> RasterFile:
 
 
 def _band_count(file: Hdf5File, image: str) -> int:
-    """Bands of one of the file's images; DataError where it does not fit the lookup table's dimensions."""
+    """Number of bands of an image in the file; DataError when its shape or the lookup table's is impossible."""
     shape, table = file.array(image).shape, file.array(LINES).shape
     if len(table) != 2 or file.array(SAMPLES).shape != table or len(shape) != 3:
         raise damaged(file.path, f"its image has the shape {shape}, its lookup table {table}")
@@ -122,7 +122,7 @@ def _band_count(file: Hdf5File, image: str) -> int:
 
 
 def _grid(file: Hdf5File) -> RasterGrid:
-    """The map that the lookup table is of: attributes geotransform (GDAL's order) and spatial_ref."""
+    """The lookup table's grid, from the attributes geotransform (GDAL's order) and spatial_ref."""
     c, a, b, f, d, e = file.numbers("geotransform", 6).tolist()
     try:
         crs = CRS.from_user_input(file.attribute("spatial_ref") or "")
@@ -137,7 +137,7 @@ def _grid(file: Hdf5File) -> RasterGrid:
 
 
 def _parts(lines: NDArray[np.int64], samples: NDArray[np.int64], part: Window) -> Iterator[Window]:
-    """Parts of a window, together all of it, whose pixels lie close enough together in the sensor's geometry."""
+    """Parts of a window whose pixels lie close together in sensor geometry; parts without any are left out."""
     lines_there, samples_there = lines[part.slices], samples[part.slices]
     there = (lines_there > 0) & (samples_there > 0)
     if not there.any():

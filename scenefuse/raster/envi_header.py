@@ -1,4 +1,4 @@
-"""An ENVI header: what it says of bands and radiometry, and whether its data file is as long as it promises."""
+"""An ENVI header: its bands and radiometry, and a check that its data file is as long as it promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scenefuse.words import counted
 HEADER_MAGIC = b"ENVI"
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_SUFFIXES = (".hdr", ".HDR")
-"""Endings of a header's name that GDAL finds; the second is that of programs on Windows."""
+"""Endings of a header's name that GDAL finds; the second comes from programs on Windows."""
 DATA_SUFFIXES = ("", ".bsq", ".bil", ".bip", ".dat", ".img", ".raw", ".bin")
 NM_PER_UNIT = {
     "nanometers": 1.0,
@@ -33,14 +33,14 @@ NM_PER_UNIT = {
     "\N{MICRO SIGN}m": 1e3,
     "\N{GREEK SMALL LETTER MU}m": 1e3,
 }
-"""Nanometres in the wavelength units that are understood, lower case."""
+"""Nanometres per supported wavelength unit, in lower case."""
 _BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15: 8}
 _SCALED = re.compile(r"reflectance\s*\[\s*\*\s*([0-9.]+)\s*\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnviHeader:
-    """The keys of an ENVI header, lower case, with their text."""
+    """The keys of an ENVI header, in lower case, and their text."""
 
     path: Path
     """The header file."""
@@ -110,9 +110,9 @@ class EnviHeader:
         return bands, lines, samples
 
     def wavelengths_nm(self, key: str) -> tuple[float | None, ...] | None:
-        """`wavelength` or `fwhm` in nanometres; None when absent, or when the header does not say the unit.
+        """`wavelength` or `fwhm` in nanometres; None when the key is absent or the header names no supported unit.
 
-        None for a band whose number is not above 0: PRISMA has 0 for dead bands.
+        None for a band whose value is not above 0: PRISMA has 0 for dead bands.
         """
         bands = self.shape[0]
         unit = (self.text("wavelength units") or "").lower()
@@ -122,11 +122,11 @@ class EnviHeader:
         return tuple(value * NM_PER_UNIT[unit] if value > 0 else None for value in values)
 
     def scales(self) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
-        """Scale and offset per band and where the header says them; None when it does not.
+        """Scale and offset per band, and which key gives them; None when none does.
 
-        In this order: `data reflectance gain values` with their offsets, beside which `data gain values` are those of
-        radiance; `data gain values` with theirs; `reflectance scale factor` (DN per unit reflectance); the axis title
-        `reflectance [* 10000]` that ENVI's plots show.
+        Tried in this order: `data reflectance gain values` with their offsets (beside these, `data gain values` are
+        for radiance); `data gain values` with theirs; `reflectance scale factor` (DN per unit reflectance); a plot
+        title or description with `reflectance [* 10000]`, as ENVI's plots show it.
         """
         bands = self.shape[0]
         for kind in ("data reflectance", "data"):
@@ -147,7 +147,7 @@ class EnviHeader:
 
 
 def read_header(path: Path) -> EnviHeader:
-    """The header's keys; comments (;) dropped, lists over several lines joined."""
+    """Read a header's keys; comments (;) are dropped, lists over several lines joined."""
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines()[1:] if not line.lstrip().startswith(";")]
     keys: dict[str, str] = {}
@@ -202,7 +202,7 @@ def check_length(header: EnviHeader, data: Path) -> None:
 
 
 def _unpacked_bytes(data: Path, promised: int) -> int:
-    """Bytes in a gzip file: its trailer's word if that is what was promised, else counted."""
+    """Unpacked size of a gzip file in bytes: its trailer's if that agrees with promised, else counted."""
     with data.open("rb") as file:
         if file.read(2) != GZIP_MAGIC:
             raise damaged(data, "is not gzip-compressed, as its header says")

@@ -1,4 +1,4 @@
-"""Which files can be read and written here."""
+"""Which file formats this installation can read and write."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 NEEDED_DRIVERS = ("GTiff", "ENVI")
-"""Drivers that scenes are opened with and COGs written by."""
+"""Drivers that open scenes and write COGs."""
 NEEDED_CODECS = ("deflate", "zstd")
-"""Compressions of GeoTIFF that products are written and scenes often distributed with."""
+"""GeoTIFF compressions that products are written with and scenes often distributed with."""
 JPEG_2000 = "JP2OpenJPEG"
-"""GDAL's driver of JPEG 2000, which some archives have scenes in; builds of GDAL often lack it."""
+"""GDAL's driver for JPEG 2000, the format of some archives' scenes; builds of GDAL often lack it."""
 DEFLATE = "gzip"
-"""HDF5's name of the compression that instruments' own files come with."""
+"""HDF5's name for the compression in instruments' own files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GdalFormats:
-    """Those of the needed drivers and compressions that are there."""
+    """Which of the needed drivers and compressions are available."""
 
     version: str
     """GDAL's version."""
     drivers: tuple[str, ...]
-    """Drivers that are there."""
+    """Available drivers."""
     codecs: tuple[str, ...]
-    """Compressions of GeoTIFF that wrote and read back right."""
+    """GeoTIFF compressions that wrote and read back correctly."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Needed ones that are not there."""
+        """Needed drivers and compressions that are not available."""
         have = {*self.drivers, *self.codecs}
         return tuple(name for name in (*NEEDED_DRIVERS, *NEEDED_CODECS) if name not in have)
 
 
 def gdal_formats() -> GdalFormats:
-    """What is there of what is needed; each compression is tried on a few pixels in memory."""
+    """Check the needed drivers and compressions; each compression is tried on a few pixels in memory."""
     with rasterio.Env() as environment:  # type: ignore[no-untyped-call]
         known = environment.drivers()
     return GdalFormats(
@@ -53,16 +53,16 @@ def gdal_formats() -> GdalFormats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneFormats:
-    """Which formats can be read that not every scene comes in."""
+    """Which of the formats that only some scenes come in can be read."""
 
     jpeg_2000: bool
-    """Whether JPEG 2000 was read back right."""
+    """Whether JPEG 2000 was read back correctly."""
     hdf5: bool
-    """Whether HDF5, which netCDF-4 is, too, was read back right."""
+    """Whether HDF5 (and with it netCDF-4) was read back correctly."""
 
 
 def scene_formats() -> SceneFormats:
-    """What can be read of what scenes come in besides GeoTIFF and ENVI; each is tried on a few pixels in memory."""
+    """Check the scene formats other than GeoTIFF and ENVI; each is tried on a few pixels in memory."""
     return SceneFormats(jpeg_2000=_jpeg_2000_comes_back(), hdf5=_hdf5_comes_back())
 
 
@@ -73,7 +73,7 @@ def _comes_back(codec: str) -> bool:
             with memory.open(**_profile("GTiff", pixels), compress=codec) as file:
                 file.write(pixels)
             with memory.open() as file:
-                # GDAL writes without compression where it does not know the one that it is asked for.
+                # GDAL writes uncompressed when it does not know the requested compression.
                 stored = str(file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION")).lower()
                 return stored == codec and bool((file.read() == pixels).all())
     except RasterioError:
@@ -88,14 +88,14 @@ def _jpeg_2000_comes_back() -> bool:
                 file.write(pixels)
             with memory.open(driver=JPEG_2000) as file:
                 return bool((file.read() == pixels).all())
-    except (RasterioError, ValueError):  # rasterio has a ValueError for a driver that GDAL does not know
+    except (RasterioError, ValueError):  # rasterio raises ValueError for a driver that GDAL does not know
         return False
 
 
 def _hdf5_comes_back() -> bool:
     pixels, memory = _pixels(16), io.BytesIO()
     try:
-        import h5py  # here, for one whose library is not there cannot be imported
+        import h5py  # here, because the import fails where its library is missing
 
         with h5py.File(memory, "w") as file:
             file.create_dataset("pixels", data=pixels, compression=DEFLATE)

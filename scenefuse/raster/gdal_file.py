@@ -1,4 +1,4 @@
-"""GeoTIFF, JPEG 2000, ENVI through GDAL: one named driver, no side files, no directory scan, no network of its own."""
+"""GeoTIFF, JPEG 2000 and ENVI through GDAL: one named driver, no side files, directory scans or network of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WAVELENGTH_IN_NAME = re.compile(r"\s*\(\s*[0-9.]+\s*(nanometers|micrometers|nm|
 
 
 class GdalPixels:
-    """Reads windows of one GDAL file; each thread has its own handle, a pickled copy has none."""
+    """Reads windows of one GDAL file; each thread has its own handle, and a pickled copy has none."""
 
     def __init__(self, path: Path | RemoteFile, driver: Driver) -> None:
         self.path = path
@@ -58,18 +58,18 @@ class GdalPixels:
         self._handles = threading.local()
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
-        """(band, y, x) stored values in the file's dtype; one call to GDAL for all bands."""
+        """(band, y, x) stored values in the file's dtype; one GDAL call for all bands."""
         remote = _remote(self.path, self.driver)
         if remote is not None:
             remote.fetch(bands, window)
-        # GDAL's threads write over each other where one call asks for a band twice (3.10).
+        # GDAL's threads overwrite each other's results when one call names a band twice (3.10).
         distinct = list(dict.fromkeys(bands))
         indexes = [band + 1 for band in distinct]
         stored = self._read(window, lambda dataset, part: dataset.read(indexes, window=part), remote)
         return stored if len(distinct) == len(bands) else stored[[distinct.index(band) for band in bands]]
 
     def read_mask(self, window: Window) -> NDArray[Any]:
-        """(y, x) uint8 mask that lies beside the bands; 0 = no data."""
+        """(y, x) uint8 mask stored beside the bands; 0 = no data."""
         remote = _remote(self.path, self.driver)
         if remote is not None:
             remote.fetch_mask(window)
@@ -81,7 +81,7 @@ class GdalPixels:
         read: Callable[[Any, rasterio.windows.Window], NDArray[Any]],
         remote: Remote | None,
     ) -> NDArray[Any]:
-        """What is read of a window by this thread's handle; remote: what it was fetched into."""
+        """Read a window through this thread's handle; remote: what it was fetched into."""
         with _environment(self.driver):
             opened = os.getpid(), remote  # a forked child must not share the parent's file
             if getattr(self._handles, "opened", None) != opened:
@@ -97,7 +97,7 @@ class GdalPixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GdalMask:
-    """An alpha band, or the mask that a TIFF keeps beside its bands."""
+    """An alpha band, or the mask that a TIFF stores beside its bands."""
 
     pixels: GdalPixels
     """Reads its file."""
@@ -146,7 +146,7 @@ def open_geotiff(path: Path | RemoteFile) -> RasterFile:
 def open_jp2(path: Path | RemoteFile) -> RasterFile:
     """A JPEG 2000 file, as Sentinel-2's bands are distributed; DataError when its last pixel cannot be decoded.
 
-    It knows no scale and no no-data value: they are the sensor's, or the caller's.
+    The format has no scale and no no-data value: these come from the sensor or the caller.
     """
     remote = _remote(path, "JP2OpenJPEG")
     with _environment("JP2OpenJPEG"), _open(path, "JP2OpenJPEG", remote) as dataset:
@@ -219,14 +219,14 @@ def _environment(driver: Driver) -> rasterio.Env:
 
 
 def _remote(path: Path | RemoteFile, driver: Driver) -> Remote | None:
-    """What a file on the network is read through; None for one of this machine."""
+    """The reader of a remote file's bytes; None for a local file."""
     if not isinstance(path, RemoteFile):
         return None
     return mirrored(RemoteJp2, path) if driver == "JP2OpenJPEG" else mirrored(RemoteTiff, path)
 
 
 def _open(path: Path | RemoteFile, driver: Driver, remote: Remote | None = None) -> Any:
-    """The dataset; a missing georeference is the planner's to refuse, with the reason."""
+    """Open the dataset; a missing georeference is left for the planner to refuse, with the reason."""
     options = {"NUM_THREADS": str(min(4, os.cpu_count() or 1))} if driver == "GTiff" else {}
     local = path if remote is None else remote.mirror.path
     with warnings.catch_warnings():
@@ -257,7 +257,7 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _mask(dataset: Any, pixels: GdalPixels) -> GdalMask | None:
-    """The mask beside the bands, else the first alpha band; GDAL itself lets an alpha band mask 1 or 3 others only."""
+    """The mask beside the bands, else the first alpha band: GDAL itself lets alpha mask only 1 or 3 other bands."""
     if _has_mask(dataset):
         return GdalMask(pixels=pixels, band=None)
     if ColorInterp.alpha in dataset.colorinterp:
@@ -272,7 +272,7 @@ def _has_mask(dataset: Any) -> bool:
 
 
 def _tagged(dataset: Any, band: int) -> dict[str, Any]:
-    """wavelength_nm, fwhm_nm and bad of a band, from its tags: the plain ones, then GDAL's IMAGERY domain."""
+    """wavelength_nm, fwhm_nm and bad from a band's tags: the plain ones first, then GDAL's IMAGERY domain."""
     tags = {key.lower(): value for key, value in dataset.tags(band).items()}
     imagery = dataset.tags(band, ns="IMAGERY")
     factor = NM_PER_UNIT.get(tags.get("wavelength_units", "").strip().lower())
@@ -289,7 +289,7 @@ def _tagged(dataset: Any, band: int) -> dict[str, Any]:
 
 
 def _positive(text: str | None) -> float | None:
-    """The number in the text if it is one above 0."""
+    """The number in the text; None unless it is above 0."""
     try:
         value = float(text or "")
     except ValueError:

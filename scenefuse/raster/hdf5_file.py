@@ -1,4 +1,4 @@
-"""One HDF5 file (netCDF-4 is HDF5, too), from which nothing is read but what lies in the file itself."""
+"""One HDF5 file (netCDF-4 included), read only from what the file itself holds."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from scenefuse.raster.remote_hdf5 import RemoteHdf5
 T = TypeVar("T")
 
 NM_DIGITS = 3
-"""Digits of a nanometre that float32, in which these files have wavelengths, keeps."""
+"""Decimals of a nanometre that float32, the type of these files' wavelengths, preserves."""
 CHUNK_CACHE_BYTES = 32 * 2**20
-"""Decoded chunks that each open array keeps: windows that lie side by side share them."""
+"""Decoded chunks kept per open array, in bytes: adjacent windows share them."""
 
 
 class Hdf5File:
-    """Arrays and attributes of one file, here or on the network. Picklable; each process opens it on its first read.
+    """Arrays and attributes of one local or remote file. Picklable; each process opens it on its first read.
 
-    Links out of the file, and arrays that are put together from others, are refused: a file that somebody sent would
-    read whatever it names on this machine.
+    Links out of the file and arrays assembled from others are refused: with them, a file from somebody else could
+    read anything on this machine.
     """
 
     def __init__(self, path: Path | RemoteFile) -> None:
         self.path = path
         self._opened: tuple[tuple[int, RemoteHdf5 | None], h5py.File] | None = None
-        self._arrays: dict[str, h5py.Dataset] = {}  # an array that is closed forgets its chunks
+        self._arrays: dict[str, h5py.Dataset] = {}  # kept open: a closed array loses its chunks
 
     def __getstate__(self) -> Path | RemoteFile:
         return self.path
@@ -46,12 +46,12 @@ class Hdf5File:
         self._arrays = {}
 
     def has(self, name: str) -> bool:
-        """True when the file itself holds a group or an array of that name, a path from the root."""
+        """True when the file itself holds a group or array of that name (a path from the root)."""
         return self._node(name) is not None
 
     def array(self, name: str) -> h5py.Dataset:
-        """The array of that name, not read yet; DataError when the file has none, or does not hold it itself."""
-        self._file()  # which forgets the arrays of another process
+        """The array of that name, not read yet; DataError unless the file itself holds it."""
+        self._file()  # drops arrays that another process opened
         if name in self._arrays:
             return self._arrays[name]
         node = self._node(name)
@@ -63,13 +63,13 @@ class Hdf5File:
         return node
 
     def attribute(self, name: str) -> Any:
-        """The root's attribute of that name: a number, a text, or an array; None when there is none."""
+        """The root's attribute of that name: a number, text or array; None when there is none."""
         file = self._file()
         value = self._ask(lambda: file.attrs.get(name))
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     def numbers(self, name: str, count: int | None = None) -> NDArray[np.float64]:
-        """The root's attribute as that many float64; DataError when it is no such thing."""
+        """The root's attribute as finite float64 numbers, count of them if given; DataError when it is not that."""
         value = self.attribute(name)
         try:
             numbers = np.atleast_1d(np.asarray(value, np.float64))
@@ -88,9 +88,9 @@ class Hdf5File:
         return float(self.numbers(name, 1)[0])
 
     def read(self, array: h5py.Dataset, *where: slice | int) -> NDArray[Any]:
-        """A part of one of the file's arrays; DataError when its bytes are not what they were.
+        """Read part of one of the file's arrays; DataError when its bytes are damaged.
 
-        Of a file on the network the part is fetched first: errors are RemoteFile.read's.
+        In a remote file the part is fetched first, with RemoteFile.read's errors.
         """
         remote = self._remote()
         try:
@@ -102,7 +102,7 @@ class Hdf5File:
         return part
 
     def _node(self, name: str) -> Any:
-        """The group or array of that name; None when there is none. Looked up link by link: h5py follows all kinds."""
+        """The group or array of that name, or None. Looked up link by link, because h5py follows links of any kind."""
         file = self._file()
 
         def follow() -> Any:
@@ -122,16 +122,16 @@ class Hdf5File:
             raise damaged(self.path, f"{name} cannot be read ({error})") from error
 
     def _remote(self) -> RemoteHdf5 | None:
-        """What a file on the network is read through; None for one of this machine."""
+        """The reader of a remote file's bytes; None for a local file."""
         return mirrored(RemoteHdf5, self.path) if isinstance(self.path, RemoteFile) else None
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """What HDF5 answers, of a file on the network once all that it reads is there."""
+        """HDF5's answer; for a remote file, once all that it reads has been fetched."""
         remote = None if self._opened is None else self._opened[0][1]
         return question() if remote is None else remote.ask(question)
 
     def _file(self) -> h5py.File:
-        """The open file; a forked child must not share its parent's."""
+        """The open file; a forked child opens its own, because it must not share its parent's."""
         remote = self._remote()
         opened = os.getpid(), remote
         if self._opened is None or self._opened[0] != opened:

@@ -1,8 +1,8 @@
-"""Where in a JPEG 2000 file its tiles lie, so that they can be fetched before GDAL asks for them.
+"""Where the tiles of a JPEG 2000 file lie, so that they can be fetched before GDAL reads them.
 
-ISO/IEC 15444-1: annex A has the codestream's markers, annex I the boxes around it. A tile's bytes are its tile-parts,
-each with a header that says of which tile it is (Isot) and how long (Psot): so one leads to the next. A list of all
-lengths in the main header (TLM) spares following them one by one, and is believed where each leads to such a header.
+ISO/IEC 15444-1: annex A defines the codestream's markers, annex I the boxes around it. A tile is stored as tile-parts,
+each with a header that gives its tile (Isot) and its length (Psot), so that one leads to the next. A list of all
+lengths in the main header (TLM) saves following them one by one; it is used only if each entry leads to such a header.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from scenefuse.errors import DataError
 from scenefuse.grid.window import Window
 
 ReadBytes = Callable[[int, int], bytes]
-"""The file's bytes from first to before end."""
+"""Returns the file's bytes in [first, end)."""
 FetchSpans = Callable[[Iterable[Span]], None]
-"""Has the spans at hand, many at once."""
+"""Fetches the spans, many at once."""
 
 _SOC, _SIZ, _TLM, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF55, 0xFF90, 0xFFD9
 _SOT_BYTES = 12
-"""A tile-part's header at least: marker, Lsot, Isot, Psot, TPsot, TNsot."""
+"""Least size of a tile-part's header: marker, Lsot, Isot, Psot, TPsot, TNsot."""
 _MOST_BOX_BYTES = 64 * 2**20
-"""All boxes but the codestream's together: place, colours, metadata."""
+"""Largest total of all boxes but the codestream's: place, colours, metadata."""
 _MOST_HEADER_BYTES = 16 * 2**20
-"""The codestream's main header."""
+"""Largest main header of the codestream."""
 _MOST_TILES = 65_535
-"""As the standard has it."""
+"""The standard's limit."""
 _MOST_PARTS = 2**20
-"""Tile-parts that are followed; the standard's bound, 255 a tile, lies higher."""
+"""Most tile-parts that are followed; the standard's limit, 255 a tile, is higher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,12 @@ class Jp2Layout:
     tile_shape: tuple[int, int]
     """Rows and columns of a tile."""
     is_plain: bool
-    """True where image and tiles begin at the same pixel and all bands have its size: a window then tells its tiles."""
+    """True when image and tiles begin at pixel (0, 0) and all bands are full size, so a window determines its tiles."""
     parts: tuple[tuple[Span, ...], ...]
-    """Where the tile-parts of each tile lie, by row, then column."""
+    """Where the parts of each tile lie; tiles by row, then column."""
 
     def spans(self, window: Window) -> Iterator[Span]:
-        """Bytes that hold the tiles of a window, for all bands."""
+        """Byte spans of a window's tiles, for all bands; of all tiles where is_plain is False."""
         height, width = self.tile_shape
         across = -(-self.shape[1] // width)
         for index, parts in enumerate(self.parts):
@@ -58,9 +58,9 @@ class Jp2Layout:
 
 
 def read_jp2_layout(read: ReadBytes, fetch: FetchSpans, size_bytes: int, name: str) -> Jp2Layout:
-    """The layout of the JP2 file, or bare codestream, whose bytes read gives; all headers of it are read.
+    """Read the layout of a JP2 file or bare codestream, and with it all of its headers.
 
-    DataError when it cannot be followed to the last tile-part of every tile: one cut short is refused here.
+    DataError when the tile-parts of any tile cannot be followed to the last one: a truncated file is refused here.
     """
 
     def within(first: int, end: int) -> bytes:
@@ -81,7 +81,7 @@ def read_jp2_layout(read: ReadBytes, fetch: FetchSpans, size_bytes: int, name: s
 
 
 def _codestream(read: ReadBytes, size_bytes: int) -> Span:
-    """Where the codestream lies: box jp2c, else the whole file. All other boxes, which GDAL looks at, are read."""
+    """Where the codestream lies: in box jp2c, else the whole file. Reads all other boxes, as GDAL will look at them."""
     if struct.unpack(">H", read(0, 2)) == (_SOC,):
         return 0, size_bytes
     found: Span | None = None
@@ -129,7 +129,7 @@ def _main_header(read: ReadBytes, first: int, end: int) -> tuple[list[tuple[int,
 
 
 def _layout(read: ReadBytes, fetch: FetchSpans, segments: list[tuple[int, bytes]], tiles: Span) -> Jp2Layout:
-    """The layout that the main header's segments and the tile-parts' headers between two bytes tell."""
+    """The layout from the main header's segments and the headers of the tile-parts, which fill the span tiles."""
     _, x1, y1, x0, y0, width, height, tile_x0, tile_y0, bands = struct.unpack_from(">HIIIIIIIIH", dict(segments)[_SIZ])
     sampling = dict(segments)[_SIZ][36 : 36 + 3 * bands]
     down, across = -(-(y1 - tile_y0) // height), -(-(x1 - tile_x0) // width)
@@ -152,11 +152,11 @@ def _layout(read: ReadBytes, fetch: FetchSpans, segments: list[tuple[int, bytes]
 
 
 _Part = tuple[int, int, Span]
-"""Index of its tile, how many parts that has (0 where this one does not say), and where it lies."""
+"""Index of its tile, the tile's number of parts (0 where this part does not give it), and where the part lies."""
 
 
 def _part_at(read: ReadBytes, place: int, end: int) -> _Part:
-    """The tile-part at a byte, before the codestream's end."""
+    """The tile-part that begins at a byte; end: where the codestream ends."""
     if place + _SOT_BYTES > end:
         raise ValueError(f"the tile-part at byte {place} of a codestream that ends at {end}")
     marker, length, index, size, _, total = struct.unpack(">HHHIBB", read(place, place + _SOT_BYTES))
@@ -166,7 +166,7 @@ def _part_at(read: ReadBytes, place: int, end: int) -> _Part:
 
 
 def _followed(read: ReadBytes, tiles: Span) -> list[_Part]:
-    """The tile-parts, from one to the next, to the end of the codestream."""
+    """The tile-parts, followed from one to the next to the end of the codestream."""
     found: list[_Part] = []
     place, end = tiles
     while place < end:
@@ -178,7 +178,7 @@ def _followed(read: ReadBytes, tiles: Span) -> list[_Part]:
 
 
 def _listed(read: ReadBytes, fetch: FetchSpans, segments: list[tuple[int, bytes]], tiles: Span) -> list[_Part] | None:
-    """The tile-parts that the main header lists; None where it does not, or lists what is not there."""
+    """The tile-parts that the main header lists; None when it lists none, or lists them wrongly."""
     lists = sorted((content[0], content) for marker, content in segments if marker == _TLM and len(content) > 2)
     places = [tiles[0]]
     for _, content in lists:

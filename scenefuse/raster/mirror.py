@@ -1,8 +1,7 @@
-"""A file on the network as a local one: sparse, without a name, filled with what is about to be read.
+"""A local copy of a remote file: sparse, nameless, and filled with whatever is about to be read.
 
-GDAL reads it like any file, so that every reading takes one path, and GDAL's own clients for networks, which follow
-any redirect, stay out. What was fetched stays as long as the mirror: statistics and overlapping windows fetch
-nothing again.
+GDAL reads it like any local file, so that all reads take one path and GDAL's own network clients, which follow any
+redirect, stay out. Fetched bytes stay as long as the mirror: statistics and overlapping windows fetch nothing twice.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from scenefuse.archive.remote import RemoteFile, Span
 from scenefuse.place.local import explained
 
 BLOCK_BYTES = 16 * 1024
-"""What is fetched at least: a multiple of a C library's buffer, which begins at such a multiple after a seek."""
+"""Smallest unit fetched: a multiple of a C library's buffer, which begins at such a multiple after a seek."""
 _READ_AHEAD_BYTES = 8 * 1024
-"""A C library's buffer, which is filled past what was asked for: a hole in it would be read again, later, as zeros."""
+"""A C library's buffer, which is filled past the bytes requested: a hole in it would later be read as zeros."""
 _BRIDGE_BLOCKS = 4
-"""Blocks from one that is wanted to the next, at most, for both to come by one request."""
+"""Greatest distance between wanted blocks, in blocks, that one request covers."""
 _RUN_BLOCKS = 256
-"""Blocks of one request at most: 4 MiB."""
+"""Most blocks in one request: 4 MiB."""
 _REQUESTS_AT_ONCE = 8
 
 
 class Mirror:
-    """The bytes of a remote file that were asked for so far."""
+    """The bytes of a remote file that have been fetched so far."""
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
         self.held_bytes = 0
-        """What was fetched, and takes room among the temporary files."""
+        """Bytes fetched so far, which take up temporary disk space."""
         with explained(Path(tempfile.gettempdir())):
             self._local, path = tempfile.mkstemp(prefix="scenefuse-")
-            os.unlink(path)  # noqa: PTH108 - a kill leaves nothing
+            os.unlink(path)  # noqa: PTH108 - a kill leaves nothing behind
             weakref.finalize(self, os.close, self._local)
             os.truncate(self._local, file.size_bytes)
         self._there = bytearray(-(-file.size_bytes // BLOCK_BYTES))
@@ -46,22 +45,22 @@ class Mirror:
 
     @property
     def path(self) -> str:
-        """Where this process opens it."""
+        """The path by which this process opens it."""
         return f"/proc/self/fd/{self._local}"
 
     def read(self, first: int, end: int) -> bytes:
-        """The bytes of the remote file from first to before end."""
+        """The remote file's bytes in [first, end), fetched where necessary."""
         self.fetch([(first, end)])
         return os.pread(self._local, end - first, first)
 
     def held(self, first: int, end: int) -> bytes | None:
-        """The bytes from first to before end if all were fetched, else None. Waits for nobody."""
+        """The bytes in [first, end) if all were fetched, else None. Never waits."""
         if not all(self._there[first // BLOCK_BYTES : -(-end // BLOCK_BYTES)]):
             return None
         return os.pread(self._local, end - first, first)
 
     def fetch(self, spans: Iterable[Span]) -> None:
-        """Fetch what of the spans is not there yet, as far as the file reaches. Errors are RemoteFile.read's."""
+        """Fetch the missing parts of the spans, up to the end of the file. Errors are RemoteFile.read's."""
         with self._filling:
             runs = list(self._missing(spans))
             if len(runs) < 2:
@@ -75,7 +74,7 @@ class Mirror:
                 self.held_bytes = self._there.count(1) * BLOCK_BYTES
 
     def _fill(self, run: Span) -> None:
-        """Fetch whole blocks."""
+        """Fetch a run of whole blocks."""
         data = memoryview(self.file.read(run))
         with explained(Path(tempfile.gettempdir())):
             done = 0
@@ -85,7 +84,7 @@ class Mirror:
         self._there[first : first + count] = b"\x01" * count
 
     def _missing(self, spans: Iterable[Span]) -> Iterator[Span]:
-        """Runs of whole blocks that hold the spans and are not there yet."""
+        """Runs of whole blocks that hold the spans and are still missing."""
         wanted = sorted(
             {
                 block

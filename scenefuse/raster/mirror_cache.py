@@ -1,6 +1,6 @@
-"""A process's cache of files on the network: each is opened once, and all who read it share one sparse local mirror.
+"""A process's cache of remote files: each is opened once, and all its readers share one sparse local mirror.
 
-What is fetched into one mirror is not in another: always read from the mirror that was fetched into.
+Bytes fetched into one mirror are not in another: always read from the mirror that was fetched into.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from scenefuse.archive.remote import RemoteFile
 from scenefuse.raster.mirror import Mirror
 
 _MOST_KNOWN = 256
-"""Files that a process remembers although nobody reads from them: a scene may have one for each of its bands."""
+"""Most files that a process keeps when no longer in use: a scene may have one per band."""
 _MOST_HELD_BYTES = 8 * 2**30
-"""What those files may take on the disk of temporary files, one alone excepted: the pairs of a batch would fill it."""
+"""Temporary disk space for those files (a single one may exceed it): a batch's pairs would otherwise fill the disk."""
 
 
 class MirroredFile(Protocol):
-    """A remote file of a format, and what its reader knows of it. Takes weak references."""
+    """A remote file of some format, and what its reader knows about it. Supports weak references."""
 
     @property
     def mirror(self) -> Mirror:
-        """The file's bytes, as far as they were fetched."""
+        """The file's bytes fetched so far."""
         ...
 
     @classmethod
     def of(cls, mirror: Mirror) -> Self:
-        """The file of a mirror, as yet empty, with what its reader has to know fetched."""
+        """The file of a still empty mirror; fetches what its reader has to know."""
         ...
 
 
@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 
 def mirrored(kind: type[F], file: RemoteFile) -> F:
-    """The file, opened; the same for all of a process who ask, as long as one has it."""
+    """Open the file; all callers in a process get the same object as long as it is in use."""
     key = kind, file
     with _lock:
         alone = _opening.setdefault(key, threading.Lock())
@@ -71,7 +71,7 @@ def _keep(key: tuple[type[F], RemoteFile], opened: F) -> F:
 
 
 def _held_bytes() -> int:
-    """What the known files take on the disk."""
+    """Disk space that the known files take."""
     return sum(known.mirror.held_bytes for known in _known.values())
 
 

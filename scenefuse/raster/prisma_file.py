@@ -1,4 +1,4 @@
-"""PRISMA's L2D product as ASI delivers it: one HDF-EOS5 file, surface reflectance on a UTM grid.
+"""PRISMA's L2D product as ASI delivers it: one HDF-EOS5 file of surface reflectance on a UTM grid.
 
 PRISMA Products Specification Document, ASI, issue 2.3 (2020). Cubes are (row, band, column) uint16; reflectance is
 L2Scale...Min + DN * (L2Scale...Max - L2Scale...Min) / 65535. Bands are listed by falling wavelength, some without
@@ -27,22 +27,22 @@ SWATHS = "HDFEOS/SWATHS"
 L2D = f"{SWATHS}/PRS_L2D_HCO"
 """The hyperspectral cube on the map; products of other levels have other names here."""
 DETECTORS = ("Vnir", "Swir")
-"""As attributes spell them; names of cubes are in capitals."""
+"""As attributes spell them; the cubes' names are in capitals."""
 FULL_SCALE = 65535
 MISPLACED_PX = 0.3
-"""Distance between corner attributes and Latitude, Longitude beyond which the image's place is not believed.
+"""Greatest distance between the corner attributes and Latitude, Longitude, in pixels; beyond it a file is refused.
 
-Half a pixel lies between a pixel's corner and its centre; Latitude and Longitude are float32, good to 0.5 m."""
+A pixel's corner and centre are half a pixel apart; Latitude and Longitude are float32, accurate to 0.5 m."""
 
 
 @dataclass(frozen=True, slots=True)
 class CubeBand:
-    """Where a band is."""
+    """Where a band is stored."""
 
     detector: str
     """One of DETECTORS."""
     index: int
-    """Its place in the detector's cube, from 0."""
+    """Its index in the detector's cube, from 0."""
 
 
 class PrismaPixels:
@@ -53,7 +53,7 @@ class PrismaPixels:
         self.bands = bands
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[np.uint16]:
-        """(band, y, x) DN; of each cube the bands from the first to the last that is asked for are read at once."""
+        """(band, y, x) DN; each cube is read once, from the first to the last of its requested bands."""
         wanted = [self.bands[band] for band in bands]
         stored = np.empty((len(wanted), *window.shape), np.uint16)
         for detector in DETECTORS:
@@ -66,24 +66,24 @@ class PrismaPixels:
         return stored
 
     def any_data(self, window: Window) -> NDArray[np.bool_]:
-        """(y, x) False where no band of the VNIR has a value: outside the swath."""
+        """(y, x) False outside the swath, where every VNIR band is 0."""
         data: NDArray[np.bool_] = np.asarray(self._cube(DETECTORS[0], window, slice(None)).any(axis=0))
         return data
 
     def _cube(self, detector: str, window: Window, bands: slice) -> NDArray[np.uint16]:
-        """(band, y, x) of some bands of a cube."""
+        """(band, y, x) DN of some bands of a cube."""
         rows, columns = window.slices
         return self.file.read(self.file.array(_cube_name(detector)), rows, bands, columns).transpose(1, 0, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class PrismaMask:
-    """Where the swath is. A value of 0 alone does not tell: bands of water vapour have it inside, too."""
+    """Where the swath is. A value of 0 alone does not show it: water-vapour bands are 0 inside it, too."""
 
     pixels: PrismaPixels
-    """The file's."""
+    """The file's pixels."""
     band: None = None
-    """It is no band."""
+    """The mask is not stored as a band."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """(y, x) True inside the swath."""
@@ -149,10 +149,10 @@ def _shape(file: Hdf5File) -> tuple[int, int]:
 
 
 def _grid(file: Hdf5File, shape: tuple[int, int]) -> RasterGrid:
-    """The UTM grid that the corner attributes give, once Latitude and Longitude agree with it.
+    """The UTM grid given by the corner attributes, checked against Latitude and Longitude.
 
-    The specification has the attributes at the centres of the corner pixels. A file whose Latitude and Longitude say
-    that they are the image's outer corners is taken by its word; one where neither holds is refused.
+    By the specification, the attributes give the centres of the corner pixels. If Latitude and Longitude show that
+    they are the image's outer corners instead, that is accepted; a file where neither holds is refused.
     """
     crs = _crs(file)
     west, north = file.number("Product_ULcorner_easting"), file.number("Product_ULcorner_northing")
@@ -185,7 +185,7 @@ def _crs(file: Hdf5File) -> CRS:
 
 
 def _distance_px(file: Hdf5File, crs: CRS, transform: Transform, shape: tuple[int, int]) -> float:
-    """The largest distance, in pixels, of the four corner pixels' centres from their Latitude and Longitude."""
+    """Largest distance, in pixels, between the corner pixels' centres and their Latitude and Longitude."""
     latitude, longitude = (file.array(f"{L2D}/Geolocation Fields/{name}") for name in ("Latitude", "Longitude"))
     if latitude.shape != shape or longitude.shape != shape:
         raise damaged(file.path, f"Latitude and Longitude have the shapes {latitude.shape} and {longitude.shape}")

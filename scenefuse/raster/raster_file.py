@@ -1,4 +1,4 @@
-"""What a reader says about one file, whatever its format."""
+"""One file as its reader describes it, whatever its format."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from scenefuse.grid.window import Window
 from scenefuse.words import counted
 
 MAX_SIDE_PX = 2**20
-"""Rows or columns beyond which a header is not believed."""
+"""Most rows or columns that a header may claim."""
 MAX_BANDS = 4096
-"""Bands beyond which a header is not believed."""
+"""Most bands that a header may claim."""
 
 
 class Pixels(Protocol):
     """Reads windows of one file. Picklable; opens the file on the first read of each thread."""
 
     def read(self, bands: Sequence[int], window: Window) -> NDArray[Any]:
-        """(band, y, x) stored values in the file's dtype, of bands counted from 0, in the order asked for."""
+        """(band, y, x) stored values in the file's dtype; bands are counted from 0 and returned in the order given."""
         ...
 
 
 class Mask(Protocol):
-    """A file's own word on which of its pixels are data, whatever their values. Picklable, like Pixels."""
+    """A file's own record of which pixels are data, whatever their values. Picklable, like Pixels."""
 
     @property
     def band(self) -> int | None:
-        """The band that holds it, counted from 0; None when it lies beside the bands."""
+        """The band that holds the mask, counted from 0; None when it is stored beside the bands."""
         ...
 
     def read(self, window: Window) -> NDArray[np.bool_]:
@@ -45,7 +45,7 @@ class Mask(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileBand:
-    """One band as its file describes it; None where the file does not say."""
+    """One band as its file describes it; None where the file does not."""
 
     name: str
     """The file's name for it, or `band <number from 1>`."""
@@ -82,20 +82,20 @@ class RasterFile:
     scale_source: str | None = None
     """Where in the file the scale was found; None when it has none."""
     wavelength_note: str | None = None
-    """Why the file's wavelengths could not be used; None when they could, or when it has none."""
+    """Why the file's wavelengths could not be used; None when they could, or when there are none."""
     sidecars: tuple[Path | RemoteFile, ...] = ()
-    """Other files that were read: the ENVI header, DLR's METADATA.XML."""
+    """Other files read with it: the ENVI header, DLR's METADATA.XML."""
     pixels: Pixels
     """Its pixels."""
     mask: Mask | None = None
-    """Which of them are data; None when only their values say."""
+    """Which pixels are data; None when only their values show it."""
 
     def __post_init__(self) -> None:
         check_size(self.path, len(self.bands), self.grid.shape)
 
 
 def check_size(path: Path | RemoteFile, bands: int, shape: tuple[int, int]) -> None:
-    """Refuse a header whose numbers cannot be, before anything is allocated for them."""
+    """Refuse a header with impossible sizes before anything is allocated for them."""
     if not 1 <= bands <= MAX_BANDS or not 1 <= min(shape) <= max(shape) <= MAX_SIDE_PX:
         raise DataError(
             f"{path} says it has {counted(bands, 'band')} of {shape[0]} x {shape[1]} pixels",
@@ -105,12 +105,12 @@ def check_size(path: Path | RemoteFile, bands: int, shape: tuple[int, int]) -> N
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with ` #<number>` after those that occur more than once."""
+    """The names, with ` #<position from 1>` appended to those that occur more than once."""
     return tuple(name if names.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(names))
 
 
 def damaged(path: Path | RemoteFile, found: str) -> DataError:
-    """The refusal of a file whose header promises what its data do not hold."""
+    """The error for a file whose data do not hold what its header promises."""
     return DataError(
         f"{path}: {found}", "the missing pixels would be read as zeros", "fetch the file again, or repair its header"
     )

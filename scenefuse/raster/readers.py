@@ -1,4 +1,4 @@
-"""Which reader opens a raster: its format told from its content."""
+"""Open a raster with the reader for its format, which is recognised by content."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scenefuse.raster.raster_file import RasterFile
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JP2_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
-"""Of a JP2 file, and of a bare codestream."""
+"""First bytes of a JP2 file, and of a bare codestream."""
 HDF5_MAGIC = b"\x89HDF"
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _MATLAB, _PACKED = "MATLAB", "a packed archive"
@@ -28,9 +28,9 @@ _KNOWN_OTHERS = {b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<V
 
 
 def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
-    """The raster at href, by the reader of the format that its content shows; DataError when it cannot be read.
+    """Open the raster at href with the reader for its format; DataError when it cannot be read.
 
-    policy: which hosts and redirects are followed to a file on the network; None for the public ones over https.
+    policy: which hosts and redirects are followed to a remote file; None for the public ones over https.
     """
     if is_url(href):
         return _open_remote(open_remote(href, policy or AccessPolicy()))
@@ -56,12 +56,12 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
 
 
 def _open_tiff(path: Path | RemoteFile) -> RasterFile:
-    """A GeoTIFF, of DLR's products with the metadata beside it."""
+    """A GeoTIFF; one of DLR's products with the metadata beside it."""
     return with_dlr_metadata(open_geotiff(path))
 
 
 def _open_hdf5(path: Path | RemoteFile) -> RasterFile:
-    """The product of an instrument whose files are HDF5, told from what is in it."""
+    """The product of an instrument that delivers HDF5, recognised by its content."""
     from scenefuse.raster.emit_file import IMAGE, LINES, MASK, open_emit, open_emit_mask  # imports h5py
     from scenefuse.raster.hdf5_file import Hdf5File
     from scenefuse.raster.prisma_file import SWATHS, open_prisma
@@ -85,11 +85,11 @@ _READERS: tuple[tuple[tuple[bytes, ...], Callable[[Path | RemoteFile], RasterFil
     (JP2_MAGICS, open_jp2),
     ((HDF5_MAGIC,), _open_hdf5),
 )
-"""Readers of formats that are one file, by how it begins."""
+"""Readers of the single-file formats, by the file's first bytes."""
 
 
 def _open_remote(file: RemoteFile) -> RasterFile:
-    """The GeoTIFF, JPEG 2000 or HDF5 on the network: other formats are many files."""
+    """A remote GeoTIFF, JPEG 2000 or HDF5; the other formats consist of several files."""
     start = file.read((0, min(len(JP2_MAGICS[0]), file.size_bytes))) if file.size_bytes else b""
     for magics, open_one in _READERS:
         if start.startswith(magics):
@@ -103,7 +103,7 @@ def _open_remote(file: RemoteFile) -> RasterFile:
 
 
 def local_path(href: str) -> Path:
-    """The file or folder on this machine that href, a path or file:// URL, names; DataError when there is none."""
+    """The local file or folder that href, a path or file:// URL, names; DataError when there is none."""
     parts = urlsplit(href)
     path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(href)
     if not path.exists():
@@ -112,7 +112,7 @@ def local_path(href: str) -> Path:
 
 
 def _unreadable(path: Path, what: str) -> DataError:
-    """The refusal of a format that no reader knows."""
+    """The error for a format without a reader."""
     cure = "convert it, for example with gdal_translate -of COG"
     if what == _MATLAB:
         cure = "write its array as a GeoTIFF with CRS, place and wavelengths, which GDAL cannot read from it"

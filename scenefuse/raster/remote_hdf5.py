@@ -1,9 +1,9 @@
-"""An HDF5 file on the network, of which HDF5 reads what was fetched, and nothing else.
+"""A remote HDF5 file; HDF5 reads only bytes that have been fetched.
 
-What HDF5 will read cannot be known before it reads: it follows trees from node to node. So it reads from a file that
-refuses bytes which are not there yet and notes them; they are fetched, and HDF5 is asked once more, until nothing was
-missing. A hole is never read as zeros, no network is waited for inside HDF5, which is locked for all threads
-meanwhile, and what fails on the network is told as that. Chunks of a window are fetched before, many at once.
+What HDF5 will read cannot be known in advance: it follows trees from node to node. It therefore reads from a file that
+refuses missing bytes and notes them; they are fetched and HDF5 is asked again, until nothing is missing. Thus a hole is
+never read as zeros, HDF5 (whose lock stops all threads) never waits for the network, and network failures are reported
+as such. The chunks of a window are fetched beforehand, many at once.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from scenefuse.raster.mirror import Mirror
 T = TypeVar("T")
 
 HEAD_BYTES = 2**20
-"""Read first of each file: most often all groups, attributes and headers of arrays lie there."""
+"""Fetched first from each file: usually holds all groups, attributes and array headers."""
 NODE_BYTES = 16 * 1024
-"""Fetched from where HDF5 found bytes missing, at least: nodes of an array's tree lie far apart, among its chunks."""
+"""Least size fetched where HDF5 finds bytes missing: the nodes of an array's tree lie scattered among its chunks."""
 MOST_CHUNKS = 2**20
-"""Chunks of an array beyond which their places are not listed; each is then fetched as HDF5 asks for it."""
+"""Chunks of an array beyond which their places are not listed; each is then fetched when HDF5 needs it."""
 
 
 class _MissingError(OSError):
-    """Bytes that HDF5 asked for are not there yet."""
+    """HDF5 needs bytes that have not been fetched yet."""
 
 
 class FetchedBytes:
-    """The file as h5py wants one: what was fetched of it can be read. Its position is guarded by h5py's own lock."""
+    """A file object for h5py that reads only fetched bytes. h5py's own lock guards its position."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -44,7 +44,7 @@ class FetchedBytes:
         self._of_thread = threading.local()
 
     def missing(self) -> list[Span]:
-        """What this thread was refused since it last asked."""
+        """The spans refused to this thread since its last call."""
         spans: list[Span] = getattr(self._of_thread, "missing", [])
         self._of_thread.missing = []
         return spans
@@ -59,7 +59,7 @@ class FetchedBytes:
         return self._position
 
     def read(self, count: int) -> bytes:
-        """The next bytes, all of them; _MissingError where one was not fetched."""
+        """The next count bytes; _MissingError when any of them was not fetched."""
         first, end = self._position, self._position + count
         data = self._mirror.held(first, end)
         if data is None:
@@ -69,7 +69,7 @@ class FetchedBytes:
         return data
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as the buffer has."""
+        """Fill the buffer with the next bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -80,11 +80,11 @@ class RemoteHdf5:
     """A remote file and where the chunks of its arrays lie in it."""
 
     mirror: Mirror
-    """The file's bytes, as far as they were fetched."""
+    """The file's bytes fetched so far."""
     bytes: FetchedBytes
     """What h5py opens."""
     chunks: dict[str, dict[tuple[int, ...], Span]] = field(default_factory=dict)
-    """Of arrays that were read from: where each chunk lies, by the first index of each axis."""
+    """Where the chunks of each array read so far lie, by a chunk's first index along each axis."""
 
     @classmethod
     def of(cls, mirror: Mirror) -> Self:
@@ -93,23 +93,23 @@ class RemoteHdf5:
         return cls(mirror=mirror, bytes=FetchedBytes(mirror))
 
     def ask(self, question: Callable[[], T]) -> T:
-        """What a question to HDF5 is answered once all that it reads is there. It may be asked several times."""
+        """HDF5's answer to a question, once all that it reads has been fetched. It may be asked several times."""
         while True:
             self.bytes.missing()
             try:
                 answer = question()
-            except Exception:  # of whatever type h5py makes of a read that was refused
+            except Exception:  # h5py turns a refused read into errors of many types
                 missing = self.bytes.missing()
                 if not missing:
                     raise
-            else:  # an answer may have been found although bytes were missing: h5py takes some errors for a no
+            else:  # bytes may be missing all the same: h5py takes some errors for a no
                 missing = self.bytes.missing()
                 if not missing:
                     return answer
             self.mirror.fetch((first, max(end, first + NODE_BYTES)) for first, end in missing)
 
     def fetch(self, array: h5py.Dataset, where: tuple[slice | int, ...]) -> None:
-        """Fetch the chunks of a part of an array, many at once, as far as their places can be told."""
+        """Fetch the chunks of part of an array, many at once, where their places can be known."""
         ranges = [
             range(*index.indices(size)) if isinstance(index, slice) else range(index, index + 1)
             for index, size in zip(where, array.shape, strict=True)
@@ -131,7 +131,7 @@ class RemoteHdf5:
 
 
 def _places(array: h5py.Dataset) -> dict[tuple[int, ...], Span]:
-    """Where the chunks lie that an array has; one that was never written lies nowhere."""
+    """Where an array's chunks lie; chunks that were never written are left out."""
     found: dict[tuple[int, ...], Span] = {}
 
     def note(chunk: Any) -> None:
@@ -142,7 +142,7 @@ def _places(array: h5py.Dataset) -> dict[tuple[int, ...], Span]:
 
 
 def _rows(array: h5py.Dataset, ranges: list[range]) -> Iterator[Span]:
-    """Bytes of an array that lies in one piece, from the first to the last of each row of its first axis."""
+    """Byte spans of a contiguous array: per index of the first axis, from its first to its last requested value."""
     offset = array.id.get_offset()
     if offset is None or array.dtype.hasobject:  # in the header, nowhere, or by reference: fetched as HDF5 asks
         return

@@ -1,4 +1,4 @@
-"""A TIFF on the network, of which whatever GDAL will read is fetched before it reads."""
+"""A remote TIFF; whatever GDAL will read is fetched beforehand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenefuse.raster.mirror import Mirror
 from scenefuse.raster.tiff_layout import TiffLayout, read_layout
 
 _HEAD_BYTES = 64 * 1024
-"""Read first of each file: of a COG these are most often all directories."""
+"""Fetched first from each file: in a COG this usually holds all directories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -19,7 +19,7 @@ class RemoteTiff:
     """A remote file and where its pixels lie in it."""
 
     mirror: Mirror
-    """The file's bytes, as far as they were fetched."""
+    """The file's bytes fetched so far."""
     layout: TiffLayout
     """Where its blocks lie."""
 

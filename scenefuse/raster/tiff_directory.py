@@ -1,7 +1,7 @@
-"""The directories of a TIFF as they stand in the file: what fields an image has, and their values byte for byte.
+"""The directories of a TIFF as stored: which fields an image has, and their values byte for byte.
 
-TIFF 6.0 section 2, and BigTIFF as in libtiff's bigtiffdesign: the same with 64-bit counts and offsets. What the
-fields mean is for those who ask: `tiff_layout` finds an image's blocks by them, the product's COG copies them.
+TIFF 6.0 section 2, and BigTIFF as in libtiff's bigtiffdesign: the same with 64-bit counts and offsets. Callers
+interpret the fields: `tiff_layout` finds an image's blocks by them, the product's COG copies them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 SUBFILE, WIDTH, LENGTH, SUB_DIRECTORIES = 254, 256, 257, 330
-"""Tags: what kind of image a directory describes, columns, rows, and further directories."""
+"""Tags: the kind of image that a directory describes, columns, rows, and sub-directories."""
 TILE_OFFSETS, TILE_BYTE_COUNTS = 324, 325
 REDUCED_IMAGE, TRANSPARENCY_MASK = 1, 4
 """Bits of the kind of image."""
@@ -22,40 +22,40 @@ LONG, LONG8 = 4, 16
 
 _VALUES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "c", 8: "h", 9: "i", 10: "2i", 11: "f", 12: "d"}
 _VALUES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
-"""One value of each type, for struct."""
+"""Format of one value, for struct, by type."""
 _ORDERS = {b"II": "<", b"MM": ">"}
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _VERSIONS = {42: False, 43: True}
-"""Whether a file of this version is a BigTIFF."""
+"""Whether a version is BigTIFF."""
 _MOST_DIRECTORIES = 64
-"""Directories after which a file is taken for damaged; a COG has one for each overview and mask."""
+"""Most directories of a file; one with more is taken for damaged. A COG has one for each overview and mask."""
 
 ReadBytes = Callable[[int, int], bytes]
-"""The bytes of a file from first to before end."""
+"""Returns the bytes of a file in [first, end)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How counts and offsets are written in a file."""
+    """How a file stores counts and offsets."""
 
     order: str
-    """Order of bytes, as struct writes it: `<` or `>`."""
+    """Byte order, as struct writes it: `<` or `>`."""
     big: bool
     """True for BigTIFF."""
 
     @property
     def count(self) -> str:
-        """Entries of a directory, for struct."""
+        """Format of a directory's number of entries, for struct."""
         return self.order + ("Q" if self.big else "H")
 
     @property
     def entry(self) -> str:
-        """Tag, type and count of an entry, for struct; its value or offset follows."""
+        """Format of an entry's tag, type and count, for struct; its value or offset follows."""
         return self.order + ("HHQ" if self.big else "HHI")
 
     @property
     def offset(self) -> str:
-        """An offset, for struct."""
+        """Format of an offset, for struct."""
         return self.order + ("Q" if self.big else "I")
 
     @property
@@ -65,7 +65,7 @@ class Form:
 
     @property
     def width(self) -> int:
-        """Bytes of an offset, and of the largest value that stands in its entry."""
+        """Bytes of an offset, and of the largest value stored in its entry itself."""
         return struct.calcsize(self.offset)
 
 
@@ -74,18 +74,18 @@ class Entry:
     """One field of a directory."""
 
     tag: int
-    """TIFF's number for what the field says."""
+    """TIFF's number for the field."""
     type: int
     """TIFF's number for the type of its values."""
     count: int
     """Number of values."""
     data: bytes
-    """The values, in the file's order of bytes."""
+    """The values, in the file's byte order."""
 
     def whole_numbers(self, order: str) -> Sequence[int] | None:
-        """The values, of a file in that order of bytes; None where they are not whole numbers of 0 or more.
+        """The values, given the file's byte order; None when they are not whole numbers of 0 or more.
 
-        No larger than in the file: there may be millions. ValueError when some are missing.
+        They take no more memory than in the file: there may be millions. ValueError when some are missing.
         """
         kind = _VALUES[self.type]
         if kind not in "BHIQ":
@@ -104,7 +104,7 @@ Directory = tuple[Entry, ...]
 
 
 def read_form(read: ReadBytes) -> Form:
-    """How a file is written, by its first bytes; ValueError when it is no TIFF."""
+    """Read how a file stores counts and offsets from its first bytes; ValueError when it is not a TIFF."""
     order = _ORDERS.get(head := read(0, 2))
     if order is None:
         raise ValueError(f"a file that begins with {head!r} is no TIFF")
@@ -115,9 +115,9 @@ def read_form(read: ReadBytes) -> Form:
 
 
 def read_directories(read: ReadBytes, form: Form) -> Iterator[Directory]:
-    """The directories of the file's chain and of their sub-directories, the first image's first.
+    """The directories of the file's chain and their sub-directories, the first image's first.
 
-    Of a damaged file ValueError, LookupError or struct.error; what read raises passes.
+    A damaged file raises ValueError, LookupError or struct.error; read's own errors pass through.
     """
     (first,) = struct.unpack(form.offset, read(form.width, 2 * form.width))
     waiting: list[int] = [first]
@@ -140,7 +140,7 @@ def read_directories(read: ReadBytes, form: Form) -> Iterator[Directory]:
 
 
 def _read_directory(read: ReadBytes, form: Form, place: int) -> tuple[Directory, int]:
-    """The directory there, and where the next one is (0: nowhere)."""
+    """The directory at a place, and the place of the next one (0: none)."""
     first = place + struct.calcsize(form.count)
     (count,) = struct.unpack(form.count, read(place, first))
     head = struct.calcsize(form.entry)

@@ -1,4 +1,4 @@
-"""Where in a TIFF its blocks lie, so that they can be fetched before GDAL asks for them."""
+"""Where the blocks of a TIFF lie, so that they can be fetched before GDAL reads them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from scenefuse.raster.tiff_directory import (
 
 _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 259, 277, 278, 284, 322, 323
 _OFFSETS, _COUNTS = (TILE_OFFSETS, 273), (TILE_BYTE_COUNTS, 279)
-"""Tags of where blocks lie, and of their sizes: of tiles, else of strips."""
+"""Tags of the blocks' offsets and of their sizes: for tiles, else for strips."""
 _SEPARATE_PLANES = 2
 _UNCOMPRESSED = 1
 _MOST_DIRECTORY_BYTES = 256 * 2**20
-"""All directories with their values, of ten million blocks about. Fields may name the same bytes many times over."""
+"""Most bytes of all directories with their values: about ten million blocks. Fields may name the same bytes again."""
 _LEAD_BYTES = 16
-"""GDAL may look at what stands right before a block, and right after it (its own marks of a COG)."""
+"""Bytes right before and after a block that GDAL may read as well (its own COG marks)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ class Blocks:
     block_shape: tuple[int, int]
     """Rows and columns of a block."""
     planes: int
-    """1 where a block holds all bands, else the number of bands, one after the other."""
+    """1 when a block holds all bands, else the number of bands, stored one after the other."""
     offsets: Sequence[int]
-    """Where each block begins: by plane, then row, then column. 0 for one that is not there."""
+    """Where each block begins, by plane, then row, then column; 0 for a missing block."""
     sizes: Sequence[int]
     """Bytes of each block."""
 
     def spans(self, window: Window, bands: Sequence[int]) -> Iterator[Span]:
-        """Bytes that GDAL may read for the bands, counted from 0, of a window."""
+        """Byte spans that GDAL may read for the bands (counted from 0) of a window."""
         (height, width), (block_height, block_width) = self.shape, self.block_shape
         down, across = -(-height // block_height), -(-width // block_width)
         for plane in sorted(set(bands)) if self.planes > 1 else (0,):
@@ -64,7 +64,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffLayout:
-    """What of a file is read at full resolution."""
+    """What is read of a file at full resolution."""
 
     image: Blocks
     """Blocks of its pixels."""
@@ -73,9 +73,10 @@ class TiffLayout:
 
 
 def read_layout(read: ReadBytes, size_bytes: int, name: str) -> TiffLayout:
-    """The layout of the TIFF of which read gives the bytes from first to before end; every byte that says it is read.
+    """Read the layout of a TIFF, and with it every byte that describes it.
 
-    size_bytes: the file's; name: its, for messages. DataError when it is no TIFF that can be followed.
+    read: returns the file's bytes in [first, end); size_bytes: the file's size; name: its name, for messages.
+    DataError when it is not a TIFF whose directories can be followed.
     """
     left_bytes = _MOST_DIRECTORY_BYTES
 
@@ -128,6 +129,6 @@ def _blocks(directory: Mapping[int, Sequence[int]], size_bytes: int) -> Blocks:
         raise ValueError(f"{len(offsets)} offsets and {len(sizes)} sizes of {expected} blocks")
     compressed = directory.get(_COMPRESSION, (_UNCOMPRESSED,))[0] != _UNCOMPRESSED
     if expected == 1 and _TILE_WIDTH not in directory and not (compressed and sizes[0]):
-        # Some writers say 0 or too little of their only strip. libtiff knows better, and reads what the rows need.
+        # Some writers give their only strip a size of 0 or too little; libtiff ignores it and reads what the rows need.
         sizes = (max(0, size_bytes - offsets[0]),)
     return Blocks(shape=(rows, columns), block_shape=block_shape, planes=planes, offsets=offsets, sizes=sizes)

@@ -26,15 +26,15 @@ from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damag
 from scenefuse.words import counted
 
 PREFERRED = "reflectance"
-"""Name of the array that is taken when a store has several of (band, y, x)."""
+"""Name of the array to use when a store has several (band, y, x) arrays."""
 SAME_PIXEL = 0.01
-"""Greatest distance of a coordinate from the centre of one of GeoTransform's pixels that counts as none, in pixels."""
+"""Greatest distance, in pixels, at which a coordinate counts as the centre of one of GeoTransform's pixels."""
 _UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
-"""What the codecs raise over bytes that are not theirs."""
+"""What the codecs raise for bytes that they cannot decode."""
 
 
 class ZarrPixels:
-    """Reads windows of one array of a store; a pickled copy opens it again."""
+    """Reads windows of one array of a store; a pickled copy reopens it."""
 
     def __init__(self, path: Path, array: str) -> None:
         self.path = path
@@ -75,7 +75,7 @@ def open_zarr(path: Path) -> RasterFile:
 
 
 def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
-    """The array of that name as its attributes and coordinates describe it."""
+    """The named array as its attributes and coordinates describe it."""
     count, height, width = array.shape
     check_size(path, count, (height, width))
     if _is_blosc(array):
@@ -88,7 +88,7 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
             "write it with its real type: xarray.open_zarr decodes it",
         )
     scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
-    shifted = offset is not None and array.dtype.kind == "f"  # reflectance but for an offset; integers need a scale
+    shifted = offset is not None and array.dtype.kind == "f"  # floats may lack only the offset; integers need a scale
     nodata = _nodata(path, attributes)
     centres = _per_band(array, ("wavelength_nm", "wavelength"))
     widths = _per_band(array, ("fwhm_nm", "fwhm"))
@@ -123,7 +123,7 @@ def _described(path: Path, array: xr.DataArray, name: str) -> RasterFile:
 
 
 def _open(path: Path) -> xr.Dataset:
-    """The store without decoding of values: radiometry is ours."""
+    """Open the store without decoding its values: the radiometry is ours."""
     _refuse_pickles(path)
     try:
         store: xr.Dataset = xr.open_zarr(
@@ -139,16 +139,16 @@ def _open(path: Path) -> xr.Dataset:
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Refuse a store of version 2 with an array that is pickled: to open it is to run what its writer wants.
+    """Refuse a Zarr v2 store with a pickled array: opening it would run whatever code its writer chose.
 
-    xarray reads coordinates as it opens a store, and old releases of numcodecs unpickle whatever there is.
+    xarray reads coordinates when it opens a store, and old releases of numcodecs unpickle anything.
     """
     for metadata in sorted(path.glob("*/.zarray")):
         try:
             described = json.loads(metadata.read_bytes())
             codecs = [*(described.get("filters") or ()), described.get("compressor")]
         except (ValueError, TypeError, AttributeError):
-            continue  # zarr says what is wrong with it
+            continue  # zarr reports what is wrong with it
         if any(isinstance(codec, dict) and codec.get("id") == "pickle" for codec in codecs):
             raise DataError(
                 f"{path}: the array {metadata.parent.name!r} is pickled",
@@ -158,14 +158,14 @@ def _refuse_pickles(path: Path) -> None:
 
 
 def _is_blosc(array: xr.DataArray) -> bool:
-    """True when each file of the array is one frame of Blosc."""
+    """True when each file of the array is one Blosc frame."""
     last = (array.encoding.get("compressors") or (None,))[-1]
-    is_blosc = isinstance(last, BloscCodec) or getattr(last, "codec_id", None) == "blosc"  # of version 3, of 2
+    is_blosc = isinstance(last, BloscCodec) or getattr(last, "codec_id", None) == "blosc"  # Zarr v3, v2
     return is_blosc and not array.encoding.get("shards")
 
 
 def _check_frames(path: Path, folder: Path) -> None:
-    """Refuse an array with a chunk that was cut short: Blosc does not look, and the rest would be zeros or worse."""
+    """Refuse an array with a truncated chunk: Blosc does not check, and the rest would be zeros or worse."""
     for chunk in folder.rglob("*"):
         if chunk.name.startswith(".") or chunk.name == "zarr.json" or not chunk.is_file():
             continue
@@ -191,10 +191,10 @@ def _choose(path: Path, store: xr.Dataset) -> str:
 
 
 def _transform(path: Path, array: xr.DataArray) -> Transform:
-    """The affine that x and y, the pixels' centres, are spaced by, else the grid mapping's (GDAL's GeoTransform).
+    """The affine given by x and y, the pixel centres, else by the grid mapping (GDAL's GeoTransform).
 
-    x and y go first because xarray crops them and leaves GeoTransform as it was. A rotated grid is GeoTransform's:
-    x and y cannot express it.
+    x and y take precedence because xarray crops them and leaves GeoTransform unchanged. For a rotated grid GeoTransform
+    decides, as x and y cannot express it.
     """
     mapping = array.coords.get(array.rio.grid_mapping)
     text = "" if mapping is None else str(mapping.attrs.get("GeoTransform", ""))
@@ -208,9 +208,10 @@ def _transform(path: Path, array: xr.DataArray) -> Transform:
 
 
 def _axis(path: Path, array: xr.DataArray, name: str, stated: tuple[float, float] | None) -> tuple[float, float]:
-    """Outer edge of the first pixel and step to the next along x or y; stated: what GeoTransform says.
+    """Outer edge of the first pixel and step to the next along x or y; stated: the same from GeoTransform.
 
-    Centres that lie on stated's pixels, whichever of them, give stated moved by whole pixels: without their rounding.
+    If the centres coincide with any of stated's pixels, the result is stated moved by whole pixels, free of the
+    centres' rounding.
     """
     stored = array.coords[name].values if name in array.coords else np.empty(0)
     if stored.size < (2 if stated is None else 1) or stored.dtype.kind not in "iuf":
@@ -240,7 +241,7 @@ def _axis(path: Path, array: xr.DataArray, name: str, stated: tuple[float, float
 
 
 def _nodata(path: Path, attributes: Mapping[str, Any]) -> float | None:
-    """The value that means no data: _FillValue's or missing_value's, as xarray takes both; NaN means it anyhow."""
+    """The no-data value: _FillValue or missing_value, as xarray accepts both; NaN means no data in any case."""
     stated = {float(attributes[key]) for key in ("_FillValue", "missing_value") if attributes.get(key) is not None}
     values = {value for value in stated if not np.isnan(value)}
     if len(values) > 1:
@@ -253,7 +254,7 @@ def _nodata(path: Path, attributes: Mapping[str, Any]) -> float | None:
 
 
 def _unknown_unit(array: xr.DataArray, keys: tuple[str, ...]) -> str | None:
-    """What the wavelengths' unit is where it is not understood; None when there are no wavelengths."""
+    """The wavelengths' unit, for the message that it is not supported; None when there are no wavelengths."""
     for key in keys:
         if key in array.coords and array.coords[key].dims == array.dims[:1]:
             return f"the units of {key!r} are {array.coords[key].attrs.get('units')!r}"
@@ -261,7 +262,7 @@ def _unknown_unit(array: xr.DataArray, keys: tuple[str, ...]) -> str | None:
 
 
 def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None, ...] | None:
-    """Nanometres per band from the first of the coordinates; its unit is in its name or in its units attribute."""
+    """Nanometres per band from the first coordinate with a supported unit, in its name or its units attribute."""
     for key in keys:
         if key in array.coords and array.coords[key].dims == array.dims[:1]:
             coordinate = array.coords[key]
@@ -273,7 +274,7 @@ def _per_band(array: xr.DataArray, keys: tuple[str, ...]) -> tuple[float | None,
 
 
 def _labels(array: xr.DataArray) -> list[str] | None:
-    """Names of the bands when the band coordinate, or band_name, holds text."""
+    """Names of the bands, if band_name or the band coordinate holds text."""
     for key in ("band_name", str(array.dims[0])):
         if key in array.coords and array.coords[key].dtype.kind in "UOT":
             return [str(label) for label in array.coords[key].values]

@@ -1,7 +1,7 @@
 """What lies where: the map of a landscape on a grid of points a few metres apart.
 
 Drawn in layers, later over earlier: fields between roads, forest, the valley and its river, lakes, roads,
-villages. All from noise.py: a point's answer depends on its coordinates and the seed alone.
+villages. Everything comes from noise.py, so a point depends only on its coordinates and the seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ground:
     cover: Field
     """Share of the point that its crop covers, 0 to 1; the rest is soil. 1 for everything but crops."""
     height: Field
-    """Height in metres of what throws a shadow: buildings and trees."""
+    """Height in metres of what casts a shadow: buildings and trees."""
 
 
 def map_ground(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64], *, season: float) -> Ground:
@@ -104,7 +104,7 @@ def _draw_water(seed: int, ground: Ground, at: tuple[NDArray[np.float64], ...]) 
 
 
 def _river_distance(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64]) -> tuple[Field, Field]:
-    """Distance to the nearest river's middle and that river's width, metres, (y, x)."""
+    """Distance to the middle of the nearest river and that river's width, metres, (y, x)."""
     nearest = np.round(y_m / VALLEY_M).astype(np.int64)
     distance_m = np.full((len(y_m), len(x_m)), np.inf, np.float32)
     width_m = np.zeros_like(distance_m)
@@ -195,7 +195,7 @@ def _draw_blocks(
 
 
 def _paint(ground: Ground, where: NDArray[np.bool_], material: Material, *, height_m: float = 0.0) -> None:
-    """Make these points that material."""
+    """Give these points a material, full cover and a height."""
     ground.material[where] = material
     ground.cover[where] = 1
     ground.height[where] = height_m

@@ -1,7 +1,7 @@
 """Instruments that look at a landscape: which bands, how blurred, how noisy, how encoded.
 
-What they claim and what they are differs a little, as it does in orbit: Sentinel-2's real responses have flat
-tops, where metadata tell a centre and a width; noise grows with the signal; some bands are useless.
+What their metadata state and what they are differ a little, as in orbit: Sentinel-2's real responses have flat
+tops, where its metadata give a centre and a width; noise grows with the signal; some bands are useless.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scenefuse.simulate.materials import WAVELENGTH_NM
 VAPOUR_NM = ((1360.0, 1440.0), (1800.0, 1930.0))
 """Where water vapour leaves no light: an EnMAP-like image has no bands there."""
 BAD_NM = ((1340.0, 1360.0), (1930.0, 1952.0))
-"""At the edges of water vapour: bands that are there, flagged as bad, and are mostly noise."""
+"""Edges of the water-vapour absorption: bands here are delivered but flagged as bad, and are mostly noise."""
 REFERENCE_REFLECTANCE = 0.3
 """Reflectance at which signal-to-noise ratios are stated."""
 SHOT_SHARE = 0.7
@@ -34,7 +34,7 @@ _FINE_SIGMA_PX = float(np.sqrt(APERTURE_SIGMA_PX**2 + 1 / 12))
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instrument:
-    """One instrument over the landscape; bands of one pixel size are one of these."""
+    """One instrument over the landscape, whose bands share one pixel size."""
 
     bands: tuple[Band, ...]
     """Bands in file order, as metadata state them."""
@@ -58,7 +58,7 @@ class Instrument:
     """DN that means no data."""
 
     def encode(self, reflectance: NDArray[np.float32]) -> NDArray[np.integer]:
-        """Reflectance as stored integers; NaN becomes no-data; what leaves the range is clipped."""
+        """Reflectance as stored integers; NaN becomes no data, and values out of range are clipped."""
         limits = np.iinfo(self.dtype)
         lowest = limits.min + 1 if self.nodata == limits.min else limits.min
         numbers = np.rint((reflectance - np.float32(self.offset)) / np.float32(self.scale))
@@ -66,7 +66,7 @@ class Instrument:
         return np.where(np.isnan(numbers), self.nodata, numbers).astype(self.dtype)
 
     def noisy(self, reflectance: NDArray[np.float32], bands: range, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(band, y, x) reflectance of these bands and noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
+        """(band, y, x) reflectance of these bands plus noise of variance s^2 (0.7 R / 0.3 + 0.3), s = 0.3 / snr."""
         snr = self.snr[bands.start : bands.stop]
         if np.isinf(snr).all():
             return reflectance
@@ -108,7 +108,7 @@ def enmap_like() -> Instrument:
 
 @cache
 def enmap_truth() -> Instrument:
-    """The EnMAP-like spectrometer as it would be at 10 m: no blur beyond the fine pixel's, no noise."""
+    """The EnMAP-like spectrometer as it would be at 10 m, without noise or any blur beyond the fine pixel's."""
     coarse = enmap_like()
     return replace(coarse, ratio=1, sigma_px=0.0, snr=np.full(len(coarse.bands), np.inf, np.float32))
 
@@ -157,7 +157,7 @@ def _within(band: Band, ranges_nm: tuple[tuple[float, float], ...]) -> bool:
 
 
 def _missing_sigma_px(mtf_nyquist: float, ratio: int) -> float:
-    """Blur that the fine grid still misses to have this MTF at the coarse Nyquist frequency, fine pixels."""
+    """Blur to add to the fine grid's own for this MTF at the coarse Nyquist frequency, fine pixels."""
     return float(np.sqrt(psf_sigma_px(mtf_nyquist, ratio) ** 2 - _FINE_SIGMA_PX**2))
 
 

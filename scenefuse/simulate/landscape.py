@@ -1,4 +1,4 @@
-"""A landscape on the fine grid: what share each corner spectrum has in each pixel, for any window.
+"""A landscape on the fine grid: the share of each corner spectrum in each pixel, for any window.
 
 The pixel at row i, column j of the landscape covers [i, i + 1) x [j, j + 1) times FINE_M metres south and east of
 its origin. A pixel is sampled at SUBSAMPLES x SUBSAMPLES points, so borders have mixed pixels.
@@ -31,7 +31,7 @@ _SHADOW_REACH = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landscape:
-    """Ground as far as one likes to look, the same for ever for the same seed."""
+    """Unbounded ground, always the same for the same seed."""
 
     seed: int
     """Which landscape."""
@@ -47,8 +47,8 @@ class Landscape:
     def abundances(self, window: Window) -> Field:
         """(corner, y, x) weights of library().spectra in each fine pixel of the window, as its instrument sees it.
 
-        Not negative. The sum differs from 1 by illumination and by the bilinear term: a slope towards the
-        sun is brighter. Bitwise the same whatever window a pixel is asked for in.
+        Not negative. The sum differs from 1 by illumination (a slope towards the sun is brighter) and by the bilinear
+        term. A pixel is bitwise the same in every window.
         """
         grown = window.grow(_APERTURE_REACH_PX)
         clear = self._clear_abundances(grown)
@@ -104,7 +104,7 @@ class Landscape:
         grown = Window(y0=window.y0, y1=window.y1 + 45, x0=window.x0, x1=window.x1 + 25)
         y_m, x_m = window_centres_m(grown)
         thickness = fractal_noise(y_m, x_m, scale_m=700, octaves=6, key=salt(self.seed, "clouds"))
-        # The field is close to Gaussian: its quantile of the wanted share is where clouds begin.
+        # The field is nearly Gaussian: clouds begin at its quantile for the wanted share.
         begin = _gaussian_quantile(1 - self.cloud_fraction)
         opacity = np.clip((thickness - begin) * 2.2 + 0.2, 0, 1)
         rows, columns = clear.shape[1:]

@@ -1,8 +1,8 @@
 """The spectra a landscape is mixed from: for each material the corners of its variability, as one matrix.
 
 Within a material, pixels differ along two axes (how dense and how green a crop is, how wet and how red a
-soil): the axes have two or three corner spectra, and a pixel's spectrum lies bilinearly between them. So
-all that sensors see is linear in a pixel's abundances, and is mixed after blur and sampling, where it is cheap.
+soil): the axes have two or three corner spectra, and a pixel's spectrum lies bilinearly between them. All that
+sensors see is therefore linear in a pixel's abundances, and is mixed after blur and sampling, when that is cheap.
 """
 
 from __future__ import annotations

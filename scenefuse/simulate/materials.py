@@ -1,7 +1,7 @@
 """Reflectance spectra of what a landscape is made of, 400 to 2500 nm, from a few physical parameters.
 
 Scattering media (leaves, straw, soil, snow-like clouds) follow Kubelka and Munk's infinitely thick layer:
-R = 1 + q - sqrt(q^2 + 2 q), q = absorption / scattering. So absorptions saturate as they do in nature: the
+R = 1 + q - sqrt(q^2 + 2 q), q = absorption / scattering. Absorptions thus saturate as they do in nature: the
 red edge moves to longer wavelengths as chlorophyll grows, and wet soil is darker and has water bands.
 Water follows R ~ backscattering / (absorption + backscattering). Sealed surfaces are a smooth continuum
 with their absorption features cut in.
@@ -43,7 +43,7 @@ def _edge(centre_nm: float, width_nm: float) -> Spectrum:
 
 
 def _curve(*points: tuple[float, float]) -> Spectrum:
-    """A smooth monotone-between-points curve through (nm, value)."""
+    """A smooth curve through (nm, value), monotone between the points."""
     nm, value = zip(*points, strict=True)
     return np.asarray(PchipInterpolator(nm, value)(WAVELENGTH_NM))
 
@@ -140,7 +140,7 @@ def clay_tile(*, soot: float) -> Spectrum:
 
 
 def metal_roof(*, blue: float) -> Spectrum:
-    """Reflectance of coated steel sheet: nearly flat, zinc's dip at 1020 nm, a blue coating if asked for."""
+    """Reflectance of coated steel sheet: nearly flat, zinc's dip at 1020 nm; blue: share of a blue coating, 0 to 1."""
     flat = 0.42 - 0.05 * _bump(1020, 110) + 0.06 * _edge(1700, 200)
     return flat * (1 - blue * (0.55 * _bump(620, 90) + 0.2 * _bump(760, 60)))
 

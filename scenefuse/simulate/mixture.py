@@ -1,4 +1,4 @@
-"""How pixels of one material differ, and what share each corner spectrum has in a pixel of many points."""
+"""How pixels of one material differ, and the share of each corner spectrum in a pixel of many points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINE_M = 10.0
 SUBSAMPLES = 3
 """Points per fine pixel along each side."""
 BILINEAR_GAIN = 0.6
-"""Strength of light scattered by both soil and crop: 0 would be linear mixing."""
+"""Strength of the light scattered by both soil and crop; 0 would be linear mixing."""
 
 _SUN_SLOPE = 0.35
 """Change of brightness per unit of slope towards the sun (elevation 40 degrees, L2A without topographic correction)."""
@@ -26,7 +26,7 @@ _SUN_SLOPE = 0.35
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Variety:
-    """How pixels of one material differ, fine grid (y, x), each with mean 0 and deviation about 1 unless said."""
+    """How pixels of one material differ, fine grid (y, x), each with mean 0 and deviation about 1 unless stated."""
 
     growth: Field
     """Density of plants, in patches."""
@@ -89,7 +89,7 @@ def sum_corners(ground: Ground, shaded: Field, variety: Variety) -> Field:
 def _axes(
     kind: Material, vigour: Field, tone: Field, variety: Variety, pixels: NDArray[np.int64]
 ) -> tuple[Field, Field]:
-    """Places of points along their material's two axes, 0 to 1: the parcel's own, and what varies within it."""
+    """Positions of points along their material's two axes, 0 to 1: the parcel's own plus the variation within it."""
     growth, rows, wetness, colour = (
         field.ravel()[pixels] for field in (variety.growth, variety.rows, variety.wetness, variety.colour)
     )
@@ -109,7 +109,7 @@ def _axes(
 def _add_soil_under_crops(
     sums: Field, pixel_of_point: NDArray[np.int64], lit_and_cover: tuple[Field, Field], variety: Variety
 ) -> None:
-    """Add what shows of the soil between the plants, and the light that both have scattered."""
+    """Add the soil that shows between the plants, and the light that both have scattered."""
     lit, cover = lit_and_cover
     spectra = library()
     open_points = np.flatnonzero(cover < 1)
@@ -139,5 +139,5 @@ def window_centres_m(window: Window) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def centres_m(start: int, stop: int, step_m: float) -> NDArray[np.float64]:
-    """Metres of the middles of cells [start, stop) of step_m."""
+    """Centres of the cells [start, stop) of side step_m, in metres."""
     return np.asarray((np.arange(start, stop) + 0.5) * step_m, np.float64)

@@ -1,6 +1,6 @@
-"""Random fields that any window can be asked for: a pixel's value depends on its coordinates and the seed alone.
+"""Random fields, available in any window: a pixel's value depends only on its coordinates and the seed.
 
-Everything is elementwise arithmetic on absolute coordinates, so two windows that overlap agree bitwise.
+Everything is elementwise arithmetic on absolute coordinates, so overlapping windows agree bitwise.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SPLINE_STD = 0.5 / np.sqrt(3) * 151 / 315
 
 
 def salt(seed: int, name: str) -> int:
-    """A 32-bit integer that is different for every seed and every name of a field."""
+    """A 32-bit integer that differs by seed and by name of the field."""
     return crc32(f"{seed}/{name}".encode())
 
 
 def hash_numbers(key: int, *numbers: ArrayLike) -> NDArray[np.uint32]:
-    """32 random bits for each tuple of integers (broadcast), the same for ever: Murmur3's mixing steps."""
+    """32 random but reproducible bits for each tuple of integers (broadcast), by Murmur3's mixing steps."""
     h = np.array([key], np.uint32)
     for number in numbers:
         h = _mix(h * np.uint32(31) ^ np.asarray(number).astype(np.int64).astype(np.uint32) * np.uint32(0x9E3779B1))
@@ -30,7 +30,7 @@ def hash_numbers(key: int, *numbers: ArrayLike) -> NDArray[np.uint32]:
 
 
 def unit(bits: NDArray[np.uint32], draw: int = 0) -> Field:
-    """Uniform numbers in [0, 1), float32, from random bits; each draw gives other numbers from the same bits."""
+    """Uniform numbers in [0, 1), float32, from random bits; each draw gives different numbers from the same bits."""
     if draw:
         bits = _mix(bits ^ np.uint32(draw * 0x632BE5AB & 0xFFFFFFFF))
     return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
@@ -70,7 +70,7 @@ def fractal_noise(
 
 
 def noise_at(y_m: Field, x_m: Field, *, key: int) -> Field:
-    """A smooth field at points of any arrangement, in units of its own feature size; mean 0, deviation about 1.
+    """A smooth field at arbitrary points, in units of its own feature size; mean 0, deviation about 1.
 
     Bilinear between random numbers at integers, with smoothed weights.
     """

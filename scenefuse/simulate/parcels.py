@@ -1,7 +1,7 @@
-"""The network of roads and, between them, the rows of fields: where each point lies in it.
+"""The network of roads and the rows of fields between them: where each point lies in it.
 
 A plane bent by slow noise is cut into columns by main roads, each column into quads by cross roads (at
-other places in each column: T-junctions), each quad into strips and strips into parcels, turned a
+different places in each column: T-junctions), each quad into strips and strips into parcels, turned a
 little against the road. Everything curves together, as fields do along an old road.
 """
 
@@ -33,17 +33,17 @@ class Parcels:
     road_m: Field
     """Metres to the middle of the nearest road."""
     road_kind: Field
-    """What that road is, uniform in [0, 1)."""
+    """Kind of that road, uniform in [0, 1)."""
     main_road: NDArray[np.int64]
     """Number of the nearest main road."""
     main_road_m: Field
-    """Metres to the middle of it, east positive."""
+    """Metres to its middle, east positive."""
     v_m: Field
     """Metres along the main roads."""
     along_m: Field
     """Metres along the field's longer side: the direction of ploughing."""
     across_m: Field
-    """Metres across it."""
+    """Metres across that direction."""
 
 
 def lay_parcels(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64]) -> Parcels:
@@ -76,7 +76,7 @@ def lay_parcels(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64]) -
 
 
 def _bend(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64]) -> tuple[Field, Field]:
-    """The plane turned by an angle of the seed's and bent by up to some hundred metres: (u, v) in metres."""
+    """The plane turned by an angle drawn from the seed and bent by up to some hundred metres: (u, v) in metres."""
     angle = 0.25 + 0.9 * float(unit(hash_numbers(salt(seed, "angle"), 0))[0])
     bends = []
     for name in ("bend u", "bend v"):
@@ -92,7 +92,7 @@ def _bend(seed: int, y_m: NDArray[np.float64], x_m: NDArray[np.float64]) -> tupl
 def _fields_of_quads(
     seed: int, uv_m: tuple[Field, Field], quad: NDArray[np.uint32]
 ) -> tuple[NDArray[np.uint32], Field, Field, Field]:
-    """Bits of each point's field, metres to its edge, and the place along and across it."""
+    """Bits of each point's field, metres to its edge, and metres along and across it."""
     u, v = uv_m
     turn = (unit(quad, 1) - np.float32(0.5)) * np.float32(0.5) + np.where(unit(quad, 2) < 0.5, np.float32(np.pi / 2), 0)
     width_m = 65 + 190 * unit(quad, 3) ** 2
@@ -124,5 +124,5 @@ def _between_lines(t: Field, key: int, *of: ArrayLike) -> tuple[NDArray[np.int64
 
 
 def _line(index: NDArray[np.int64], key: int, *of: ArrayLike) -> Field:
-    """Place of lines by number."""
+    """Positions of lines by number."""
     return (index + np.float64(JITTER) * unit(hash_numbers(key, index, *of))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From the fine grid to a coarser one, with a known misregistration: grid.resample.degrade, shifted."""
+"""Sampling of the fine grid at a coarser one with a known misregistration: grid.resample.degrade, shifted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenefuse.grid.resample import TRUNCATE_SIGMAS, weigh_rows
 
 
 def sample_reach_px(ratio: int, sigma_px: float, shift_px: tuple[float, float] = (0.0, 0.0)) -> int:
-    """Fine pixels that sample needs beyond the coarse pixels' own on each side."""
+    """Fine pixels that sample needs on each side beyond those of the coarse pixels themselves."""
     if sigma_px == 0:
         return 0
     return max(0, ceil(TRUNCATE_SIGMAS * sigma_px + max(map(abs, shift_px)) - (ratio - 1) / 2))
@@ -22,7 +22,7 @@ def sample(
 ) -> NDArray[np.float32]:
     """The fine planes as a coarser instrument sees them, (plane, y, x) float32.
 
-    A Gaussian of sigma_px, sampled shift_px = (south, east) fine pixels beside the centres of the coarse pixels.
+    A Gaussian of sigma_px, sampled shift_px = (south, east) fine pixels away from the centres of the coarse pixels.
     fine: (plane, y * ratio + 2 * reach, x * ratio + 2 * reach), reach = sample_reach_px(...).
     sigma_px = 0 is the fine grid itself (ratio 1, no shift).
     """

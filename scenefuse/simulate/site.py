@@ -11,7 +11,7 @@ from scenefuse.simulate.library import Material
 from scenefuse.simulate.mixture import FINE_M
 
 _LOOK_PX = 8
-"""Distance between the points that are looked at, fine pixels."""
+"""Distance between the points examined, fine pixels."""
 _WANTED = (
     ((Material.WATER,), 0.03),
     ((Material.BROADLEAF, Material.CONIFER), 0.2),
@@ -22,9 +22,9 @@ _WANTED = (
 
 
 def varied_window(seed: int, *, within: Window, side_px: int) -> Window:
-    """The square window of side_px inside `within` that has most of what is wanted: water, wood, fields, houses.
+    """The square window of side_px inside `within` with the most of what is wanted: water, wood, fields, houses.
 
-    Score: sum over groups of min(share / wanted share, 1); the first best one, row by row.
+    Score: sum over groups of min(share / wanted share, 1); among equals the first, row by row.
     """
     y_px = np.arange(within.y0, within.y1, _LOOK_PX)
     x_px = np.arange(within.x0, within.x1, _LOOK_PX)
@@ -41,7 +41,7 @@ def varied_window(seed: int, *, within: Window, side_px: int) -> Window:
 
 
 def _box_means(present: NDArray[np.bool_], points: int) -> NDArray[np.float64]:
-    """Share of points that are present in each square of points x points, by its first row and column."""
+    """Share of present points in each square of points x points, by its first row and column."""
     sums = np.pad(present.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     corners = sums[points:, points:] - sums[:-points, points:] - sums[points:, :-points] + sums[:-points, :-points]
     return np.asarray(corners / points**2)

@@ -47,7 +47,7 @@ class WaldPair:
     ms: Image
     """(ms band, y, x): the fine image."""
     truth: Image
-    """(hs band, y, x): what a perfect method would make of them."""
+    """(hs band, y, x): what a perfect method would make of the two."""
     protocol: WaldProtocol
     """How they were made."""
 
@@ -58,7 +58,7 @@ def pair_from_reference(reference: Image, srf: NDArray[np.floating], protocol: W
     hs = degrade(reference), ms = srf @ reference, each plus Gaussian noise of its SNR.
     reference: (hs band, y, x); rows and columns beyond a multiple of the ratio are cropped at the end.
     srf: (ms band, hs band), rows summing to 1. No-data pixels of the reference are no data in ms and in every
-    coarse pixel under whose kernel they lie. Outside the image is its mirror image.
+    coarse pixel whose kernel covers them. The image is mirrored at its borders.
     """
     if srf.ndim != 2 or srf.shape[1] != reference.shape[0]:
         raise DataError(
@@ -77,8 +77,8 @@ def pair_at_reduced_resolution(
     """A real pair, degraded so that the original hs is the truth: ms by its own ratio to hs, hs by the protocol's.
 
     hs: (hs band, y, x); ms: (ms band, y * own, x * own) of the same ground, own the pair's ratio.
-    ms_sigma_px: blur of ms, its own pixels; None where the pair's ratio is the protocol's, and the blur sigma_px too.
-    The new fine image has hs's grid: hs's noise is in the truth.
+    ms_sigma_px: blur of ms, in its own pixels; None if the pair's ratio is the protocol's and its blur is sigma_px.
+    The new fine image has hs's grid, and the truth contains hs's noise.
     """
     ratio = protocol.ratio
     own = ratio if ms_sigma_px is None else ms.shape[1] // hs.shape[1]
@@ -104,7 +104,7 @@ def add_noise(image: Image, snr_db: float, rng: np.random.Generator) -> Image:
 
 
 def _noisy_pair(hs: Image, ms: Image, truth: Image, protocol: WaldProtocol) -> WaldPair:
-    """The pair with its noise added; hs and ms draw from streams of their own."""
+    """The pair with its noise added; hs and ms draw from separate streams."""
     hs_rng, ms_rng = (np.random.default_rng([protocol.seed, stream]) for stream in (0, 1))
     return WaldPair(
         hs=add_noise(hs, protocol.hs_snr_db, hs_rng),

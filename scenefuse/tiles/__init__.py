@@ -1,1 +1,1 @@
-"""The room tiles: how a scene is cut; pure geometry."""
+"""The room tiles: how a scene is cut into tiles; pure geometry."""

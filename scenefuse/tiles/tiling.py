@@ -1,6 +1,6 @@
-"""How a scene is cut: cores that cover it exactly once, windows that carry the halo.
+"""How a scene is cut: cores that cover it exactly once, windows that add the halo.
 
-Pure geometry in the fine frame of PairGrid; nothing here knows of files or of networks.
+Pure geometry in the fine frame of PairGrid, independent of files and networks.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from math import lcm
 from scenefuse.grid.window import Window
 
 LEAST_WINDOW_PX = 64
-"""Smaller windows take other paths through the convolution library: 16-px ones differ by 6e-7."""
+"""Smaller windows take other paths through the convolution library: 16 px windows differ by 6e-7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Tile:
-    """One core and the window that has to be read for it."""
+    """One core and the window to read for it."""
 
     iy: int
     """Row of the core in the tiling, from 0: the shard's row in the store."""
     ix: int
     """Column of the core in the tiling, from 0."""
     core: Window
-    """Fine pixels that this tile writes; short at the right and bottom edges."""
+    """Fine pixels that this tile writes; clipped at the scene's right and bottom edges."""
     read: Window
     """Fine pixels that the model sees: a full core grown by the halo, the same size for every tile."""
 
@@ -77,7 +77,7 @@ class Tiling:
         return (self.tile(iy, ix) for iy in range(rows) for ix in range(columns))
 
     def groups(self, size: int) -> tuple[tuple[Tile, ...], ...]:
-        """Tiles in runs of at most size, row by row: one task each."""
+        """Tiles in runs of at most size, row by row: one task per run."""
         tiles = tuple(self)
         return tuple(tiles[start : start + size] for start in range(0, len(tiles), size))
 
