@@ -73,7 +73,7 @@ class FusionNetwork(nn.Module):
         """Merge layers that form one operation in evaluation; a network with nothing to merge stays as it is."""
 
     def central(self, hs: Tensor) -> Tensor:
-        """hs without its margin, (n, hs band, y / ratio, x / ratio)."""
+        """The HSI without its margin, (n, hs band, y / ratio, x / ratio)."""
         m = UPSAMPLE_MARGIN
         return hs[..., m:-m, m:-m]
 
