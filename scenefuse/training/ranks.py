@@ -114,9 +114,7 @@ def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
         yield ranks
         failed = False
     finally:
-        # and its error would never be told. Its death ends them, by torchrun (pytorch/torchtitan#1342).
         # NCCL's group ends for all ranks together: a failed rank would wait here for others that wait for it, and its
         # error would never be reported. Instead it dies, and torchrun ends the others (pytorch/torchtitan#1342).
-        # and its error would never be told. Its death ends them, by torchrun (pytorch/torchtitan#1342).
         if not failed or device == "cpu":
             torch.distributed.destroy_process_group()
