@@ -55,8 +55,8 @@ def reach_of_upsampling(ratio: int) -> Reach:
 def reach_of_degrading(ratio: int, coarse_taps: NDArray[np.float64] | None = None) -> Reach:
     """Reach of degrading by the widest plausible PSF, filtering by coarse_taps if given, and upsampling again.
 
-    Cores start on a coarse pixel's edge, so the halo is the support less the other ratio - 1 fine pixels of the pixel's
-    own coarse pixel.
+    Cores start on a coarse pixel's edge, so the halo is the support less ratio - 1, the rest of the pixel's coarse
+    pixel.
     """
     sigma_px = psf_sigma_limits_px(ratio)[1]
     psf, psf_px = degrade_taps(ratio, sigma_px).astype(np.float64), degrade_reach_px(ratio, sigma_px)

@@ -73,8 +73,8 @@ def degrade(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
 def degrade_window(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
     """A window's fine pixels as the coarse instrument sees them, with upsample's margin: (n, b, y + 4, x + 4).
 
-    fine: (n, b, y * ratio, x * ratio). The window is padded by repeating its edge, so coarse pixels whose kernel leaves
-    the window are wrong.
+    fine: (n, b, y * ratio, x * ratio). The window is padded by repeating its edge: pixels whose kernel leaves it are
+    wrong.
     """
     margin = UPSAMPLE_MARGIN * ratio + degrade_reach_px(ratio, sigma_px)
     return degrade(repeat_edges(fine, margin), ratio, sigma_px)

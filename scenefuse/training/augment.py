@@ -13,8 +13,7 @@ from scenefuse.training.scenes import Example, Image
 def turned(example: Example, element: int) -> Example:
     """The example under an element of the square's symmetry group: 0 to 3 quarter turns; 4 to 7, mirrored first.
 
-    Each coarse pixel keeps its own fine pixels, and the blur between the grids is symmetric, so the pair stays
-    consistent.
+    Each coarse pixel keeps its own fine pixels, and the blur between the grids is symmetric: it is still a pair.
     """
 
     def turn(image: Image) -> Image:

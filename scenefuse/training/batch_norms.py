@@ -36,7 +36,7 @@ class RunningStatistics:
     def share(self, network: nn.Module, ranks: Ranks) -> None:
         """Give the network the statistics that one process would have after all ranks' passes in order, up to rounding.
 
-        A batch s moves a statistic r to (1 - m) r + m s, where m is the norm's momentum. A rank's own batches therefore
+        A batch s moves a statistic r to (1 - m) r + m s, m the norm's momentum. A rank's own batches therefore
         contribute its r less (1 - m)^own times the previous r; each batch of the later ranks scales that by another 1 -
         m.
         """

@@ -92,8 +92,8 @@ def fit(
 
     Writes `<stem>.checkpoint` (from which the same call resumes), `<stem>.csv` and `<stem>.png` (learning curves).
     minutes: time after which to stop; at least one step is done, even with 0. report: called with the row of each
-    scoring. ranks: the processes that share the passes of a step; the first one scores and writes, into a folder that
-    all of them see.
+    scoring. ranks: the processes that share a step's passes; the first one scores and writes, into a folder that all
+    see.
     On SIGINT or SIGTERM, finishes the current step, writes the checkpoint and raises KeyboardInterrupt; a second signal
     raises it at once. On one CPU thread an interrupted training gives the same bits as an uninterrupted one.
     """

@@ -29,8 +29,7 @@ class Recipe:
     lr: float
     """Initial learning rate."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate: constant; down to lr_end along half a cosine; or a step to a tenth after two thirds of the
-    iterations."""
+    """Learning rate: constant; down to lr_end along half a cosine; a tenth after two thirds of the iterations."""
     lr_end: float = 0.0
     """Learning rate at the end of `cosine`."""
     warmup: int = 0

@@ -53,8 +53,7 @@ def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_
 def score_inputs(network: FusionNetwork, grounds: Sequence[Ground], *, context_px: int, step_px: int) -> Scores:
     """consistency_db: how close a self-supervised network's result, degraded by its own model, is to both inputs.
 
-    10 log10(1 / m), where m is the mean of (mse_hs + mse_ms) / 2 over held-out windows. It needs no truth, and proves
-    none.
+    10 log10(1 / m), m the mean of (mse_hs + mse_ms) / 2 over held-out windows. It needs no truth, and proves none.
     """
     device = next(network.parameters()).device
     errors = []

@@ -17,8 +17,7 @@ IMPATIENT_AFTER_S = 1.0
 class Stopping:
     """A context that notes a first signal, so that no exception breaks a step in two.
 
-    It does nothing in threads other than the main one, where Python delivers no signals, and for ignored signals
-    (`nohup`).
+    It does nothing outside the main thread, where Python delivers no signals, and for ignored signals (`nohup`).
     """
 
     def __init__(self) -> None:
