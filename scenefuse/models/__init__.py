@@ -1,1 +1,1 @@
-"""The room models: one file per method, and what they share."""
+"""Fusion methods: one file per method, and the parts they share."""

@@ -3,11 +3,11 @@
 W. He, Y. Cai, Q. Ren, A. Ruze, S. Jia: "Adaptive Expert Learning for Hyperspectral and Multispectral Image Fusion",
 IEEE Transactions on Geoscience and Remote Sensing 63, 2025. Equations are cited by their number there.
 
-Written from the paper; parameter counts equal its tables to the last digit (Tables VI and VII; 6.8378 M whole). The
+Written from the paper; parameter counts match its tables to the last digit (Tables VI and VII; 6.8378 M in total). The
 authors' public code has no licence, so neither it nor weights made with it may be shipped. Where paper and code
-disagree, the code's reading is kept, because the published counts and results come from it: one PReLU shared by all
-residual blocks, the query from the own modality, no layer norm in the attention. Against the code, bilinear grids use
-half-pixel centres (align_corners=True makes the sampling grid depend on the tile's size).
+disagree, this follows the code, because the published counts and results come from it: one PReLU shared by all residual
+blocks, the query from the own modality, no layer norm in the attention. Unlike the code, bilinear grids use half-pixel
+centres (align_corners=True makes the sampling grid depend on the tile's size).
 
 AELF-t is "the same structure with fewer parameters"; the paper does not give its widths. Ours: 32, 48, 64.
 """
@@ -35,7 +35,7 @@ HEADS = 4
 """Heads of the mutual cross attention."""
 
 POOL_SCALES = ((8, 4, 2), (4, 2), (2,), (8, 4), (4,), (8,))
-"""Scales that the guidance module can have: coarsest first, each half of the one before, none beyond the lattice."""
+"""Allowed scales of the guidance module: coarsest first, each half of the one before, none beyond the lattice."""
 
 REACH_PX = 157
 """Pixels of the upsampled HSI on each side that can influence a pixel (of the MSI: 117)."""
@@ -43,30 +43,30 @@ REACH_PX = 157
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AELFOptions:
-    """Sizes of AELF, and what its ablations take away."""
+    """Sizes of AELF and its ablations."""
 
     width: int = 64
     """Channels at full resolution."""
     step: int = 32
-    """Channels more at each of the two coarser scales."""
+    """Additional channels at each of the two coarser scales."""
     pool_scales: tuple[int, ...] = (8, 4, 2)
     """Scales of the guidance module, coarsest first, each half of the one before (Table VI)."""
     experts: tuple[Expert, ...] = ("spatial", "spectral", "edge")
     """Experts of the mixture (Table VII)."""
     supervision: bool = True
-    """First-stage super-resolution network with its own loss; False is Table V `w/o SR` (and has no cross_stage)."""
+    """First-stage super-resolution network with its own loss; False is Table V `w/o SR` (also without cross_stage)."""
     cross_stage: bool = True
-    """Features of the first stage added in the second; False is Table V `w/o CSFF`."""
+    """Add first-stage features in the second stage; False is Table V `w/o CSFF`."""
     guidance: bool = True
     """Mutual guidance of the modalities; False is Table V `w/o MGCM`."""
     mixture: bool = True
-    """Mixture of experts; False is Table V `w/o AMoFE`: a 1 x 1 convolution of both modalities in its place."""
+    """Mixture of experts; False is Table V `w/o AMoFE`: a 1 x 1 convolution of both modalities instead."""
     query: Literal["own", "other"] = "own"
-    """Modality that asks: `own` as in the authors' code; `other`, with a residual, as in Eq. 7."""
+    """Modality that provides the query: `own` as in the authors' code; `other`, with a residual, as in Eq. 7."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=HEADS, multiple=HEADS)
-        require_size("step", self.step, least=0, multiple=4)  # a quarter of each width is what is shuffled
+        require_size("step", self.step, least=0, multiple=4)  # pixel unshuffling works on a quarter of each width
         if self.pool_scales not in POOL_SCALES:
             raise ValueError(f"pool_scales is {self.pool_scales}, and must be one of {POOL_SCALES}")
         if not self.experts or len(set(self.experts)) < len(self.experts):
@@ -83,18 +83,18 @@ TINY = AELFOptions(width=32, step=16)
 
 
 class AELFOutput(NamedTuple):
-    """What AELF's loss looks at."""
+    """The outputs that AELF's loss needs."""
 
     fused: Tensor
     """(n, hs band, y, x)."""
     first_stage: Tensor
-    """Super-resolved without the MSI, (n, hs band, y, x)."""
+    """Super-resolved HSI without the MSI, (n, hs band, y, x)."""
     gates: tuple[Tensor, ...]
     """Weight of each expert at each of three scales, (n, experts), rows summing to 1; empty without a mixture."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
-    """Convolution of stride 1 that keeps the size."""
+    """Size-preserving convolution of stride 1."""
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
 
@@ -112,7 +112,7 @@ class ResidualBlock(nn.Module):
 
 
 def down(widths: Sequence[int], scale: int) -> nn.Sequential:
-    """To half the size: C3 to a quarter of the next width, then pixels to channels."""
+    """Halve the size: C3 to a quarter of the next width, then pixel unshuffle."""
     return nn.Sequential(conv(widths[scale], widths[scale + 1] // 4, bias=False), nn.PixelUnshuffle(2))
 
 
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Three residual blocks from scale 1/4 up to 1, with added skips."""
+    """Three residual blocks from scale 1/4 up to 1, with additive skips."""
 
     def __init__(self, widths: Sequence[int], activation: nn.PReLU) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
 
 
 class ResidualSupervision(nn.Module):
-    """First-stage image, and features weighted by what it leaves to do."""
+    """First-stage image, and features weighted by the residual it predicts."""
 
     def __init__(self, channels: int, bands: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class MutualAttention(nn.Module):
         self.hs_cosines, self.ms_cosines = Cosines(HEADS), Cosines(HEADS)
 
     def forward(self, hs: Tensor, ms: Tensor) -> tuple[Tensor, Tensor]:
-        """What HSI and MSI features (n, c, y, x) become."""
+        """The attended HSI and MSI features, (n, c, y, x) each."""
         if self.query_modality == "own":
             return self._attend(self.hs_cosines, hs, ms), self._attend(self.ms_cosines, ms, hs)
         return hs + self._attend(self.hs_cosines, ms, hs), ms + self._attend(self.ms_cosines, hs, ms)
@@ -291,14 +291,14 @@ EXPERTS: dict[Expert, type[nn.Module]] = {"spatial": SpatialExpert, "spectral": 
 
 
 class Gate(nn.Module):
-    """Weights of the experts for a whole patch (Eqs. 12 to 14)."""
+    """Weights of the experts, one set per patch (Eqs. 12 to 14)."""
 
     def __init__(self, channels: int, experts: int) -> None:
         super().__init__()
         self.mix = conv(2 * channels, channels, 1)
         self.pool = MeanPlusMaximum()
         self.score = FullPrecision(nn.Linear(channels, experts), nn.LeakyReLU(0.2))
-        self.perturb = nn.Linear(channels, experts)  # the authors' top-3-of-3 makes it inert; it is in their counts
+        self.perturb = nn.Linear(channels, experts)  # inert under the authors' top-3-of-3, but in their counts
         nn.init.zeros_(self.perturb.weight)
 
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ class ExpertMixture(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """What stands in for the mixture in the ablation without it."""
+    """Replaces the mixture in the ablation without it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class Concatenation(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """Second-stage encoder: at each scale the first stage's features join, then the MSI's (Eqs. 5, 6)."""
+    """Second-stage encoder: each scale takes in the first stage's features, then the MSI's (Eqs. 5, 6)."""
 
     def __init__(self, options: AELFOptions, activation: nn.PReLU) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ARCHITECTURES: the networks by name, bare or with weights."""
+"""ARCHITECTURES: the networks by name, with or without weights."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from scenefuse.models.weights import WeightsCard, load_weights, put_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A network by name: its class, its sizes, where it comes from."""
+    """A named network: its class, options and source."""
 
     title: str
-    """One line for people."""
+    """One-line description for people."""
     source: str
     """Paper."""
     network: type[FusionNetwork]
-    """Class, built as network(hs_bands, ms_bands, ratio, options)."""
+    """Class, constructed as network(hs_bands, ms_bands, ratio, options)."""
     options: Any
-    """Default options, a frozen dataclass of the network's own."""
+    """Default options: an instance of the network's own frozen dataclass."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -75,11 +75,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         options=S3RNetOptions(),
     ),
 }
-"""Every network by its name on the command line."""
+"""Every network by its command-line name."""
 
 
 def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablation: Any) -> FusionNetwork:
-    """A bare, untrained network for so many bands and this ratio; ablation sets fields of its options."""
+    """An untrained network for these numbers of bands and this ratio; `ablation` overrides fields of its options."""
     architecture = _architecture(name)
     known = {entry.name for entry in fields(architecture.options)}
     for key in ablation:
@@ -96,7 +96,7 @@ def build_model(name: str, *, hs_bands: int, ms_bands: int, ratio: int, **ablati
 
 
 def load_network(ref: ModelRef) -> NetworkModel:
-    """A network with the weights that a reference names, every check passed; its options stand in the weights' card."""
+    """A network with the weights a reference names, fully checked; its options come from the weights' card."""
     architecture = _architecture(ref.name)
     if ref.options:
         raise UsageError(
@@ -113,14 +113,14 @@ def load_network(ref: ModelRef) -> NetworkModel:
 
 
 def describe_network(ref: ModelRef) -> ModelCard:
-    """The card of a network before it is trained: sizes, geometry and costs for these bands and this ratio."""
+    """The card of an untrained network: sizes, geometry and costs for these bands and this ratio."""
     architecture = _architecture(ref.name)
     network = build_model(ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio)
     return _untrained_card(ref, architecture, network)
 
 
 def _untrained_card(ref: ModelRef, architecture: Architecture, network: FusionNetwork) -> ModelCard:
-    """The card of the class: the pair's own bands, the network's geometry."""
+    """The card without weights: the pair's bands and the network's geometry."""
     return ModelCard(
         name=ref.name,
         title=architecture.title,
@@ -141,7 +141,7 @@ def _untrained_card(ref: ModelRef, architecture: Architecture, network: FusionNe
 
 
 def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, weights: WeightsCard) -> ModelCard:
-    """The model's card: the class's, with the weights' provenance and what was measured with them."""
+    """The card with weights: adds their provenance and the values measured with them."""
     untrained = _untrained_card(ref, architecture, network)
     return replace(
         untrained,
@@ -156,7 +156,7 @@ def _card(ref: ModelRef, architecture: Architecture, network: FusionNetwork, wei
 
 
 def _architecture(name: str) -> Architecture:
-    """The architecture of a name, or a refusal that lists them."""
+    """The architecture of that name; an unknown name is refused with a list of the known ones."""
     if name not in ARCHITECTURES:
         raise ModelError(f"{name} is not a network", "it cannot be built", f"use one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

@@ -1,4 +1,4 @@
-"""Linear maps from band to band, the same for every pixel, and the injection of fine detail that uses them."""
+"""Linear maps between bands, the same for every pixel, and the injection of fine detail built on them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch.nn.functional import pad
 from scenefuse.models.resample import band_groups, upsample_into
 
 STEADY_PIXELS = 4096
-"""Columns from which a CPU's matrix product gives a pixel the same bits whatever their number (64 x 64 px)."""
+"""Columns from which a CPU's matrix product rounds a pixel the same way whatever their number (64 x 64 px)."""
 STEADY_ROWS = 4
-"""Rows from which it does so: with 1 to 3 rows MKL (AVX-512) rounds by the number of columns, however many."""
+"""Rows from which it does so; with 1 to 3 rows MKL (AVX-512) rounds by the number of columns, at any number."""
 
 
 def map_bands(matrix: Tensor, image: Tensor) -> Tensor:
-    """The matrix (c, b) applied to every pixel of image (n, b, y, x): (n, c, y, x)."""
+    """Apply the matrix (c, b) to every pixel of image (n, b, y, x): (n, c, y, x)."""
     n, _, height, width = image.shape
     mapped = torch.stack([_steady_product(matrix, pixels) for pixels in image.flatten(2)])  # (n, c, y*x)
     return mapped.view(n, -1, height, width)
 
 
 def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int) -> Tensor:
-    """upsample(coarse) + gains @ fine, (n, c, y, x): every additive method ends in this.
+    """upsample(coarse) + gains @ fine, (n, c, y, x): the last step of every additive method.
 
     coarse: (n, c, y / ratio + 4, x / ratio + 4), what the method keeps of the HSI; gains: (c, b); fine: (n, b, y, x).
-    As upsampling commutes with maps of bands, up(hs) + gains @ (ms - up(low)) = up(hs - gains @ low) + gains @ ms:
-    one upsampling and one product, a few bands at a time, without a second image of c bands.
+    Upsampling commutes with band maps, so up(hs) + gains @ (ms - up(low)) = up(hs - gains @ low) + gains @ ms: one
+    upsampling and one product, a few bands at a time, without a second image of c bands.
     """
     n, bands = coarse.shape[:2]
     fused = coarse.new_empty((n, bands, *fine.shape[-2:]))
@@ -46,7 +46,7 @@ def add_mapped(total: Tensor, matrix: Tensor, pixels: Tensor) -> None:
 
 
 def map_into(mapped: Tensor, matrix: Tensor, pixels: Tensor) -> None:
-    """Write matrix (c, b) @ pixels (b, y*x) into the contiguous (c, y*x) mapped."""
+    """Write matrix (c, b) @ pixels (b, y*x) into `mapped`, a contiguous (c, y*x)."""
     if len(matrix) >= STEADY_ROWS and pixels.shape[1] >= STEADY_PIXELS:
         torch.mm(matrix, pixels, out=mapped)
     else:
@@ -54,7 +54,7 @@ def map_into(mapped: Tensor, matrix: Tensor, pixels: Tensor) -> None:
 
 
 def _steady_product(matrix: Tensor, pixels: Tensor) -> Tensor:
-    """The product matrix (c, b) @ pixels (b, y*x), made large enough with zeros to be rounded alike in every window."""
+    """The product matrix (c, b) @ pixels (b, y*x), zero-padded until large enough to round alike in every window."""
     count, rows = pixels.shape[1], len(matrix)
     lacking = max(0, STEADY_PIXELS - count)
     if lacking:

@@ -1,4 +1,4 @@
-"""bicubic: the HSI upsampled, nothing of the MSI: the floor that every fusion must beat.
+"""bicubic: the upsampled HSI, using nothing of the MSI: the floor every fusion must beat.
 
 R. Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 29, 1981,
 doi 10.1109/TASSP.1981.1163711.
@@ -24,11 +24,11 @@ class Bicubic:
     card: ModelCard
 
     def stages(self) -> tuple[Stage, ...]:
-        """None: nothing of the scene is needed."""
+        """None: the method needs nothing from the scene."""
         return ()
 
     def to(self, device: str) -> Bicubic:  # noqa: ARG002 - holds no tensor
-        """The same: it follows its inputs' device."""
+        """Return the method itself, which holds no tensor and follows its inputs' device."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:  # noqa: ARG002 - the contract's
@@ -37,7 +37,7 @@ class Bicubic:
 
 
 def build(ref: ModelRef) -> Bicubic:
-    """The method for the recipe's bands and ratio."""
+    """The method for the reference's bands and ratio."""
     bands, ratio = len(ref.hs_bands), ref.ratio
     card = card_of(
         ref,

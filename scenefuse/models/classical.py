@@ -1,4 +1,4 @@
-"""What the classical methods share: their card, their options, and the device their numbers go to."""
+"""Shared parts of the classical methods: cards, options, and scene arrays on the device."""
 
 from __future__ import annotations
 
@@ -26,36 +26,37 @@ UPSAMPLE_MACS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far a method reads around a pixel, in fine pixels on each side."""
+    """Distance a method reads around a pixel, in fine pixels on each side."""
 
     support_px: int
-    """All that can influence a pixel."""
+    """Everything that can influence a pixel."""
     halo_px: int
-    """Needed around a core that starts on a coarse pixel's edge."""
+    """Needed around a core whose origin is on a coarse pixel's edge."""
     effective_px: int
     """Holds 99.9 % of the gradient's mass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What fuse costs per fine pixel."""
+    """Cost of fuse per fine pixel."""
 
     multiply_adds: float
     """Multiply-adds."""
     values: float
-    """float32 values held at the peak, inputs and result included."""
+    """Peak number of float32 values held, inputs and result included."""
 
 
 def reach_of_upsampling(ratio: int) -> Reach:
-    """Of upsampling alone: two coarse pixels beyond one's own, all within the margin that fuse is given."""
+    """Reach of upsampling alone: two coarse pixels beyond the pixel's own, all within the margin fuse receives."""
     response = np.abs(upsample_taps(ratio).astype(np.float64)).repeat(ratio, axis=1)  # (phase, 5 * ratio)
     return Reach(support_px=3 * ratio - 1, halo_px=0, effective_px=_effective_px(response, 2 * ratio))
 
 
 def reach_of_degrading(ratio: int, coarse_taps: NDArray[np.float64] | None = None) -> Reach:
-    """Of upsampling what the widest PSF that is believed degraded, filtered in between on the coarse grid if given.
+    """Reach of degrading by the widest plausible PSF, filtering by coarse_taps if given, and upsampling again.
 
-    Cores start on a coarse pixel's edge, so the halo is the support less the ratio - 1 pixels of the own one.
+    Cores start on a coarse pixel's edge, so the halo is the support less ratio - 1, the rest of the pixel's coarse
+    pixel.
     """
     sigma_px = psf_sigma_limits_px(ratio)[1]
     psf, psf_px = degrade_taps(ratio, sigma_px).astype(np.float64), degrade_reach_px(ratio, sigma_px)
@@ -72,7 +73,7 @@ def reach_of_degrading(ratio: int, coarse_taps: NDArray[np.float64] | None = Non
 def _effective_px(response: NDArray[np.float64], origin_px: int) -> int:
     """Half side of the square that holds 99.9 % of the mass of response (phase, fine px) along both axes.
 
-    response[phase, origin_px + phase] is the pixel itself; the widest phase counts.
+    response[phase, origin_px + phase] is the pixel itself. The largest value over all phases is returned.
     """
     widest = 0
     for phase, row in enumerate(response):
@@ -86,7 +87,7 @@ def _effective_px(response: NDArray[np.float64], origin_px: int) -> int:
 def card_of(
     ref: ModelRef, *, title: str, source: str, reach: Reach, cost: Cost, options: Mapping[str, Any]
 ) -> ModelCard:
-    """The card of a classical method, which learns from the scene by its sums and has no weights."""
+    """The card of a classical method, which has no weights and learns only from sums over the scene."""
     return ModelCard(
         name=ref.name,
         title=title,
@@ -105,14 +106,14 @@ def card_of(
 
 
 def injection_cost(ref: ModelRef, sources: int) -> Cost:
-    """Of degrading the MSI and injecting `sources` images into every band of the HSI.
+    """Cost of degrading the MSI and injecting `sources` images into every HSI band.
 
-    Held: the result, both inputs, the degraded MSI, what is kept of the HSI twice on the coarse grid, and a group
-    of bands at work.
+    Held in memory: the result, both inputs, the degraded MSI, what is kept of the HSI twice on the coarse grid, and the
+    group of bands being processed.
     """
     bands, ms_bands, ratio = len(ref.hs_bands), len(ref.ms_bands), ref.ratio
     upsampling = UPSAMPLE_MACS * (1 + 1 / ratio)
-    degrading = 8.0 * ms_bands  # a kernel of up to 8 sigma, once along rows at 1 / ratio, once at 1 / ratio^2
+    degrading = 8.0 * ms_bands  # a kernel of up to 8 sigma, applied to 1 / ratio of the pixels, then to 1 / ratio^2
     coarse = bands * (2 * ms_bands + 1) / ratio**2
     return Cost(
         multiply_adds=bands * (upsampling + sources) + degrading + coarse,
@@ -121,7 +122,7 @@ def injection_cost(ref: ModelRef, sources: int) -> Cost:
 
 
 def given_options(ref: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's options with those of the reference put in; unknown names and other types are refused."""
+    """The method's default options overridden by the reference's; refuses unknown names and wrong types."""
     for name, value in ref.options.items():
         if name not in defaults:
             known = ", ".join(sorted(defaults)) or "none"
@@ -133,10 +134,10 @@ def given_options(ref: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frozen(state: SceneState, name: str, like: Tensor) -> Tensor:
-    """An array of the scene's state as a tensor of like's dtype on its device; not to be written into.
+    """An array of the scene's state as a tensor of like's dtype on its device; not to be written to.
 
-    On a GPU it is copied once and kept as long as the array is: a copy for each window would wait until all that the
-    device has been given is done.
+    On a GPU it is copied once and kept for as long as the array lives: copying it for each window would wait for all
+    work queued on the device.
     """
     array = state.arrays.get(name)
     if array is None:
@@ -151,7 +152,7 @@ def frozen(state: SceneState, name: str, like: Tensor) -> Tensor:
 
 
 _copies: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
-"""Arrays of scene states on devices, by the array's id, for as long as it lives."""
+"""Device copies of scene-state arrays, keyed by the array's id and kept while the array lives."""
 
 
 def _tensor(array: NDArray[Any], like: Tensor) -> Tensor:

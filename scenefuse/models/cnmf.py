@@ -3,18 +3,19 @@
 N. Yokoya, T. Yairi, A. Iwasaki, Coupled nonnegative matrix factorization unmixing for hyperspectral and multispectral
 data fusion, IEEE TGRS 50(2), 2012, doi 10.1109/TGRS.2011.2161320.
 
-Both images are mixtures of the same endmembers: hs = E A_h, ms = E_m A. Endmembers are found on the stratified
-sample (pure pixels, then multiplicative updates of E and A_h) and frozen; E_m, their look in the MSI, is the
-non-negative regression of the degraded MSI on A_h, which couples the two without trusting a nominal response. Then per
-pixel a fixed number of steps, never a stopping rule: A_h from the HSI, A from the MSI, beginning at up(A_h).
+Both images are mixtures of the same endmembers: hs = E A_h, ms = E_m A. Endmembers are found on the stratified sample
+(pure pixels, then multiplicative updates of E and A_h) and frozen. E_m, the endmembers as the MSI sees them, is the
+non-negative regression of the degraded MSI on A_h, which couples the two without relying on a nominal response. Each
+pixel then takes a fixed number of steps, without a stopping rule: A_h from the HSI, then A from the MSI, starting at
+up(A_h).
 
-With E frozen each pixel is a non-negative least squares problem of its own, which the paper's multiplicative updates
-approach slowly and from one side. Steps of ADMM solve it by one small matrix product each, with a matrix that is the
-same for all pixels. Five come farther than fifteen multiplicative updates (0.5 dB on the mean of eleven scenes, 3.5 dB
-on Berlin) in less than a third of the time.
+With E frozen, each pixel is a separate non-negative least squares problem, which the paper's multiplicative updates
+approach slowly and from one side. ADMM takes one small matrix product per step, with the same matrix for all pixels.
+Five steps get closer than fifteen multiplicative updates (0.5 dB on the mean of eleven scenes, 3.5 dB on Berlin) in
+less than a third of the time.
 
-The updates alternate in the paper until both images are explained; here the HSI has the last word in closed form:
-fused = E A + up(hs - E degrade(A)), which keeps what the endmembers leave over.
+The paper alternates updates until both images are explained; here the HSI is matched last, in closed form:
+fused = E A + up(hs - E degrade(A)), which keeps what the endmembers leave unexplained.
 """
 
 from __future__ import annotations
@@ -49,46 +50,46 @@ from scenefuse.models.state import SceneState
 Array = NDArray[np.float64]
 
 ENDMEMBERS = 10
-"""Endmembers, at most as many as HSI bands or sampled pixels. On five scenes 6 lose up to 0.9 dB, 20 up to 0.6, 30 up
-to 4; on a sixth, of 63 coarse pixels, 8 and more lose 5 to 10 dB against 6."""
+"""Number of endmembers, at most that of HSI bands or sampled pixels. On five scenes 6 lose up to 0.9 dB, 20 up to
+0.6, 30 up to 4; on a sixth, of 63 coarse pixels, 8 and more lose 5 to 10 dB against 6."""
 SAMPLE_PIXELS = 4096
-"""Coarse pixels of the sample that endmembers are learnt from; more are thinned evenly."""
+"""Coarse pixels from which endmembers are learnt; a larger sample is thinned evenly."""
 SAMPLE_UPDATES = 1000
 """Multiplicative updates of E and A_h on the sample (200 lose up to 3 dB, 3000 gain 0.3 dB)."""
 HS_STEPS = 6
-"""Steps towards A_h per coarse pixel (4 lose 0.001 dB on the mean of eleven scenes, 20 gain nothing)."""
+"""ADMM steps for A_h per coarse pixel (4 lose 0.001 dB on the mean of eleven scenes, 20 gain nothing)."""
 HS_HOLD = 0.01
-"""Weight that holds a step towards A_h near the one before, in units of the endmembers' mean energy."""
+"""Weight that holds each step of A_h near the previous one, in units of the endmembers' mean energy."""
 MS_STEPS = 5
-"""Steps towards A per fine pixel."""
+"""ADMM steps for A per fine pixel."""
 MS_HOLD = 0.15
-"""The same of A. Where the MSI has fewer bands than there are endmembers it also says how far A stays from up(A_h)."""
+"""The same for A; with fewer MSI bands than endmembers, it also controls how far A moves from up(A_h)."""
 SUM_TO_ONE = 0.01
 """Weight of the equation that abundances sum to 1, in units of the endmembers' mean reflectance."""
 LEAST_DISTANCE = 1e-6
 """Least distance of an endmember from the span of those before, in lengths of the brightest: less is rounding."""
 LEAST = 1e-6
-"""Least part of an endmember at a start, and least divisor: multiplicative updates cannot leave zero."""
+"""Least entry of an initial endmember, and least divisor: multiplicative updates cannot leave zero."""
 CHUNK_PIXELS = 4 * STEADY_PIXELS
-"""Pixels solved at a time on a CPU, so that their abundances stay in the cache (1, 2 and 8 times are slower)."""
+"""Pixels solved at a time on a CPU, so that their abundances fit the cache (1, 2 and 8 times as many are slower)."""
 GPU_CHUNK_PIXELS = 2**18
-"""On a GPU: a window of 512 px whole. In chunks for a CPU it would wait for 5 000 kernels to be launched one by one."""
+"""The same on a GPU: a whole window of 512 px. CPU-sized chunks would wait for 5 000 separate kernel launches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndmemberStage:
-    """Endmembers of the scene, as both instruments see them."""
+    """Finds the scene's endmembers as both instruments see them."""
 
     ratio: int
     """Coarse pixel size / fine pixel size."""
     endmembers: int
-    """How many."""
+    """Number of endmembers."""
     name: str = "cnmf/endmembers"
     """Name in logs."""
     where: Literal["blocks", "sample"] = "sample"
     """The stratified sample of patches."""
     reduce: Literal["sum", "concat"] = "concat"
-    """Pixels of all patches, one after the other."""
+    """Pixels of all patches, concatenated."""
 
     @property
     def margin(self) -> int:
@@ -96,14 +97,14 @@ class EndmemberStage:
         return degrade_margin(self.ratio)
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, Array]:
-        """The patch's valid pixels: hs (pixel, hs band), ms (pixel, ms band), not negative."""
+        """The patch's valid pixels: hs (pixel, hs band), ms (pixel, ms band), clipped at 0."""
         pixels = coarse_pixels(window, float(state.facts["psf_sigma_px"]))
         return {"hs": pixels.hs.clip(min=0.0), "ms": pixels.ms.clip(min=0.0)}
 
     def conclude(self, total: dict[str, Array], state: SceneState) -> SceneState:
         """The state with `cnmf/endmembers` (hs band, endmember) and `cnmf/ms_endmembers` (ms band, endmember).
 
-        And `cnmf/inverse` and `cnmf/ms_inverse` (endmember, endmember), what `unmix` takes its steps with.
+        It also has `cnmf/inverse` and `cnmf/ms_inverse` (endmember, endmember), the matrices of `unmix`'s steps.
         """
         step = -(-len(total["hs"]) // SAMPLE_PIXELS)
         hs, ms = total["hs"][:: max(1, step)].T, total["ms"][:: max(1, step)].T  # (band, pixel)
@@ -144,7 +145,7 @@ class Cnmf:
         return (EndmemberStage(ratio=self.card.ratio, endmembers=int(self.card.options["endmembers"])),)
 
     def to(self, device: str) -> Cnmf:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
-        """The same."""
+        """Return the method itself."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
@@ -162,7 +163,7 @@ class Cnmf:
 
 
 def build(ref: ModelRef) -> Cnmf:
-    """The method for the reference's bands and ratio. Option `endmembers`: how many."""
+    """The method for the reference's bands and ratio. Option `endmembers`: how many to use."""
     options = given_options(ref, {"endmembers": ENDMEMBERS})
     count, bands, coarse_share = int(options["endmembers"]), len(ref.hs_bands), 1 / ref.ratio**2
     cost = injection_cost(ref, count)
@@ -179,9 +180,9 @@ def build(ref: ModelRef) -> Cnmf:
 
 
 def _reach(ratio: int) -> Reach:
-    """Of upsampling, unmixing, degrading and upsampling again.
+    """Reach of upsampling, unmixing, degrading and upsampling again.
 
-    The first upsampling reads the HSI's margin only, so it adds to the support and not to the halo.
+    The first upsampling reads only the HSI's margin, so it adds to the support but not to the halo.
     """
     first, then = reach_of_upsampling(ratio), reach_of_degrading(ratio)
     return Reach(
@@ -203,16 +204,16 @@ def _sum_weight(endmembers: Array) -> float:
 
 
 def unmix(image: Tensor, endmembers: Tensor, inverse: Tensor, start: Tensor, steps: int, *, hold: float) -> Tensor:
-    """Abundances (n, p, y, x) after a fixed number of steps from start, in place of start.
+    """Abundances (n, p, y, x) after a fixed number of steps from `start`, which they overwrite.
 
     ADMM for |x - E A|^2 + s (1 - sum of A)^2 with A >= 0: S. Boyd et al., Foundations and Trends in Machine Learning
-    3(1), 2011, doi 10.1561/2200000016, section 5.2. Its two variables are kept as one, v = A + (the scaled dual): A is
-    v's positive part, the dual its negative part, so that A minus the dual is |v|, and a step is
+    3(1), 2011, doi 10.1561/2200000016, section 5.2. Its two variables are stored as one, v = A + (the scaled dual): A
+    is the positive part of v and the dual its negative part, so that A minus the dual is |v|, and a step is
 
         v <- (G / h + 1)^-1 ((E^T x + s) / h + |v|) + min(v, 0)
 
-    image (n, b, y, x) is clipped at 0; endmembers (b, p); start (n, p, y, x) is not negative; hold is that of inverse,
-    which `held_inverse` makes of the endmembers.
+    image (n, b, y, x) is clipped at 0; endmembers (b, p); start (n, p, y, x) is non-negative; inverse is from
+    `held_inverse(endmembers, hold)` with the same hold.
     """
     weight = (SUM_TO_ONE * endmembers.mean()) ** 2 * len(endmembers)
     held = hold * ((endmembers**2).sum(0) + weight).mean()
@@ -223,7 +224,7 @@ def unmix(image: Tensor, endmembers: Tensor, inverse: Tensor, start: Tensor, ste
             target, known, signed = (torch.empty_like(a, memory_format=torch.contiguous_format) for _ in range(3))
             map_into(target, seen, x.clamp(min=0.0))
             target += weight / held
-            map_into(signed, inverse, torch.add(target, a, out=known))  # the first step: nothing is negative yet
+            map_into(signed, inverse, torch.add(target, a, out=known))  # first step: nothing is negative yet
             for _ in range(steps - 1):
                 torch.abs(signed, out=known)
                 known += target
@@ -233,11 +234,11 @@ def unmix(image: Tensor, endmembers: Tensor, inverse: Tensor, start: Tensor, ste
 
 
 def pure_pixels(pixels: Array, count: int) -> Array:
-    """The spectra (band, count) of the purest pixels: the brightest, then each the farthest out of the others' span.
+    """Spectra (band, count) of the purest pixels: the brightest, then always the farthest from the others' span.
 
-    pixels: (band, pixel). Fewer where all pixels lie in the span of fewer. H. Ren, C.-I Chang, IEEE TAES 39(4), 2003,
-    doi 10.1109/TAES.2003.1261124. Vertex component analysis looks along random directions in a basis that has no
-    signs of its own: they are the linear algebra library's, and one processor had 5 dB more of Berlin than another.
+    pixels: (band, pixel). Returns fewer if all pixels lie in the span of fewer. H. Ren, C.-I Chang, IEEE TAES 39(4),
+    2003, doi 10.1109/TAES.2003.1261124. Vertex component analysis uses random directions in a basis whose signs are
+    arbitrary and depend on the linear algebra library: on Berlin, one processor reached 5 dB more than another.
     """
     left = pixels.astype(np.float64)
     chosen: list[int] = []

@@ -16,10 +16,10 @@ from scenefuse.models.resample import coarse_blur_taps
 Array = NDArray[np.float64]
 
 PSF_SIGMA_BOUNDS = (0.1, 0.75)
-"""Least and greatest PSF sigma that is believed, in coarse pixels: an MTF at Nyquist of 0.95 and of 0.06."""
+"""Smallest and largest plausible PSF sigma, in coarse pixels: an MTF at Nyquist of 0.95 and of 0.06."""
 
 WHOLE = 0.999
-"""A degraded MSI pixel counts where at least this share of its kernel's weight lies on data."""
+"""Least share of its kernel's weight that must lie on data for a degraded MSI pixel to count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +33,27 @@ class CoarsePixels:
 
 
 def psf_sigma_limits_px(ratio: int) -> tuple[float, float]:
-    """Least and greatest PSF sigma in fine pixels; the least is 0.3, below which a Gaussian is one pixel."""
+    """Smallest and largest PSF sigma in fine pixels; at least 0.3, below which a Gaussian is a single pixel."""
     least, greatest = PSF_SIGMA_BOUNDS
     return max(0.3, least * ratio), greatest * ratio
 
 
 def degrade_margin(ratio: int, sigma_px: float | None = None) -> int:
-    """Coarse pixels of context that degrade needs; for the greatest PSF that is believed when none is given."""
+    """Coarse pixels of context that degrade needs; without a sigma, for the widest plausible PSF."""
     sigma_px = psf_sigma_limits_px(ratio)[1] if sigma_px is None else sigma_px
     return -(-degrade_reach_px(ratio, sigma_px) // ratio)
 
 
 def coarse_pixels(window: SceneWindow, sigma_px: float) -> CoarsePixels:
-    """The pixels of the window without its margin, where the HSI and all of the MSI under the PSF are data."""
+    """Pixels of the window, without its margin, where the HSI and all of the MSI under the PSF are data."""
     hs, ms, valid = _coarse_images(window, sigma_px, spare=0)
     return CoarsePixels(hs=hs[:, valid].T, ms=ms[:, valid].T)
 
 
 def coarse_pixel_ladder(window: SceneWindow, sigmas_px: Sequence[float]) -> tuple[Array, tuple[Array, ...]]:
-    """coarse_pixels for each sigma, all of the same pixels, those that are valid under the widest PSF.
+    """coarse_pixels for each sigma, always of the same pixels: those valid under the widest PSF.
 
-    (pixel, hs band), which does not depend on sigma, and for each sigma (pixel, ms band).
+    Returns (pixel, hs band), which does not depend on sigma, and (pixel, ms band) for each sigma.
     """
     hs, _, valid = _coarse_images(window, max(sigmas_px), spare=0)
     ladder = (_degraded_ms(window, sigma_px, spare=0) for sigma_px in sigmas_px)
@@ -61,9 +61,9 @@ def coarse_pixel_ladder(window: SceneWindow, sigmas_px: Sequence[float]) -> tupl
 
 
 def coarse_details(window: SceneWindow, sigma_px: float) -> CoarsePixels:
-    """The detail in those pixels that another blur of the same kind takes away: image - degrade(upsample(image)).
+    """Detail that one more blur of the same kind removes from those pixels: image - degrade(upsample(image)).
 
-    The finest that the HSI still shows, and so the nearest relative of what it no longer shows. Counts pixels
+    This is the finest detail the HSI still shows, and so the best proxy for the detail it has lost. Counts only pixels
     whose whole neighbourhood under that blur is data. Needs detail_margin of context.
     """
     taps = coarse_blur_taps(window.ratio, sigma_px)
@@ -76,12 +76,12 @@ def coarse_details(window: SceneWindow, sigma_px: float) -> CoarsePixels:
 
 
 def detail_margin(ratio: int) -> int:
-    """Coarse pixels of context that coarse_details needs for the widest PSF that is believed."""
+    """Coarse pixels of context that coarse_details needs for the widest plausible PSF."""
     return degrade_margin(ratio) + len(coarse_blur_taps(ratio, psf_sigma_limits_px(ratio)[1])) // 2
 
 
 def _coarse_images(window: SceneWindow, sigma_px: float, *, spare: int) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """HSI and degraded MSI (band, y, x) in float64, and where both are data, with `spare` pixels of margin left."""
+    """HSI and degraded MSI (band, y, x) in float64, and where both are data; `spare` pixels of margin remain."""
     coarse, fine = _inside(window, sigma_px, spare)
     valid = window.hs_valid[coarse, coarse]
     if not window.ms_valid.all():
@@ -91,13 +91,13 @@ def _coarse_images(window: SceneWindow, sigma_px: float, *, spare: int) -> tuple
 
 
 def _degraded_ms(window: SceneWindow, sigma_px: float, *, spare: int) -> Array:
-    """The degraded MSI (band, y, x) in float64, with `spare` pixels of margin left."""
+    """The degraded MSI (band, y, x) in float64; `spare` pixels of margin remain."""
     _, fine = _inside(window, sigma_px, spare)
     return degrade(window.ms[:, fine, fine], window.ratio, sigma_px).astype(np.float64)
 
 
 def _inside(window: SceneWindow, sigma_px: float, spare: int) -> tuple[slice, slice]:
-    """Rows, and columns, of both images that leave `spare` coarse pixels of margin when the MSI is degraded."""
+    """Row (and column) slices of the HSI and MSI that leave `spare` coarse pixels of margin after degrading the MSI."""
     reach_px = degrade_reach_px(window.ratio, sigma_px)
     cut = window.margin - spare
     cut_px = cut * window.ratio - reach_px

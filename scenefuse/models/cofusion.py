@@ -1,9 +1,9 @@
 """CoFusion: spatial context and spectral coordinates at three scales, crossed at each.
 
 B. Li: "CoFusion: Multispectral and Hyperspectral Image Fusion via Spectral Coordinate Attention", 2026,
-arXiv:2604.10584v2. No code and no weights were published.
+arXiv:2604.10584v2. No code or weights were published.
 
-A reading of the paper, chosen so that all four published parameter counts come out within 1.2 % (4.934 M for 4.91;
+One reading of the paper, chosen so that all four published parameter counts are met within 1.2 % (4.934 M for 4.91;
 3.568, 4.198 and 4.648 M for the ablations' 3.58, 4.15 and 4.62). Where the text is silent: softmax over channels, since
 over space its values would shrink with the tile; a rectifier before the traversal, since otherwise no coordinate is
 zero; three blocks of spatial context, four residual blocks per encoder, 16 coordinates.
@@ -33,7 +33,7 @@ DILATIONS = (1, 2, 4)
 """Dilations of the spatial context."""
 
 SEGMENTS = 4
-"""Groups of channels that are crossed one by one."""
+"""Groups of channels, each crossed separately."""
 
 REACH_PX = 170
 """Pixels of the upsampled HSI and of the MSI on each side that can influence a pixel."""
@@ -41,16 +41,16 @@ REACH_PX = 170
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoFusionOptions:
-    """Sizes of CoFusion, and what its ablations replace by a residual block (Table 3)."""
+    """Sizes of CoFusion and its ablations, which put a residual block in a module's place (Table 3)."""
 
     width: int = 64
     """Channels of all features."""
     coordinates: int = 16
-    """Columns of the spectral coordinate matrix that are traversed."""
+    """Number of columns of the spectral coordinate matrix that are traversed."""
     encoder_depth: int = 4
     """Residual blocks per encoder."""
     context_depth: int = 3
-    """Spatial context blocks in a row at each scale."""
+    """Consecutive spatial context blocks at each scale."""
     spatial: bool = True
     """Spatial context; False is `w/o SpaCAM`."""
     spectral: bool = True
@@ -58,7 +58,7 @@ class CoFusionOptions:
     cross: bool = True
     """Cross fusion; False is `w/o SSCFM`."""
     merge: Literal["linear", "haar"] = "linear"
-    """How half-size spectral features return to full size: interpolated, or by an inverse wavelet transform."""
+    """How half-size spectral features return to full size: by interpolation or an inverse wavelet transform."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=SEGMENTS, multiple=SEGMENTS)
@@ -67,12 +67,12 @@ class CoFusionOptions:
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
-    """Convolution that keeps the size."""
+    """Size-preserving convolution."""
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
 def depthwise(channels: int, kernel: int = 3, dilation: int = 1) -> nn.Conv2d:
-    """Depthwise convolution that keeps the size."""
+    """Size-preserving depthwise convolution."""
     return nn.Conv2d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=channels)
 
 
@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
 
 
 class ScalePyramid(nn.Module):
-    """MSG: features of both images at three scales, on the way down and on the way up (Eq. 1)."""
+    """MSG: features of both images at three scales, going down and coming up (Eq. 1)."""
 
     def __init__(self, options: CoFusionOptions) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class CoordinateMixing(nn.Module):
         self.weigh = nn.Linear(channels, channels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Weight of each channel (n, c, 1, 1) in (0, 1) from maxima of both bands (n, 2 c, 1, 1); in float32."""
+        """Channel weights (n, c, 1, 1) in (0, 1) from the maxima of both frequency bands (n, 2 c, 1, 1); in float32."""
         with without_autocast(pooled):
             squeezed = self.squeeze(full(pooled).flatten(1))
             matrix = functional.relu(self.expand(squeezed)).view(-1, self.channels, self.channels)
@@ -205,7 +205,7 @@ def haar(x: Tensor) -> Tensor:
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
-    """The image of which `haar` gave the bands."""
+    """Inverse of `haar`: (n, 4 c, y / 2, x / 2) to (n, c, y, x)."""
     ll, hl, lh, hh = bands.chunk(4, dim=1)
     top = torch.stack([ll + hl + lh + hh, ll - hl + lh - hh], dim=-1).flatten(-2)  # (n, c, y / 2, x)
     bottom = torch.stack([ll + hl - lh - hh, ll - hl - lh + hh], dim=-1).flatten(-2)
@@ -213,7 +213,7 @@ def inverse_haar(bands: Tensor) -> Tensor:
 
 
 class Proxy(nn.Module):
-    """Attention over space and vector over channels of one kind of feature."""
+    """Spatial attention and channel vector of one kind of feature."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ def _crossed(attention: Tensor, vector: Tensor, features: Tensor) -> Tensor:
 
 
 class AddedBlock(nn.Module):
-    """A residual block on the sum: what stands in for the cross fusion in its ablation."""
+    """Replaces the cross fusion in its ablation: a residual block on the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

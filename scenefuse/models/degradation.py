@@ -1,4 +1,4 @@
-"""PSF and SRF of a pair as part of a network: what MossFuse learns of them, or is given.
+"""PSF and SRF of a pair as part of a network: learnt by MossFuse, or given.
 
 S. Du et al. 2025, arXiv:2412.04802, section 3.5.
 """
@@ -14,17 +14,18 @@ from torch.nn import functional
 from scenefuse.errors import ModelError
 
 Rows = tuple[tuple[float, ...], ...]
-"""A row for each MSI band with a weight, not negative, for each HSI band."""
+"""One row per MSI band, with a non-negative weight for each HSI band."""
 
 
 class Degradation(nn.Module):
-    """PSF and SRF of the pair, estimated while training or given.
+    """PSF and SRF of the pair, given or estimated during training.
 
-    The PSF begins as wide as half a coarse pixel. The authors' 5 I, a blur of 0.2 fine pixels, cannot be learnt from
-    where the centre lies between fine pixels: the nearest ones then weigh the same however narrow it is.
+    The PSF's initial sigma is half a coarse pixel. The authors' 5 I, a blur of 0.2 fine pixels, cannot be learnt from
+    if the centre lies between fine pixels: the nearest ones then have equal weights however narrow it is.
 
-    physical: a Gaussian PSF and an SRF whose rows sum to 1, else kernels without constraint. phase_px: the PSF's centre
-    in a coarse pixel, fine pixels from its first; None for the middle. given: SRF, and the PSF's sigma in fine pixels.
+    physical: a Gaussian PSF and an SRF whose rows sum to 1; otherwise unconstrained kernels. phase_px: the PSF's centre
+    within a coarse pixel, in fine pixels from its first; None for the middle. given: the SRF, and the PSF's sigma in
+    fine pixels.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Degradation(nn.Module):
         return kernel / kernel.sum()
 
     def to_ms(self, image: Tensor) -> Tensor:
-        """An image of the HSI's bands as the MSI sees it, (n, ms band, y, x)."""
+        """An image in the HSI's bands as the MSI sees it, (n, ms band, y, x)."""
         return functional.conv2d(image, self.response()[:, :, None, None])
 
     def to_coarse(self, image: Tensor) -> Tensor:
-        """A fine image as the HSI sees it, (n, band, y / ratio, x / ratio); reflected at the window's edge."""
+        """A fine image as the HSI sees it, (n, band, y / ratio, x / ratio); reflected at the window's edges."""
         before, after = -self.first_px, self.last_px - self.ratio + 1
         padded = functional.pad(image, (before, after, before, after), mode="reflect")
         bands = image.shape[1]
@@ -76,17 +77,17 @@ class Degradation(nn.Module):
 
     @property
     def reach_px(self) -> int:
-        """Fine pixels beyond a window that to_coarse looks at; it mirrors the window there, which has to be larger."""
+        """Fine pixels beyond a window that to_coarse fills by mirroring; the window must be larger than this."""
         return max(-self.first_px, self.last_px - self.ratio + 1)
 
     def inner(self, coarse: Tensor) -> Tensor:
-        """The pixels of to_coarse, (n, band, y, x), whose PSF does not reach beyond the window; there may be none."""
+        """Those pixels of a to_coarse result (n, band, y, x) whose PSF stays inside the window; possibly none."""
         cut = -(-self.reach_px // self.ratio)
         return coarse[..., cut : coarse.shape[-2] - cut, cut : coarse.shape[-1] - cut]
 
     @property
     def psf_sigmas_px(self) -> tuple[float, float]:
-        """Greatest and least standard deviation of the PSF, fine pixels; NaN for kernels without constraint."""
+        """Largest and smallest standard deviation of the PSF, fine pixels; NaN for unconstrained kernels."""
         if not self.physical:
             return nan, nan
         least, greatest = (1 / torch.linalg.svdvals(self.psf.detach().double().tril())).tolist()
@@ -94,12 +95,12 @@ class Degradation(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep the SRF non-negative; called after each step of training."""
+        """Clamp the SRF to non-negative values; call after each training step."""
         self.srf.clamp_(min=0)
 
 
 def _given_srf(srf: Rows, hs_bands: int, ms_bands: int) -> Tensor:
-    """The SRF (ms band, hs band) as it is given."""
+    """The given SRF as a tensor (ms band, hs band), after checking its shape."""
     sizes = {len(row) for row in srf}
     if len(srf) != ms_bands or sizes != {hs_bands}:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""What lies outside a window, made up by repeating its edge."""
+"""Padding of a window by repeating its edge pixels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def repeat_edges(image: Tensor, margin: int) -> Tensor:
-    """(n, c, y, x) with margin more pixels on each side, each the image's nearest: (n, c, y + 2 margin, ...).
+    """Pad (n, c, y, x) by `margin` pixels on each side with the nearest edge pixel: (n, c, y + 2 margin, ...).
 
-    The kernel of F.pad's mode `replicate`, called directly: under deterministic algorithms F.pad would on a GPU take
-    two gathers in its place, and import torch's compiler for them, although only the kernel's gradient depends on the
-    order of its sums.
+    This calls the kernel of F.pad's mode `replicate` directly. Under deterministic algorithms on a GPU, F.pad would use
+    two gathers instead and import torch's compiler for them, although only the kernel's gradient depends on the order
+    of summation.
     """
     padded: Tensor = torch.ops.aten.replication_pad2d(image, [margin] * 4)
     return padded

@@ -1,8 +1,8 @@
-"""Resampling of feature maps by whole factors with fixed kernels, locked to the scene's lattice.
+"""Resampling of feature maps by integer factors with fixed kernels, locked to the scene's lattice.
 
-Only slices, products and sums: a pixel gets the same bits in every window, which `F.interpolate` by a ratio does not
-give at factors 3 and 6. Pixel i of the coarse grid covers pixels [i * factor, (i + 1) * factor) of the fine one.
-At the edge of a window the edge pixel is repeated; that lies within the network's support and is cropped.
+Uses only slices, products and sums, so a pixel gets the same bits in every window; `F.interpolate` with a ratio does
+not guarantee that at factors 3 and 6. Coarse pixel i covers fine pixels [i * factor, (i + 1) * factor).
+At a window's edge the edge pixel is repeated; the affected pixels lie within the network's support and are cropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scenefuse.models.edges import repeat_edges
 Kernel = Literal["linear", "cubic"]
 
 CUBIC_A = -0.75
-"""Sharpness of the cubic kernel, PyTorch's own: S3RNet was published with it."""
+"""Sharpness of the cubic kernel: PyTorch's value, with which S3RNet was published."""
 
 
 def _weight(kernel: Kernel, distance: float) -> float:
@@ -50,7 +50,7 @@ def _phases(factor: int) -> tuple[tuple[tuple[int, float], ...], ...]:
 
 
 def enlarge(x: Tensor, factor: int, margin: int = 0) -> Tensor:
-    """(n, c, y, x) with `margin` more pixels on each side to (n, c, (y - 2 margin) * factor, ...), linearly.
+    """Enlarge linearly: (n, c, y, x), including `margin` pixels on each side, to (n, c, (y - 2 margin) * factor, ...).
 
     out[i * factor + p] = sum_t w_p[t] * x[i + t], half-pixel centres (align_corners=False).
     """
@@ -67,7 +67,7 @@ def enlarge(x: Tensor, factor: int, margin: int = 0) -> Tensor:
 
 
 def shrink(x: Tensor, factor: int, kernel: Kernel, *, antialias: bool) -> Tensor:
-    """(n, c, y, x) to (n, c, y / factor, x / factor): the kernel at the centre of every coarse pixel.
+    """Shrink (n, c, y, x) to (n, c, y / factor, x / factor), the kernel at the centre of each coarse pixel.
 
     With antialias the kernel is stretched by the factor; without, it interpolates between fine pixels.
     """
@@ -82,12 +82,12 @@ def shrink(x: Tensor, factor: int, kernel: Kernel, *, antialias: bool) -> Tensor
 
 
 def repeat(x: Tensor, factor: int) -> Tensor:
-    """(n, c, y, x) to (n, c, y * factor, x * factor): every coarse pixel over the fine pixels that it covers."""
+    """Repeat (n, c, y, x) to (n, c, y * factor, x * factor): each coarse pixel over the fine pixels it covers."""
     return x.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
 def _weighted_sum(terms: Sequence[tuple[Tensor, float]]) -> Tensor:
-    """sum_i w_i x_i, added from the first to the last."""
+    """sum_i w_i x_i, added in order."""
     total = terms[0][0] * terms[0][1]
     for x, weight in terms[1:]:
         total = total + x * weight

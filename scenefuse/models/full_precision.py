@@ -1,4 +1,4 @@
-"""Layers that compute in float32 whatever the autocast: norms, pooled vectors, last convolutions."""
+"""Layers that compute in float32 regardless of autocast: norms, pooled vectors, last convolutions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 
 def full(x: Tensor) -> Tensor:
-    """The tensor in float32, or as it is when it is wider."""
+    """The tensor in float32, or unchanged if its type is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """A context in which operations on x keep the types of their inputs."""
+    """A context in which operations on x keep their inputs' types."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class FullPrecision(nn.Sequential):
-    """Layers in a row, computed in float32 under autocast: a 12-bit step is 2.4e-4, a bfloat16 step at 1 is 3.9e-3."""
+    """Layers in sequence, in float32 under autocast: a 12-bit step is 2.4e-4, a bfloat16 step at 1 is 3.9e-3."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layers make of x, in float32."""
+        """The layers' output for x, in float32."""
         with without_autocast(x):
             x = full(x)
             for layer in self:

@@ -1,13 +1,13 @@
-"""gsa: adaptive Gram-Schmidt, for an HSI and an MSI.
+"""gsa: adaptive Gram-Schmidt for an HSI and an MSI.
 
 B. Aiazzi, S. Baronti, M. Selva, Improving component substitution pansharpening through multivariate regression of
 MS+Pan data, IEEE TGRS 45(10), 2007, doi 10.1109/TGRS.2007.901007; grouped by MSI band as in N. Yokoya,
 C. Grohnfeldt, J. Chanussot, Hyperspectral and multispectral data fusion: a comparative review, IEEE GRSM 5(2), 2017,
 doi 10.1109/MGRS.2016.2637824.
 
-Every HSI band belongs to the MSI band that it correlates with best. In each group the intensity I = w hs + w0 is the
-regression of the degraded MSI band on the group's HSI bands; the difference between the MSI band and the intensity
-is injected: fused = up(hs) + g (ms - up(I)), g = cov(hs, I) / var(I). As up commutes with w and g,
+Every HSI band is assigned to the MSI band it correlates with best. In each group the intensity I = w hs + w0 is the
+regression of the degraded MSI band on the group's HSI bands; the difference between the MSI band and the intensity is
+injected: fused = up(hs) + g (ms - up(I)), g = cov(hs, I) / var(I). As up commutes with w and g,
 fused = up(hs - g I) + g ms.
 """
 
@@ -27,22 +27,22 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.state import SceneState
 
 RIDGE = 1e-3
-"""Added to the correlation matrix of a group's HSI bands, which nearly repeat each other: costs up to 0.2 dB on
-scenes without noise, and keeps the weights bounded where a group has more bands than the scene has pixels."""
+"""Added to the correlation matrix of a group's HSI bands, which are nearly collinear: costs up to 0.2 dB on
+noise-free scenes, and keeps the weights bounded if a group has more bands than the scene has pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gsa:
-    """The MSI's bands in place of the HSI's intensities."""
+    """Adaptive Gram-Schmidt: the MSI's bands substituted for the HSI's intensities."""
 
     card: ModelCard
 
     def stages(self) -> tuple[Stage, ...]:
-        """Groups, intensities and gains, over the whole scene."""
+        """One stage over the whole scene: groups, intensities and gains."""
         return (MomentStage(name="gsa/regression", conclusion=_substitution, ratio=self.card.ratio),)
 
     def to(self, device: str) -> Gsa:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
-        """The same."""
+        """Return the method itself."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
@@ -54,7 +54,7 @@ class Gsa:
 
 
 def build(ref: ModelRef) -> Gsa:
-    """The method for the recipe's bands and ratio."""
+    """The method for the reference's bands and ratio."""
     cost = injection_cost(ref, len(ref.ms_bands))
     card = card_of(
         ref,

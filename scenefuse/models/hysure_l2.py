@@ -4,15 +4,15 @@ M. Simoes, J. Bioucas-Dias, L. B. Almeida, J. Chanussot, A convex formulation fo
 via subspace-based regularization, IEEE TGRS 53(6), 2015, doi 10.1109/TGRS.2014.2375320. There, X = E A minimises
 |hs - D X|^2 + |ms - R X|^2 + TV(A): D blurs and samples, R is the spectral response, E a basis.
 
-Vector TV couples all pixels of a scene; a quadratic prior on the detail x - up(degrade(x)) with the detail's own
-covariance C gives a linear solution of finite support (both are Gaussian priors' posterior means):
-- what the MSI tells of the detail: G = C R^T (R C R^T + noise)^-1 = cov(hs detail, ms detail) cov(ms detail)^-1,
-  measured over the scene on the detail that one more blur takes away. Measured so, R and its radiometric errors are
-  inside G, and a wrong nominal response cannot bias it.
-- what the HSI tells: X = up(e) + G ms must give D X = hs, that is D up(e) = t, t = hs - G degrade(ms). D up is a
+Vector TV couples all pixels of a scene. A quadratic prior on the detail x - up(degrade(x)), with the detail's own
+covariance C, instead gives a linear solution of finite support (both parts are posterior means under Gaussian priors):
+- Detail from the MSI: G = C R^T (R C R^T + noise)^-1 = cov(hs detail, ms detail) cov(ms detail)^-1, measured over the
+  scene on the detail that one more blur removes. Measured this way, G includes R and its radiometric errors, and a
+  wrong nominal response cannot bias it.
+- Sharpening of the HSI: X = up(e) + G ms must satisfy D X = hs, that is D up(e) = t, t = hs - G degrade(ms). D up is a
   separable filter on the coarse grid; its inverse is regularised by noise / signal of each component of t, and cut to
-  2 * INVERSE_REACH + 1 taps. Components are those of t's detail after whitening by the noise (the basis E: the
-  strongest are sharpened; the rest, mostly noise, is upsampled as it is rather than dropped).
+  2 * INVERSE_REACH + 1 taps. The components are those of t's detail after whitening by the noise (the basis E). The
+  strongest are sharpened; the rest, mostly noise, is upsampled unchanged rather than dropped.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from scenefuse.models.resample import coarse_blur_taps, degrade_window, filter_w
 from scenefuse.models.state import SceneState
 
 RIDGE = 1e-3
-"""Added to the correlation matrix of the MSI bands' detail: stands for the MSI's noise."""
+"""Added to the correlation matrix of the MSI bands' detail: stands in for the MSI's noise."""
 COMPONENTS = 10
-"""Components that are sharpened (Simoes et al. use 10; 20 gain at most 0.1 dB on four scenes)."""
+"""Number of components sharpened (Simoes et al. use 10; 20 gain at most 0.1 dB on four scenes)."""
 INVERSE_REACH = 3
-"""Coarse pixels that the inverse filter reads on each side (2 lose 0.1 dB, 4 gain 0.01 dB)."""
+"""Coarse pixels the inverse filter reads on each side (2 lose 0.1 dB, 4 gain 0.01 dB)."""
 NOISE_WEIGHT = 2.0
-"""Weight of noise / signal in the inverse: between 1 and 3 nothing changes by 0.05 dB."""
+"""Weight of noise / signal in the inverse; values between 1 and 3 differ by less than 0.05 dB."""
 LEAST_NOISE = 0.03
-"""Least noise / signal: even without noise the PSF is known to a few percent only."""
+"""Least noise / signal: even without noise the PSF is known only to a few percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HysureL2:
-    """Posterior mean of the fine image under Gaussian priors, in a subspace, with both images' blur undone."""
+    """Posterior mean of the fine image under Gaussian priors, in a subspace, with both images deblurred."""
 
     card: ModelCard
 
     def stages(self) -> tuple[Stage, ...]:
-        """Covariances of both images' detail, over the whole scene."""
+        """One stage over the whole scene: covariances of both images' detail."""
         conclusion = partial(_posterior, ratio=self.card.ratio, components=int(self.card.options["components"]))
         return (MomentStage(name="hysure-l2/prior", conclusion=conclusion, ratio=self.card.ratio, of_details=True),)
 
     def to(self, device: str) -> HysureL2:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
-        """The same."""
+        """Return the method itself."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
@@ -74,7 +74,7 @@ class HysureL2:
 
 
 def build(ref: ModelRef) -> HysureL2:
-    """The method for the reference's bands and ratio. Option `components`: how many are sharpened."""
+    """The method for the reference's bands and ratio. Option `components`: how many to sharpen."""
     options = given_options(ref, {"components": COMPONENTS})
     cost, bands = injection_cost(ref, len(ref.ms_bands)), len(ref.hs_bands)
     coarse = 2.0 * int(options["components"]) * (bands + 2 * INVERSE_REACH + 1)
@@ -90,7 +90,7 @@ def build(ref: ModelRef) -> HysureL2:
 
 
 def inverse_taps(blur: Array, noise_to_signal: float) -> Array:
-    """Taps of the filter q that undoes the odd, symmetric blur: 2 * INVERSE_REACH + 1, sum 1.
+    """Taps of the filter q that undoes the odd-length, symmetric blur: 2 * INVERSE_REACH + 1, sum 1.
 
     q minimises |blur * q - delta|^2 + noise_to_signal |q - delta|^2.
     """
@@ -106,10 +106,10 @@ def inverse_taps(blur: Array, noise_to_signal: float) -> Array:
 
 
 def noise_variances(moments: Moments) -> Array:
-    """(hs band,) variance of what the other bands do not explain: 1 / (C^-1)_bb, as in HySime.
+    """(hs band,) variance that the other bands do not explain: 1 / (C^-1)_bb, as in HySime.
 
     J. Bioucas-Dias, J. Nascimento, Hyperspectral subspace identification, IEEE TGRS 46(8), 2008,
-    doi 10.1109/TGRS.2008.918089. Regressing on B - 1 bands uses up as many pixels, for which it is corrected.
+    doi 10.1109/TGRS.2008.918089. Corrected for the degrees of freedom used by regressing on B - 1 bands.
     """
     bands = len(moments.hs_mean)
     scale = np.sqrt(np.diag(moments.hs_hs))
@@ -141,5 +141,5 @@ def _posterior(moments: Moments, state: SceneState, *, ratio: int, components: i
 
 
 def _widest_inverse(ratio: int) -> NDArray[np.float64]:
-    """The inverse of least noise for a PSF in the middle of what is believed: for the card's reach."""
+    """The inverse filter at LEAST_NOISE for a PSF in the middle of the plausible range: for the card's reach."""
     return inverse_taps(coarse_blur_taps(ratio, 0.5 * ratio), LEAST_NOISE)

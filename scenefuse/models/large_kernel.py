@@ -1,4 +1,4 @@
-"""Large-kernel blocks, trained as parallel dilated convolutions that evaluation merges into one.
+"""Large-kernel blocks, trained as parallel dilated convolutions that are merged into one for evaluation.
 
 X. Ding et al.: "UniRepLKNet: A Universal Perception Large-Kernel ConvNet for Audio, Video, Point Cloud, Time-Series and
 Image Recognition", CVPR 2024, arXiv:2311.15599. Written from the paper.
@@ -17,16 +17,16 @@ LAYER_SCALE = 1e-6
 """Initial weight of a large-kernel block's residual."""
 
 DILATIONS = ((5, 1), (3, 2), (3, 3))
-"""Kernel size and dilation of the branches beside the 7 x 7 convolution."""
+"""Kernel size and dilation of each branch beside the 7 x 7 convolution."""
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    """Convolution without bias that keeps the size."""
+    """Size-preserving convolution without bias."""
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
 
 
 def depthwise(channels: int, kernel: int = 3, dilation: int = 1) -> nn.Conv2d:
-    """Depthwise convolution without bias that keeps the size."""
+    """Size-preserving depthwise convolution without bias."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False)
 
@@ -45,7 +45,7 @@ class DilatedBranch(nn.Module):
         return out
 
     def merged(self) -> tuple[Tensor, Tensor]:
-        """The 7 x 7 kernel (c, 1, 7, 7) and bias (c) that the branch is in evaluation."""
+        """Kernel (c, 1, 7, 7) and bias (c) of the 7 x 7 convolution equivalent to the branch in evaluation."""
         one = self.filters.weight.new_ones(1, 1, 1, 1)
         dilated = functional.conv_transpose2d(self.filters.weight, one, stride=self.dilation)
         scale, shift = _affine(self.norm)
@@ -53,7 +53,7 @@ class DilatedBranch(nn.Module):
 
 
 class DilatedConvolution(nn.Module):
-    """A depthwise 7 x 7 convolution trained as four parallel ones, each with a batch norm (UniRepLKNet)."""
+    """A depthwise 7 x 7 convolution trained as four parallel branches, each with a batch norm (UniRepLKNet)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class DilatedConvolution(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Replace the branches by the one 7 x 7 convolution that they are in evaluation."""
+        """Replace the branches by the equivalent single 7 x 7 convolution, for evaluation."""
         kernels, shifts = zip(*(b.merged() for b in self.modules() if isinstance(b, DilatedBranch)), strict=True)
         kernel, bias = torch.stack(kernels).sum(0), torch.stack(shifts).sum(0)
         scale, shift = _affine(self.norm)
@@ -120,7 +120,7 @@ class LargeKernelBlock(nn.Module):
 
 
 def large_kernel_triple(channels: int) -> nn.Sequential:
-    """One block with the convolution over space, two pointwise ones."""
+    """One block with the spatial convolution, followed by two pointwise ones."""
     return nn.Sequential(*(LargeKernelBlock(channels, spatial=index == 0) for index in range(3)))
 
 

@@ -1,4 +1,4 @@
-"""Means and covariances of both images over the scene's coarse pixels, and the regressions they allow."""
+"""Means and covariances of both images over the scene's coarse pixels, and regressions from them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Moments:
     """First and second moments of the HSI and the degraded MSI over the scene's valid coarse pixels."""
 
     count: int
-    """Coarse pixels."""
+    """Number of coarse pixels."""
     hs_mean: Array
     """(hs band,) reflectance."""
     ms_mean: Array
     """(ms band,) reflectance."""
     covariance: Array
-    """(hs + ms band, hs + ms band) reflectance squared: the HSI's bands first."""
+    """(hs + ms band, hs + ms band) reflectance squared, the HSI's bands first."""
 
     @property
     def hs_hs(self) -> Array:
@@ -49,24 +49,24 @@ class Moments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MomentStage:
-    """The stage of a method that needs moments and nothing else: sums over blocks, then the method's conclusion."""
+    """The stage of a method that needs only moments: sums over blocks, then the method's conclusion."""
 
     name: str
     """Name in logs: `gsa/regression`."""
     conclusion: Callable[[Moments, SceneState], Mapping[str, Array]]
-    """The method's arrays, each named `<method>/<name>`, from the scene's moments."""
+    """Makes the method's arrays, named `<method>/<name>`, from the scene's moments."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
     of_details: bool = False
-    """Moments of what one more blur takes away (coarse_details), not of the images themselves."""
+    """Use the detail that one more blur removes (coarse_details) instead of the images themselves."""
     where: Literal["blocks", "sample"] = "blocks"
     """Blocks of the scene."""
     reduce: Literal["sum", "concat"] = "sum"
-    """Sums of blocks add up."""
+    """Sums of blocks are added."""
 
     @property
     def margin(self) -> int:
-        """Coarse pixels of context around each block, enough for the widest PSF that is believed."""
+        """Coarse pixels of context around each block, enough for the widest plausible PSF."""
         return detail_margin(self.ratio) if self.of_details else degrade_margin(self.ratio)
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, Array]:
@@ -74,16 +74,16 @@ class MomentStage:
         return moment_sums(window, state, float(state.facts["psf_sigma_px"]), of_details=self.of_details)
 
     def conclude(self, total: dict[str, Array], state: SceneState) -> SceneState:
-        """The state with the method's arrays."""
+        """The state with the method's arrays added."""
         return state.with_(arrays=self.conclusion(moments_of(total, state, of_details=self.of_details), state))
 
 
 def moment_sums(
     window: SceneWindow, state: SceneState, sigma_px: float, *, of_details: bool = False
 ) -> dict[str, Array]:
-    """Count, sums and sums of products of the deviations from the fill spectra, HSI's bands before the MSI's.
+    """Count, sums and sums of products of the deviations from the fill spectra, HSI bands before MSI bands.
 
-    Deviations, so that squares lose no digits; details deviate from 0.
+    Deviations keep the squares from losing digits; details are deviations from 0.
     """
     if of_details:
         pixels = coarse_details(window, sigma_px)
@@ -95,7 +95,7 @@ def moment_sums(
 
 
 def moments_of(total: Mapping[str, Array], state: SceneState, *, of_details: bool = False) -> Moments:
-    """The scene's moments from moment_sums added over its blocks; at least two pixels are needed."""
+    """The scene's moments from moment_sums added over its blocks; needs at least two pixels."""
     count, hs_bands = int(total["count"]), len(state.arrays["hs_mean"])
     if count < 2:
         raise DataError(
@@ -118,10 +118,10 @@ def moments_of(total: Mapping[str, Array], state: SceneState, *, of_details: boo
 def ridge_regression(covariance: Array, cross: Array, ridge: float) -> Array:
     """Coefficients (target, predictor) of the regression of targets on predictors.
 
-    covariance: (predictor, predictor); cross: (target, predictor). Predictors are scaled to unit variance and
-    `ridge` is added to their correlation matrix, which bounds the coefficients of nearly collinear predictors:
+    covariance: (predictor, predictor); cross: (target, predictor). Predictors are scaled to unit variance and `ridge`
+    is added to their correlation matrix, which bounds the coefficients of nearly collinear predictors:
     W = cross S^-1 (S^-1 covariance S^-1 + ridge I)^-1 S^-1 with S = diag(standard deviations).
-    A predictor without variance gets coefficient 0.
+    A predictor without variance gets the coefficient 0.
     """
     scale = np.sqrt(np.diag(covariance))
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 1e-7 * max(scale.max(), 1e-30))
@@ -132,7 +132,7 @@ def ridge_regression(covariance: Array, cross: Array, ridge: float) -> Array:
 
 
 def correlations(moments: Moments) -> Array:
-    """(hs band, ms band) correlation coefficients; 0 where a band has no variance."""
+    """(hs band, ms band) correlation coefficients; 0 if a band has no variance."""
     hs, ms = np.sqrt(np.diag(moments.hs_hs)), np.sqrt(np.diag(moments.ms_ms))
     product = np.outer(hs, ms)
     return np.asarray(

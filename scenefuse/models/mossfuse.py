@@ -4,13 +4,13 @@ S. Du, Y. Zou, Z. Wang, X. Li, Y. Li, C. Shang, Q. Shen: "Unsupervised Hyperspec
 Self-Supervised Modality Decoupling", 2025, arXiv:2412.04802.
 
 Written from the paper, with the sizes of the authors' trained checkpoint (one block per encoder and decoder; the text
-says four, which fits neither its 0.54 M parameters nor its 279 GFLOP). The authors' code and checkpoint have no
-licence: neither may be shipped. Three of its parts have weights but no effect; they are kept, so that counts agree:
-a 1 x 1 convolution in each self-supervised decoder, and the channel attention on the query of the spectral
+gives four, which fits neither its 0.54 M parameters nor its 279 GFLOP). The authors' code and checkpoint have no
+licence, so neither may be shipped. Three parts have weights but no effect; they are kept so that parameter counts
+agree: a 1 x 1 convolution in each self-supervised decoder, and the channel attention on the query of the spectral
 aggregation, which the cosine's normalisation cancels.
 
-No truth is needed: `supervised` also gives the reconstructions and the degradations that the losses compare. The PSF
-is centred on the coarse pixel, (ratio - 1) / 2 in this project's frame; the authors' data are sampled half a fine pixel
+No truth is needed: `supervised` also returns the reconstructions and degradations that the losses compare. The PSF is
+centred on the coarse pixel, (ratio - 1) / 2 in this project's frame; the authors' data are sampled half a fine pixel
 earlier (psf_phase_px = ratio / 2 - 1).
 """
 
@@ -42,28 +42,28 @@ REACH_PX = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MossFuseOptions:
-    """Sizes of MossFuse, and what its ablations change."""
+    """Sizes of MossFuse and its ablations."""
 
     width: int = 48
     """Channels of all features."""
     blocks: int = 1
     """Spectral-wise transformer blocks per encoder and decoder."""
     aggregation: Literal["gated", "concat", "cross"] = "gated"
-    """How shared and complementary features meet: Table 3's own, `concat & conv` and `cross`."""
+    """How shared and complementary features are combined: Table 3's own, `concat & conv` and `cross`."""
     decoupling: Literal["both", "repulsion", "aggregation", "none"] = "both"
-    """Which of L_SC's terms count: Table 3's own, `w/o aggre`, `w/o repel`, `w/o L_SC`."""
+    """Terms of L_SC that count: Table 3's own, `w/o aggre`, `w/o repel`, `w/o L_SC`."""
     self_supervision: Literal["full", "own", "none"] = "full"
-    """Which decoders besides the fused image's there are, and terms of L_SCT: Table 3's own; those of each modality
-    from its own features, `w/o L_SCT2` (the published 0.54 M are so); `w/o L_SCT`."""
+    """Decoders besides that of the fused image, and so terms of L_SCT: `full`, Table 3's own; `own`, one per
+    modality from its own features, `w/o L_SCT2` (the published 0.54 M are this one); `none`, `w/o L_SCT`."""
     degradation: Literal["physical", "conv", "given"] = "physical"
-    """A Gaussian PSF and a normalised SRF, learnt; kernels without constraint (Table 3, `conv DE`); or psf_sigma_px
-    and srf as they are, never learnt (Table 4, known degradation)."""
+    """`physical`: a Gaussian PSF and a normalised SRF, both learnt; `conv`: unconstrained kernels (Table 3, `conv
+    DE`); `given`: psf_sigma_px and srf as they are, never learnt (Table 4, known degradation)."""
     psf_phase_px: float | None = None
-    """Centre of the PSF in a coarse pixel, fine pixels from its first; None for its centre, (ratio - 1) / 2."""
+    """Centre of the PSF within a coarse pixel, in fine pixels from its first; None for the middle, (ratio - 1) / 2."""
     psf_sigma_px: float | None = None
-    """Standard deviation of the PSF where it is given, fine pixels."""
+    """Standard deviation of the given PSF, fine pixels."""
     srf: tuple[tuple[float, ...], ...] | None = None
-    """SRF where it is given: a row for each MSI band with a weight, not negative, for each HSI band."""
+    """The given SRF: one row per MSI band, with a non-negative weight for each HSI band."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=HEADS, multiple=HEADS)
@@ -83,7 +83,7 @@ class MossFuseOptions:
 
 
 class MossFuseOutput(NamedTuple):
-    """What MossFuse's losses look at."""
+    """The outputs that MossFuse's losses need."""
 
     fused: Tensor
     """(n, hs band, y, x)."""
@@ -96,15 +96,15 @@ class MossFuseOutput(NamedTuple):
     hs_own: Tensor
     """Complementary features of the HSI."""
     ms_decoded: Tensor | None
-    """MSI from its own features, (n, ms band, y, x); None without that decoder, as the next two."""
+    """MSI decoded from its own features, (n, ms band, y, x); None without that decoder, as for the next two."""
     hs_decoded: Tensor | None
-    """HSI from its own features, on the fine grid, (n, hs band, y, x)."""
+    """HSI decoded from its own features, on the fine grid, (n, hs band, y, x)."""
     lr_ms_decoded: Tensor | None
-    """Coarse MSI from the shared features, on the fine grid, (n, ms band, y, x)."""
+    """Coarse MSI decoded from the shared features, on the fine grid, (n, ms band, y, x)."""
     lr_ms_from_hs: Tensor
-    """Coarse MSI as the HSI's degradation, (n, ms band, y / ratio, x / ratio)."""
+    """Coarse MSI degraded from the HSI, (n, ms band, y / ratio, x / ratio)."""
     lr_ms_from_ms: Tensor
-    """Coarse MSI as the MSI's degradation, the same shape."""
+    """Coarse MSI degraded from the MSI, the same shape."""
     fused_as_ms: Tensor
     """The fused image through the SRF, (n, ms band, y, x)."""
     fused_as_hs: Tensor
@@ -152,7 +152,7 @@ class ChannelAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """SWT: spectral-wise attention and gated feed-forward, each on a norm and added."""
+    """SWT: spectral-wise attention and gated feed-forward, each normed and residual."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class TransformerBlock(nn.Module):
 
 
 def transformers(channels: int, count: int) -> nn.Sequential:
-    """So many SWT blocks in a row."""
+    """`count` SWT blocks in sequence."""
     return nn.Sequential(*(TransformerBlock(channels) for _ in range(count)))
 
 
@@ -242,7 +242,7 @@ class SpectralAggregation(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm, self.attention = ChannelNorm(channels), ChannelAttention(channels)
-        self.inert_query_gate = SpectralGate(channels)  # scales whole channels of q, which the cosine takes back
+        self.inert_query_gate = SpectralGate(channels)  # scales whole channels of q, which the cosine cancels
         self.value_gate = SpatialGate(channels)
         self.own = conv(channels, channels, 1)
         self.out = conv(channels, channels, 1)
@@ -258,7 +258,7 @@ class SpectralAggregation(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """Table 3 `concat & conv` in place of an aggregation."""
+    """Table 3 `concat & conv`, in place of an aggregation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class Concatenation(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Table 3 `cross` in place of an aggregation: queries of the shared, keys and values of the own features."""
+    """Table 3 `cross`, in place of an aggregation: queries of the shared features, keys and values of the own."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -287,7 +287,7 @@ class CrossAttention(nn.Module):
 
 
 def aggregation(domain: Literal["spatial", "spectral"], options: MossFuseOptions) -> nn.Module:
-    """The aggregation of a domain, or what an ablation puts in its place."""
+    """The aggregation of a domain, or its replacement in an ablation."""
     if options.aggregation == "concat":
         return Concatenation(options.width)
     if options.aggregation == "cross":
@@ -301,7 +301,7 @@ def head(channels: int, bands: int) -> FullPrecision:
 
 
 class OwnDecoder(nn.Module):
-    """One modality from its own shared and complementary features (self-supervision)."""
+    """Decodes one modality from its own shared and complementary features (self-supervision)."""
 
     def __init__(self, bands: int, domain: Literal["spatial", "spectral"], options: MossFuseOptions) -> None:
         super().__init__()
@@ -317,7 +317,7 @@ class OwnDecoder(nn.Module):
 
 
 class FusionDecoder(nn.Module):
-    """The fused image from the shared and complementary features of both."""
+    """Decodes the fused image from the shared and complementary features of both modalities."""
 
     def __init__(self, bands: int, options: MossFuseOptions) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class FusionDecoder(nn.Module):
 
 
 class MossFuse(FusionNetwork):
-    """MossFuse: two encoders, a fusion decoder, and what its self-supervision needs."""
+    """MossFuse: two encoders, a fusion decoder, and the parts its self-supervision needs."""
 
     halo_px: ClassVar[int] = 16
     effective_px: ClassVar[int] = 16
@@ -372,7 +372,7 @@ class MossFuse(FusionNetwork):
 
     @property
     def least_supervised_px(self) -> int:
-        """Least side of a window that `supervised` can be given, fine pixels: more than the PSF reaches beyond it."""
+        """Smallest window side that `supervised` accepts, fine pixels: more than the PSF reaches beyond the window."""
         return self.degradation.reach_px + 1
 
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
@@ -401,7 +401,7 @@ class MossFuse(FusionNetwork):
         )
 
     def fold(self) -> None:
-        """Replace the parallel convolutions by the single ones that they are in evaluation."""
+        """Replace the parallel convolutions by the equivalent single ones."""
         fold_dilated(self)
 
     def _enlarged(self, hs: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ IEEE JSTARS 8(6), 2015, doi 10.1109/JSTARS.2015.2440092; B. Aiazzi et al., MTF-t
 PE&RS 72(5), 2006, doi 10.14358/PERS.72.5.591.
 
 For every HSI band a fine image is synthesised from all MSI bands by regression, P = W ms + c, and the detail of P
-beyond the PSF is added: fused = up(hs) + g (P - up(degrade(P))). The regression is made where both images are
-coarse, hs on degrade(ms), so that the gain g = cov(hs, degrade(P)) / var(degrade(P)) is 1 by least squares.
+beyond the PSF is added: fused = up(hs) + g (P - up(degrade(P))). The regression is fitted at coarse resolution, hs on
+degrade(ms), so the gain g = cov(hs, degrade(P)) / var(degrade(P)) is 1 by least squares.
 As up and degrade commute with W, c drops out and fused = up(hs - W degrade(ms)) + W ms.
 """
 
@@ -26,22 +26,22 @@ from scenefuse.models.resample import degrade_window
 from scenefuse.models.state import SceneState
 
 RIDGE = 3e-4
-"""Added to the MSI bands' correlation matrix: a Jasper Ridge fused without noise loses 0.02 dB to it, one with
-noise of 35 dB gains 0.02 dB, and MSI bands that repeat each other cannot blow up (1e-2 costs 1.5 dB)."""
+"""Added to the MSI bands' correlation matrix, so that collinear MSI bands cannot blow up. It costs 0.02 dB on Jasper
+Ridge fused without noise and gains 0.02 dB with noise of 35 dB (1e-2 costs 1.5 dB)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MtfGlpHs:
-    """Detail of images synthesised from the MSI, added to the upsampled HSI."""
+    """Adds detail of images synthesised from the MSI to the upsampled HSI."""
 
     card: ModelCard
 
     def stages(self) -> tuple[Stage, ...]:
-        """The regression of the HSI on the degraded MSI, over the whole scene."""
+        """One stage over the whole scene: the regression of the HSI on the degraded MSI."""
         return (MomentStage(name="mtf-glp-hs/regression", conclusion=_synthesis, ratio=self.card.ratio),)
 
     def to(self, device: str) -> MtfGlpHs:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
-        """The same."""
+        """Return the method itself."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
@@ -52,7 +52,7 @@ class MtfGlpHs:
 
 
 def build(ref: ModelRef) -> MtfGlpHs:
-    """The method for the recipe's bands and ratio."""
+    """The method for the reference's bands and ratio."""
     card = card_of(
         ref,
         title="Hypersharpening by MTF-matched Laplacian pyramids",

@@ -1,7 +1,7 @@
-"""Counting multiply-adds of a network while it runs, without torch's compiler.
+"""Count a network's multiply-adds while it runs, without torch's compiler.
 
-torch's own FlopCounterMode, and every operation on the meta device, import torch._dynamo: 2 s and 150 MB in each
-worker, only to fill in a model's card.
+torch's own FlopCounterMode, like every operation on the meta device, imports torch._dynamo: 2 s and 150 MB in each
+worker just to fill in a model's card.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNCOUNTED = frozenset(
 
 
 class MultiplyAdds(TorchFunctionMode):
-    """Adds up the multiply-adds of convolutions, linear layers and matrix products that run inside its context."""
+    """Counts the multiply-adds of convolutions, linear layers and matrix products run inside its context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class MultiplyAdds(TorchFunctionMode):
 
 
 _FORMULAS: dict[str, Callable[[Sequence[Any], Tensor], int]] = {
-    # A filter has (channels of a group, rows, columns); each value of the result is one product with it.
+    # A filter has shape (channels of a group, rows, columns); each output value is one product with it.
     "conv2d": lambda args, result: result.numel() * args[1][0].numel(),
-    # Transposed, each value of the input is.
+    # Transposed, each input value is.
     "conv_transpose2d": lambda args, _: args[0].numel() * args[1][0].numel(),
     "linear": lambda args, result: result.numel() * args[1].shape[-1],
     **dict.fromkeys(("matmul", "mm", "bmm"), lambda args, result: result.numel() * args[0].shape[-1]),

@@ -1,4 +1,4 @@
-"""FusionNetwork, what the networks have in common; NetworkModel, a network with weights as a FusionModel."""
+"""FusionNetwork, the base class of the networks; NetworkModel, a network with weights as a FusionModel."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from scenefuse.models.spatial_statistics import SpatialStatistics
 from scenefuse.models.state import SceneState
 
 NetworkPrecision = Literal["fp32", "bf16"]
-"""What a network may run in; fp16 is none: energies over a window leave its range."""
+"""Precisions a network may run in; fp16 is not one, because energies over a window exceed its range."""
 
 
 class FusionNetwork(nn.Module):
     """A network that fuses windows on the two grids of a pair, and the facts of its geometry.
 
-    forward(hs, ms) takes hs (n, hs band, y / ratio + 2 * UPSAMPLE_MARGIN, ...) and ms (n, ms band, y, x), y and x
-    multiples of lcm(lattice_px, ratio), and returns (n, hs band, y, x) float32. Convolutions pad with zeros, which
+    forward(hs, ms) takes hs (n, hs band, y / ratio + 2 * UPSAMPLE_MARGIN, ...) and ms (n, ms band, y, x), where y and x
+    are multiples of lcm(lattice_px, ratio), and returns (n, hs band, y, x) float32. Convolutions pad with zeros, which
     is wrong only within support_px of the window's edge.
     """
 
     lattice_px: int = 1
     """Window origins and sides must be multiples of this."""
     halo_px: ClassVar[int]
-    """Fine pixels of context with which a frozen tile equals the whole within 1e-6."""
+    """Fine pixels of context with which a frozen tile equals the whole to within 1e-6."""
     effective_px: ClassVar[int]
     """Fine pixels on each side that hold 99.9 % of the gradient's mass."""
     activation_images: ClassVar[int] = 4
-    """Peak of working memory that grows with the HSI's bands, in images of all of them (measured)."""
+    """Peak working memory that scales with the HSI's bands, in images of all bands (measured)."""
     activation_values_per_pixel: ClassVar[int]
-    """Peak float32 values per fine pixel besides (measured; what convolutions need differs by processor)."""
+    """Further float32 values per fine pixel at the peak (measured; what convolutions need varies by processor)."""
     precisions: ClassVar[tuple[NetworkPrecision, ...]] = ("fp32", "bf16")
     """Precisions in which the result stays within its error budget."""
     unused_parameters: tuple[str, ...] = ()
-    """Parts of the names of parameters that count but cannot influence the result."""
+    """Name fragments of parameters that are counted but cannot influence the result."""
     freezable: bool = True
-    """False for a form whose reductions depend on where a pixel lies in its window: never used on tiles."""
+    """False for a variant whose reductions depend on where a pixel lies in its window: never used on tiles."""
     statistics: SpatialStatistics
-    """Every reduction over space."""
+    """All the network's reductions over space."""
 
     def __init__(self, hs_bands: int, ms_bands: int, ratio: int) -> None:
         super().__init__()
@@ -57,34 +57,34 @@ class FusionNetwork(nn.Module):
 
     @property
     def least_supervised_px(self) -> int:
-        """Least side of a window that `supervised` can be given, fine pixels."""
+        """Smallest window side that `supervised` accepts, fine pixels."""
         return 1
 
     @property
     def activation_bytes_per_pixel(self) -> float:
-        """Peak working memory per fine pixel, float32, inputs and result included."""
+        """Peak working memory in bytes per fine pixel, float32, inputs and result included."""
         return 4.0 * (self.activation_images * self.hs_bands + self.activation_values_per_pixel)
 
     def supervised(self, hs: Tensor, ms: Tensor) -> tuple[Any, ...]:
-        """What the network's loss looks at, the fused image first."""
+        """What the network's loss needs, the fused image first."""
         return (self(hs, ms),)
 
     def fold(self) -> None:
-        """Merge what is one operation in evaluation; a network with nothing to merge stays as it is."""
+        """Merge layers that form one operation in evaluation; a network with nothing to merge stays as it is."""
 
     def central(self, hs: Tensor) -> Tensor:
-        """The hs without its margin, (n, hs band, y / ratio, x / ratio)."""
+        """The HSI without its margin, (n, hs band, y / ratio, x / ratio)."""
         m = UPSAMPLE_MARGIN
         return hs[..., m:-m, m:-m]
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of trained values; shared ones count once."""
+    """Number of trainable values; shared ones count once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds_per_pixel(network: FusionNetwork, side_px: int = 0) -> float:
-    """Multiply-adds per fine pixel of convolutions and matrix products, statistics included; runs on zeros."""
+    """Multiply-adds per fine pixel in convolutions and matrix products, statistics included; measured on zeros."""
     side = side_px or 2 * lcm(8, network.lattice_px, network.ratio)
     coarse = side // network.ratio + 2 * UPSAMPLE_MARGIN
     like = next(network.parameters())
@@ -101,7 +101,7 @@ def multiply_adds_per_pixel(network: FusionNetwork, side_px: int = 0) -> float:
 
 
 class NetworkStatistics:
-    """The stage that runs a network over the sample's patches and adds up what its reductions see."""
+    """The stage that runs a network over the sample's patches and sums the statistics of its reductions."""
 
     def __init__(self, model: NetworkModel) -> None:
         self.model = model
@@ -109,11 +109,11 @@ class NetworkStatistics:
         self.name = f"{model.card.name}/statistics"
         """Name in logs and in the state's provenance."""
         self.where: Literal["blocks", "sample"] = "sample"
-        """Patches in training geometry."""
+        """Patches of the size used in training."""
         self.reduce: Literal["sum", "concat"] = "sum"
         """Sufficient statistics are additive."""
         self.margin = UPSAMPLE_MARGIN
-        """Coarse pixels that upsampling needs around a patch."""
+        """Coarse pixels of context that upsampling needs around a patch."""
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, NDArray[Any]]:  # noqa: ARG002  a Stage's signature
         """Sums of one patch: `<method>/<reduction>/<statistic>`, float64."""
@@ -141,7 +141,7 @@ class NetworkStatistics:
 
 
 class NetworkModel:
-    """A network with weights, as the engine sees it."""
+    """A network with weights, as a FusionModel."""
 
     def __init__(self, network: FusionNetwork, card: ModelCard) -> None:
         if not network.freezable:
@@ -155,7 +155,7 @@ class NetworkModel:
         self._frozen_for: SceneState | None = None
 
     def stages(self) -> tuple[Stage, ...]:
-        """One stage over the sample, or none for a network without reductions over space."""
+        """One stage over the sample; none for a network without reductions over space."""
         return (NetworkStatistics(self),) if self.network.statistics.reductions else ()
 
     def to(self, device: str) -> NetworkModel:
@@ -167,8 +167,9 @@ class NetworkModel:
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """Fused windows (n, hs band, y, x) float32, with the state's statistics frozen into the network.
 
-        Under the engine's autocast to bf16 only convolutions inside are; norms, Gram matrices, softmax, pooled
-        vectors, the last convolution and the sum with the upsampled HSI stay in float32 by the layers' own types.
+        Under the engine's autocast to bf16 only the inner convolutions run in it; norms, Gram matrices, softmax, pooled
+        vectors, the last convolution and the sum with the upsampled HSI stay in float32, enforced by the layers
+        themselves.
         """
         if state is not self._frozen_for:
             prefix = f"{self.card.name}/"

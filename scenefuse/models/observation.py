@@ -1,8 +1,8 @@
-"""How the coarse instrument sees the fine grid: the spectral response and the point spread, found before any method.
+"""How the coarse instrument sees the fine grid: spectral response and point spread, found before any method runs.
 
-Both are needed by every method and network: `srf` (ms band, hs band) in the state's arrays and `psf_sigma_px` in its
-facts. How they were found stands beside them, and how far the pair departs from them: gain, offset and correlation
-of each degraded MSI band against the HSI seen through `srf`.
+Every method and network needs both: `srf` (ms band, hs band) in the state's arrays and `psf_sigma_px` in its facts. The
+state also records how they were found and how far the pair departs from them: gain, offset and correlation of each
+degraded MSI band against the HSI seen through `srf`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from scenefuse.words import counted
 Array = NDArray[np.float64]
 
 LEAST_COVERAGE = 0.5
-"""Share of an MSI band's response that the HSI must cover for its nominal response to be used."""
+"""Share of an MSI band's response that the HSI must cover for the nominal response to be used."""
 SMOOTHNESS = 1e-2
 """Weight of the squared second differences of an estimated response, in units of the HSI's mean variance."""
 LADDER_STEPS = 11
-"""PSF sigmas that are tried, evenly spaced in their logarithm between the limits."""
+"""Number of PSF sigmas tried, spaced evenly in the logarithm between the limits."""
 LEAST_CONTRAST = 1e-5
-"""Least difference in 1 - correlation^2 between the best and the worst sigma for the best to mean anything."""
+"""Least difference in 1 - correlation^2 between the best and the worst sigma for the best to be meaningful."""
 
 
 def observation_stages(
     hs_bands: Sequence[Band], ms_bands: Sequence[Band], ratio: int, *, psf_sigma_px: float | None = None
 ) -> tuple[Stage, ...]:
-    """The stages before any method's own; they need the fill spectra `hs_mean` and `ms_mean`.
+    """The stages run before any method's own; they need the fill spectra `hs_mean` and `ms_mean`.
 
-    psf_sigma_px: the PSF when the instrument's is known, fine pixels; estimated from the pair otherwise.
-    Where both a response and the PSF are estimated, each is once more, knowing the other: an assumed PSF
-    that is 20 % wrong biases the response, and that the PSF, by 10 %.
+    psf_sigma_px: the instrument's PSF if known, fine pixels; otherwise estimated from the pair.
+    If both a response and the PSF are estimated, each is estimated a second time given the other: an assumed PSF that
+    is 20 % wrong biases the response, which in turn biases the PSF by 10 %.
     """
     least, greatest = psf_sigma_limits_px(ratio)
     if psf_sigma_px is not None and not least <= psf_sigma_px <= greatest:
@@ -67,10 +67,10 @@ def observation_stages(
 
 
 def nominal_response(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> tuple[Array, tuple[bool, ...]]:
-    """Responses (ms band, hs band) from the bands' own wavelengths and widths, and which of them can be used.
+    """Responses (ms band, hs band) from the bands' wavelengths and widths, and which of them are usable.
 
-    One can be used where the MSI band's wavelength and FWHM are known, the HSI's wavelengths are, and the HSI
-    covers at least LEAST_COVERAGE of the response. The others are rows of zeros.
+    A response is usable if the MSI band's wavelength and FWHM and the HSI's wavelengths are known, and the HSI covers
+    at least LEAST_COVERAGE of it. The others are rows of zeros.
     """
     matrix = np.zeros((len(ms_bands), len(hs_bands)))
     known = [
@@ -90,24 +90,24 @@ def nominal_response(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> tupl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseStage:
-    """`srf`: nominal where the bands' metadata allow it, else estimated from the pair."""
+    """Finds `srf`: nominal if the bands' metadata allow it, otherwise estimated from the pair."""
 
     nominal: Array
-    """(ms band, hs band), rows of zeros where there is no nominal response."""
+    """(ms band, hs band); zero rows for bands without a nominal response."""
     is_nominal: tuple[bool, ...]
-    """Per MSI band: its nominal response is used."""
+    """Whether each MSI band uses its nominal response."""
     sigma_px: float | None
-    """PSF for the estimation, fine pixels; None for the state's."""
+    """PSF used in the estimation, fine pixels; None for the state's."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
     name: str = "observation/response"
     """Name in logs."""
     reduce: Literal["sum", "concat"] = "sum"
-    """Sums of blocks add up."""
+    """Sums of blocks are added."""
 
     @property
     def where(self) -> Literal["blocks", "sample", "nowhere"]:
-        """Blocks of the scene; nowhere when every response is nominal."""
+        """Blocks of the scene; nowhere if every response is nominal."""
         return "nowhere" if all(self.is_nominal) else "blocks"
 
     @property
@@ -121,7 +121,7 @@ class ResponseStage:
         return moment_sums(window, state, sigma_px)
 
     def conclude(self, total: dict[str, Array], state: SceneState) -> SceneState:
-        """The state with `srf`, and the fact `srf_source`: nominal or estimated for each MSI band."""
+        """The state with `srf`, and the fact `srf_source`: nominal or estimated, per MSI band."""
         srf = self.nominal.copy()
         if not all(self.is_nominal):
             estimated = estimated_response(moments_of(total, state))
@@ -132,11 +132,11 @@ class ResponseStage:
 
 
 def estimated_response(moments: Moments) -> Array:
-    """Responses (ms band, hs band), not negative, rows summing to 1, from the scene's covariances.
+    """Non-negative responses (ms band, hs band), rows summing to 1, from the scene's covariances.
 
-    Row r minimises var(ms - r hs) + SMOOTHNESS v |second differences of r|^2 + 1e-4 v |r|^2 over r >= 0, v the HSI's
-    mean variance: HySure's estimator (Simoes et al. 2015, section IV, doi 10.1109/TGRS.2014.2375320) with the sign
-    constraint. Gain and offset of the MSI fall out by the normalisation and the centring.
+    Row r minimises var(ms - r hs) + SMOOTHNESS v |second differences of r|^2 + 1e-4 v |r|^2 over r >= 0, where v is the
+    HSI's mean variance: HySure's estimator (Simoes et al. 2015, section IV, doi 10.1109/TGRS.2014.2375320) with the
+    sign constraint. Normalising the rows and centring remove the MSI's gain and offset.
     """
     bands = len(moments.hs_mean)
     scale = max(float(np.diag(moments.hs_hs).mean()), np.finfo(np.float64).tiny)
@@ -146,7 +146,7 @@ def estimated_response(moments: Moments) -> Array:
     rows = []
     for cross in moments.hs_ms.T / scale:
         row = nnls(root, solve_triangular(root, cross, trans="T"))[0]
-        if not row.any():  # no band rises with this one: the most alike stands for it
+        if not row.any():  # no band correlates positively with this one: use the most similar
             row[int(np.argmax(cross))] = 1.0
         rows.append(row / row.sum())
     return np.array(rows)
@@ -154,12 +154,12 @@ def estimated_response(moments: Moments) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSpreadStage:
-    """`psf_sigma_px`: the blur under which the degraded MSI correlates best with the HSI seen through `srf`."""
+    """Finds `psf_sigma_px`: the blur under which the degraded MSI correlates best with the HSI seen through `srf`."""
 
     sigmas_px: tuple[float, ...]
-    """Sigmas to try, ascending, fine pixels; one when it is given."""
+    """Sigmas to try, ascending, fine pixels; a single one if the PSF is given."""
     nominal_px: float
-    """What is taken when the pair shows no difference between them."""
+    """Used if the pair shows no difference between the sigmas, fine pixels."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
     name: str = "observation/point-spread"
@@ -167,7 +167,7 @@ class PointSpreadStage:
     where: Literal["blocks", "sample"] = "blocks"
     """Blocks of the scene."""
     reduce: Literal["sum", "concat"] = "sum"
-    """Sums of blocks add up."""
+    """Sums of blocks are added."""
 
     @property
     def margin(self) -> int:
@@ -175,7 +175,7 @@ class PointSpreadStage:
         return degrade_margin(self.ratio, max(self.sigmas_px))
 
     def measure(self, window: SceneWindow, state: SceneState) -> dict[str, Array]:
-        """count, and per sigma and MSI band the sums of a, b, a^2, a b, b^2: a = srf hs, b = degraded MSI."""
+        """count, and the sums of a, b, a^2, a b, b^2 per sigma and MSI band: a = srf hs, b = degraded MSI."""
         srf = state.arrays["srf"]
         hs, ladder = coarse_pixel_ladder(window, self.sigmas_px)
         a = (hs - state.arrays["hs_mean"]) @ srf.T
@@ -186,7 +186,7 @@ class PointSpreadStage:
         return {"count": np.array(float(len(a))), "sums": np.array(sums)}
 
     def conclude(self, total: dict[str, Array], state: SceneState) -> SceneState:
-        """The state with psf_sigma_px, its source, and gain, offset and correlation of each MSI band."""
+        """The state with psf_sigma_px and its source, and gain, offset and correlation of each MSI band."""
         count = float(total["count"])
         if count < 2:
             raise DataError(
@@ -212,7 +212,7 @@ class PointSpreadStage:
         )
 
     def _best(self, unexplained: Array) -> tuple[float, str]:
-        """Sigma of the least unexplained share, by a parabola through it and its neighbours in log sigma."""
+        """Sigma with the least unexplained share, refined by a parabola in log sigma, and how it was found."""
         if len(self.sigmas_px) == 1:
             return self.sigmas_px[0], "given"
         if unexplained.max() - unexplained.min() < LEAST_CONTRAST:

@@ -1,4 +1,4 @@
-"""ModelRef: the few facts from which any process builds the same model."""
+"""ModelRef: the facts from which any process builds the same model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenefuse.sensors.band import Band
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """A method by name, with all that its numbers depend on. Picklable; sent to workers in place of weights."""
+    """A method by name, with everything its numbers depend on. Picklable; sent to workers in place of weights."""
 
     name: str
     """Name in the registry: `gsa`."""
@@ -24,6 +24,6 @@ class ModelRef:
     weights: str | None = None
     """Path of a safetensors file; None for a method without weights."""
     weights_sha256: str | None = None
-    """Digest that the file must have, hexadecimal."""
+    """SHA-256 the file must have, hexadecimal."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options of the method that change its numbers: numbers, strings, booleans."""

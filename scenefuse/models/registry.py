@@ -1,4 +1,4 @@
-"""Which methods there are, and how one is made from its reference."""
+"""The registry of methods, and how to build one from its reference."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from scenefuse.words import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """How a method is made."""
+    """How to build and describe a method."""
 
     build: Callable[[ModelRef], FusionModel]
-    """The method for a reference; refuses options that it does not know. Weights are checked before it is called."""
+    """Builds the method for a reference; refuses unknown options. Called after the weights have been checked."""
     describe: Callable[[ModelRef], ModelCard] | None = None
-    """The card without weights, for a method that cannot be built without them; None to build it and take its card."""
+    """Card of a method that cannot be built without weights, made without them; None: build it and use its card."""
     needs_weights: bool = False
-    """True for networks: without weights they are refused, and methods without weights refuse them."""
+    """True for networks, which are refused without weights; methods without weights refuse them."""
 
 
 MODELS: dict[str, Method] = {
@@ -41,11 +41,11 @@ MODELS: dict[str, Method] = {
     "hysure-l2": Method(build=hysure_l2.build),
     **{name: Method(build=load_network, describe=describe_network, needs_weights=True) for name in ARCHITECTURES},
 }
-"""Methods of this package by their name on the command line."""
+"""This package's methods by their command-line name."""
 
 
 def model_names() -> tuple[str, ...]:
-    """Names of all methods, sorted: this package's and those that others announce."""
+    """Sorted names of all methods: this package's and those other packages register."""
     return tuple(sorted({*MODELS, *_announced()}))
 
 
@@ -55,12 +55,12 @@ def weightless_names() -> tuple[str, ...]:
 
 
 def needs_weights(name: str) -> bool:
-    """True for a method that is refused without weights."""
+    """Whether the method is refused without weights."""
     return _method_of(name).needs_weights
 
 
 def describe_model(ref: ModelRef) -> ModelCard:
-    """The card of the reference's method, also where weights are missing: for lists, never for fusing."""
+    """The card of the reference's method, even if weights are missing: for listings, never for fusing."""
     method = _method_of(ref.name)
     if method.describe is not None and ref.weights is None:
         return method.describe(ref)
@@ -68,10 +68,10 @@ def describe_model(ref: ModelRef) -> ModelCard:
 
 
 def require_method(name: str, *, weights: str | None = None, weights_sha256: str | None = None) -> Method:
-    """The method of that name, once it is known that it can have the weights it needs; no scene is needed to tell.
+    """The method of that name, after checking that its weights can be had; needs no scene.
 
-    weights: a path or a name on the shelf. Refused are an unknown name, a network without any weights on the shelf,
-    weights where none are used, and a file that is not the one named.
+    weights: a path or a name on the shelf. Refuses an unknown name, a network with no weights on the shelf, weights for
+    a method that uses none, and a file whose SHA-256 differs from weights_sha256.
     """
     method = _method_of(name)
     if not method.needs_weights:
@@ -96,7 +96,7 @@ def require_method(name: str, *, weights: str | None = None, weights_sha256: str
 
 
 def load_model(ref: ModelRef) -> FusionModel:
-    """The method of the reference, ready to fuse; refused when the name, ratio, options or weights are wrong."""
+    """The method of the reference, ready to fuse; refuses a wrong name, ratio, options or weights."""
     method = require_method(ref.name, weights=ref.weights, weights_sha256=ref.weights_sha256)
     if ref.ratio not in RATIOS:
         raise ModelError(f"Ratio {ref.ratio}", "no grid has it", f"Choose one of {', '.join(map(str, RATIOS))}")
@@ -110,7 +110,7 @@ def load_model(ref: ModelRef) -> FusionModel:
 
 
 def _require_on_shelf(name: str) -> None:
-    """Refuse a network for which there are no weights at all."""
+    """Refuse a network with no weights on any shelf."""
     if not any(entry.card.architecture == name for entry in shelved()):
         raise ModelError(
             f"{name} without weights",
@@ -120,7 +120,7 @@ def _require_on_shelf(name: str) -> None:
 
 
 def _method_of(name: str) -> Method:
-    """The method of that name; refused with the names there are."""
+    """The method of that name; an unknown name is refused with a list of the known ones."""
     method = MODELS[name] if name in MODELS else _announced().get(name)
     if method is None:
         near = difflib.get_close_matches(name, model_names(), n=1)
@@ -133,7 +133,7 @@ def _method_of(name: str) -> Method:
 
 @cache
 def _announced() -> dict[str, Method]:
-    """Methods of other packages; a name that is taken, or what is not a Method, is refused."""
+    """Methods of other packages; refuses a name already taken and anything that is not a Method."""
     announced: dict[str, Method] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         method = entry.load()

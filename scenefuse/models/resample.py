@@ -1,9 +1,9 @@
-"""Upsample and degrade on tensors: the taps of grid/resample.py, evaluated with torch on any device.
+"""Upsampling and degrading of tensors: the taps of grid/resample.py, applied with torch on any device.
 
-Every step is an elementwise product or multiply-add over shifted views, tap after tap. A pixel of the result
-depends on the pixels under its kernel and on nothing else: windows cut anywhere give the same bits on a CPU.
-Convolutions of torch do not promise that (their blocking follows the window's width), nor does F.interpolate
-(at ratios 3 and 6 its phases drift by 1e-4).
+Every step is an elementwise product or multiply-add over shifted views, one tap after another. A pixel of the result
+depends only on the pixels under its kernel, so windows cut anywhere give the same bits on a CPU. torch's convolutions
+do not guarantee that (their blocking follows the window's width), nor does F.interpolate (at ratios 3 and 6 its phases
+drift by 1e-4).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.edges import repeat_edges
 
 CPU_GROUP_BANDS = 4
-"""Bands worked on at a time on a CPU: their window stays in its cache (measured: 1, 8 and 16 are slower)."""
+"""Bands processed at a time on a CPU, so that their window stays in its cache (measured: 1, 8 and 16 are slower)."""
 GPU_GROUP_BANDS = 32
-"""Bands worked on at a time on a GPU: enough to fill it, few enough to spare its memory."""
+"""Bands processed at a time on a GPU: enough to keep it busy, few enough to save memory."""
 
 
 def upsample(coarse: Tensor, ratio: int) -> Tensor:
-    """The coarse pixels by cubic convolution on the fine grid, (n, b, y * ratio, x * ratio).
+    """Upsample to the fine grid by cubic convolution, (n, b, y * ratio, x * ratio).
 
-    coarse: (n, b, y + 4, x + 4): the margin of 2 coarse pixels on each side is consumed.
+    coarse: (n, b, y + 4, x + 4); the margin of 2 coarse pixels on each side is consumed.
     """
     n, bands, rows, columns = coarse.shape
     margin = 2 * UPSAMPLE_MARGIN
@@ -39,7 +39,7 @@ def upsample(coarse: Tensor, ratio: int) -> Tensor:
 
 
 def upsample_into(fine: Tensor, coarse: Tensor, ratio: int) -> None:
-    """Write the upsampled (b, y + 4, x + 4) coarse bands into the contiguous (b, y * ratio, x * ratio) fine."""
+    """Write the upsampled coarse bands (b, y + 4, x + 4) into `fine`, a contiguous (b, y * ratio, x * ratio)."""
     taps = upsample_taps(ratio).tolist()
     bands, rows, columns = coarse.shape
     height, width = rows - 2 * UPSAMPLE_MARGIN, columns - 2 * UPSAMPLE_MARGIN
@@ -73,15 +73,15 @@ def degrade(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
 def degrade_window(fine: Tensor, ratio: int, sigma_px: float) -> Tensor:
     """A window's fine pixels as the coarse instrument sees them, with upsample's margin: (n, b, y + 4, x + 4).
 
-    fine: (n, b, y * ratio, x * ratio). What lies outside the window is made up by repeating its edge, so coarse
-    pixels whose kernel leaves the window are wrong.
+    fine: (n, b, y * ratio, x * ratio). The window is padded by repeating its edge: pixels whose kernel leaves it are
+    wrong.
     """
     margin = UPSAMPLE_MARGIN * ratio + degrade_reach_px(ratio, sigma_px)
     return degrade(repeat_edges(fine, margin), ratio, sigma_px)
 
 
 def filter_window(coarse: Tensor, taps: list[float]) -> Tensor:
-    """The image filtered along rows and columns by the odd number of taps, same shape, edges repeated outside."""
+    """The image filtered along rows and columns with an odd number of taps, same shape, edges repeated outside."""
     reach = len(taps) // 2
     height, width = coarse.shape[-2:]
     padded = repeat_edges(coarse, reach)
@@ -90,9 +90,9 @@ def filter_window(coarse: Tensor, taps: list[float]) -> Tensor:
 
 
 def coarse_blur_taps(ratio: int, sigma_px: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Taps on the coarse grid of degrade after upsample along one axis: odd, symmetric, sum 1, float64.
+    """Taps on the coarse grid of degrade after upsample along one axis: odd count, symmetric, sum 1, float64.
 
-    What the coarse instrument would see of the upsampled image: degrade(upsample(e)) = taps * e.
+    They give what the coarse instrument would see of the upsampled image: degrade(upsample(e)) = taps * e.
     """
     down, up = degrade_taps(ratio, sigma_px), upsample_taps(ratio)
     reach_px = degrade_reach_px(ratio, sigma_px)
@@ -106,10 +106,10 @@ def coarse_blur_taps(ratio: int, sigma_px: float) -> np.ndarray[tuple[int], np.d
 
 
 def band_groups(fine: Tensor) -> Iterator[slice]:
-    """Slices over the bands of (b, y, x) to work on at a time: few.
+    """Slices over the bands of (b, y, x), each a small group to process at a time.
 
-    Their size never depends on the window, and the last takes what is left over instead of being short: a matrix
-    product with other rows, or with one to three, may round differently.
+    Their size never depends on the window, and the last slice takes any remainder rather than leave a short one: a
+    matrix product with a different number of rows, or with one to three, may round differently.
     """
     bands = fine.shape[0]
     size = CPU_GROUP_BANDS if fine.device.type == "cpu" else GPU_GROUP_BANDS
@@ -118,7 +118,7 @@ def band_groups(fine: Tensor) -> Iterator[slice]:
 
 
 def _weigh(views: list[Tensor], weights: list[float], out: Tensor | None = None) -> Tensor:
-    """The sum of the views by their weights, tap after tap, in out if given; taps of weight 0 take no time."""
+    """The weighted sum of the views, one tap after another, in `out` if given; taps of weight 0 are skipped."""
     (first, weight), *others = [(view, weight) for view, weight in zip(views, weights, strict=True) if weight]
     total = torch.mul(first, weight, out=out)
     for view, weight in others:

@@ -6,9 +6,9 @@ Representation", IGARSS 2025, doi 10.1109/IGARSS55030.2025.11243541, arXiv:2501.
 Written from the paper, with kernel sizes from its parameter count (26.81 M needs 3 x 3 where the formula prints
 1 x 1, and no groups in the "grouped" branch). The authors' code is under the MIT licence; their weights are not public.
 
-As released, the attention of the paper has no effect: the map is contracted with the values over different indices, so
-each row of the softmax multiplies the sum of the values of its head. `attention="released"` is that, and the network
-then has no operation over the whole image; `attention="paper"` is the formula, its logits divided by the number of
+As released, the paper's attention has no effect: the map and the values are contracted over different indices, so each
+row of the softmax multiplies the sum of its head's values. `attention="released"` reproduces that, and the network then
+has no operation over the whole image. `attention="paper"` follows the formula, with logits divided by the number of
 pixels relative to the training crop, because they otherwise grow with the image until the softmax is an arg-max.
 """
 
@@ -37,7 +37,7 @@ HEAD_CHANNELS = 16
 """Channels of a head."""
 
 TRAINING_PIXELS = 128**2
-"""Pixels of a training crop: the size at which the paper's logits stand as they are."""
+"""Pixels of a training crop: the size at which the paper's logits apply unchanged."""
 
 INITIAL_SCALE = 0.1
 """Factor on Kaiming's initial weights inside dense blocks."""
@@ -45,15 +45,15 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3RNetOptions:
-    """Sizes of S3RNet, and which attention."""
+    """Sizes of S3RNet, and the kind of attention."""
 
     depths: tuple[int, int, int, int] = (4, 4, 6, 6)
-    """Residual groups in branches Q, K, V and Z. The student of the authors' later paper (README of their code: 7.44 M
-    parameters) is (4, 1, 4, 0) with 43 query groups."""
+    """Residual groups in branches Q, K, V and Z. The student of the authors' later paper (README of their code: 7.44
+    M parameters) is (4, 1, 4, 0) with 43 query groups."""
     fusion: Literal["weighted", "sum"] = "weighted"
-    """The branches weighted pixel by pixel (SSAWB), or simply added, the public code's own default."""
+    """`weighted`: branches weighted pixel by pixel (SSAWB); `sum`: simply added, the public code's own default."""
     attention: Literal["released", "paper"] = "released"
-    """The attention as the public code computes it (inert), or as the paper writes it."""
+    """Attention as computed by the public code (inert), or as written in the paper."""
     query_groups: int = 1
     """Groups of the convolutions in branch Q; the published count needs 1."""
 
@@ -64,7 +64,7 @@ class S3RNetOptions:
 
 
 def conv(inputs: int, outputs: int, groups: int = 1) -> nn.Conv2d:
-    """3 x 3 convolution that keeps the size."""
+    """Size-preserving 3 x 3 convolution."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups)
 
 
@@ -116,7 +116,7 @@ class Branch(nn.Sequential):
 
 
 class WeightBlock(nn.Module):
-    """SSAWB: attention of Q and K on V added to Z, then the four branches weighted pixel by pixel (Eq. 6)."""
+    """SSAWB: attention of Q and K on V, added to Z; then the four branches weighted pixel by pixel (Eq. 6)."""
 
     def __init__(self, channels: int, attention: Literal["released", "paper"]) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class WeightBlock(nn.Module):
 
 
 class S3RNet(FusionNetwork):
-    """S3RNet: HSI and MSI, each alone and together, at the resolution of either."""
+    """S3RNet: HSI and MSI, separately and jointly, at both resolutions."""
 
     halo_px: ClassVar[int] = 64
     effective_px: ClassVar[int] = 24

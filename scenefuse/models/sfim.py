@@ -4,9 +4,10 @@ J. G. Liu, Smoothing filter-based intensity modulation: a spectral preserve imag
 spatial details, IJRS 21(18), 2000, doi 10.1080/014311600750037499; with a synthesised fine image for every HSI band
 as in Selva et al. 2015, doi 10.1109/JSTARS.2015.2440092.
 
-fused = up(hs) * P / up(degrade(P)), P = W ms + c the regression of hs on degrade(ms). As up and degrade commute with
-W, only the MSI's few bands are filtered: up(degrade(P)) = W up(degrade(ms)) + c.
-Both P and its blurred self are held at FLOOR of the band's mean or above, so that dark pixels keep a ratio near 1.
+fused = up(hs) * P / up(degrade(P)), P = W ms + c the regression of hs on degrade(ms). As up and degrade commute with W,
+only the MSI's few bands are filtered: up(degrade(P)) = W up(degrade(ms)) + c.
+Both P and its blurred version are clamped from below at FLOOR of the band's mean, so that dark pixels keep a ratio near
+1.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from scenefuse.models.resample import GPU_GROUP_BANDS, band_groups, degrade_wind
 from scenefuse.models.state import SceneState
 
 FLOOR = 0.05
-"""Least value of P and of its blurred self, as a share of the HSI band's mean over the scene."""
+"""Least value of P and of its blurred version, as a share of the HSI band's mean over the scene."""
 LEAST_FLOOR = 1e-4
-"""Least floor, reflectance: for bands whose mean is zero or below."""
+"""Least floor, reflectance: for bands whose mean is zero or negative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sfim:
-    """The upsampled HSI, modulated by the ratio of synthesised images to their blurred selves."""
+    """The upsampled HSI, modulated by the ratio of synthesised images to their blurred versions."""
 
     card: ModelCard
 
     def stages(self) -> tuple[Stage, ...]:
-        """The regression of the HSI on the degraded MSI, over the whole scene."""
+        """One stage over the whole scene: the regression of the HSI on the degraded MSI."""
         return (MomentStage(name="sfim/regression", conclusion=_synthesis, ratio=self.card.ratio),)
 
     def to(self, device: str) -> Sfim:  # noqa: ARG002 - holds no tensor: it follows its inputs' device
-        """The same."""
+        """Return the method itself."""
         return self
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
@@ -67,12 +68,12 @@ class Sfim:
 
 
 def _with_ones(image: Tensor) -> Tensor:
-    """(n, b + 1, y*x): a band of ones besides, by which an offset is one more column of a map."""
+    """(n, b + 1, y*x): adds a band of ones, so that an offset becomes one more column of a matrix."""
     return pad(image.flatten(2), (0, 0, 0, 1), value=1.0)
 
 
 def build(ref: ModelRef) -> Sfim:
-    """The method for the recipe's bands and ratio."""
+    """The method for the reference's bands and ratio."""
     cost, ms_bands = injection_cost(ref, 2 * len(ref.ms_bands)), len(ref.ms_bands)
     card = card_of(
         ref,

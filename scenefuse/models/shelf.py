@@ -4,7 +4,7 @@
     <shelf>/<name>/<version>/weights.json           their card
     <shelf>/<name>/<version>/item.json              their STAC item (MLM extension), for catalogues and people
 
-There are two: the user's, where `scenefuse train --name` puts what it trained, and the one that ships.
+There are two shelves: the user's, to which `scenefuse train --name` writes, and the one shipped with the package.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from scenefuse.words import counted
 _log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
-"""Name of the tensors' file on a shelf; its card has the suffix .json."""
+"""File name of the tensors on a shelf; the card has the suffix .json."""
 ITEM = "item.json"
-"""Name of the STAC item on a shelf."""
+"""File name of the STAC item on a shelf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,27 +37,27 @@ class Shelved:
     name: str
     """Name: `aelf-t-enmap-sentinel-2`."""
     version: int
-    """Version, 1 and up."""
+    """Version, from 1."""
     path: Path
     """The safetensors file."""
     card: WeightsCard
-    """What they are."""
+    """Their card."""
 
     @property
     def label(self) -> str:
-        """Name and version as --weights takes them: `aelf-t-enmap-sentinel-2@1`."""
+        """Name and version in the form --weights accepts: `aelf-t-enmap-sentinel-2@1`."""
         return f"{self.name}@{self.version}"
 
 
 def shelves() -> tuple[Path, ...]:
-    """The user's shelf, then the one that ships."""
+    """The user's shelf, then the shipped one."""
     return weights_folder(), shipped_folder("catalogs") / "weights"
 
 
 def shelved(folders: Sequence[Path] | None = None) -> tuple[Shelved, ...]:
-    """All weights on the shelves: the user's before those that ship, by name, the newest version first.
+    """All weights on the shelves: the user's first, then the shipped ones, each by name with the newest version first.
 
-    Those whose card cannot be read are left out, with a warning in the log.
+    Weights with an unreadable card are skipped with a warning in the log.
     """
     return tuple(entry for folder in folders or shelves() for entry in _on(folder))
 
@@ -77,7 +77,7 @@ def find_by_digest(sha256: str) -> Shelved | None:
 
 
 def find_fitting(ref: ModelRef) -> Shelved:
-    """The newest weights of the reference's network for its bands and ratio; refused when none or several fit."""
+    """The newest weights of the reference's network for its bands and ratio; refuses if none or several names fit."""
     found: dict[str, Shelved] = {}
     for entry in shelved():
         best = found.get(entry.name)
@@ -102,7 +102,7 @@ def find_fitting(ref: ModelRef) -> Shelved:
 
 
 def resolve(text: str) -> Path:
-    """The safetensors file of a path, or of a name on a shelf."""
+    """The safetensors file at a path, or with a name on a shelf."""
     path = Path(text)
     if path.is_file():
         return path
@@ -118,13 +118,13 @@ def resolve(text: str) -> Path:
 
 
 def place_for(name: str, folder: Path) -> tuple[Path, int]:
-    """The folder of the next version of that name on a shelf, which is not there yet, and the version."""
+    """The folder of that name's next version on a shelf, not yet created, and the version."""
     version = max((place.version for place in _places(folder) if place.name == name), default=0) + 1
     return folder / name / str(version), version
 
 
 def _on(folder: Path) -> Iterator[Shelved]:
-    """What is on one shelf and has a card."""
+    """Weights on one shelf that have a readable card."""
     for place in sorted(_places(folder), key=lambda place: (place.name, -place.version)):
         try:
             yield place.read()
@@ -133,7 +133,7 @@ def _on(folder: Path) -> Iterator[Shelved]:
 
 
 class _Place(NamedTuple):
-    """Where weights lie on a shelf, whether or not their card can be read."""
+    """Location of weights on a shelf, whether or not their card can be read."""
 
     name: str
     version: int
@@ -145,7 +145,7 @@ class _Place(NamedTuple):
 
 
 def _places(folder: Path) -> list[_Place]:
-    """All that lies on one shelf."""
+    """Locations of all weights on one shelf."""
     return [
         _Place(path.parent.parent.name, int(path.parent.name), path)
         for path in folder.glob(f"*/*/{WEIGHTS}")
@@ -154,7 +154,7 @@ def _places(folder: Path) -> list[_Place]:
 
 
 def with_weights(ref: ModelRef, weights: str | None) -> ModelRef:
-    """The reference with the weights of that path or name, or, for None, with those on the shelf that fit it."""
+    """The reference with the weights at that path or of that name; None picks the weights on the shelf that fit."""
     if weights is not None:
         return replace(ref, weights=str(resolve(weights)))
     entry = find_fitting(ref)

@@ -1,12 +1,12 @@
 """SMIF-NET: spectral attention across modalities at the coarse scale, interactive fusion at the fine one.
 
 M. Xu, J. Mao, Z. Mo, X. Fu, S. Jia: "Spectral Modality-Aware Interactive Fusion Network for HSI Super-Resolution",
-Shenzhen University. No code and no weights were published.
+Shenzhen University. No code or weights were published.
 
-A reading of the paper, calibrated on its multiply-adds (1.167e12 for its 1.200e12 at 512 x 512 x 31). Where the text is
-silent: four layers of attention blocks, each closed by the first features; features of 64 channels; 3 x 3 convolutions
-in the fusion; a skip from the upsampled HSI. The paper splits heads along space, which cuts every image into strips,
-even an untiled one: `heads="spatial"` is that, cannot be frozen and is for comparison only.
+One reading of the paper, calibrated on its multiply-adds (1.167e12 for its 1.200e12 at 512 x 512 x 31). Where the text
+is silent: four layers of attention blocks, each ending with the first features added; features of 64 channels; 3 x 3
+convolutions in the fusion; a skip from the upsampled HSI. The paper splits heads along space, which cuts every image
+into strips, even an untiled one: `heads="spatial"` does this, cannot be frozen and is for comparison only.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from scenefuse.models.sizes import require_size
 from scenefuse.models.spatial_statistics import Cosines, Mean, SpatialStatistics, apply_maps
 
 STRIPS = 4
-"""Strips of the spatial heads."""
+"""Number of strips of the spatial heads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SMIFNetOptions:
-    """Sizes of SMIF-NET, and what its ablations take away."""
+    """Sizes of SMIF-NET and its ablations."""
 
     width: int = 64
     """Channels of all features."""
@@ -42,7 +42,7 @@ class SMIFNetOptions:
     blocks: int = 5
     """SMAT blocks per layer (N2)."""
     stages: int = 4
-    """Fusion stages (S); also sets the kernels of the multiscale features, 1 to 2 S - 3."""
+    """Fusion stages (S); also determines the kernels of the multiscale features, 1 to 2 S - 3."""
     cross: bool = True
     """Attention from the HSI to the MSI; False is `w/o CSCA`."""
     multiscale: bool = True
@@ -50,9 +50,9 @@ class SMIFNetOptions:
     interactive: bool = True
     """Interactive fusion; False is `w/o IS2F2`: concatenation and a convolution."""
     heads: Literal["channel", "spatial"] = "channel"
-    """Heads of cosines over channels, or the paper's literal strips."""
+    """Cosine heads over channels, or the paper's literal strips."""
     channel_heads: int = 1
-    """Groups of channels that attend apart from each other."""
+    """Groups of channels, each attending separately."""
 
     def __post_init__(self) -> None:
         require_size("width", self.width, least=4, multiple=4)
@@ -67,7 +67,7 @@ class SMIFNetOptions:
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Conv2d:
-    """Convolution that keeps the size."""
+    """Size-preserving convolution."""
     return nn.Conv2d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation)
 
 
@@ -85,7 +85,7 @@ class ResidualBlock(nn.Module):
 
 
 class DualAttention(nn.Module):
-    """SMMA: the HSI asks itself (ISSA) and the MSI (CSCA) over channels (Eqs. 1 to 6)."""
+    """SMMA: channel attention of the HSI to itself (ISSA) and to the MSI (CSCA) (Eqs. 1 to 6)."""
 
     def __init__(self, options: SMIFNetOptions) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class DualAttention(nn.Module):
         self.out = conv(c, c, 1)
 
     def forward(self, hs: Tensor, ms: Tensor) -> Tensor:
-        """(n, c, y, x) from normed features of both."""
+        """(n, c, y, x) from normed features of both images."""
         attended = self._attend(self.cosines, self.temperature, (self.query, hs), (self.key, hs), self.value(hs + ms))
         if self.ms_key is not None and self.ms_value is not None:
             attended = attended + self._attend(
@@ -128,7 +128,7 @@ class DualAttention(nn.Module):
 
 
 def strip_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Eqs. 3 and 4 to the letter: pixels in raster order are cut into STRIPS heads, logits over sqrt(pixels)."""
+    """Eqs. 3 and 4 taken literally: pixels in raster order cut into STRIPS heads, logits over sqrt(pixels)."""
     n, c, height, width = query.shape
     pixels = height * width
     if pixels % STRIPS:
@@ -160,7 +160,7 @@ class AttentionBlock(nn.Module):
         self.hs_forward, self.ms_forward = feed_forward(c), feed_forward(c)
 
     def forward(self, hs: Tensor, ms: Tensor) -> tuple[Tensor, Tensor]:
-        """Both features, (n, c, y / ratio, x / ratio)."""
+        """HSI and MSI features, (n, c, y / ratio, x / ratio) each."""
         hs = hs + self.attention(self.hs_norm(hs), self.ms_norm(ms))
         return hs + self.hs_forward(hs), ms + self.ms_forward(ms)
 
@@ -182,7 +182,7 @@ class MultiscaleFeatures(nn.Module):
 
 
 class InteractiveFusion(nn.Module):
-    """IS2F2: channels of the HSI and pixels of the MSI are weighted, then each is added to the other (Eqs. 7 to 13)."""
+    """IS2F2: HSI channels and MSI pixels are weighted, then each modality is added to the other (Eqs. 7 to 13)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class InteractiveFusion(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """What stands in for the interactive fusion in its ablation."""
+    """Replaces the interactive fusion in its ablation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class SMIFNet(FusionNetwork):
         c = options.width
         self.stages = options.stages
         self.freezable = options.heads == "channel"
-        self.lattice_px = 1 if self.freezable else 2 * ratio  # even sides have a multiple of STRIPS coarse pixels
+        self.lattice_px = 1 if self.freezable else 2 * ratio  # even coarse sides give a multiple of STRIPS pixels
         self.unused_parameters = (f"layers.{options.layers - 1}.{options.blocks - 1}.ms_forward",)
         self.hs_in, self.ms_in = conv(hs_bands, c), conv(ms_bands, c)
         self.layers = nn.ModuleList(
@@ -255,8 +255,8 @@ class SMIFNet(FusionNetwork):
     def support_px(self) -> int:
         """Fine pixels on each side that can influence a pixel at all, with frozen statistics.
 
-        A stage reaches 8 pixels in the fused features and S + 1 in the MSI's, the reconstruction 5, the coarse
-        convolutions 2 coarse pixels beside the pixel's own.
+        A stage reaches 8 pixels in the fused features and S + 1 in the MSI's, the reconstruction 5, and the coarse
+        convolutions 2 coarse pixels beyond the pixel's own.
         """
         fused = 8 * self.stages + 5
         from_ms = max((self.stages + 1) * s + 8 * (self.stages - s + 1) for s in range(1, self.stages + 1)) + 5 + 1

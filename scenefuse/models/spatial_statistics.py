@@ -1,17 +1,17 @@
 """SpatialStatistics: the one object through which a network reduces over space.
 
-A mean, a maximum, a Gram matrix or an energy over all pixels makes every pixel of a tile depend on the tile's
-extent. Each such place in a network is a `Reduction`, and all reductions of a network share one `SpatialStatistics`
-with three modes:
+A mean, a maximum, a Gram matrix or an energy over all pixels makes every pixel of a tile depend on the tile's extent.
+Each such operation in a network is a `Reduction`, and all reductions of a network share one `SpatialStatistics` with
+three modes:
 
-- `local`: each item of the batch over its own pixels (training, and the papers' whole-image test).
-- `record`: as `local`, and the sufficient statistics of every item are added up in float64.
-- `frozen`: constants derived from recorded sums. The network is then a plain convolution of finite support, and what
-  only fed a reduction is not computed at all.
+- `local`: reduces each item of the batch over its own pixels (training, and the papers' whole-image test).
+- `record`: as `local`, and sums every item's sufficient statistics in float64.
+- `frozen`: returns constants derived from recorded sums. The network is then a plain convolution of finite support, and
+  whatever fed only a reduction is not computed at all.
 
-Sufficient statistics are additive, so sums over patches, tiles and ranks are exact whatever their order of merging
-(to rounding in float64). A maximum is not additive: its sum over patches and the number of patches are, and the frozen
-value is the mean of the patches' maxima, never the maximum of the scene.
+Sufficient statistics are additive, so sums over patches, tiles and ranks are exact in any merge order (to rounding in
+float64). A maximum is not additive, but the sum of the patches' maxima and the number of patches are: the frozen value
+is the mean of the patches' maxima, never the maximum of the scene.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from scenefuse.errors import ModelError
 from scenefuse.models.full_precision import without_autocast
 
 Sums = dict[str, Tensor]
-"""Sufficient statistics by name, each (n, ...): one entry per item of a batch."""
+"""Sufficient statistics by name, each (n, ...): one entry per batch item."""
 
 NORM_FLOOR = 1e-12
-"""Least Euclidean norm that a cosine divides by."""
+"""Least Euclidean norm by which a cosine divides."""
 
 
 class SpatialStatistics:
-    """What a network knows of the pixels beyond its receptive field.
+    """What a network knows about pixels beyond its receptive field.
 
-    training_only: names of the network's parts that only training runs; they are never frozen.
+    training_only: names of the network's parts used only in training; they are never frozen.
     """
 
     def __init__(self, network: nn.Module, training_only: tuple[str, ...] = ()) -> None:
         self.mode: Literal["local", "record", "frozen"] = "local"
-        """Whether reductions look at the window, look and remember, or do not look."""
+        """Whether reductions use the window, use and record it, or return constants."""
         parts = {name: part for name, part in network.named_modules() if isinstance(part, Reduction)}
         self.reductions = {name: part for name, part in parts.items() if name.split(".")[0] not in training_only}
-        """Every reduction on the way to the fused image by its dotted name."""
+        """Every reduction that leads to the fused image, by its dotted name."""
         self._recorded: dict[str, Tensor] = {}
         self._frozen: dict[str, Tensor] = {}
         for name, reduction in parts.items():
@@ -55,7 +55,7 @@ class SpatialStatistics:
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:
-        """Sums of what the network sees inside the context: `<reduction>/<statistic>` to float64, on the CPU."""
+        """Sums of what the network sees inside the context: float64 on the CPU, named `<reduction>/<statistic>`."""
         before = self.mode
         self.mode, self._recorded = "record", {}
         try:
@@ -64,7 +64,7 @@ class SpatialStatistics:
             self.mode = before
 
     def freeze(self, sums: Mapping[str, NDArray[Any] | Tensor], like: Tensor) -> None:
-        """From now on reductions return what sums over patches say: constants of the device and dtype of `like`."""
+        """Make reductions return the constants derived from sums over patches, with the device and dtype of `like`."""
         missing = [key for key in self._keys() if key not in sums]
         if missing:
             raise ModelError(
@@ -80,7 +80,7 @@ class SpatialStatistics:
 
     @contextmanager
     def thawed(self) -> Iterator[None]:
-        """Inside the context reductions look at the window; after it they do what they did before."""
+        """Make reductions use the window inside the context; restore their mode afterwards."""
         before = self.mode
         self.mode = "local"
         try:
@@ -89,7 +89,7 @@ class SpatialStatistics:
             self.mode = before
 
     def add(self, key: str, sums: Sums) -> None:
-        """Add the items of a batch to what is recorded for a reduction."""
+        """Add a batch's items to the recorded sums of a reduction."""
         for name, values in sums.items():
             total = values.sum(0).cpu()
             path = f"{key}/{name}"
@@ -104,17 +104,17 @@ class SpatialStatistics:
 
 
 class Reduction(nn.Module, ABC):
-    """A place in a network where space is reduced. It takes a function, which frozen networks never call."""
+    """An operation that reduces over space. It takes a function, which frozen networks never call."""
 
     names: tuple[str, ...]
-    """Names of the sufficient statistics."""
+    """Names of its sufficient statistics."""
     key: str
     """Dotted name in the network; set by SpatialStatistics."""
     statistics: SpatialStatistics
     """The network's statistics; set by SpatialStatistics."""
 
     def forward(self, features: Callable[[], tuple[Tensor, ...]]) -> Tensor:
-        """The reduced quantity in float32: (n, ...) of the items' own pixels, or (1, ...) when frozen."""
+        """The reduced quantity in float32: (n, ...) over each item's own pixels, or (1, ...) when frozen."""
         mode = self.statistics.mode
         if mode == "frozen":
             return self.statistics.frozen(self.key)
@@ -128,7 +128,7 @@ class Reduction(nn.Module, ABC):
 
     @abstractmethod
     def sums(self, *features: Tensor) -> Sums:
-        """Sufficient statistics of each item of a batch."""
+        """Sufficient statistics of each batch item."""
 
     @abstractmethod
     def conclude(self, sums: Sums) -> Tensor:
@@ -187,7 +187,7 @@ class MeanPlusMaximum(Reduction):
 
 
 class Energy(Reduction):
-    """Euclidean norm of each channel over a patch, (n, c, 1, 1); frozen, of the mean patch energy (GRN)."""
+    """Euclidean norm of each channel over a patch, (n, c, 1, 1); frozen, the root of the mean patch energy (GRN)."""
 
     names = ("squares", "patches")
 
@@ -247,9 +247,9 @@ def _split(x: Tensor, heads: int) -> Tensor:
 
 
 def apply_maps(maps: Tensor, values: Tensor) -> Tensor:
-    """Channel attention applied: maps (n or 1, heads, d, d) times values (n, heads*d, y, x), shaped as values.
+    """Apply channel attention: maps (n or 1, heads, d, d) times values (n, heads*d, y, x), shaped as values.
 
-    One map for all items is a grouped 1 x 1 convolution, which gives a pixel the same bits in every window.
+    One map for all items becomes a grouped 1 x 1 convolution, which gives a pixel the same bits in every window.
     """
     heads, d = maps.shape[1:3]
     if maps.shape[0] == 1:

@@ -1,4 +1,4 @@
-"""SceneState: all that a tile's result depends on besides its own window and the weights."""
+"""SceneState: everything a tile's result depends on besides its own window and the weights."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class SceneState:
-    """What was found out about a whole scene before its first tile, frozen and hashed.
+    """Findings about a whole scene, made before its first tile, frozen and hashed.
 
-    Always present after prepare: arrays `hs_mean` (hs bands) and `ms_mean` (ms bands), the fill spectra,
-    reflectance; `srf` (ms bands, hs bands), rows summing to 1; facts `ratio`, `psf_sigma_px` (fine pixels:
-    Gaussian blur from the fine grid to the coarse sampling). Methods and networks add their own under
-    `<method>/<name>`.
+    Always present after prepare: arrays `hs_mean` (hs bands) and `ms_mean` (ms bands), the fill spectra, reflectance;
+    `srf` (ms bands, hs bands), rows summing to 1; facts `ratio`, `psf_sigma_px` (fine pixels: Gaussian blur from the
+    fine grid to the coarse sampling). Methods and networks add their own as `<method>/<name>`.
     """
 
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Named arrays, float64 or float32, C order; treated as read-only."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Named scalars and strings that JSON can hold."""
+    """Named scalars and strings, JSON-serialisable."""
 
     def with_(
         self, arrays: Mapping[str, NDArray[Any]] | None = None, facts: Mapping[str, Any] | None = None
     ) -> SceneState:
-        """A state that has these arrays and facts as well."""
+        """A copy of the state with these arrays and facts added."""
         return replace(self, arrays={**self.arrays, **(arrays or {})}, facts={**self.facts, **(facts or {})})
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal digest over names, dtypes, shapes, bytes and facts, in the order of names."""
+        """Hexadecimal digest of names, dtypes, shapes, bytes and facts, sorted by name."""
         digest = hashlib.sha256()
         for name in sorted(self.arrays):
             array = np.ascontiguousarray(self.arrays[name])

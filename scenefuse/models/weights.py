@@ -1,4 +1,4 @@
-"""Weights of networks: a safetensors file, and beside it a JSON card that says what they are. Nothing is unpickled."""
+"""Weights of networks: a safetensors file with a JSON card beside it that describes them. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scenefuse.place.durable import write_durably
 from scenefuse.sensors.band import Band
 
 WAVELENGTH_TOLERANCE_NM = 5.0
-"""Centres may differ by this, or by half a band's width when that is more: spectrometers drift between scenes."""
+"""Allowed shift of a band's centre, or half the band's width if that is more: spectrometers drift between scenes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsCard:
-    """What a file of weights is, where it comes from, and what it may be used for."""
+    """What a weights file contains, where it comes from, and what it may be used for."""
 
     architecture: str
     """Name in ARCHITECTURES: `aelf-t`."""
@@ -42,7 +42,7 @@ class WeightsCard:
     licence: str
     """Licence of the weights, an SPDX expression."""
     sha256: str = ""
-    """Digest of the safetensors file, hexadecimal."""
+    """SHA-256 of the safetensors file, hexadecimal."""
     halo_px: int | None = None
     """Halo measured with these weights; None for the architecture's own."""
     effective_px: int | None = None
@@ -56,14 +56,14 @@ class WeightsCard:
 
 
 def unique_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; a shared one under its first name only."""
+    """Parameters and buffers by name; a shared tensor appears only under its first name."""
     return {name: tensor.detach() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
 
 
 def save_weights(path: Path, network: nn.Module, card: WeightsCard, *, half: bool = False) -> WeightsCard:
-    """Write `path` and its card `path` with suffix .json; the card with its sha256. half stores floats as float16.
+    """Write `path` and its card, `path` with suffix .json; returns the card with its sha256.
 
-    The weights come last and whole: where they are, so is their card.
+    half: store floats as float16. The weights are written last, in one piece: wherever they exist, so does their card.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in unique_tensors(network).items()}
     if half:
@@ -76,7 +76,7 @@ def save_weights(path: Path, network: nn.Module, card: WeightsCard, *, half: boo
 
 
 def load_weights(ref: ModelRef) -> tuple[WeightsCard, dict[str, Tensor]]:
-    """Card and float32 tensors of the weights that a reference names, after every check that needs no network."""
+    """Card and float32 tensors of the weights a reference names, after every check that needs no network."""
     if ref.weights is None:
         raise ModelError(
             f"{ref.name} has no weights",
@@ -108,7 +108,7 @@ def load_weights(ref: ModelRef) -> tuple[WeightsCard, dict[str, Tensor]]:
 
 
 def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors into a network; refused unless names and shapes agree one to one."""
+    """Copy tensors into a network; refuses unless names and shapes match one to one."""
     own = unique_tensors(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
@@ -123,7 +123,7 @@ def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bytes:
-    """A safetensors file that holds tensors and, in its header, a JSON document."""
+    """A safetensors file, as bytes, holding tensors and, in its header, a JSON document."""
     return save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata={"document": json.dumps(document)},
@@ -131,7 +131,7 @@ def pack_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> 
 
 
 def unpack_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and document of a file that `pack_tensors` made; ModelError when it is damaged or anything else."""
+    """Tensors and document of a file made by `pack_tensors`; ModelError if it is damaged or anything else."""
     try:
         with safe_open(str(path), framework="pt") as file:
             document = json.loads((file.metadata() or {})["document"])
@@ -145,7 +145,7 @@ def unpack_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_card(weights: Path) -> WeightsCard:
-    """The card beside a file of weights; a pickle is refused as one, although it has no card either."""
+    """The card beside a weights file; a pickle without a card is reported as a pickle, not as a missing card."""
     path = weights.with_suffix(".json")
     if not path.is_file() and weights.is_file():
         with weights.open("rb") as file:
@@ -164,7 +164,7 @@ def read_card(weights: Path) -> WeightsCard:
 
 
 def _read(path: Path, what: str) -> bytes:
-    """Bytes of a file, refused when it is missing or a pickle; what: `the weights are`."""
+    """Bytes of a file; refuses a missing file or a pickle. `what` opens the error message: `the weights are`."""
     try:
         blob = path.read_bytes()
     except OSError as error:
@@ -178,8 +178,8 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _refuse_pickle(path: Path, head: bytes) -> None:
-    """Refuse a file that begins with these bytes, nine or all of them, when it is a pickle or a torch archive."""
-    # A safetensors file begins with its header's length, which may begin like a pickle (0x80), then has a brace.
+    """Refuse a pickle or torch archive, recognised by its first nine bytes; `head` may hold more."""
+    # A safetensors file starts with its header's length, which may begin like a pickle (0x80), followed by a brace.
     if head.startswith((b"PK\x03\x04", b"\x80")) and head[8:9] != b"{":
         raise ModelError(
             f"{path} is a pickle",
@@ -189,7 +189,7 @@ def _refuse_pickle(path: Path, head: bytes) -> None:
 
 
 def fits(card: WeightsCard, ref: ModelRef) -> bool:
-    """True when the weights are for the reference's network, ratio and bands."""
+    """Whether the weights match the reference's network, ratio and bands."""
     try:
         _check_fits(card, ref, Path(ref.name))
     except ModelError:
@@ -198,7 +198,7 @@ def fits(card: WeightsCard, ref: ModelRef) -> bool:
 
 
 def _check_fits(card: WeightsCard, ref: ModelRef, path: Path) -> None:
-    """Refuse weights for another architecture, ratio or other bands."""
+    """Refuse weights for another architecture or ratio, or for other bands."""
     for what, theirs, ours in (
         ("architecture", card.architecture, ref.name),
         ("ratio", card.ratio, ref.ratio),
@@ -216,7 +216,7 @@ def _check_fits(card: WeightsCard, ref: ModelRef, path: Path) -> None:
 
 
 def _check_band(theirs: Band, ours: Band, path: Path) -> None:
-    """Refuse a band whose centre is not where the weights were trained."""
+    """Refuse a band whose centre differs from the one the weights were trained with."""
     if theirs.wavelength_nm is None:
         return
     tolerance = max(WAVELENGTH_TOLERANCE_NM, (theirs.fwhm_nm or 0.0) / 2)

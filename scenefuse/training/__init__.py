@@ -1,1 +1,1 @@
-"""The room training: networks learn from random windows of scenes; held-out blocks are never read meanwhile."""
+"""Training: networks learn from random windows of scenes; held-out blocks are never read while they learn."""

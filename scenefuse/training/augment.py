@@ -1,4 +1,4 @@
-"""Examples seen otherwise: turned, mirrored, noisier."""
+"""Augmentation of examples: turns, mirror images and noise."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scenefuse.training.scenes import Example, Image
 
 
 def turned(example: Example, element: int) -> Example:
-    """The example under an element of the square's symmetry group: 0 to 3 quarter turns, + 4 mirrored before.
+    """The example under an element of the square's symmetry group: 0 to 3 quarter turns; 4 to 7, mirrored first.
 
-    A coarse pixel's fine pixels stay its own, and the blur between the grids is symmetric, so it remains a pair.
+    Each coarse pixel keeps its own fine pixels, and the blur between the grids is symmetric: it is still a pair.
     """
 
     def turn(image: Image) -> Image:

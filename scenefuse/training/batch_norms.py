@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, shared by the ranks of a step as its gradients are."""
+"""Running statistics of batch norms, shared between the ranks of a step like its gradients."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scenefuse.training.ranks import Ranks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStatistics:
-    """Means, variances and counts of a network's batch norms as they were before a step."""
+    """Means, variances and counts of a network's batch norms before a step."""
 
     means: tuple[Tensor, ...]
     """Per norm, (channel,)."""
     variances: tuple[Tensor, ...]
     """Per norm, (channel,)."""
     counts: tuple[int, ...]
-    """Batches that each norm had seen."""
+    """Number of batches each norm has seen."""
 
     @classmethod
     def of(cls, network: nn.Module) -> RunningStatistics:
-        """Copies of the network's."""
+        """Copy the network's current statistics."""
         norms = running_norms(network)
         return cls(
             means=tuple(_of(norm.running_mean).clone() for norm in norms),
@@ -34,10 +34,11 @@ class RunningStatistics:
 
     @torch.no_grad()
     def share(self, network: nn.Module, ranks: Ranks) -> None:
-        """Give the network what one process would have after the passes of all ranks in their order, to rounding.
+        """Give the network the statistics that one process would have after all ranks' passes in order, up to rounding.
 
-        A batch s moves a statistic r to (1 - m) r + m s, m the norm's momentum. What a rank's own batches added is
-        its r less (1 - m)^own of the r before; the later ranks' batches fade it as often as they are many.
+        A batch s moves a statistic r to (1 - m) r + m s, m the norm's momentum. A rank's own batches therefore
+        contribute its r less (1 - m)^own times the previous r; each batch of the later ranks scales that by another 1 -
+        m.
         """
         norms = running_norms(network)
         kept = []
@@ -56,12 +57,12 @@ class RunningStatistics:
 
 
 def running_norms(network: nn.Module) -> list[_BatchNorm]:
-    """The network's norms that keep running statistics, in its order."""
+    """The network's norms that keep running statistics, in module order."""
     return [part for part in network.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
 
 
 def _of(tensor: Tensor | None) -> Tensor:
-    """The tensor, which is there."""
+    """The tensor; TypeError if it is None."""
     if tensor is None:
         raise TypeError("a batch norm without running statistics")
     return tensor

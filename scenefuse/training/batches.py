@@ -1,4 +1,4 @@
-"""The windows of each step, drawn by seed and number of the step: the same whether or not training was interrupted."""
+"""The windows of each step, drawn from the seed and the step's number: an interruption does not change them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from scenefuse.training.scenes import Example
 from scenefuse.training.score import Ground
 
 MOST_DRAWS = 1_000
-"""Windows that are tried for one without no-data: where 2 in 100 are, not one draw in 10^8 finds none."""
+"""Windows tried to find one without no-data: if 2 in 100 are complete, fewer than one draw in 10^8 fails."""
 
 
 def batches(
     grounds: Sequence[Ground], recipe: Recipe, seed: int, *, first_step: int, passes: range | None = None
 ) -> Iterator[tuple[Batch, ...]]:
-    """The passes of each step from first_step on, all or some; the next step's are read while the caller computes."""
+    """Yield each step's passes from first_step on, all or some; the next step is read while the caller computes."""
 
     def make(step: int) -> tuple[Batch, ...]:
         return draw_step(grounds, recipe, seed, step, passes)
@@ -39,7 +39,7 @@ def batches(
 def draw_step(
     grounds: Sequence[Ground], recipe: Recipe, seed: int, step: int, passes: range | None = None
 ) -> tuple[Batch, ...]:
-    """The passes of one step, recipe.batch windows each: those of the given numbers, or all recipe.accumulate."""
+    """The passes of one step, recipe.batch windows each: those numbered in `passes`, or all recipe.accumulate."""
     drawn = []
     for number in range(recipe.accumulate) if passes is None else passes:
         windows = range(number * recipe.batch, (number + 1) * recipe.batch)
@@ -48,7 +48,7 @@ def draw_step(
 
 
 def _draw(grounds: Sequence[Ground], recipe: Recipe, rng: np.random.Generator) -> Example:
-    """One window without no-data, all windows of all scenes alike likely; turned and noisy as the recipe says."""
+    """One window without no-data, drawn uniformly over all scenes' windows; turned and noised by the recipe."""
     counts = np.array([ground.hold_out.count() for ground in grounds], dtype=np.float64)
     for _ in range(MOST_DRAWS):
         ground = grounds[int(rng.choice(len(grounds), p=counts / counts.sum()))]
@@ -69,7 +69,7 @@ def _draw(grounds: Sequence[Ground], recipe: Recipe, rng: np.random.Generator) -
 
 
 def _stack(examples: Sequence[Example]) -> Batch:
-    """The examples as tensors (n, ...)."""
+    """The examples stacked into tensors (n, ...)."""
     truths = [example.truth for example in examples if example.truth is not None]
     return Batch(
         torch.from_numpy(np.stack([example.hs for example in examples])),

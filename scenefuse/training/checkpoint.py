@@ -1,4 +1,4 @@
-"""Checkpoint: all that a training needs to go on as if it had never stopped, in one safetensors file."""
+"""Checkpoint: everything needed to resume a training as if it had never stopped, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from scenefuse.place.durable import write_durably
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a training is. Random numbers need no place here: each step has its own, by seed and number."""
+    """Progress of a training. It needs no random state: each step seeds its own by the seed and its number."""
 
     step: int = 0
     """Steps done."""
     best: dict[str, float] = field(default_factory=dict)
     """The best scores so far; empty before the first scoring."""
     best_step: int = 0
-    """Steps done when they were reached."""
+    """Steps done when the best scores were reached."""
     worse: int = 0
-    """Scorings since then."""
+    """Scorings since then without improvement."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Sum of each term of the loss over the steps since the last scoring."""
+    """Sum of each loss term over the steps since the last scoring."""
     rows: list[dict[str, float]] = field(default_factory=list)
-    """The learning curve so far, a row per scoring."""
+    """The learning curve so far, one row per scoring."""
     stopped: str = ""
-    """Why training is over: `iterations` or `patience`; empty while it is not."""
+    """Why training ended: `iterations` or `patience`; empty while it has not."""
 
 
 def save_checkpoint(
@@ -42,9 +42,9 @@ def save_checkpoint(
     progress: Progress,
     identity: Mapping[str, Any],
 ) -> None:
-    """Write the file whole: after a kill, or beside another process that writes it too, it is an old one or a new one.
+    """Write the file atomically: after a kill, or with a concurrent writer, it is either an old or a new one.
 
-    parts: the network and its averages by name. identity: what the numbers depend on, JSON values.
+    parts: the network and its averages by name. identity: everything the numbers depend on, JSON values.
     """
     tensors: dict[str, Tensor] = {}
     for part, module in parts.items():
@@ -57,7 +57,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, parts: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, identity: Mapping[str, Any]
 ) -> Progress:
-    """Put what the file holds into parts and optimiser; its progress. Refused when it is of another training."""
+    """Load the file into parts and optimiser; returns its progress. Refuses a checkpoint of another training."""
     tensors, document = unpack_tensors(path)
     differing = sorted(
         key
@@ -81,5 +81,5 @@ def load_checkpoint(
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name begins with prefix, without it."""
+    """The tensors whose names begin with prefix, with it removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

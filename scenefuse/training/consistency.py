@@ -1,8 +1,8 @@
-"""Learning from a pair without a truth: what the network makes of it, seen by both instruments, must be the pair.
+"""Learning from a pair without truth: the network's result, seen by both instruments, must match the pair.
 
-The loss is that of zero-shot fusion, |D Y^ - X| + |R Y^ - M| (Du et al. 2025, L_MA, with a PSF and a response that are
-known): X the HSI, M the MSI, Y^ the result, D the HSI's blur and sampling, R the MSI's response. A network trained
-elsewhere keeps what it knows of everything that neither input shows, so few steps at a low rate are enough.
+The loss is that of zero-shot fusion, |D Y^ - X| + |R Y^ - M| (Du et al. 2025, L_MA, with known PSF and response): X the
+HSI, M the MSI, Y^ the result, D the HSI's blur and sampling, R the MSI's response. A network trained elsewhere keeps
+what it knows about everything that neither input shows, so a few steps at a low rate are enough.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground, Scores
 
 JUDGED = 16
-"""Windows that judge, the same ones every time."""
+"""Number of windows used for judging, the same ones every time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:
-    """How the two instruments see the fine image, as the scene's state has it."""
+    """How the two instruments see the fine image, from the scene's state."""
 
     ratio: int
     """Coarse pixel size / fine pixel size."""
@@ -41,13 +41,13 @@ class Observation:
     response: Tensor
     """(sharp ms band, hs band), gain included."""
     offset: Tensor
-    """(sharp ms band,) reflectance that the MSI shows besides."""
+    """(sharp ms band,) reflectance by which the MSI is offset."""
     sharp: Tensor
-    """(ms band,) bool: bands whose own pixels are the fine ones, and that the HSI covers."""
+    """(ms band,) bool: bands whose native pixels are the fine ones and which the HSI covers."""
 
     @classmethod
     def of(cls, state: SceneState, ms_bands: Sequence[Band], ratio: int) -> Observation:
-        """From the state that the observation's stages left."""
+        """From the state left by the observation stages."""
         srf = np.asarray(state.arrays["srf"], np.float32)
         gain = np.asarray(state.arrays.get("observation/gain", np.ones(len(srf))), np.float32)
         offset = np.asarray(state.arrays.get("observation/offset", np.zeros(len(srf))), np.float32)
@@ -61,12 +61,12 @@ class Observation:
         )
 
     def terms(self, network: FusionNetwork, output: Any, batch: Batch) -> Terms:
-        """The loss: `hs` and `ms`, mean absolute differences from the two inputs."""
+        """The loss terms: `hs` and `ms`, the mean absolute differences from the two inputs."""
         seen, there = self._coarse(output[0], network.central(batch.hs))
         return {"hs": absolute(seen, there), "ms": absolute(self._broad(output[0]), batch.ms[:, self.sharp])}
 
     def judge(self, network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
-        """consistency_db: 10 log10(1 / m), m the mean of both inputs' mean squared differences on JUDGED windows."""
+        """consistency_db: 10 log10(1 / m), m the mean of both inputs' mean squared differences over JUDGED windows."""
         network.eval()
         device = next(network.parameters()).device
         patch_px = grounds[0].hold_out.patch_px
@@ -83,23 +83,23 @@ class Observation:
         return {"consistency_db": -10 * log10(mean) if mean else inf}
 
     def to(self, device: torch.device | str) -> Observation:
-        """The same on a device."""
+        """A copy on the device."""
         response, offset, sharp = (tensor.to(device) for tensor in (self.response, self.offset, self.sharp))
         return Observation(
             ratio=self.ratio, psf_sigma_px=self.psf_sigma_px, response=response, offset=offset, sharp=sharp
         )
 
     def inner_px(self, patch_px: int) -> int:
-        """Coarse pixels along the side of a window of so many fine pixels whose PSF stays inside; none below 1."""
+        """Coarse pixels per side of a window of patch_px whose PSF stays inside the window; below 1 there are none."""
         return patch_px // self.ratio - 2 * self._spare_px
 
     @property
     def _spare_px(self) -> int:
-        """Coarse pixels at a window's edge whose PSF leaves it."""
+        """Coarse pixels at each edge of a window whose PSF reaches beyond it."""
         return -(-degrade_reach_px(self.ratio, self.psf_sigma_px) // self.ratio)
 
     def _coarse(self, fused: Tensor, hs: Tensor) -> tuple[Tensor, Tensor]:
-        """What the HSI would show of the window's inner pixels, whose kernel stays inside, and what it shows there."""
+        """What the HSI would show of the pixels whose kernel stays inside the window, and what it does show there."""
         cut = -degrade_reach_px(self.ratio, self.psf_sigma_px) % self.ratio
         spare = self._spare_px
         inner = fused[..., cut : fused.shape[-2] - cut, cut : fused.shape[-1] - cut]
@@ -107,5 +107,5 @@ class Observation:
         return degrade(inner, self.ratio, self.psf_sigma_px), there
 
     def _broad(self, fused: Tensor) -> Tensor:
-        """What the sharp bands of the MSI would show."""
+        """What the MSI's sharp bands would show."""
         return torch.einsum("mh,nhyx->nmyx", self.response, fused) + self.offset[:, None, None]

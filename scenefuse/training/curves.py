@@ -1,4 +1,4 @@
-"""Learning curves: a CSV table with a row per scoring, and a picture of it."""
+"""Learning curves: a CSV table with a row per scoring, and its plot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, float]
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
-    """Write a line per row to path (.csv). The same training gives the same bytes, interrupted or not."""
+    """Write one line per row to path (.csv). The same training gives the same bytes, interrupted or not."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -20,7 +20,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
-    """Draw the loss and its terms, on a logarithmic axis, and the score on held-out blocks into path (.png)."""
+    """Plot the loss and its terms, on a logarithmic axis, and the held-out score to path (.png)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-"""The degradation first: PSF and response of a pair fitted alone, before a network that learns them begins to learn.
+"""Fitting a pair's PSF and response alone, before training a network that learns them.
 
-L_DE = |R X - D M| (Du et al. 2025, eq. 12) looks at the two images only, never at the network. Learnt beside it, at
-its rate of 1e-3, the response had moved by a third of its way when the network was done, and the network had learnt to
-please a wrong one (Jasper Ridge, three minutes of a core: 17.4 dB on the held-out block, 23.3 dB with the degradation
-first, bicubic 20.3 dB). Alone it takes seconds.
+L_DE = |R X - D M| (Du et al. 2025, eq. 12) depends only on the two images, never on the network. When the response was
+learnt alongside the network, at its rate of 1e-3, it had covered only a third of its way by the end, and the network
+had fitted a wrong one (Jasper Ridge, three minutes of a core: 17.4 dB on the held-out block, against 23.3 dB with the
+degradation fitted first; bicubic 20.3 dB). Fitted alone it takes seconds.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from scenefuse.training.recipe import Recipe
 from scenefuse.training.score import Ground
 
 LR = 0.03
-"""Learning rate at the start; it falls along half a cosine. From 0.03 to 0.1 the result is the same."""
+"""Initial learning rate; it falls along half a cosine. Values from 0.03 to 0.1 give the same result."""
 WINDOWS = 4
-"""Windows that are looked at, all of them in every step."""
+"""Number of windows, all used in every step."""
 SIDE_PX = 128
-"""Side of a window where scenes have room for it, fine pixels: where the PSF reaches beyond, nothing is learnt."""
+"""Side of a window if scenes have room, fine pixels: where the PSF reaches beyond the window, nothing is learnt."""
 
 
 def degradation_of(network: FusionNetwork) -> Degradation | None:
-    """The part of the network that is the pair's PSF and response; None for a network without one."""
+    """The part of the network that models the pair's PSF and response; None if it has none."""
     part = getattr(network, "degradation", None)
     return part if isinstance(part, Degradation) else None
 
 
 def learn_degradation(network: FusionNetwork, grounds: Sequence[Ground], recipe: Recipe, seed: int) -> None:
-    """Fit the network's degradation, where it is a physical one that is not given, to the least L_DE.
+    """Fit the network's degradation to minimise L_DE; does nothing unless it is physical and learnt.
 
-    Held-out blocks are never looked at. The same seed gives the same bits.
+    Held-out blocks are never used. The same seed gives the same bits.
     """
     degradation = degradation_of(network)
     if degradation is None or not (degradation.physical and degradation.learnt and recipe.degradation_steps):
@@ -63,7 +63,7 @@ def learn_degradation(network: FusionNetwork, grounds: Sequence[Ground], recipe:
 
 
 def _widened(hold_out: HoldOut, patch_px: int) -> HoldOut:
-    """The hold-out with windows as wide as there is room for, at most SIDE_PX; its own where nothing wider fits."""
+    """The hold-out with windows as large as fit, up to SIDE_PX; unchanged if nothing larger than patch_px fits."""
     step = hold_out.step_px
     for side in range(SIDE_PX // step * step, patch_px, -step):
         wide = replace(hold_out, patch_px=side)

@@ -1,4 +1,4 @@
-"""fit: the loop that trains a network, stops when it no longer helps, and goes on after a kill as if none had been."""
+"""fit: the training loop, with early stopping, and resuming after a kill as if there had been none."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from scenefuse.training.score import Ground, Scores, score_inputs, score_truth
 from scenefuse.training.stopping import Stopping
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between two checkpoints; what a kill that cannot be caught costs at most. It changes no number."""
+"""Time between checkpoints: the most that a SIGKILL can cost. It affects no result."""
 
 DIVERGED = 1e3
-"""A term of a loss that is this large, with images on full scale 1, comes from weights that will not come back."""
+"""A loss term this large, with images on full scale 1, means that the weights will not recover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What a network learns, from what, and how: with the network's first weights, all that the result depends on."""
+    """What a network learns, from what, and how. With the initial weights it determines the result."""
 
     architecture: str
-    """Name in ARCHITECTURES; names the loss."""
+    """Name in ARCHITECTURES; selects the loss."""
     grounds: tuple[Ground, ...]
     """Scenes and their held-out blocks."""
     recipe: Recipe
-    """How it is trained."""
+    """How the network is trained."""
     seed: int
     """Seed of windows, turns, noise and dropout."""
     loss: Loss | None = None
-    """What is made small; None for the paper's."""
+    """Loss to minimise; None for the paper's."""
     judge: Callable[[FusionNetwork, tuple[Ground, ...]], Scores] | None = None
-    """Scores of a network, the first one decides; None for those on the held-out blocks."""
+    """Scores a network, the first score decides; None scores it on the held-out blocks."""
     facts: Mapping[str, Any]
-    """What else makes this training this one: scenes, bands, options; JSON values."""
+    """Whatever else identifies this training: scenes, bands, options; JSON values."""
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with, as JSON gives it back."""
+        """What a checkpoint must match, after a round trip through JSON."""
         values = {**self.facts, "model": self.architecture, "recipe": asdict(self.recipe), "seed": self.seed}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
@@ -66,15 +66,15 @@ class Fitted:
     """A trained network."""
 
     network: FusionNetwork
-    """With the best weights, on the CPU."""
+    """The network with the best weights, on the CPU."""
     scores: Scores
-    """Their scores on the held-out blocks."""
+    """Scores of the best weights on the held-out blocks."""
     step: int
-    """Steps done when they were reached."""
+    """Steps done when the best weights were reached."""
     steps: int
-    """Steps done in all."""
+    """Steps done in total."""
     stopped: str
-    """`iterations`, `patience` or `minutes`; after the last the same call goes on."""
+    """Why training ended: `iterations`, `patience` or `minutes`; after `minutes` the same call continues it."""
     rows: tuple[Row, ...]
     """The learning curve."""
 
@@ -88,13 +88,14 @@ def fit(
     report: Callable[[Row], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Fitted:
-    """The network trained by the course, on the device where it is.
+    """Train the network by the course, on its current device.
 
-    Written: `<stem>.checkpoint` (what the same call goes on from), `<stem>.csv` and `<stem>.png` (learning curves).
-    minutes: stop when they are over, 0 included after one step. report: told of each scoring. ranks: who shares the
-    passes of a step; the first one scores and writes, and the folder is one that all see.
-    SIGINT and SIGTERM end it with KeyboardInterrupt after the step that is on, which the checkpoint has; a second one
-    at once. On one CPU thread an interrupted training gives the bits of an undisturbed one.
+    Writes `<stem>.checkpoint` (from which the same call resumes), `<stem>.csv` and `<stem>.png` (learning curves).
+    minutes: time after which to stop; at least one step is done, even with 0. report: called with the row of each
+    scoring. ranks: the processes that share a step's passes; the first one scores and writes, into a folder that all
+    see.
+    On SIGINT or SIGTERM, finishes the current step, writes the checkpoint and raises KeyboardInterrupt; a second signal
+    raises it at once. On one CPU thread an interrupted training gives the same bits as an uninterrupted one.
     """
     recipe = course.recipe
     if recipe.precision not in network.precisions:
@@ -115,7 +116,7 @@ def fit(
 
 
 class _Learner:
-    """A training under way: the network, its average, the best average so far, the optimiser, the progress."""
+    """A training in progress: the network, its average, the best average so far, the optimiser and the progress."""
 
     def __init__(self, network: FusionNetwork, course: Course, checkpoint: Path, ranks: Ranks) -> None:
         self.network, self.course, self.checkpoint, self.ranks = network, course, checkpoint, ranks
@@ -127,11 +128,11 @@ class _Learner:
 
     @property
     def parts(self) -> dict[str, FusionNetwork]:
-        """What has weights."""
+        """The networks that have weights, by name."""
         return {"network": self.network, "average": self.average, "best": self.best}
 
     def resume(self) -> None:
-        """Go on from the checkpoint where there is one; all ranks from the first one's weights."""
+        """Resume from the checkpoint if there is one; all ranks take the first one's weights."""
         if self.checkpoint.exists():
             self.progress = load_checkpoint(self.checkpoint, self.parts, self.optimiser, self.course.identity())
         begins = self.ranks.told(lambda: self.progress.step)
@@ -144,7 +145,7 @@ class _Learner:
         self.ranks.take(unique_tensors(self.network).values())  # degradations learnt on GPUs may differ in the last bit
 
     def save(self, curves: Path) -> None:
-        """Write the checkpoint, and draw the learning curves that led to it: the first rank's to do."""
+        """Write the checkpoint and draw the learning curves so far; only the first rank does."""
         if not self.ranks.first:
             return
         save_checkpoint(self.checkpoint, self.parts, self.optimiser, self.progress, self.course.identity())
@@ -152,7 +153,7 @@ class _Learner:
             draw_curves(self.progress.rows, curves.with_suffix(".png"))
 
     def learn(self, curves: Path, minutes: float | None, report: Callable[[Row], None] | None) -> Fitted:
-        """Steps until the course, patience or time is over."""
+        """Step until iterations, patience or time run out."""
         course, progress = self.course, self.progress
         began = saved = time.monotonic()
         if progress.stopped:
@@ -179,11 +180,11 @@ class _Learner:
         return self._result()
 
     def _is_over(self, began: float, minutes: float | None) -> bool:
-        """Whether the time is over, by the first rank's clock."""
+        """Whether the time is up, by the first rank's clock."""
         return minutes is not None and self.ranks.told(lambda: time.monotonic() - began >= 60 * minutes)
 
     def _step(self, passes: tuple[Batch, ...]) -> None:
-        """One step of the optimiser and of the average."""
+        """Take one step of the optimiser and of the average."""
         recipe, step = self.course.recipe, self.progress.step
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -209,7 +210,7 @@ class _Learner:
         self.progress.step += 1
 
     def _terms(self, batch: Batch) -> Terms:
-        """The terms of the loss on a pass; WorkError when one is not a number."""
+        """The loss terms of a pass; WorkError if one is not a number or has diverged."""
         device = next(self.network.parameters()).device
         batch = Batch(*(None if tensor is None else tensor.to(device) for tensor in batch))  # type: ignore[arg-type] # hs and ms are never None
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.course.recipe.precision == "bf16"):
@@ -222,7 +223,7 @@ class _Learner:
         return terms
 
     def _tame_gradients(self) -> None:
-        """Shorten the gradient to the recipe's norm; WorkError before one that is not a number reaches the weights."""
+        """Clip the gradient to the recipe's norm; WorkError if it is not finite, before it reaches the weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.course.recipe.clip_norm or inf)
         if not isfinite(float(norm)):
             raise self._lost(f"the gradient's norm is {float(norm):g}")
@@ -235,7 +236,7 @@ class _Learner:
         )
 
     def _share(self, means: dict[str, float]) -> None:
-        """Add up all ranks' gradients, and their shares of the terms for the next row of the curve."""
+        """Sum gradients over all ranks, and add their shares of the loss terms to the next row of the curve."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         self.ranks.add(gradients)
         for name, mean in self.ranks.add_numbers(means, gradients[0].device).items():
@@ -243,7 +244,7 @@ class _Learner:
 
     @torch.no_grad()
     def _move_average(self, decay: float) -> None:
-        """Average of parameters: decay * average + (1 - decay) * own; buffers are the network's own."""
+        """Move the average: decay * average + (1 - decay) * own for parameters; buffers are copied from the network."""
         own, trained = unique_tensors(self.network), {name for name, _ in self.network.named_parameters()}
         for name, tensor in unique_tensors(self.average).items():
             if name in trained:
@@ -252,7 +253,7 @@ class _Learner:
                 tensor.copy_(own[name])
 
     def _judge(self) -> Row:
-        """Score the average, keep it when it is the best, see whether patience is over; the curve's new row."""
+        """Score the average, keep it if it is the best, and check patience; returns the curve's new row."""
         progress, recipe = self.progress, self.course.recipe
         scores = self._score()
         steps = progress.step - (int(progress.rows[-1]["step"]) if progress.rows else 0)
@@ -278,11 +279,11 @@ class _Learner:
         return row
 
     def _score(self) -> Scores:
-        """Scores of the average, found by the first rank."""
+        """Scores of the average, computed by the first rank."""
         return self.ranks.told(lambda: (self.course.judge or score)(self.average, self.course.grounds))
 
     def _result(self) -> Fitted:
-        """The best weights, those of this moment among them, which the checkpoint does not count."""
+        """The best weights so far, considering also the current ones, which the checkpoint does not record."""
         progress, best = self.progress, self.best
         scores, step = progress.best, progress.best_step
         if not progress.stopped:
@@ -300,7 +301,7 @@ class _Learner:
 
 
 def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
-    """Scores of the network on the held-out blocks, in evaluation and with local statistics; the first one decides."""
+    """Scores of the network on the held-out blocks, in evaluation mode with local statistics; the first one decides."""
     network.eval()
     step_px = lcm(network.lattice_px, network.ratio)
     if grounds[0].scene.protocol == "scene":
@@ -317,7 +318,7 @@ def score(network: FusionNetwork, grounds: tuple[Ground, ...]) -> Scores:
 
 
 def _better(scores: Scores, best: Scores) -> bool:
-    """Whether the first score is higher; any is better than none, and a number better than NaN."""
+    """Whether the first score is higher; any score beats none, and a number beats NaN."""
     if not best:
         return True
     name = next(iter(scores))

@@ -1,4 +1,4 @@
-"""HoldOut: which blocks of a scene score the network, and where windows may lie so that none of them is seen."""
+"""HoldOut: which blocks of a scene score the network, and where windows may lie so that it sees none of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scenefuse.grid.placement import PointMap, RasterGrid, same_crs
 from scenefuse.grid.window import Window
 
 BORDER_POINTS = 65
-"""Points on each side of a scene's border that are looked at where another CRS bends it."""
+"""Points checked on each side of a scene's border, which another CRS may bend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldOut:
-    """Blocks in every second row and column of blocks are held out, a quarter of the scene; windows keep off them.
+    """Holds out blocks in every second row and column of blocks, a quarter of the scene, and keeps windows off them.
 
-    Windows lie on multiples of `step_px` and read `guard_px` pixels on each side; what they read never touches a
+    Windows start at multiples of `step_px` and read `guard_px` pixels on each side; what they read never touches a
     held-out block.
     """
 
@@ -29,16 +29,16 @@ class HoldOut:
     patch_px: int
     """Side of a window."""
     block_px: int
-    """Side of a block; at the lower and right edge blocks are cut."""
+    """Side of a block; blocks are cut off at the lower and right edges."""
     guard_px: int
-    """Pixels that are read on each side of a window."""
+    """Pixels read on each side of a window."""
     step_px: int
-    """Windows begin at multiples of this: the ratio."""
+    """Windows start at multiples of this: the ratio."""
     origin_px: tuple[int, int] = (0, 0)
-    """Row and column of the scene's first pixel on the ground's lattice of blocks; scenes of one ground share it."""
+    """Row and column of the scene's first pixel on the block lattice, which scenes of the same ground share."""
 
     def blocks(self) -> tuple[Window, ...]:
-        """The held-out blocks, in the order of rows."""
+        """The held-out blocks, in row order."""
         rows, columns = self._held_out(0), self._held_out(1)
         return tuple(Window(y0=y0, y1=y1, x0=x0, x1=x1) for y0, y1 in rows for x0, x1 in columns)
 
@@ -49,7 +49,7 @@ class HoldOut:
         return len(free_rows) * columns + len(other_rows) * len(free_columns)
 
     def window(self, index: int) -> Window:
-        """The window of an index from 0 to count() - 1."""
+        """The window with an index from 0 to count() - 1."""
         (free_rows, other_rows), (free_columns, other_columns) = (self._starts(0), self._starts(1))
         columns = np.concatenate([free_columns, other_columns])
         whole = len(free_rows) * len(columns)
@@ -61,18 +61,18 @@ class HoldOut:
         return Window(y0=int(y), y1=int(y) + self.patch_px, x0=int(x), x1=int(x) + self.patch_px)
 
     def draw(self, rng: np.random.Generator) -> Window:
-        """One of the windows, all alike likely."""
+        """A random window, all equally likely."""
         return self.window(int(rng.integers(self.count())))
 
     def _held_out(self, axis: int) -> list[tuple[int, int]]:
-        """Start and stop of every second block along an axis, inside the scene."""
+        """Start and stop of every second block along an axis, clipped to the scene."""
         length, origin, block = self.shape[axis], self.origin_px[axis], self.block_px
         first = block - origin % (2 * block)
         starts = range(first, length, 2 * block)
         return [(max(start, 0), min(start + block, length)) for start in starts if start + block > 0]
 
     def _starts(self, axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Starts along an axis whose window keeps off the held-out stretches, and those that do not."""
+        """Window starts along an axis that keep off the held-out stretches, and those that do not."""
         length = self.shape[axis]
         starts = np.arange(0, length - self.patch_px + 1, self.step_px)
         touches = np.zeros(len(starts), dtype=bool)
@@ -90,9 +90,9 @@ def plan_hold_out(
     block_px: int | None = None,
     origin_px: tuple[int, int] = (0, 0),
 ) -> HoldOut:
-    """The hold-out of a scene: blocks as given, else so large that a window with its guard fits between two.
+    """The hold-out of a scene: blocks of block_px, or just large enough for a window and its guard to fit between.
 
-    Refused when the scene then has no held-out block or no window left.
+    Refuses if the scene then has no held-out block or no window left.
     """
     block = patch_px + 2 * guard_px + step_px - 1 if block_px is None else block_px
     plan = HoldOut(
@@ -110,7 +110,7 @@ def plan_hold_out(
 
 
 def hold_nothing_out(shape: tuple[int, int], *, patch_px: int, step_px: int) -> HoldOut:
-    """Windows anywhere in the scene: for what learns without a truth, and is judged by its inputs."""
+    """A hold-out with windows anywhere in the scene: for learning without a truth, judged by the inputs."""
     if min(shape) < patch_px:
         raise DataError(
             f"a scene of {shape[0]} x {shape[1]} px has no window of {patch_px} px",
@@ -122,11 +122,11 @@ def hold_nothing_out(shape: tuple[int, int], *, patch_px: int, step_px: int) -> 
 
 
 def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...]:
-    """Row and column of each scene's first pixel on its ground's lattice of blocks.
+    """Row and column of each scene's first pixel on the block lattice of its ground.
 
-    Scenes of one CRS and pixel size that overlap, also by way of others between them, share the lattice of the first
-    of them, to the nearest pixel; any other has its own, from its first pixel. Refused are scenes that overlap and
-    have other CRS or pixels: what one holds out the other would teach.
+    Scenes with the same CRS and pixel size that overlap, directly or through others, share the lattice of the first of
+    them, to the nearest pixel; any other scene has its own, starting at its first pixel. Refuses scenes that overlap
+    but differ in CRS or pixels: the network would learn from one what the other holds out.
     """
     origins: dict[int, tuple[int, int]] = {}
     for first in range(len(grids)):
@@ -143,7 +143,7 @@ def shared_origins_px(grids: Sequence[RasterGrid]) -> tuple[tuple[int, int], ...
 
 
 def _overlap(one: RasterGrid, other: RasterGrid) -> bool:
-    """Whether both share ground; DataError where they do and their pixels cannot lie on one lattice."""
+    """Whether both share ground; DataError if they do and their pixels cannot lie on one lattice."""
     if same_crs(one.crs_wkt, other.crs_wkt) and np.allclose(
         (np.linalg.inv(one.matrix) @ other.matrix)[:2, :2], np.eye(2), atol=1e-6
     ):
@@ -161,8 +161,8 @@ def _overlap(one: RasterGrid, other: RasterGrid) -> bool:
 def _meet(one: RasterGrid, other: RasterGrid) -> bool:
     """Whether two rasters of any CRS and orientation share ground.
 
-    In the pixels of one, that is a rectangle and the other all but a convex quadrilateral. Such two are apart where a
-    line along a side of either has them on its two sides; the other's border bends, so all points of it are looked at.
+    In pixel coordinates of `one`, it is a rectangle and the other is nearly a convex quadrilateral. They are disjoint
+    if a line along a side of either separates them. The other's border may be bent, so points all along it are checked.
     """
     along = np.linspace(0.0, 1.0, BORDER_POINTS)
     (height, width), still = other.shape, np.zeros_like(along)

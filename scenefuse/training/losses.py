@@ -1,7 +1,7 @@
-"""The papers' losses: each takes what a network's `supervised` returns, and the truth, and gives weighted terms.
+"""The papers' losses: each maps what a network's `supervised` returns, and the truth, to weighted terms.
 
-Reflectance is on full scale 1. A loss is the sum of its terms; they are kept apart for the learning curves, and
-because MossFuse's degradation learns from one of them only.
+Reflectance is on full scale 1. A loss is the sum of its terms, which are kept apart for the learning curves and because
+MossFuse's degradation learns from only one of them.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from scenefuse.models.network import FusionNetwork
 
 
 class Batch(NamedTuple):
-    """Windows that one pass learns from."""
+    """The windows of one pass."""
 
     hs: Tensor
     """(n, hs band, y / ratio + 2 margin, x / ratio + 2 margin)."""
     ms: Tensor
     """(n, ms band, y, x)."""
     truth: Tensor | None
-    """(n, hs band, y, x); None where there is none."""
+    """(n, hs band, y, x); None without truth."""
 
 
 Terms = dict[str, Tensor]
 Loss = Callable[[FusionNetwork, Any, Batch], Terms]
 
 GATE_TARGET = 0.1
-"""Coefficient of variation of AELF's gates that costs nothing: moderately diverse experts."""
+"""Coefficient of variation of AELF's gates that incurs no penalty: moderately diverse experts."""
 GATE_WEIGHT = 0.01 / 255
-"""Weight of AELF's gate term. The paper's 0.01 belongs to images on [0, 255]."""
+"""Weight of AELF's gate term. The paper's 0.01 is for images on [0, 255]."""
 SSIM_TAPS, SSIM_SIGMA_PX = 11, 1.5
 """Window of SSIM (Wang et al. 2004)."""
 DEGRADATION = "degradation"
-"""Name of the term, and of the network's part, that learn from each other alone."""
+"""Name of a loss term and of the part of the network that alone learns from it, and from nothing else."""
 
 
 def absolute(a: Tensor, b: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ def absolute(a: Tensor, b: Tensor) -> Tensor:
 def aelf_loss(_: FusionNetwork, output: AELFOutput, batch: Batch) -> Terms:
     """|Y^ - Y| + |Y_sr - Y| + w sum over gates of mean over items (cv - 0.1)^2; cv = std / mean of a gate's weights.
 
-    He et al. 2025, section III-E. The target 0.1 is that of the authors' code: the text's bare cv^2 would drive all
-    weights to 1/3, which it says it does not want.
+    He et al. 2025, section III-E. The target 0.1 is from the authors' code: the text's bare cv^2 would drive all
+    weights to 1/3, which the text itself says is unwanted.
     """
     truth = _truth(batch)
     terms = {"fused": absolute(output.fused, truth), "first_stage": absolute(output.first_stage, truth)}
@@ -78,7 +78,7 @@ def smifnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> 
 def s3rnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> Terms:
     """|Y^ - Y| + 0.1 SAM, SAM the mean spectral angle in radians (Lee et al. 2025).
 
-    Images are reflectance here, [-1, 1] with the authors, where a difference weighs twice as much against an angle.
+    Images are reflectance here; the authors use [-1, 1], where a difference weighs twice as much relative to an angle.
     """
     truth = _truth(batch)
     return {"fused": absolute(output[0], truth), "angle": 0.1 * spectral_angle(output[0], truth)}
@@ -87,10 +87,12 @@ def s3rnet_loss(_: FusionNetwork, output: tuple[Tensor, ...], batch: Batch) -> T
 def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) -> Terms:
     """L_MA + 0.1 L_SC + L_SCT + L_DE, without any truth (Du et al. 2025, eq. 14).
 
-    L_MA = |M - SRF Y^| + |X - PSF Y^|. L_SCT = |M - M^| + |X - X^| + |up(y_M) - y^| + |up(y_X) - y^|: decoded images
-    against the inputs, X^ sampled at the centres of coarse pixels, up linear; of the decoders that the network has.
-    L_DE = |y_M - y_X|: the coarse MSI as degradation of either input, where the PSF does not reach beyond the window.
-    L_SC: `decoupling`, by the terms that the network's options leave.
+    L_MA = |M - SRF Y^| + |X - PSF Y^|. L_SCT = |M - M^| + |X - X^| + |up(y_M) - y^| + |up(y_X) - y^| compares decoded
+    images with the inputs, with X^ sampled at the centres of coarse pixels and up linear; only terms of decoders that
+    the network has are included.
+    L_DE = |y_M - y_X| compares the coarse MSI as degraded from either input, for pixels whose PSF stays inside the
+    window.
+    L_SC: `decoupling`, with the terms that the network's options keep.
     """
     hs, ratio = network.central(batch.hs), network.ratio
     terms = {"inputs": absolute(batch.ms, output.fused_as_ms) + absolute(hs, output.fused_as_hs)}
@@ -111,7 +113,7 @@ def mossfuse_loss(network: FusionNetwork, output: MossFuseOutput, batch: Batch) 
 
 
 Decoupling = Literal["both", "repulsion", "aggregation"]
-"""Terms of L_SC: what pulls shared features together, what pushes others apart."""
+"""Terms of L_SC: `aggregation` pulls shared features together, `repulsion` pushes the others apart."""
 
 
 def decoupling(
@@ -119,9 +121,9 @@ def decoupling(
 ) -> Tensor:
     """L_SC = -log(e^c(MS, HS) / (e^c(MS, HS) + e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO))), S shared and O own features.
 
-    c is the cosine of the whole tensors, batch included. log 4 where all are alike. Least at 0.4968, where the shared
-    two are 15.8 degrees apart and all other pairs 125.3: of equal shared features it is least at log(1 + 3 e^-1.5).
-    Of its terms, repulsion alone is log(e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO)), aggregation alone -c(MS, HS).
+    c is the cosine of the whole tensors, batch included. L_SC is log 4 if all are alike. Its minimum is 0.4968, with
+    the shared two 15.8 degrees apart and all other pairs 125.3; with equal shared features, log(1 + 3 e^-1.5).
+    Repulsion alone is log(e^c(MS, MO) + e^c(HS, HO) + e^c(MO, HO)), aggregation alone -c(MS, HS).
     """
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ def decoupling(
 def spectral_angle(a: Tensor, b: Tensor) -> Tensor:
     """Mean angle between spectra in radians, (n, band, y, x) each.
 
-    2 atan2(|u - v|, |u + v|) of unit spectra u, v: as exact at small angles as at large, unlike the arc cosine,
+    2 atan2(|u - v|, |u + v|) of unit spectra u, v: as exact at small angles as at large ones, unlike the arc cosine,
     whose slope is infinite where the two agree.
     """
     u, v = (functional.normalize(x, dim=1) for x in (a, b))
@@ -145,7 +147,7 @@ def spectral_angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 LEAST_PATCH_PX = {"cofusion": SSIM_TAPS}
-"""Smallest windows, in fine pixels, of networks whose loss has a window of its own."""
+"""Smallest window side, in fine pixels, for networks whose loss has a window of its own."""
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -175,14 +177,14 @@ LOSSES: dict[str, Loss] = {
     "smifnet": smifnet_loss,
     "s3rnet": s3rnet_loss,
 }
-"""Loss of each network."""
+"""Loss of each network, by name."""
 
 
 def backward(network: FusionNetwork, terms: Terms, share: float) -> None:
     """Add the gradients of share * loss to the parameters.
 
-    The term `degradation` moves the network's degradation and nothing else, and nothing else moves it: else the
-    network could please L_MA by bending the PSF.
+    The term `degradation` moves only the network's degradation, and no other term moves that: otherwise the network
+    could satisfy L_MA by bending the PSF.
     """
     apart = [p for name, p in network.named_parameters() if name.startswith(f"{DEGRADATION}.") and p.requires_grad]
     rest = [p for name, p in network.named_parameters() if not name.startswith(f"{DEGRADATION}.")]
@@ -193,7 +195,7 @@ def backward(network: FusionNetwork, terms: Terms, share: float) -> None:
 
 
 def _within(network: FusionNetwork, output: MossFuseOutput) -> Tensor:
-    """L_DE of the pixels whose PSF lies in the window, 0 where there are none: mirrored ground teaches nothing."""
+    """L_DE over the pixels whose PSF stays inside the window, 0 if there are none: mirrored ground teaches nothing."""
     degradation: Any = network.degradation
     seen = (degradation.inner(image) for image in (output.lr_ms_from_ms, output.lr_ms_from_hs))
     apart = torch.sub(*seen).abs()
@@ -201,7 +203,7 @@ def _within(network: FusionNetwork, output: MossFuseOutput) -> Tensor:
 
 
 def _truth(batch: Batch) -> Tensor:
-    """The truth that a supervised loss cannot do without."""
+    """The batch's truth; ValueError if there is none, since a supervised loss needs it."""
     if batch.truth is None:
         raise ValueError("a supervised loss was given windows without truth")
     return batch.truth

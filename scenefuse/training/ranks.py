@@ -1,4 +1,4 @@
-"""Ranks: the processes, one per device, that share the passes of each step of one training."""
+"""Ranks: the processes, one per device, that share the passes of each step of a training."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from scenefuse.errors import UsageError
 T = TypeVar("T")
 
 WAITING_LIMIT = timedelta(days=1)
-"""Longest that the others wait while the first process scores; one that dies ends all at once, by torchrun."""
+"""How long the others wait while the first process scores; if one dies, torchrun ends them all at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """All processes of a training as one of them sees them; alone, every method leaves things as they are."""
+    """All processes of a training as seen by one of them; with one process, every method leaves things unchanged."""
 
     rank: int = 0
-    """Number of this process, from 0; 0 scores, decides and writes."""
+    """Index of this process, from 0; process 0 scores, decides and writes."""
     size: int = 1
-    """Processes in all."""
+    """Number of processes."""
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that scores, decides and writes."""
+        """Whether this process scores, decides and writes."""
         return self.rank == 0
 
     def share(self, passes: int) -> range:
-        """Numbers of the passes of a step that are this process's.
+        """Numbers of a step's passes that this process computes.
 
-        UsageError where some would have fewer than others: what is learnt must not depend on who computes.
+        UsageError if the passes cannot be shared equally: what is learnt must not depend on who computes.
         """
         if passes % self.size:
             raise UsageError(
@@ -52,7 +52,7 @@ class Ranks:
 
     @torch.no_grad()
     def add(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes, which all pass tensors of the same shapes."""
+        """Replace each tensor by its sum over all processes; all must pass tensors of the same shapes."""
         if self.size == 1:
             return
         own = list(tensors)
@@ -65,13 +65,13 @@ class Ranks:
 
     @torch.no_grad()
     def take(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by the first process's, of the same shape."""
+        """Replace each tensor by the first process's tensor of the same shape."""
         if self.size > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
     def add_numbers(self, numbers: dict[str, float], device: torch.device) -> dict[str, float]:
-        """The sums of numbers by name over all processes, which all pass the same names."""
+        """Sums over all processes of numbers by name; all must pass the same names."""
         if self.size == 1 or not numbers:
             return numbers
         total = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
@@ -79,7 +79,7 @@ class Ranks:
         return dict(zip(numbers, total.tolist(), strict=True))
 
     def told(self, make: Callable[[], T]) -> T:
-        """What the first process makes, in all of them."""
+        """Call `make` in the first process and return its result in all of them."""
         if self.size == 1:
             return make()
         box = [make() if self.first else None]
@@ -88,13 +88,13 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks:
-        """Who this process is by what torchrun says: RANK and WORLD_SIZE; alone without them."""
+        """The rank from the RANK and WORLD_SIZE that torchrun sets; a single process without them."""
         return cls(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
 
 
 @contextmanager
 def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
-    """The ranks that torchrun started, able to talk; on GPUs each takes the device of its local rank."""
+    """Connect the ranks started by torchrun; on GPUs each takes the device of its local rank."""
     ranks = Ranks.of_environment()
     if ranks.size == 1:
         yield ranks
@@ -114,7 +114,7 @@ def open_ranks(device: Literal["cpu", "cuda"]) -> Iterator[Ranks]:
         yield ranks
         failed = False
     finally:
-        # NCCL's group ends for all ranks together: one that failed would wait here for others that wait for its part,
-        # and its error would never be told. Its death ends them, by torchrun (pytorch/torchtitan#1342).
+        # NCCL's group ends for all ranks together: a failed rank would wait here for others that wait for it, and its
+        # error would never be reported. Instead it dies, and torchrun ends the others (pytorch/torchtitan#1342).
         if not failed or device == "cpu":
             torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Recipe: how a network is trained; RECIPES holds the papers' own as defaults."""
+"""Recipe: how a network is trained; RECIPES holds the papers' recipes, used by default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from scenefuse.errors import UsageError
 
 Protocols = Literal["wald", "truth", "scene"]
-"""How a pair is learnt from; training.scenes says what each makes of it."""
+"""How to learn from a pair; training.scenes defines each protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +25,28 @@ class Recipe:
     accumulate: int = 1
     """Passes whose gradients are averaged into one step."""
     optimiser: Literal["adam", "adamw"] = "adam"
-    """Adam (Kingma & Ba 2015), or with decoupled weight decay of 0.01 (Loshchilov & Hutter 2019)."""
+    """Adam (Kingma & Ba 2015), or AdamW: decoupled weight decay of 0.01 (Loshchilov & Hutter 2019)."""
     lr: float
     """Initial learning rate."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate: constant; down to lr_end along half a cosine; a tenth from two thirds of the iterations on."""
+    """Learning rate: constant; down to lr_end along half a cosine; a tenth after two thirds of the iterations."""
     lr_end: float = 0.0
     """Learning rate at the end of `cosine`."""
     warmup: int = 0
-    """Steps over which the learning rate is ramped up linearly to its schedule's, starting at 1 / warmup of it."""
+    """Steps over which the learning rate rises linearly to that of the schedule, starting at 1 / warmup of it."""
     clip_norm: float = 1.0
-    """Maximum Euclidean norm of a step's gradient, which is clipped to it; 0 for no limit. The papers name none, but
-    one wild window among thousands can end an otherwise sound training at 1e-3."""
+    """Maximum Euclidean norm to which a step's gradient is clipped; 0 for no limit. The papers state none, but one
+    extreme window among thousands can end an otherwise sound training at 1e-3."""
     protocol: Protocols = "wald"
-    """`wald`: the HSI is the truth at reduced resolution; `scene`: no truth. With a truth given it is `truth`."""
+    """`wald`: the HSI is the truth at reduced resolution; `scene`: no truth. If a truth is given, `truth` applies."""
     turns: bool = True
     """Whether windows are rotated and mirrored (8 ways, equally likely)."""
     noise_probability: float = 0.0
-    """Fraction of windows whose HSI gets noise."""
+    """Fraction of windows with noise added to the HSI."""
     noise_snr_db: tuple[float, ...] = (25.0, 40.0)
-    """Minimum and maximum signal-to-noise ratio of that noise in dB, drawn uniformly between."""
+    """Range of that noise's signal-to-noise ratio in dB, drawn uniformly."""
     ema_decay: float = 0.999
-    """Decay of the running average of weights that is scored and kept; 0 keeps the last weights."""
+    """Decay of the running average of weights, which is scored and kept; 0 keeps the latest weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass; weights, losses and steps are float32."""
     score_every: int = 200
@@ -54,10 +54,10 @@ class Recipe:
     patience: int = 20
     """Evaluations without improvement after which training stops; 0 never stops early."""
     degradation_steps: int = 2000
-    """Steps in which PSF and response are fitted alone before the first iteration, by a network that learns them
-    (MossFuse); 0 leaves both to the iterations, as the paper does."""
+    """Steps that fit only PSF and response before the first iteration, for a network that learns them (MossFuse); 0
+    leaves both to the iterations, as in the paper."""
     block_px: int | None = None
-    """Side of held-out blocks in fine pixels of the training resolution; None: a window with its guard."""
+    """Side of held-out blocks in fine pixels of the training resolution; None: a window plus its guard."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "patch_px", "batch", "accumulate", "score_every", "block_px"):
@@ -90,7 +90,7 @@ class Recipe:
             )
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of step 0 to iterations - 1: min(1, (step + 1) / warmup) of the schedule's.
+        """Learning rate at a step from 0 to iterations - 1: the schedule's times min(1, (step + 1) / warmup).
 
         cosine: lr_end + (lr - lr_end) (1 + cos(pi step / iterations)) / 2 (Loshchilov & Hutter 2017, eq. 5).
         """
@@ -105,7 +105,7 @@ class Recipe:
         return self.lr
 
     def decay_at(self, step: int) -> float:
-        """Decay of the average at a step: min(ema_decay, (1 + step) / (10 + step)), so that the start is forgotten."""
+        """Decay of the average at a step: min(ema_decay, (1 + step) / (10 + step)), so that it forgets the start."""
         return min(self.ema_decay, (1 + step) / (10 + step))
 
 
@@ -128,26 +128,26 @@ RECIPES: dict[str, Recipe] = {
         iterations=251_700, patch_px=128, batch=4, lr=1e-4, schedule="cosine", lr_end=1e-10, noise_probability=0.5
     ),
 }
-"""Recipe of each network: its paper's, with a running average of weights and early stop, which the papers lack."""
+"""Recipe of each network: its paper's, plus a running average of weights and early stopping, which the papers lack."""
 
 _CPU = Recipe(iterations=3_000, patch_px=24, batch=1, lr=1e-3, schedule="cosine", lr_end=1e-6, score_every=100)
 
 CPU_RECIPES: dict[str, Recipe] = {
-    # 1e-3 keeps AELF at the interpolated HSI, from which 3e-4 leaves after 60 steps
+    # At 1e-3 AELF stays at the interpolated HSI; at 3e-4 it departs from it after 60 steps
     "aelf": replace(_CPU, lr=3e-4),
     "aelf-t": _CPU,
-    # 4e-4 in windows of 16 px learns nothing in 200 steps; 2e-4 in 24 px is 1 dB above the interpolated HSI after 230
+    # 4e-4 with 16 px windows learns nothing in 200 steps; 2e-4 with 24 px is 1 dB above the interpolated HSI after 230
     "cofusion": replace(_CPU, optimiser="adamw", lr=2e-4),
     "mossfuse": replace(_CPU, protocol="scene"),
     # 1e-3 diverges
     "smifnet": replace(_CPU, patch_px=16, lr=4e-4),
     "s3rnet": replace(_CPU, patch_px=16, lr=4e-4),
 }
-"""Recipe of each network for a CPU and one scene: windows so small that many steps fit into minutes, a rate that falls.
+"""Recipe of each network for a CPU and one scene: small windows, for many steps in minutes, and a falling rate.
 
-The papers' windows of 128 px cost 30 to 60 times a step and are not needed to leave the interpolated HSI behind.
+The papers' windows of 128 px make a step cost 30 to 60 times as much and are not needed to beat the interpolated HSI.
 Rates were found on Jasper Ridge (AVIRIS, 100 x 100 px, ratio 4).
 """
 
 TABLES = {"paper": RECIPES, "cpu": CPU_RECIPES}
-"""The two tables of recipes, by their name on the command line."""
+"""The two tables of recipes, by command-line name."""

@@ -15,15 +15,15 @@ from scenefuse.sensors.band import Band
 from scenefuse.training.scenes import Image, Read
 
 BYTES = 4
-"""Bytes of a pixel in one band, float32."""
+"""Bytes per pixel and band, float32."""
 
 
 class ResidentPair:
-    """A source whose two images are read once, at the first window, and kept as float32: a PairSource."""
+    """A PairSource that reads its two images once, at the first window, and keeps them as float32."""
 
     def __init__(self, source: PairSource) -> None:
         self.source = source
-        """What is read once."""
+        """The source that is read once."""
         self._hs = ResidentImage(source.read_hs, source.grid.coarse_shape)
         self._ms = ResidentImage(source.read_ms, source.grid.fine_shape)
 
@@ -52,14 +52,14 @@ class ResidentPair:
 
 
 class ResidentImage:
-    """What a function reads of a whole grid, kept."""
+    """An image read whole by a function and kept."""
 
     def __init__(self, read: Read, shape: tuple[int, int]) -> None:
         self._read, self._shape = read, shape
-        self._reading = Lock()  # the scoring and the thread that reads ahead may both come first
+        self._reading = Lock()  # scoring and the read-ahead thread may both be first to read
 
     def read(self, window: Window) -> Image:
-        """(band, y, x) of a window inside the grid, a view."""
+        """(band, y, x) of a window inside the grid, as a view."""
         with self._reading:
             whole = self._whole
         return whole[(slice(None), *window.slices)]
@@ -71,16 +71,16 @@ class ResidentImage:
 
 
 def resident_bytes(source: PairSource, *, truth: bool) -> int:
-    """Memory of a pair held as float32, and of its truth on the fine grid where there is one."""
+    """Bytes that a pair takes as float32, with its truth on the fine grid if it has one."""
     coarse, fine = (rows * columns for rows, columns in (source.grid.coarse_shape, source.grid.fine_shape))
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     return BYTES * (hs * coarse + (ms + (hs if truth else 0)) * fine)
 
 
 def may_reside(needed_bytes: int, most_bytes: int) -> bool:
-    """Whether scenes are kept in memory: within most_bytes, and within this process's part of half that is free.
+    """Whether scenes may be kept in memory: within most_bytes, and within this process's share of half the free memory.
 
-    The free memory is shared with the processes that torchrun started beside this one.
+    The free memory is divided among the processes that torchrun started on this machine.
     """
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free: int = psutil.virtual_memory().available

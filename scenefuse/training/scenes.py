@@ -1,7 +1,9 @@
-"""What a network learns from: windows of a pair, made into inputs and truth as they are read.
+"""What a network learns from: windows of a pair, turned into inputs and truth as they are read.
 
-Three protocols. `wald`: both images degraded by the ratio, the HSI itself the truth (Wald, Ranchin & Mangolini 1997).
-`truth`: the pair as it is, and a raster that shows what the result should be. `scene`: the pair as it is, no truth.
+There are three protocols:
+- `wald`: both images are degraded by the ratio, and the HSI is the truth (Wald, Ranchin & Mangolini 1997).
+- `truth`: the pair as it is, with a raster that shows the desired result.
+- `scene`: the pair as it is, without truth.
 """
 
 from __future__ import annotations
@@ -36,17 +38,17 @@ class Example:
     ms: Image
     """(ms band, y, x)."""
     truth: Image | None
-    """(hs band, y, x); None where there is none."""
+    """(hs band, y, x); None without truth."""
 
     @property
     def complete(self) -> bool:
-        """True when no pixel is without data."""
+        """Whether every pixel has data."""
         images = (self.hs, self.ms) if self.truth is None else (self.hs, self.ms, self.truth)
         return all(bool(np.isfinite(image).all()) for image in images)
 
 
 class TrainingScene(Protocol):
-    """A scene cut into examples. Windows count the pixels of the example's fine grid, the truth's."""
+    """A scene cut into examples. Windows are in pixels of the example's fine grid, which is also the truth's."""
 
     @property
     def name(self) -> str:
@@ -55,7 +57,7 @@ class TrainingScene(Protocol):
 
     @property
     def protocol(self) -> Protocols:
-        """How the examples are made."""
+        """Protocol by which examples are made."""
         ...
 
     @property
@@ -65,55 +67,55 @@ class TrainingScene(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Fine rows and columns that windows may cover, multiples of the ratio."""
+        """Rows and columns of the fine grid that windows may cover, multiples of the ratio."""
         ...
 
     @property
     def reach_px(self) -> int:
-        """Fine pixels on each side of a window that `read` looks at beside it."""
+        """Fine pixels that `read` needs on each side of a window."""
         ...
 
     def read(self, window: Window) -> Example:
-        """Inputs and truth of a window on multiples of the ratio; outside the scene is its mirror image."""
+        """Inputs and truth of a window aligned to the ratio; outside the scene its mirror image is read."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaldScene:
-    """A pair at reduced resolution: the HSI is the truth, its grid the fine one."""
+    """A pair at reduced resolution: the HSI is the truth and its grid the fine one."""
 
     name: str
     """Name in the weights' provenance."""
     source: PairSource
     """The pair."""
     hs_sigmas_px: tuple[float, ...]
-    """Blur of each HSI band before it is sampled, HSI pixels: `wald_sigmas_px`."""
+    """Blur of each HSI band before sampling, HSI pixels: `wald_sigmas_px`."""
     ms_sigmas_px: tuple[float, ...]
-    """Blur of each MSI band before it is sampled, MSI pixels."""
+    """Blur of each MSI band before sampling, MSI pixels."""
     estimated_psf_px: float | None = None
-    """The HSI's blur where it was estimated from the pair; None where it is the sensor's."""
+    """The HSI's blur if estimated from the pair, in HSI pixels; None if it is the sensor's."""
     protocol: Protocols = "wald"
-    """How the examples are made."""
+    """Protocol by which examples are made."""
 
     @property
     def ratio(self) -> int:
-        """Coarse pixel size / fine pixel size, at reduced as at full resolution."""
+        """Coarse pixel size / fine pixel size, the same at reduced as at full resolution."""
         return self.source.grid.ratio
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the HSI that fill coarse pixels."""
+        """Rows and columns of the HSI that fill whole coarse pixels."""
         rows, columns = self.source.grid.coarse_shape
         return rows // self.ratio * self.ratio, columns // self.ratio * self.ratio
 
     @property
     def reach_px(self) -> int:
-        """Margin of the coarse input and reach of the blur, HSI pixels."""
+        """Margin of the coarse input and reach of the blurs, HSI pixels."""
         hs, ms = self._reaches_px()
         return max(UPSAMPLE_MARGIN * self.ratio + hs, ceil(ms / self.ratio))
 
     def read(self, window: Window) -> Example:
-        """Both images degraded, and the HSI."""
+        """Both images degraded, and the HSI as truth."""
         grid, ratio = self.source.grid, self.ratio
         hs_reach, ms_reach = self._reaches_px()
         around = read_mirrored(self.source.read_hs, window.grow(UPSAMPLE_MARGIN * ratio + hs_reach), grid.coarse_shape)
@@ -166,7 +168,7 @@ class FullScene:
         return UPSAMPLE_MARGIN * self.ratio
 
     def read(self, window: Window) -> Example:
-        """Both images as they are, and the truth where there is one."""
+        """Both images as they are, and the truth if there is one."""
         grid = self.source.grid
         coarse = window.coarsen(self.ratio).grow(UPSAMPLE_MARGIN)
         return Example(
@@ -177,11 +179,11 @@ class FullScene:
 
 
 def wald_sigmas_px(mtfs_nyquist: Sequence[float], gsds_px: Sequence[float], ratio: int) -> tuple[float, ...]:
-    """Blur per band that makes the image at ratio times its pixel size look like itself, pixels of the image.
+    """Blur per band that makes the image, at ratio times its pixel size, look like itself; in the image's pixels.
 
     A band of GSD g pixels and MTF m at its own Nyquist frequency has the blur sigma(m, g); at reduced resolution it
-    must have sigma(m, ratio * g), and variances add: sqrt(sigma(m, ratio * g)^2 - sigma(m, g)^2). So a 20 m band on
-    a 10 m grid becomes what a 60 m band is on a 30 m grid. mtfs_nyquist: 0 to 1; gsds_px: native GSD / pixel size.
+    must have sigma(m, ratio * g), and variances add: sqrt(sigma(m, ratio * g)^2 - sigma(m, g)^2). So a 20 m band on a
+    10 m grid becomes like a 60 m band on a 30 m grid. mtfs_nyquist: 0 to 1; gsds_px: native GSD / pixel size.
     """
     return tuple(
         psf_sigma_over_own_px(mtf, ratio * gsd, own_mtf_nyquist=mtf, own_ratio=gsd)
@@ -190,7 +192,7 @@ def wald_sigmas_px(mtfs_nyquist: Sequence[float], gsds_px: Sequence[float], rati
 
 
 def _degrade_bands(image: Image, sigmas_px: tuple[float, ...], ratio: int, spare_px: int) -> Image:
-    """The image (band, y, x) less spare_px on each side, each band blurred by its own sigma and sampled."""
+    """The image (band, y, x) without spare_px on each side, each band blurred by its own sigma and sampled."""
     if len(sigmas_px) != len(image):
         raise DataError(
             f"{len(sigmas_px)} blurs for {len(image)} bands", "a band would have no MTF", "Give one for each band"

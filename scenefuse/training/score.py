@@ -1,4 +1,4 @@
-"""Scores on held-out blocks: against the truth, or, where there is none, against the inputs."""
+"""Scores on held-out blocks: against the truth or, without one, against the inputs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Fuse = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """A scene, and the part of it that only scores."""
+    """A scene and its hold-out, the part that is used only for scoring."""
 
     scene: TrainingScene
-    """What is read."""
+    """The scene."""
     hold_out: HoldOut
-    """Where windows may lie, and where they may not."""
+    """Where windows may and may not lie."""
 
 
 def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_px: int) -> Scores:
-    """psnr_db and sam_deg over all held-out blocks together, in the metrics' standard convention.
+    """psnr_db and sam_deg over all held-out blocks together, by the metrics' standard convention.
 
-    fuse: (hs, ms) of one window to the fused window, NaN-free. Each block is one window with at least context_px
-    beside it and sides that are multiples of step_px. Pixels without data in any image are not counted.
+    fuse: maps (hs, ms) of one window to the fused window, NaN-free. Each block is fused as one window with at least
+    context_px around it and sides that are multiples of step_px. Pixels without data in any image are not counted.
     """
     sums = ReferenceSums(ratio=grounds[0].scene.ratio, local=False)
     for example, window, block in _held_out(grounds, context_px, step_px):
@@ -51,9 +51,9 @@ def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_
 
 
 def score_inputs(network: FusionNetwork, grounds: Sequence[Ground], *, context_px: int, step_px: int) -> Scores:
-    """consistency_db: how near the result of a self-supervised network, degraded as it believes, is to both inputs.
+    """consistency_db: how close a self-supervised network's result, degraded by its own model, is to both inputs.
 
-    10 log10(1 / m), m the mean over held-out windows of (mse_hs + mse_ms) / 2. It needs no truth and proves none.
+    10 log10(1 / m), m the mean of (mse_hs + mse_ms) / 2 over held-out windows. It needs no truth, and proves none.
     """
     device = next(network.parameters()).device
     errors = []
@@ -69,7 +69,7 @@ def score_inputs(network: FusionNetwork, grounds: Sequence[Ground], *, context_p
 
 
 def _held_out(grounds: Sequence[Ground], context_px: int, step_px: int) -> Iterator[tuple[Example, Window, Window]]:
-    """Example, its window, and the held-out block in it."""
+    """Yield each held-out block with the example and the window that contain it."""
     for ground in grounds:
         ratio = ground.scene.ratio
         for block in ground.hold_out.blocks():
@@ -81,7 +81,7 @@ def _held_out(grounds: Sequence[Ground], context_px: int, step_px: int) -> Itera
 
 
 def _filled(image: Image) -> Tensor:
-    """(1, band, y, x): no data as the band's mean in the window, 0 where a band has no data at all."""
+    """(1, band, y, x): no-data replaced by the band's mean in the window, or 0 if the band has no data at all."""
     valid = np.isfinite(image)
     count = valid.sum(axis=(1, 2), keepdims=True)
     mean = np.where(valid, image, 0).sum(axis=(1, 2), keepdims=True) / np.maximum(count, 1)
@@ -89,7 +89,7 @@ def _filled(image: Image) -> Tensor:
 
 
 def _valid(example: Example) -> NDArray[np.bool_]:
-    """(y, x) of the fine window: both inputs have data in every band."""
+    """(y, x) of the fine window: whether both inputs have data in every band."""
     m = UPSAMPLE_MARGIN
     coarse: NDArray[np.bool_] = np.asarray(np.isfinite(example.hs).all(axis=0))[m:-m, m:-m]
     ratio = example.ms.shape[1] // coarse.shape[0]

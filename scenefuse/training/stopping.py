@@ -1,4 +1,4 @@
-"""Stopping: SIGINT and SIGTERM wait until a training can be left, between two steps."""
+"""Stopping: hold back SIGINT and SIGTERM until training can stop, between two steps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What asks a process to stop."""
+"""Signals that ask a process to stop."""
 IMPATIENT_AFTER_S = 1.0
-"""Seconds after which a second signal stops at once; one that comes sooner is the same wish, told by the launcher."""
+"""Seconds after which a second signal stops at once; a sooner one is the same request, repeated by the launcher."""
 
 
 class Stopping:
-    """While this is entered, a first signal is noted and no exception breaks a step in two.
+    """A context that notes a first signal, so that no exception breaks a step in two.
 
-    In threads besides the main one, where Python hands out no signals, and for signals that are ignored (`nohup`), it
-    leaves all as it is.
+    It does nothing outside the main thread, where Python delivers no signals, and for ignored signals (`nohup`).
     """
 
     def __init__(self) -> None:
@@ -27,7 +26,7 @@ class Stopping:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._asked is not None
 
     def __enter__(self) -> Self:
