@@ -122,7 +122,7 @@ class RunPlan:
         return (self.tiling.window_px / self.tiling.core_px) ** 2
 
     def facts(self) -> dict[str, Any]:
-        """All numbers of the plan as JSON can hold them."""
+        """All numbers of the plan in JSON types."""
         derived = {"tiles": self.tiles, "groups": self.groups, "recomputed": self.recomputed}
         return {**asdict(self), **derived, "notes": list(self.notes)}
 

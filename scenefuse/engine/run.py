@@ -75,7 +75,7 @@ class RunReport:
     """Groups that were given up."""
 
     def facts(self) -> dict[str, Any]:
-        """The numbers as JSON can hold them, for run.json."""
+        """The numbers in JSON types, for run.json."""
         return {
             "tiles": self.tiles,
             "skipped": self.skipped,

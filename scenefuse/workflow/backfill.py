@@ -35,7 +35,7 @@ class StepReport:
     """Why it failed: kind, cause, retryable; empty for one that did not."""
 
     def facts(self) -> dict[str, Any]:
-        """The step as JSON can hold it."""
+        """The step in JSON types."""
         times = {"since": self.since.isoformat(), "until": self.until.isoformat()}
         return {**times, "error": self.error or None, **({} if self.report is None else self.report.facts())}
 
@@ -66,7 +66,7 @@ class BackfillReport:
         return 0 if whole else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         steps = [step.facts() for step in self.steps]
         return {"workflow": self.name, **self.counts(), "failed_steps": self.failed_steps, "steps": steps}
 

@@ -73,7 +73,7 @@ class PassReport:
         }
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
         return {
             "workflow": self.name,

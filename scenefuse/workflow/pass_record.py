@@ -77,7 +77,7 @@ class PassHistory:
     """Passes that failed since."""
 
     def facts(self) -> dict[str, Any]:
-        """The history as JSON can hold it."""
+        """The history in JSON types."""
         return asdict(self)
 
 

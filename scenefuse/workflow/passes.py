@@ -43,7 +43,7 @@ class Passes:
         return now - max(moments) if moments else None
 
     def facts(self) -> dict[str, Any]:
-        """The passes as JSON can hold them."""
+        """The passes in JSON types."""
         return {
             **self.history.facts(),
             "under_way": self.under_way,

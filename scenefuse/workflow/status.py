@@ -63,7 +63,7 @@ class Status:
         return 0 if self.catalogue_error is None else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
-        """The status as JSON can hold it."""
+        """The status in JSON types."""
         since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
         return {
             "workflow": self.name,
