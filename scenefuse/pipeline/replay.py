@@ -220,9 +220,7 @@ def _workers(opened: OpenedPair, config: RunConfig, tiles: int) -> ClusterSpec:
     """The workers that config specifies; none if it specifies nothing and there are few tiles."""
     asked = config.workers is not None or config.scheduler is not None
     return ClusterSpec(
-        workers=config.workers
-        if asked or tiles > SAMPLE_TILES
-        else 0,  # few tiles take less time than starting workers
+        workers=config.workers if asked or tiles > SAMPLE_TILES else 0,  # quicker than starting workers
         scheduler=config.scheduler,
         memory_limit_bytes=config.memory_limit_bytes(),
         device=opened.model.device,
