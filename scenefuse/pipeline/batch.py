@@ -69,8 +69,9 @@ def batch(
     """Fuse every pair of the sources into out, without remaking existing products.
 
     A failed pair is recorded for `refill` (`failures.jsonl` in out, one JSON object per line) and does not stop the
-    others. A pair that another process is working on is left to it. What would stop every pair raises up front: an
-    unknown method, or an output that is not ours or not writable. Workers start with the first pair that needs them.
+    others. A pair that another process is working on is left to it. Errors that would stop every pair are raised up
+    front: an unknown method, or an output that is not ours or not writable. Workers start with the first pair that
+    needs them.
 
     Args:
         sources: One or more catalogues, STAC APIs, item collections or known archives; HSI and MSI may come from
@@ -93,7 +94,7 @@ def batch(
 
 
 def require_ready(out: Place, config: RunConfig) -> None:
-    """Raise what would stop every pair: an unknown method, or an output that is not ours, full or not writable."""
+    """Raise errors that would stop every pair: an unknown method; an output that is not ours, full or not writable."""
     require_config(config)
     require_output(out)
     out.free_bytes()

@@ -117,7 +117,10 @@ def _is_often(cron: str) -> bool:
 
 
 def _times(wall: datetime, zone: tzinfo, *, often: bool) -> tuple[datetime, ...]:
-    """When the zone's clocks show this time, UTC: once; twice if repeated; if skipped, at the change or, often, never."""
+    """When the zone's clocks show this time, UTC: twice or never for `often` expressions at a change, else once.
+
+    A skipped time that is not `often` counts at the moment of the change, a repeated one the first time.
+    """
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if first == second:
         return (first,)

@@ -90,7 +90,7 @@ def serve(workflows: Sequence[Workflow], *, clock: Clock | None = None, observer
     """Do each workflow's passes when they are due; never returns, ends by KeyboardInterrupt.
 
     A failed pass is reported to the observer and retried: soon if the failure is retryable, else when the next pass is
-    due. Passes of two workflows never run at the same time. What would stop every pass raises before the first.
+    due. Passes of two workflows never run at the same time. Errors that would stop every pass are raised at the start.
     """
     clock, observer = clock or SystemClock(), observer or NullObserver()
     require_servable(workflows)
