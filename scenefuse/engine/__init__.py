@@ -1,1 +1,1 @@
-"""The room engine: from windows to finished cores."""
+"""The room engine: turns windows into finished cores."""

@@ -1,4 +1,4 @@
-"""The plan of a run: how the scene is cut and what that costs, checked before any work."""
+"""Plan a run: how the scene is cut and what that costs, checked before any work."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from scenefuse.models.base import UPSAMPLE_MARGIN, ModelCard
 from scenefuse.tiles.tiling import LEAST_WINDOW_PX, Tiling, lattice_px, round_core_px, round_halo_px
 
 TARGET_CORE_PX = 512
-"""Side of a core that the planner aims at, fine pixels."""
+"""Core side that the planner aims for, fine pixels."""
 
 GROUP_TILES: dict[Device, int] = {"cpu": 8, "cuda": 64}
-"""Tiles of a group, where every worker gets at least one group: a GPU waits for the encoders at each group's end."""
+"""Most tiles of a group, if every worker gets one: at each group's end a GPU waits for the encoders."""
 
 MOST_ENCODERS: dict[Device, int] = {"cpu": 1, "cuda": 16}
-"""Threads that encode the cores of one device, at most: a processor core fuses no faster than one other encodes."""
+"""Most encoder threads per device: a CPU core fuses no faster than one other core encodes."""
 
 _GROUP_SECONDS = 60.0
-"""Time that a group should not exceed: what a death of its worker costs at most."""
+"""Time a group should take at most, because it is lost if its worker dies."""
 _PROCESS_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 2 * 2**30}
-"""A worker before its first window: interpreter, torch, GDAL with its cache; CUDA's and cuDNN's libraries."""
+"""Memory of a worker before its first window: interpreter, torch, GDAL with its cache; CUDA and cuDNN libraries."""
 _CONTEXT_BYTES = 2**30
-"""Memory of a GPU that a process takes before its first window: context, kernels, workspaces, weights."""
+"""GPU memory that a process takes before its first window: context, kernels, workspaces, weights."""
 MULTIPLY_ADDS_PER_S: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
-"""Rough rate of one core, and of one GPU, for the plan's estimate of time."""
+"""Rough rate of one CPU core and of one GPU, for the plan's time estimate."""
 _BYTES_PER_S = 2e8
-"""Rough rate at which pixels are read and written, likewise."""
+"""Rough rate of reading and writing pixels, for the same estimate."""
 _LEAST_TIME_LIMIT_S = 900.0
-"""Least time limit of a group: estimates of small ones are not worth much."""
+"""Shortest time limit of a group: estimates for small groups are unreliable."""
 _TIME_LIMIT_FACTOR = 20
-"""How much longer than estimated a group may take before it counts as hung."""
+"""Multiple of its estimated time after which a group counts as hung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """What the caller asks of the plan; None leaves the choice to the planner."""
+    """Constraints on the plan; None leaves a choice to the planner."""
 
     workers: int
     """Worker processes that will run."""
@@ -56,55 +56,55 @@ class PlanRequest:
     device_memory_bytes: int | None = None
     """Memory of each GPU; needed for `cuda`."""
     worker_cores: int = 1
-    """Processor cores for each worker. A model on a CPU takes one of them; those beside it encode."""
+    """Processor cores for each worker. A model on a CPU takes one of them; the others encode."""
     precision: PrecisionChoice = "auto"
-    """Numbers in which models run."""
+    """Numeric precision of the models."""
     halo: Halo = "default"
     """`default`: the card's halo, error at most 1e-6; `full`: its support, bitwise equal to the whole on a CPU."""
     core_px: int | None = None
-    """Side of a core in fine pixels; rounded to the lattice, which is noted."""
+    """Core side in fine pixels; rounded to the lattice, with a note."""
     batch: int | None = None
     """Windows per call of the model."""
     bytes_per_value: int = 2
     """Size of a stored value: 2 for int16."""
     free_disk_bytes: int | None = None
-    """Free space where the product goes; None when it cannot be told (an object store)."""
+    """Free space where the product goes; None if unknown (an object store)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """How a scene is cut, and what the run needs."""
+    """How a scene is cut, and the resources the run needs."""
 
     tiling: Tiling
     """Cores and windows."""
     batch: int
     """Windows per call of the model."""
     group_tiles: int
-    """Tiles of a task."""
+    """Tiles per task."""
     encoders: int
-    """Threads of a worker that encode cores beside its device loop; with 0 the loop does."""
+    """Threads of a worker that encode cores beside its device loop; with 0 the loop itself encodes."""
     workers: int
     """Worker processes."""
     device: Device
     """Where the model runs."""
     precision: Precision
-    """Numbers in which it runs."""
+    """Numeric precision of the model."""
     worker_bytes: int
     """Peak host memory of a worker, estimated."""
     device_bytes: int
     """Peak memory of a GPU, estimated; 0 on a CPU."""
     read_bytes: int
-    """Bytes of pixels read, both images, halos included, float32."""
+    """Bytes of pixels read from both images as float32, halos included."""
     write_bytes: int
-    """Bytes written before compression: the upper bound of the disk that the array needs."""
+    """Bytes written before compression: an upper bound of the disk space for the array."""
     multiply_adds: float
-    """Arithmetic of the whole run, halos included."""
+    """Multiply-adds of the whole run, halos included."""
     seconds: float
-    """Rough time of the tiles alone, from typical rates of a core or a GPU."""
+    """Rough time of the tiles alone, from typical rates of a CPU core or a GPU."""
     time_limit_s: float
-    """Seconds after which a group is taken for hung."""
+    """Seconds after which a group counts as hung."""
     notes: tuple[str, ...] = ()
-    """What the planner changed, for people."""
+    """What the planner changed, for users."""
 
     @property
     def tiles(self) -> int:
@@ -122,25 +122,25 @@ class RunPlan:
         return (self.tiling.window_px / self.tiling.core_px) ** 2
 
     def facts(self) -> dict[str, Any]:
-        """All numbers of the plan as JSON can hold them."""
+        """All numbers of the plan in JSON types."""
         derived = {"tiles": self.tiles, "groups": self.groups, "recomputed": self.recomputed}
         return {**asdict(self), **derived, "notes": list(self.notes)}
 
     def sha256_with(self, identity: str) -> str:
-        """Digest of what makes two runs of one product interchangeable: tiling, batch and numbers; not the workers."""
+        """Digest of what makes runs of one product interchangeable: tiling, batch, device, precision; not workers."""
         nouns = [identity, asdict(self.tiling), self.batch, self.device, self.precision]
         return hashlib.sha256(json.dumps(nouns, sort_keys=True).encode()).hexdigest()
 
 
 def plan_run(source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
-    """The plan for a scene; refused with ResourceError when it cannot fit, with what would."""
+    """Plan a scene's run; ResourceError, which suggests what would fit, if memory or disk is too small."""
     _check_request(request)
     lattice = lattice_px(
         model_lattice_px=card.lattice_px, ratio=source.grid.ratio, ms_band_ratio=_ms_band_ratio(source)
     )
     precision = choose_precision(request.precision, card=card, device=request.device)
     reach = card.support_px if request.halo == "full" else card.halo_px
-    # Flags of a core look effective_px around it, so the window has to.
+    # A core's flags depend on pixels up to effective_px around it, so the window must hold them.
     halo = round_halo_px(max(reach, card.effective_px), lattice)
     fine_shape = source.grid.fine_shape
 
@@ -178,10 +178,10 @@ def _chosen(
     halo_px: int,
     fine_shape: tuple[int, int],
 ) -> RunPlan:
-    """The plan with the wanted core, or with the largest up to the target that fits."""
+    """The plan with the requested core, or with the largest one up to the target that fits."""
     step = round_core_px(1, lattice)
     least = -(-max(1, LEAST_WINDOW_PX - 2 * halo_px) // step) * step
-    # A core that holds the scene is the largest: what it had beyond would only compute the scene's mirror image.
+    # No core is larger than the scene: beyond it there is only the scene's mirror image to compute.
     scene = -(-max(fine_shape) // step) * step
     if request.core_px is not None:
         rounded = max(least, round_core_px(request.core_px, lattice))
@@ -236,12 +236,12 @@ def _fits(plan: RunPlan, request: PlanRequest) -> bool:
 
 
 def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
-    """The plan that this tiling gives.
+    """The plan for this tiling, with its costs.
 
-    A worker holds windows in the reader's hand, in the queue and in the model's batch; the model's working memory;
-    results, on a CPU with their halo, in the model's hand, and behind it in the queue and at the encoders; and cores
-    as integers and as bytes where they are encoded. Where the device loop encodes, only bytes wait behind it. Beside a
-    GPU windows and results are in pinned memory, and the reader holds the window that it pins besides.
+    A worker holds windows in the reader, the queue and the model's batch; the model's working memory; results (on a
+    CPU with their halo) in the model, in the queue behind it and in the encoders; and, while encoding, cores as
+    integers and as bytes. If the device loop encodes, only bytes wait behind it. With a GPU, windows and results are in
+    pinned memory, and the reader also holds the window that it is pinning.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     window_px = tiling.window_px**2
@@ -256,14 +256,14 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
     working_bytes = math.ceil(window_px * card.activation_bytes_per_pixel)
     batch = request.batch or _default_batch(working_bytes, request)
     on_device = working_bytes * batch
-    if request.device == "cuda":  # beside a batch the windows of the next, and the cores of the one before
+    if request.device == "cuda":  # besides a batch, the next one's windows and the last one's cores
         on_device += _CONTEXT_BYTES + (window_bytes + result_bytes) * batch
     stored_bytes = tiling.core_px**2 * bytes_per_px
     encoder_bytes = core_bytes + 2 * stored_bytes
     encoders = _encoders(encoder_bytes, request)
     if encoders:
         behind = QUEUE_WINDOWS * core_bytes + encoders * encoder_bytes
-    else:  # integers and bytes in the loop's hand, bytes in the queue and in the thread that puts them
+    else:  # integers and bytes in the loop, bytes in the queue and in the thread that puts them
         behind = (2 + QUEUE_WINDOWS + 1) * stored_bytes
     held = pinning_bytes + (1 + QUEUE_WINDOWS + batch) * waiting_bytes + batch * core_bytes + behind
     host = _PROCESS_BYTES[request.device] + held + (0 if request.device == "cuda" else on_device)
@@ -292,21 +292,21 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
 
 
 def _pinned_bytes(size_bytes: int) -> int:
-    """What torch takes of the host for so many bytes of pinned memory: the next power of two."""
+    """Host memory that torch takes for this much pinned memory: the next power of two."""
     return 1 << (size_bytes - 1).bit_length()
 
 
 def _default_batch(working_bytes: int, request: PlanRequest) -> int:
-    """1 on a CPU, where a batch gains nothing; on a GPU what fits half of its memory, at most 8."""
+    """Default batch: 1 on a CPU, where more gains nothing; on a GPU what fits half of its memory, at most 8."""
     if request.device == "cpu":
         return 1
     return max(1, min(8, (request.device_memory_bytes or 0) // 2 // working_bytes))
 
 
 def _encoders(encoder_bytes: int, request: PlanRequest) -> int:
-    """Processor cores beside that of a CPU's model, or beside a GPU, as far as a quarter of the memory holds them.
+    """Encoder threads: one per processor core that runs no model, as many as a quarter of the memory holds.
 
-    Coding a core of 217 bands takes a processor core half a second; a GPU should need less to compute it.
+    Encoding a tile's core of 217 bands takes a processor core half a second; a GPU should compute it in less.
     """
     most = min(MOST_ENCODERS[request.device], request.worker_memory_bytes // 4 // encoder_bytes)
     if request.device == "cpu":
@@ -315,9 +315,9 @@ def _encoders(encoder_bytes: int, request: PlanRequest) -> int:
 
 
 def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanRequest) -> int:
-    """Tiles of a group: at most GROUP_TILES or a minute of them, and as many groups for each worker as for the next.
+    """Tiles of a group: at most GROUP_TILES or a minute's worth, with as many groups for each worker as for the next.
 
-    Sixteen tiles in groups of six would keep one of two workers waiting while the other does the last four.
+    With sixteen tiles in groups of six, one of two workers would wait while the other does the last four.
     """
     most = min(GROUP_TILES[request.device], max(1, int(_GROUP_SECONDS / tile_seconds)))
     rounds = -(-tiles // (most * request.workers))
@@ -326,7 +326,7 @@ def _group_tiles(tiles: int, tile_seconds: float, batch: int, request: PlanReque
 
 
 def _ms_band_ratio(source: PairSource) -> int:
-    """Coarsest MSI band's GSD / fine GSD where it is whole and the MSI is not resampled, else 1."""
+    """Coarsest MSI band's GSD / fine GSD if that is an integer and the MSI is not resampled, else 1."""
     known = [band.gsd_m for band in source.ms_bands if band.gsd_m is not None]
     if not known or source.grid.ms_resampled:
         return 1
@@ -335,7 +335,7 @@ def _ms_band_ratio(source: PairSource) -> int:
 
 
 def size_text(size_bytes: float) -> str:
-    """The size for people, with two digits or more: `1.25 GiB`, `100.0 MiB`, `285 KiB`, `4 bytes`."""
+    """Readable size: `1.25 GiB`, `100.0 MiB`, `285 KiB`, `4 bytes`."""
     if size_bytes >= 2**29:
         return f"{size_bytes / 2**30:.2f} GiB"
     if size_bytes >= 2**20:

@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class ChannelClosedError(Exception):
-    """The reader's side is gone: nothing more will be taken."""
+    """The channel was cancelled: no more items will be taken."""
 
 
 class Channel(Generic[T]):
-    """At most `size` items between one thread that puts and those that take; waits sleep, they never poll."""
+    """Queue of at most `size` items from one putting thread to one or more taking ones; waits without polling."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -34,20 +34,20 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Say that no item will follow; those that wait are still taken."""
+        """Mark the end of the items; those still waiting will be taken."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Drop what waits and end both sides."""
+        """Drop all waiting items and end both sides."""
         with self._changed:
             self._cancelled = True
             self._items.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """Items in order, each to one of the threads that take, until the channel is finished or cancelled."""
+        """Yield items in order, each to one of the taking threads, until the channel is finished or cancelled."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._finished or self._cancelled)

@@ -1,4 +1,4 @@
-"""What this machine offers a run: libraries, formats, devices, memory, disk, an object store, a scheduler."""
+"""Check what this machine offers a run: libraries, formats, devices, memory, disk, an object store, a scheduler."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ from scenefuse.words import counted
 _PORTS = {"http": 80, "https": 443}
 
 NEEDED_MEMORY_BYTES = 2 * 2**30
-"""Least free memory for one worker with the default core."""
+"""Free memory that one worker with the default core needs."""
 PROBE_BYTES = 64 * 2**20
-"""Size of the file that measures the disk's speed."""
+"""Size of the file written to measure the disk's speed."""
 STORE_PROBE_BYTES = 8 * 2**20
-"""Size of the object that measures a store's speed."""
+"""Size of the object written to measure a store's speed."""
 
 
 def check_machine(out: str | Path | Place, *, scheduler: str | None = None) -> tuple[Finding, ...]:
-    """Findings on libraries, formats, processor, devices, memory, disk, S3, and the scheduler if named.
+    """Check libraries, formats, processor, devices, memory, disk, S3 and, if given, the scheduler.
 
-    out: where products would go. Of a store the access is tried, and the disk is the one where its COGs are made.
+    out: where products would go. For an object store, its access is tested too, and the disk checked is the one on
+    which its COGs are assembled.
     """
     place = place_at(out)
     folder = place.path if isinstance(place, LocalPlace) else Path(tempfile.gettempdir())
@@ -126,7 +127,7 @@ def _cuda() -> Finding:
     text = f"{names}, driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
     kernels, needed = torch.cuda.get_arch_list(), [f"sm_{device.major}{device.minor}" for device in devices]
     facts["architectures"] = kernels
-    # A kernel runs on its own major generation, from its own minor version on.
+    # A kernel runs on devices of its own major version and the same or a higher minor version.
     if not all(any(k[:-1] == sm[:-1] and k[-1] <= sm[-1] for k in kernels) for sm in needed):
         text = f"{text}: made for {', '.join(kernels)}, not for {', '.join(needed)}; install a newer torch"
         return Finding(name="gpu", verdict="failed", text=text, facts=facts)
@@ -134,7 +135,7 @@ def _cuda() -> Finding:
 
 
 def _nvidia_driver() -> str | None:
-    """Version of NVIDIA's kernel driver; None where there is none."""
+    """Version of NVIDIA's kernel driver; None if there is none."""
     try:
         line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
@@ -174,7 +175,7 @@ def _disk(folder: Path) -> Finding:
 
 
 def _s3() -> Finding:
-    """The extra, the endpoint and the keys that the environment names; nothing is asked of a bucket."""
+    """Check the extra, and endpoint and keys from the environment; accesses no bucket."""
     try:
         version = metadata.version("obstore")
     except metadata.PackageNotFoundError:
@@ -201,7 +202,7 @@ def _s3() -> Finding:
 
 
 def _store(place: Place) -> Finding:
-    """Whether products can be put there: an object is written, read back, changed on a condition, and removed."""
+    """Check that products can be put there: write an object, read it back, change it on a condition, remove it."""
     probe = place / f".scenefuse-{uuid.uuid4().hex}.probe"
     data = os.urandom(STORE_PROBE_BYTES)
     try:
@@ -232,7 +233,7 @@ def _store(place: Place) -> Finding:
 
 
 def _refuses_a_race(probe: Place, before: bytes | None) -> bool:
-    """True when a change is refused once another writer was there between its look and its request."""
+    """True if the store refuses a change after another writer came between its read and its write."""
     if before is not None:
         probe.put(before)
 

@@ -1,4 +1,4 @@
-"""Opening the workers: an embedded cluster of processes, or a scheduler that is already there."""
+"""Open the workers: an embedded cluster of processes, or an existing scheduler."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIR
 from scenefuse.errors import ResourceError, TransientError, UsageError
 
 CONNECT_S = 15
-"""Seconds within which a scheduler that is named has to answer."""
+"""Seconds within which a given scheduler must answer."""
 
 QUEUE_LIMIT_S = 1800.0
-"""Seconds that a run on a cluster of others waits for a worker: one may stand in a queue, or its machine be started."""
+"""Seconds a run waits for a worker of an existing cluster, which may be queued or have its machine still starting."""
 
 _DASK_CONFIG = {
     **WORKER_DASK_CONFIG,
-    # A death goes back to the engine at once, which counts attempts itself.
+    # A worker's death goes back to the engine at once: it counts attempts itself.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": True,
     "distributed.comm.timeouts.connect": "30s",
@@ -47,26 +47,26 @@ _DASK_CONFIG = {
 
 
 _forked_from: frozenset[str] | None = None
-"""Names in the environment that this process's fork server began with; None before it begins."""
+"""Environment variables that this process's fork server started with; None before it starts."""
 _broken_off = False
-"""Whether the cluster that starts was interrupted."""
+"""Whether the start of the cluster was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
-    """Which workers a run wants."""
+    """The workers of a run."""
 
     workers: int | None = None
     """Worker processes; None: one per core, or one per GPU; 0: none, tasks run in this process."""
     scheduler: str | None = None
-    """Address of an existing Dask scheduler, `tcp://host:8786` or `tls://...`; excludes workers.
+    """Address of an existing Dask scheduler, `tcp://host:8786` or `tls://...`; excludes `workers`.
 
-    Certificates for TLS come from Dask's own configuration.
+    TLS certificates come from Dask's own configuration.
     """
     memory_limit_bytes: int | None = None
-    """Memory of each worker; None: an equal share of this machine's."""
+    """Memory of each worker; None for an equal share of this machine's."""
     device: Device = "cpu"
-    """Where models run; `cuda` asks for the resource GPU, one per worker."""
+    """Where models run; `cuda` requires the Dask resource GPU, one per worker."""
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and self.workers is not None:
@@ -85,20 +85,20 @@ class ClusterSpec:
 
     @property
     def worker_count(self) -> int:
-        """Workers of an embedded cluster, after defaults; at least 1."""
+        """Workers of an embedded cluster with defaults applied, at least 1."""
         if self.workers is not None:
             return max(1, self.workers)
         return max(1, torch.cuda.device_count() if self.device == "cuda" else available_cores())
 
     @property
     def worker_memory_bytes(self) -> int:
-        """Memory of each worker of an embedded cluster, after defaults: a share of the machine, container or job."""
+        """Memory per worker of an embedded cluster with defaults applied: a share of the machine, container or job."""
         return self.memory_limit_bytes or available_memory_bytes() // self.worker_count
 
 
 @contextmanager
 def open_lane(spec: ClusterSpec) -> Iterator[Lane]:
-    """A lane on the workers that the spec asks for; what was started is gone at the end, also after an error."""
+    """Open a lane on the workers of spec; on exit, also after an error, everything it started is gone."""
     if spec.workers == 0 and spec.scheduler is None:
         yield InProcessLane()
         return
@@ -117,7 +117,7 @@ def open_lane(spec: ClusterSpec) -> Iterator[Lane]:
 
 @contextmanager
 def open_client(spec: ClusterSpec) -> Iterator[Client]:
-    """A Dask client on an embedded cluster of processes, or on the scheduler that the spec names."""
+    """Open a Dask client on an embedded cluster of processes, or on spec's scheduler."""
     if spec.scheduler is not None:
         try:
             client = Client(spec.scheduler, timeout=CONNECT_S, set_as_default=False)
@@ -145,7 +145,7 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
 
 @contextmanager
 def _silent_client() -> Iterator[None]:
-    """A block in which Dask's client logs no traceback of a lost connection: the lane makes an error of it."""
+    """Keep Dask's client from logging the traceback of a lost connection, which the lane turns into an error."""
     loggers = [logging.getLogger(f"distributed.{name}") for name in ("batched", "client", "core")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -158,10 +158,10 @@ def _silent_client() -> Iterator[None]:
 
 
 class StartingNanny(Nanny):
-    """A worker's nanny, silent about a worker that could not start because the whole start was broken off."""
+    """A worker's nanny that stays silent about a failed start if the cluster's start was interrupted."""
 
     async def start_unsafe(self) -> Self:
-        """The nanny, its worker up."""
+        """Start the worker and return the nanny."""
         try:
             await super().start_unsafe()  # type: ignore[no-untyped-call] # Dask's
         except Exception:
@@ -171,7 +171,7 @@ class StartingNanny(Nanny):
 
 
 def _embedded_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
-    """A cluster of this machine's processes, all of them up; when one dies while it starts, a second one."""
+    """Start a cluster of local processes and wait until all are up; if that fails, try a second time."""
     global _broken_off  # noqa: PLW0603 - see _end_server
     _broken_off = False
     _require_semaphores()
@@ -192,7 +192,7 @@ def _embedded_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
 
 
 def _require_semaphores() -> None:
-    """Refuse to start processes where the queues between them cannot be made: each would die of it as it starts."""
+    """Raise if processes cannot share a semaphore: without queues between them, each would die on starting."""
     try:
         multiprocessing.get_context("spawn").Semaphore()
     except OSError as error:
@@ -204,19 +204,19 @@ def _require_semaphores() -> None:
 
 
 def _may_fork(spec: ClusterSpec) -> bool:
-    """True when workers are forked by a server that has imported, once for all, what this process has.
+    """Whether to fork workers from a server that has imported this process's modules once for all; starts the server.
 
-    A worker that starts from nothing takes seconds of CPU time to import torch and its like, and its own copy of
-    their memory. The server is started with the first cluster and ends with this process. It must never have touched
-    a GPU, and it keeps variables that its environment had: those that are gone since would come back.
+    A spawned worker takes seconds of CPU time to import torch and the like, and holds its own copy of their memory.
+    The server starts with the first cluster and ends with this process. It must never have touched a GPU. It also keeps
+    its original environment: variables removed since then would reappear, so workers are not forked in that case.
     """
     global _forked_from  # noqa: PLW0603 - the server, too, is one per process
     if spec.device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
         return False
     if _forked_from is None:
         if multiprocessing.forkserver._forkserver._forkserver_pid is not None:  # type: ignore[attr-defined] # noqa: SLF001
-            return False  # somebody's own, which began without WORKER_ENVIRONMENT: its BLAS has a thread per core
-        distributed.utils._forkserver_preload_set = True  # noqa: SLF001 - Dask's list has pandas, which takes 0.6 s
+            return False  # another's, started without WORKER_ENVIRONMENT: its BLAS has a thread per core
+        distributed.utils._forkserver_preload_set = True  # noqa: SLF001 - Dask's list includes pandas, which takes 0.6 s
         ours = [name for name in sys.modules if name.startswith(f"{__name__.partition('.')[0]}.")]
         ours = [name for name in ours if not name.endswith("__main__")]
         multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed.nanny", *ours])
@@ -226,7 +226,7 @@ def _may_fork(spec: ClusterSpec) -> bool:
 
 
 def _start_server() -> None:
-    """Start the server that workers are forked from."""
+    """Start the server from which workers are forked."""
     before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     with _deaf():
         try:
@@ -242,7 +242,7 @@ def _start_server() -> None:
 
 @contextmanager
 def _deaf_loop() -> Iterator[IOLoop]:
-    """The loop, in a thread of its own, from which nannies start workers that are not forked."""
+    """Run the event loop, in a thread of its own, from which nannies spawn workers, with SIGINT blocked."""
     runner = LoopRunner()
     with _deaf():
         runner.start()
@@ -254,12 +254,12 @@ def _deaf_loop() -> Iterator[IOLoop]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """A block that starts threads and processes which are deaf to a terminal's Ctrl-C, as is all that they start.
+    """Block SIGINT for threads and processes started within: they, and whatever they start, ignore Ctrl-C.
 
-    All processes of a terminal get it; the command ends its workers itself, where each would add a traceback of its
-    own, and nannies would start others. A blocked signal stays blocked in what is started, and in what that forks.
+    A terminal sends it to all its processes. The command ends its workers itself; otherwise each would add its own
+    traceback, and nannies would start new ones. Started and forked processes inherit the blocked signal.
     """
-    multiprocessing.resource_tracker.ensure_running()  # else the first start of a process does, and unblocks the signal
+    multiprocessing.resource_tracker.ensure_running()  # else the first process start does, and unblocks the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -268,12 +268,12 @@ def _deaf() -> Iterator[None]:
 
 
 def _end_server() -> None:
-    """End the server that workers are forked from, if it is ours; the next cluster starts another.
+    """Kill the server from which workers are forked, if it is ours; the next cluster starts another.
 
-    Else this process would wait at its end until the server has imported all that it was told to, seconds, for a
-    worker that then finds its queues gone, and says so.
+    Otherwise this process would wait seconds at exit until the server has finished its imports, only for a worker that
+    then finds its queues gone and prints an error.
     """
-    global _broken_off  # noqa: PLW0603 - asked by the nannies of the one cluster that starts
+    global _broken_off  # noqa: PLW0603 - read by the nannies of the one cluster that starts
     _broken_off = True
     server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001
     if _forked_from is not None and server is not None:
@@ -283,7 +283,7 @@ def _end_server() -> None:
 
 def _start_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
     with warnings.catch_warnings():
-        # Another run may take the dashboard's port between the look and the bind: another port is no news.
+        # Another run may take the dashboard's port between check and bind; using another port needs no warning.
         warnings.filterwarnings("ignore", "Port [0-9]+ is already in use")
         return SpecCluster(
             workers={number: _worker(number, spec) for number in range(spec.worker_count)},
@@ -293,8 +293,8 @@ def _start_cluster(spec: ClusterSpec, loop: IOLoop) -> SpecCluster:
             },
             loop=loop,
             silence_logs=50,
-            # The with block closes it. One that is interrupted as it starts ends with this process: Dask's own way
-            # to close it then fails with a traceback over workers that are not up.
+            # The with block closes it. A cluster interrupted while starting ends with this process: closing it Dask's
+            # way would fail with a traceback about workers that are not up.
             shutdown_on_close=False,
         )
 
@@ -319,7 +319,7 @@ def _worker(number: int, spec: ClusterSpec) -> dict[str, Any]:
 
 
 def _dashboard_port() -> int:
-    """8787 where it is free, else any free port; left to find out itself, distributed warns and leaks a socket."""
+    """8787 if free, else 0 for any free port; distributed, left to find out itself, warns and leaks a socket."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", 8787))

@@ -1,4 +1,4 @@
-"""The first stage: the mean spectra that stand for no-data."""
+"""The first stage: the mean spectra that fill no-data."""
 
 from __future__ import annotations
 

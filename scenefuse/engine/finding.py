@@ -1,4 +1,4 @@
-"""What a checkup finds out about one thing."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was checked."""
+    """The result of one check."""
 
     name: str
     """What was checked."""
     verdict: Literal["ok", "warning", "failed"]
-    """`failed`: a fusion would not run."""
+    """`failed` means that a fusion would not run."""
     text: str
-    """One line for people, with the cure when something is wrong."""
+    """One line for users, with the cure if something is wrong."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """The numbers, for programs; sizes in bytes."""
+    """Figures for programs; sizes in bytes."""

@@ -1,4 +1,4 @@
-"""Quality flags of a core, the same whatever the tiling."""
+"""Quality flags of a core, independent of the tiling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scenefuse.tiles.tiling import Tile
 def mask_core(
     fused: NDArray[np.float32], valid: NDArray[np.bool_], tile: Tile, *, fine_shape: tuple[int, int], near_px: int
 ) -> NDArray[np.uint8]:
-    """Quality flags of the core, (y, x); fused, (band, y, x) of the core, becomes NaN where there is no result.
+    """Quality flags of the core, (y, x); sets fused, (band, y, x) of the core, to NaN where there is no result.
 
-    valid covers tile.read, which must reach near_px beyond the core: near_px is the model's effective support.
+    valid covers tile.read, which must extend near_px, the model's effective support, beyond the core.
     """
     quality = _scene_flags(valid, tile, fine_shape=fine_shape, near_px=near_px)
     finite = finite_in_every_band(fused)
@@ -27,7 +27,7 @@ def mask_core(
 
 
 def finite_in_every_band(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where no band of (band, y, x) is NaN or infinite, (y, x)."""
+    """Mask (y, x), true where no band of pixels, (band, y, x), is NaN or infinite."""
     finite = np.ones(pixels.shape[1:], dtype=np.bool_)
     of_band = np.empty_like(finite)
     for band in pixels:
@@ -59,7 +59,7 @@ def _near_ends(index: NDArray[np.intp], size: int, near_px: int) -> NDArray[np.b
 
 
 def _dilated(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    """True where any pixel within radius_px (a square) is true; the result is radius_px smaller on each side."""
+    """True where any pixel within radius_px (a square) is true; the result is smaller by radius_px on each side."""
     if not mask.any():
         return np.zeros(tuple(side - 2 * radius_px for side in mask.shape), dtype=np.bool_)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""The task of the engine: a group of tiles, from windows to receipts."""
+"""The engine's task: fuse a group of tiles, from windows to receipts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _batch_limits: dict[tuple[str, int], int] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTask:
-    """All that a worker needs to fuse a group of tiles, besides the scene state, which it keeps. Picklable."""
+    """What a worker needs to fuse a group of tiles, apart from the scene state, which it keeps. Picklable."""
 
     tiles: tuple[Tile, ...]
     """The tiles, in the order of reading."""
@@ -46,11 +46,11 @@ class GroupTask:
     sink: Sink
     """Where cores go."""
     model: ModelHandle
-    """What fuses them."""
+    """The method."""
     state_sha256: str
-    """Digest of the scene state, which the lane has shared."""
+    """Digest of the scene state, shared by the lane."""
     precision: Precision
-    """Numbers in which the model runs."""
+    """Numeric precision of the model."""
     batch: int
     """Windows per call of the model."""
     encoders: int = 0
@@ -59,22 +59,22 @@ class GroupTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReport:
-    """What became of a group."""
+    """The outcome of a group."""
 
     tiles: tuple[TileReceipts, ...]
     """Finished tiles, in the order of the task."""
     fine_px: int
     """Fine pixels written."""
     seconds: LoopSeconds
-    """Where the time went."""
+    """How the time was spent."""
     peak_rss_bytes: int
-    """Largest resident size of the process so far."""
+    """Peak resident size of the process so far."""
     batch: int
-    """Windows per call that fitted, at most the task's."""
+    """Windows per call that fitted into memory, at most the task's batch."""
     host: str
     """Name of the machine."""
     pid: int
-    """Process on that machine."""
+    """Process id on that machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class _Core:
 
 
 def fuse_group(task: GroupTask) -> GroupReport:
-    """Fuse and store the tiles of a group; the same task gives the same bytes, wherever and whenever it runs."""
+    """Fuse and store the tiles of a group; the same task always gives the same bytes."""
     model = resident_model(task.model)
     state = resident_state(task.state_sha256)
     fine_shape = task.source.grid.fine_shape
@@ -110,7 +110,7 @@ def fuse_group(task: GroupTask) -> GroupReport:
     def fuse(windows: Sequence[_Window]) -> list[Callable[[], _Core]]:
         cores = _fuse_cores(task, model, windows, state, transfers)
         transfers.keep_pace()
-        # Of a window only the mask waits for the encoders: its pixels are free for the next as soon as they are up.
+        # Only a window's mask waits for the encoders: the memory of its pixels is free once they are on the device.
         return [partial(_received, core, window.valid) for core, window in zip(cores, windows, strict=True)]
 
     def encode(tile: Tile, core: _Core) -> tuple[EncodedShard, ...]:
@@ -135,9 +135,9 @@ def fuse_group(task: GroupTask) -> GroupReport:
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident size that this process has had, in bytes."""
+    """Peak resident size of this process, in bytes."""
     with contextlib.suppress(OSError):
-        # getrusage's peak begins, on Linux, with that of the process which started this one.
+        # On Linux, getrusage's peak starts from that of the parent process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -152,7 +152,7 @@ def _received(core: Callable[[], NDArray[np.float32]], valid: NDArray[np.bool_])
 def _fuse_cores(
     task: GroupTask, model: FusionModel, windows: Sequence[_Window], state: SceneState, transfers: Transfers
 ) -> list[Callable[[], NDArray[np.float32]]]:
-    """What gives each fused core, (band, y, x); halves the batch as often as the device asks."""
+    """Functions that return each fused core, (band, y, x); halves the batch whenever memory runs out."""
     key = _limit_key(task)
     limit = min(_batch_limits.get(key, len(windows)), len(windows))
     while True:
@@ -166,7 +166,7 @@ def _fuse_cores(
             if limit == 1:
                 tile = windows[0].tile
                 side = tile.read.shape[0]
-                said = (str(error).splitlines() or [""])[0]  # a broken library may sound as if memory were short
+                said = (str(error).splitlines() or [""])[0]  # a broken library may report the same
                 raise ResourceError(
                     f"A window of {side} x {side} px does not fit the memory of {task.model.device} ({said})",
                     "no smaller batch is left to try",

@@ -1,4 +1,4 @@
-"""A scene fused into one array in this process: for trials and experiments, never for products."""
+"""Fuse a scene into one array in this process: for trials and experiments, never for products."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scenefuse.models.state import SceneState
 from scenefuse.tiles.tiling import Tiling, lattice_px, round_core_px, round_halo_px
 
 CORE_PX = 256
-"""Side of a tile's core: bounds the memory of a network, and holds a benchmark's scene whole."""
+"""Side of a tile's core, fine pixels: bounds a network's memory, and is large enough for a whole benchmark scene."""
 
 
 def fuse_in_memory(source: PairSource, handle: ModelHandle) -> NDArray[np.float32]:
-    """The fused image, (hs band, y, x) float32 reflectance, NaN = no data; on one CPU thread.
+    """Fuse on one CPU thread; returns (hs band, y, x) float32 reflectance, NaN = no data.
 
-    The way of a product: the state is prepared from the pair, the statistics of networks from a sample of patches,
-    and tiles carry the method's default halo.
+    Works as for a product: the state is prepared from the pair, networks' statistics come from a sample of patches, and
+    tiles have the method's default halo.
     """
     stages = observation_stages(source.hs_bands, source.ms_bands, source.grid.ratio)
     state = prepare(source, Preparation(stages=stages, model=handle))
@@ -39,7 +39,7 @@ def fuse_in_memory(source: PairSource, handle: ModelHandle) -> NDArray[np.float3
 
 
 def _tiling(source: PairSource, handle: ModelHandle) -> Tiling:
-    """Cores of CORE_PX, or one that holds the scene."""
+    """Cores of CORE_PX, or one core that holds the scene."""
     card, grid = resident_model(handle).card, source.grid
     lattice = lattice_px(model_lattice_px=card.lattice_px, ratio=grid.ratio)
     longest = -(-max(grid.fine_shape) // lattice) * lattice

@@ -1,4 +1,4 @@
-"""Where tasks run: calls that a lane takes, outcomes that it gives, and the lane that is this very process.
+"""Where tasks run: the calls a lane takes, the outcomes it returns, and the lane that is this process itself.
 
 The lane on the workers of a Dask cluster is in dask_lane.py; both look the same to the engine.
 """
@@ -17,7 +17,7 @@ from scenefuse.models.state import SceneState
 
 
 class TimeLimitError(Exception):
-    """A task ran past its time limit; its worker was restarted."""
+    """A task exceeded its time limit; its worker was restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,13 @@ class Call:
     """One attempt at one task."""
 
     key: str
-    """Its name among all calls in flight: a hash of nouns and the attempt."""
+    """Unique name among all calls in flight: a hash of nouns and the attempt."""
     function: Callable[[Any], Any]
     """A module-level function."""
     argument: Any
     """Its argument; picklable."""
     time_limit_s: float
-    """Seconds after its start when its worker is restarted."""
+    """Seconds from its start after which its worker is restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,13 @@ class Outcome:
     result: Any = None
     """What the function returned."""
     error: BaseException | None = None
-    """What it raised, or why it did not run to its end; None when it did."""
+    """What the function raised, or why it did not finish; None if it did."""
     began: bool = True
-    """False when the call certainly never started: its worker died with it waiting."""
+    """False if the call certainly never started because its worker died while it was waiting."""
 
 
 class Lane(Protocol):
-    """Takes calls, gives outcomes. Used from one thread."""
+    """Takes calls and returns outcomes. Used from one thread."""
 
     @property
     def width(self) -> int:
@@ -58,12 +58,12 @@ class Lane(Protocol):
 
     @property
     def dashboard(self) -> str | None:
-        """Where the workers can be watched in a browser; None where there are none."""
+        """URL where the workers can be watched in a browser; None if there are no workers."""
         ...
 
     @property
     def on_this_machine(self) -> bool:
-        """True when every process of the lane finds the temporary files of this one."""
+        """True if every process of the lane can read this one's temporary files."""
         ...
 
     def submit(self, call: Call) -> None:
@@ -71,11 +71,11 @@ class Lane(Protocol):
         ...
 
     def settle(self, timeout_s: float) -> Outcome | None:
-        """The next outcome, or None when none came in time."""
+        """Wait for the next outcome; None if none came in time."""
         ...
 
     def sharing(self, state: SceneState) -> AbstractContextManager[str]:
-        """A block in which every process of the lane keeps the state, under its sha256, which is what it gives."""
+        """Keep the state in every process of the lane while the block runs; yields its sha256, the key to it."""
         ...
 
     def cancel(self) -> None:
@@ -84,7 +84,7 @@ class Lane(Protocol):
 
 
 class InProcessLane:
-    """Runs each call in this process, when its outcome is asked for."""
+    """Runs each call in this process, when settle is called."""
 
     width = 1
     dashboard = None
@@ -98,19 +98,19 @@ class InProcessLane:
         self._calls.append(call)
 
     def settle(self, timeout_s: float) -> Outcome | None:
-        """The outcome of the oldest call; sleeps when there is none."""
+        """Run the oldest call and return its outcome; sleep if there is none."""
         if not self._calls:
             time.sleep(timeout_s)
             return None
         call = self._calls.popleft()
         try:
             return Outcome(key=call.key, result=call.function(call.argument))
-        except Exception as error:  # noqa: BLE001 - judged by its type in attempts.py
+        except Exception as error:  # noqa: BLE001 - retry.py judges it by its type
             return Outcome(key=call.key, error=error)
 
     @contextmanager
     def sharing(self, state: SceneState) -> Iterator[str]:
-        """The state's sha256, under which this process keeps it."""
+        """Keep the state in this process; yields its sha256."""
         digest = state.sha256
         keep_state(digest, state)
         try:
@@ -119,5 +119,5 @@ class InProcessLane:
             drop_state(digest)
 
     def cancel(self) -> None:
-        """Drop the calls that wait."""
+        """Drop the waiting calls."""
         self._calls.clear()

@@ -1,4 +1,4 @@
-"""A lease on a folder: one holder at a time, taken over when the holder is gone."""
+"""A lease on a folder, with one holder at a time; others can take it over once the holder is gone."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from scenefuse.place.place import Place
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process, told apart from all others."""
+    """A process, uniquely identified."""
 
     machine: str
-    """Host name, and on Linux its boot and its process-id namespace."""
+    """Host name and, on Linux, its boot id and process-id namespace."""
     pid: int
     """Process id there."""
     started: float
-    """Start of the process, on Linux seconds since the boot: process ids are used again."""
+    """Start of the process, on Linux in seconds since boot; needed because process ids are reused."""
     expires: float
-    """When the lease ends unless it is renewed, seconds since the epoch."""
+    """When the lease ends unless renewed, seconds since the epoch."""
 
     @property
     def gone(self) -> bool:
-        """True when the lease has expired, or its process on this machine has ended."""
+        """True if the lease has expired, or if its process was on this machine and has ended."""
         if time.time() > self.expires:
             return True
         if self.machine != _machine():
@@ -44,25 +44,25 @@ class Owner:
 
 
 class LeaseHeldError(ResourceError):
-    """Another process holds the lease; when it has ended, the same call goes through."""
+    """Another process holds the lease; once it has ended, the same call succeeds."""
 
     kind = "busy"
     retryable = True
 
 
 class LeaseLostError(ResourceError):
-    """The lease was taken over by another process while this one held it."""
+    """Another process took the lease over from this one."""
 
 
 class Lease:
-    """The holder of the lease file; renewed by a thread until released.
+    """A held lease file, renewed by a thread until released.
 
-    Each change is one step for all who share the place (Place.update: a lock of the kernel on a disk, a conditional
-    request on a store). A holder on another machine is believed until its lease expires.
+    Each change is atomic for all who share the place (Place.update: a kernel lock on a disk, a conditional request on
+    an object store). A holder on another machine counts as alive until its lease expires.
     """
 
     def __init__(self, path: Path | Place, *, lasts_s: float = 60.0) -> None:
-        """Take the lease, or raise LeaseHeldError while another holds it."""
+        """Take the lease; LeaseHeldError while another process holds it."""
         self._place = place_at(path)
         self._lasts_s = lasts_s
         self._ended = threading.Event()
@@ -86,10 +86,10 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back; a folder that is gone has none."""
+        """Give the lease back; does nothing if the folder is gone."""
         self._ended.set()
         self._renewer.join()
-        with contextlib.suppress(OSError, SceneFuseError):  # one that cannot be given back ends by itself
+        with contextlib.suppress(OSError, SceneFuseError):  # a lease that cannot be released expires by itself
             self._place.discard(lambda data: self._is_mine(_owner(data)))
 
     def __enter__(self) -> Self:
@@ -100,12 +100,12 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lasts_s / 3):
-            # A folder that is away for a moment must not end the run: expiry decides.
+            # A folder that is briefly unreachable must not end the run: expiry decides.
             with contextlib.suppress(OSError, SceneFuseError):
                 self._place.update(self._renewed)
 
     def _taken(self, old: bytes | None) -> bytes:
-        """The lease as this process has it, when it is free."""
+        """The lease's new content, held by this process; LeaseHeldError if another holds it."""
         other = None if old is None else _owner(old)
         if other is not None and not other.gone:
             raise LeaseHeldError(
@@ -116,7 +116,7 @@ class Lease:
         return self._record()
 
     def _renewed(self, old: bytes | None) -> bytes | None:
-        """The lease with a new end; None when it was taken over by another process."""
+        """The lease with a new expiry; None if another process has taken it over."""
         return self._record() if old is not None and self._is_mine(_owner(old)) else None
 
     def _record(self) -> bytes:
@@ -128,7 +128,7 @@ class Lease:
 
 
 def live_owner(path: Path | Place) -> Owner | None:
-    """Who holds the lease there; None when nobody does any more."""
+    """The lease's holder; None if it has none that is alive."""
     try:
         owner = _owner(place_at(path).read())
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def live_owner(path: Path | Place) -> Owner | None:
 
 
 def _owner(data: bytes) -> Owner | None:
-    """The owner that a lease names; None for what is no lease: it was put there by no run and binds nobody."""
+    """The owner named in a lease; None if the data is not a lease: no run wrote it, so it binds nobody."""
     try:
         return Owner(**json.loads(data))
     except (ValueError, TypeError):
@@ -145,12 +145,13 @@ def _owner(data: bytes) -> Owner | None:
 
 
 def _start_of(pid: int) -> float | None:
-    """When a process of this machine began, in seconds; None where there is none of this id.
+    """Start of a process of this machine, in seconds; None if there is no process with this id.
 
-    By the kernel's count since the boot: as a time of the day, which others have it as, it moves when the clock is set.
+    Taken from the kernel's count since boot, because a wall-clock time, as other sources give it, moves when the clock
+    is set.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # a name may have blanks, brackets
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # names may hold spaces, brackets
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except OSError:  # no such process, or a system without /proc
         try:

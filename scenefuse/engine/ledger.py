@@ -1,4 +1,4 @@
-"""What is finished, as a journal: one line per tile, a group at a time, written by the coordinator alone."""
+"""Journal of finished tiles: one line per tile, appended a group at a time, by the coordinator alone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FORMAT = 1
 
 
 class Ledger:
-    """Finished tiles of one plan: a file on a disk, small objects on a store. What a killed writer left is dropped."""
+    """Finished tiles of one plan, in a file on disk or small objects on a store. Drops a killed writer's remnants."""
 
     def __init__(self, path: Path | Place, plan_sha256: str, *, lease: Lease | None = None) -> None:
-        """Open the ledger at path, or begin it; one of another plan is refused.
+        """Open the ledger at path, or begin one; UsageError if it belongs to another plan.
 
-        A lease is checked before each record: a run that lost its folder writes nothing more.
+        The lease, if given, is checked before each record, so that a run that lost its folder writes nothing more.
         """
         self.place = place_at(path)
         self._lease = lease
@@ -45,14 +45,14 @@ class Ledger:
         return dict(self._entries)
 
     def record(self, tiles: Sequence[TileReceipts]) -> None:
-        """Add finished tiles; on return they are kept."""
+        """Add finished tiles; on return they are stored durably."""
         if self._lease is not None:
             self._lease.check()
         self._append([asdict(tile) for tile in tiles])
         self._entries.update({(tile.iy, tile.ix): tile for tile in tiles})
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Ledger:
         self._journal.append([json.dumps(record).encode() for record in records])
 
     def _load(self, plan_sha256: str, lines: Sequence[bytes]) -> None:
-        """Take in the lines of a ledger that was begun before."""
+        """Read the lines of an existing ledger."""
         try:
             head, *records = (json.loads(line) for line in lines)
             recorded, form = head["plan"], head["ledger"]

@@ -1,13 +1,13 @@
-"""The inference loop of one group: a reader thread, the device loop, and threads that write.
+"""The inference loop of one group: a reader thread, the device loop, and writer threads.
 
-    read --(channel of 2)--> fuse --(channel of 2)--> encode, put       beside a GPU, by one thread or several
-    read --(channel of 2)--> fuse, encode --(channel of 2)--> put       on a processor's core
+    read --(channel of 2)--> fuse --(channel of 2)--> encode, put       with a GPU; one or several writer threads
+    read --(channel of 2)--> fuse, encode --(channel of 2)--> put       on one CPU core
 
-Reading and putting wait for disks and networks, so they have threads of their own. Encoding is work of the processor:
-beside a GPU it must not hold up the device. Where the device is a processor's core, a second thread would only take
-turns on it with the first, and find each result gone from its cache (bicubic: a fifth more time, 1.4 times the memory).
+Reading and putting wait for disks and networks, so they have threads of their own. Encoding is CPU work: with a GPU it
+must not hold up the device. If the device is a CPU core itself, an encoding thread would only take turns on it with the
+device loop, and find each result gone from the cache (bicubic: a fifth more time, 1.4 times the memory).
 
-Whichever fails first ends the others, and its error is the one that is raised.
+The first failure ends all threads, and its error is raised.
 """
 
 from __future__ import annotations
@@ -33,54 +33,54 @@ Written = TypeVar("Written")
 T = TypeVar("T")
 
 QUEUE_WINDOWS = 2
-"""Windows that wait before the device, and results that wait behind it."""
+"""Most windows that wait for the device, and most results that wait behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSeconds:
-    """Where the time of a group went; the first three run at the same time, as far as threads are there.
+    """How a group spent its time; the first three overlap as far as there are threads.
 
-    Starved and blocked tell of the queues: the one before the device was empty, the one behind it full.
+    Starved means that the queue before the device was empty, blocked that the one behind it was full.
     """
 
     read: float
-    """Seconds in the reader, waiting for room left out."""
+    """Seconds of reading, without waiting for room in the queue."""
     compute: float
-    """Seconds in which the device loop fused."""
+    """Seconds of fusing in the device loop."""
     write: float
-    """Seconds of encoding and putting, waiting for results left out; of all threads together."""
+    """Seconds of encoding and putting, summed over all threads, without waiting for results."""
     starved: float
-    """Seconds that the device loop waited for windows: reading is too slow."""
+    """Seconds the device loop waited for windows: reading is too slow."""
     blocked: float
-    """Seconds that the device loop waited for room behind it: writing is too slow."""
+    """Seconds the device loop waited for room behind it: writing is too slow."""
     drain: float
-    """Seconds from the device loop's end to the last core written, in which the device is idle."""
+    """Seconds from the end of the device loop to the last core written, while the device is idle."""
     whole: float
-    """Seconds from the start to the end of the group."""
+    """Seconds from start to end of the group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps(Generic[Job, Read, Fused, Core, Encoded, Written]):
-    """The steps of the loop: read and fuse are called from one thread each, the others also from several at once."""
+    """The steps of the loop: one thread each calls read and fuse; several may call the others at once."""
 
     read: Callable[[Job], Read]
-    """Pixels of one window."""
+    """Read the pixels of one window."""
     fuse: Callable[[Sequence[Read]], Sequence[Fused]]
-    """Results of a batch of windows, in its order; a device may still be at work on them."""
+    """Fuse a batch of windows; returns results in order, which the device may still be computing."""
     receive: Callable[[Fused], Core]
-    """One result as soon as it is there."""
+    """Wait for one result and return it."""
     encode: Callable[[Job, Core], Encoded]
-    """What is stored of one result."""
+    """Encode one result for storage."""
     put: Callable[[Job, Encoded], Written]
-    """What came of storing it."""
+    """Store one encoded result; returns its receipt."""
 
 
 def run_loop(
     jobs: Sequence[Job], steps: Steps[Job, Read, Fused, Core, Encoded, Written], *, batch: int, encoders: int = 0
 ) -> tuple[list[Written], LoopSeconds]:
-    """What came of writing each job, in the order of jobs, and where the time went.
+    """Run all jobs; return the results of put, in the order of jobs, and how the time was spent.
 
-    encoders: threads that encode and put; with 0 the device loop encodes, and one thread puts.
+    encoders: threads that encode and put; with 0 the device loop encodes and one thread puts.
     """
     loop = _Loop(jobs, steps, batch, encoders)
     threads = [
@@ -93,7 +93,7 @@ def run_loop(
             thread.start()
         loop.guarded(loop.fuse_all)
         device_seconds = perf_counter() - start
-    except BaseException:  # of a thread that could not start
+    except BaseException:  # a thread could not start
         loop.end()
         raise
     finally:
@@ -109,7 +109,7 @@ def run_loop(
 
 
 class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
-    """The threads' bodies, the channels between them, and the first error of them all."""
+    """The threads' bodies, the channels between them, and the first error."""
 
     def __init__(
         self,
@@ -130,18 +130,18 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
         self._failing, self._timing = Lock(), Lock()
 
     def guarded(self, body: Callable[[], None]) -> None:
-        """Run one body; its error becomes the loop's, if it is the first, and ends the other bodies."""
+        """Run one body; an error in it ends the other bodies and, if it is the first, becomes the loop's error."""
         try:
             body()
         except ChannelClosedError:
             return
-        except BaseException as error:  # noqa: BLE001 - raised again by run_loop, when the threads have ended
+        except BaseException as error:  # noqa: BLE001 - run_loop raises it once the threads have ended
             with self._failing:
                 self.error = self.error or error
             self.end()
 
     def end(self) -> None:
-        """End all bodies, whatever they wait for."""
+        """End all bodies, whatever they are waiting for."""
         self._windows.cancel()
         self._results.cancel()
 
@@ -169,7 +169,7 @@ class _Loop(Generic[Job, Read, Fused, Core, Encoded, Written]):
                 self.written[index] = self._steps.put(self._jobs[index], shards)
 
     def _fuse_batch(self, members: Sequence[tuple[int, Read]]) -> None:
-        """Fuse and hand over, one result after the other, so that none is held longer than it must."""
+        """Fuse a batch and hand over its results one by one, so that none is held longer than necessary."""
         with self._timed("compute"):
             results = deque(self._steps.fuse([window for _, window in members]))
         for index, _ in members:
@@ -205,7 +205,7 @@ def _given(value: T) -> T:
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Items in lists of at most size, in order."""
+    """Yield the items in lists of at most size, in order."""
     iterator = iter(items)
     while members := list(islice(iterator, size)):
         yield members

@@ -1,4 +1,4 @@
-"""Observers that the engine brings along."""
+"""The engine's own observers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scenefuse.engine.protocols import Event, Observer
 
 
 class NullObserver:
-    """Watches nothing."""
+    """Ignores all events."""
 
     def notify(self, event: Event) -> None:
         """Do nothing."""
@@ -19,24 +19,24 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.events: list[tuple[float, Event]] = []
-        """Events with the time of each, in seconds since the epoch."""
+        """Pairs of time, in seconds since the epoch, and event."""
 
     def notify(self, event: Event) -> None:
         """Keep the event."""
         self.events.append((time.time(), event))
 
     def facts(self, kind: str) -> list[dict[str, object]]:
-        """Facts of all events of one kind, in order, each with its `time`, in seconds since the epoch."""
+        """Facts of all events of one kind, in order, each with its `time` in seconds since the epoch."""
         return [{"time": when, **event.facts} for when, event in self.events if event.kind == kind]
 
 
 class TeeObserver:
-    """Tells several observers of each event."""
+    """Passes each event to several observers."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def notify(self, event: Event) -> None:
-        """Tell them in order."""
+        """Pass the event to each observer, in order."""
         for observer in self._observers:
             observer.notify(event)

@@ -1,4 +1,4 @@
-"""In which numbers a model runs, and what makes its result repeatable."""
+"""The numeric precision a model runs in, and the settings that make its result repeatable."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scenefuse.errors import ModelError, UsageError
 from scenefuse.models.base import ModelCard
 
 Precision = Literal["fp32", "bf16", "fp16"]
-"""Numbers in which a model runs."""
+"""Numeric precision of a model."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(wanted: PrecisionChoice, *, card: ModelCard, device: Device) -> Precision:
-    """The precision of a run; auto is bf16 on a GPU that computes it where the model's card lists it, else fp32.
+    """The precision of a run; auto is bf16 if the model's card lists it and the GPU supports it, else fp32.
 
-    On a CPU it is fp32: with instructions for bfloat16 (AVX-512) networks were 8 to 20 % slower in it, without them
-    25 to 90 times.
+    On a CPU auto is fp32: in bf16, networks were 8 to 20 % slower with bfloat16 instructions (AVX-512), and 25 to 90
+    times slower without.
     """
     if wanted == "auto":
         return "bf16" if "bf16" in card.precisions and device == "cuda" and _gpu_computes_bf16() else "fp32"
@@ -41,13 +41,13 @@ def choose_precision(wanted: PrecisionChoice, *, card: ModelCard, device: Device
 
 
 def _gpu_computes_bf16() -> bool:
-    """A cluster's GPUs that this machine does not see are taken to have bfloat16, as all since 2020 do."""
+    """Whether the GPU supports bfloat16; assumed of a cluster's GPUs not seen here, as all since 2020 do."""
     return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextmanager
 def repeatable(device: Device, precision: Precision) -> Iterator[None]:
-    """A block in which inference is deterministic and in the given precision; torch's settings return at its end."""
+    """Make inference deterministic and of the given precision within the block; restores torch's settings on exit."""
     with ExitStack() as stack:
         stack.enter_context(_one_thread() if device == "cpu" else _deterministic_cuda())
         stack.enter_context(torch.inference_mode())
@@ -58,10 +58,10 @@ def repeatable(device: Device, precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One intra-op thread: with two, 1x1 convolutions differ by 6e-7 with the window's size.
+    """Use one intra-op thread: with two, 1x1 convolutions differ by 6e-7 between window sizes.
 
-    It makes a CPU deterministic already; torch's own switch would import its compiler, over a second per process,
-    and fill every new tensor.
+    This alone makes a CPU deterministic; torch's own switch would also import its compiler, which takes over a second
+    per process, and fill every new tensor.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def _one_thread() -> Iterator[None]:
 def _deterministic_cuda() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     new_tensors: Any = torch.utils.deterministic
-    filled = new_tensors.fill_uninitialized_memory  # which nobody reads here, and which costs a pass
+    filled = new_tensors.fill_uninitialized_memory  # a costly pass over memory that is never read here
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     torch.use_deterministic_algorithms(mode=True)
     new_tensors.fill_uninitialized_memory = cudnn.benchmark = False
@@ -90,12 +90,13 @@ def _deterministic_cuda() -> Iterator[None]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Float32 of 24 bits: convolutions use TF32, of 11, by default, products where a notebook asked for `high`.
+    """Compute float32 with its 24-bit significand instead of TF32's 11.
 
-    By the names that kernels look at. The older ones (allow_tf32, float32_matmul_precision) cannot be read where
-    somebody has used the new, and convolutions with allow_tf32 off still follow torch.backends.fp32_precision.
+    Convolutions use TF32 by default, matrix products if a notebook has chosen `high`. Sets the names that kernels read:
+    the older ones (allow_tf32, float32_matmul_precision) cannot be read once the new ones have been used, and
+    convolutions with allow_tf32 off still follow torch.backends.fp32_precision.
     """
-    backends: Any = torch.backends  # its stubs know neither name
+    backends: Any = torch.backends  # its stubs lack both names
     kinds = backends.cudnn.conv, backends.cuda.matmul
     before = [kind.fp32_precision for kind in kinds]
     for kind in kinds:

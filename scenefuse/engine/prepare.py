@@ -1,7 +1,7 @@
-"""Preparation: what has to be known of a whole scene before its first tile, found stage by stage.
+"""Preparation: determine, stage by stage, what must be known of a whole scene before its first tile.
 
-Each stage measures fixed parts of the scene and concludes from the sum of its measurements. The parts and
-the order of summation belong to the scene, so the state is the same whatever the workers.
+Each stage measures fixed parts of the scene and concludes from the sum of its measurements. The parts and the order of
+summation depend on the scene alone, so the state is the same whatever the workers.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from scenefuse.tiles.tiling import lattice_px
 Measurement = dict[str, NDArray[Any]]
 
 _MEASURED_BYTES_PER_S = 4e7
-"""Rough rate at which a core reads and measures pixels, float32: 64 blocks of 31 + 4 bands at ratio 4 take it 2.3 s."""
+"""Rough rate at which a CPU core reads and measures float32 pixels: 64 blocks of 31 + 4 bands at ratio 4 take 2.3 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """What is to be found out about a scene."""
+    """What to determine about a scene."""
 
     stages: tuple[Stage, ...] = ()
-    """Stages of observation, small and picklable; they come before the model's."""
+    """Observation stages, small and picklable; they run before the model's."""
     model: ModelHandle | None = None
-    """The method, whose own stages are taken from it in each worker and never sent."""
+    """The method; its own stages are taken from it in each worker and never sent."""
     sampling: Sampling = field(default_factory=Sampling)
-    """Which parts of the scene they measure."""
+    """Which parts of the scene the stages measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +59,17 @@ class MeasureTask:
     source: PairSource
     """Where pixels come from."""
     stage: Stage | None
-    """The stage itself; None for one of the model's."""
+    """The stage itself; None for a stage of the model."""
     model: ModelHandle | None
-    """The model whose stage it is; the worker has it, so it is not sent."""
+    """Handle of the model whose stage it is; the worker builds the model, so that it is not sent."""
     index: int
-    """Place of the stage in the model's stages."""
+    """Index of the stage among the model's stages."""
     state_sha256: str
-    """Digest of the state that earlier stages left, which the lane has shared."""
+    """Digest of the state left by earlier stages, shared by the lane."""
     places: Places = ()
-    """Where the part may lie: the first with enough data is measured, of a stage over blocks block by block."""
+    """Candidate places: the first with enough data is measured, block by block if the stage measures blocks."""
     least_valid: float = 0.0
-    """Share of data that is enough, 0 to 1."""
+    """Share of data that a place must have, 0 to 1."""
 
 
 def prepare(
@@ -81,10 +81,10 @@ def prepare(
     retry_policy: RetryPolicy | None = None,
     known: KnownStates | None = None,
 ) -> SceneState:
-    """The frozen state of a scene: the fill spectra, then what the given stages find, then the model's own.
+    """Determine the frozen state of a scene: the fill spectra, then the given stages, then the model's own.
 
-    Without a lane all runs in this process. A scene without any pixel that both images cover is refused.
-    known: where stages that an earlier run finished are found, and those that take long are kept.
+    Without a lane everything runs in this process. DataError if no pixel has data in both images.
+    known: supplies stages that an earlier run finished, and keeps those that take long.
     """
     lane = lane or InProcessLane()
     observer = observer or NullObserver()
@@ -126,9 +126,9 @@ def prepare(
 
 
 def preparation_seconds(source: PairSource, preparation: Preparation, *, workers: int) -> float:
-    """Rough time of `prepare` on so many workers, from typical rates, for what each stage measures first.
+    """Rough seconds that `prepare` takes, from typical rates, for the first sample of each stage.
 
-    A stage that finds too little data measures more; what an earlier run has found out takes no time.
+    A stage that finds too little data measures more; stages known from an earlier run take no time.
     """
     coarse_px_bytes = 4 * (len(source.hs_bands) + len(source.ms_bands) * source.grid.ratio**2)
     seconds = 0.0
@@ -146,7 +146,7 @@ def preparation_seconds(source: PairSource, preparation: Preparation, *, workers
 
 
 def _stages(preparation: Preparation) -> list[tuple[Stage, int | None]]:
-    """All stages in their order, those of the model with their place among its own."""
+    """All stages in order; those of the model with their index among its own, the others with None."""
     plan: list[tuple[Stage, int | None]] = [(stage, None) for stage in (FillStage(), *preparation.stages)]
     if preparation.model is not None:
         plan += [(stage, index) for index, stage in enumerate(_planned(preparation.model).stages())]
@@ -154,7 +154,7 @@ def _stages(preparation: Preparation) -> list[tuple[Stage, int | None]]:
 
 
 def measure(task: MeasureTask) -> list[Measurement]:
-    """Measurements of one task, already one when the stage sums; empty when no place had enough data."""
+    """Measure one task; returns its measurements reduced to one, or an empty list if no place had enough data."""
     state = resident_state(task.state_sha256)
     stage = task.stage
     if stage is None:
@@ -167,7 +167,7 @@ def measure(task: MeasureTask) -> list[Measurement]:
 
 
 def _planned(model: ModelHandle) -> FusionModel:
-    """The model as who hands out tasks needs it: on the CPU, for the GPU's memory belongs to the workers."""
+    """The model as the coordinator needs it: on the CPU, because the GPU's memory belongs to the workers."""
     return resident_model(replace(model, device="cpu"))
 
 
@@ -176,15 +176,15 @@ class _Sample:
     """Parts of a scene that are measured together."""
 
     parts: tuple[Places, ...]
-    """Where each may lie."""
+    """Candidate places of each part."""
     least_valid: float = 0.0
-    """Share of data that a part must have."""
+    """Share of data that a part must have, 0 to 1."""
     least_found: float = 0.0
-    """Share of the parts that must have that, or the next sample is taken."""
+    """Share of parts that must have enough data, 0 to 1; otherwise the next sample is taken."""
 
 
 def _samples(source: PairSource, preparation: Preparation, stage: Stage) -> Iterator[_Sample]:
-    """What a stage measures; the next where that is too little."""
+    """Samples for a stage: each is used if the one before has too little data."""
     shape, sampling = source.grid.coarse_shape, preparation.sampling
     if stage.where == "sample":
         ratio, model = source.grid.ratio, preparation.model
@@ -212,7 +212,7 @@ def _works(tasks: Sequence[MeasureTask], stage: Stage) -> list[Work]:
 
 
 def _stopped_by(work: Work, failure: TaskFailure) -> SceneFuseError:
-    """The error of a stage of which a part was given up."""
+    """The error of a stage for which a task was given up."""
     name = work.facts["stage"]
     if failure.kind == "data":
         return DataError(

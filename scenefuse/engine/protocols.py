@@ -1,4 +1,4 @@
-"""The engine's own seams: where cores go, who watches. Where windows come from is cube.source.PairSource."""
+"""The engine's own seams: where cores go and who watches. Windows come from cube.source.PairSource."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scenefuse.tiles.tiling import Tile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReceipt:
-    """Proof that a shard is in the store, whole."""
+    """Proof that a whole shard is in the store."""
 
     key: str
     """Path below the product's store: `reflectance/c/0/3/4`."""
@@ -23,7 +23,7 @@ class ShardReceipt:
     sha256: str
     """Digest of the stored bytes, hexadecimal."""
     tag: str | None = None
-    """The store's own tag of them (ETag), where it gives one: spares reading them back."""
+    """The store's own tag of those bytes (ETag), if it has one: saves reading them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,37 +37,37 @@ class TileReceipts:
     receipts: tuple[ShardReceipt, ...]
     """One per shard of the tile."""
     made_by: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What computed it: versions by name, and the instruction set; workers, and a run that goes on, may be unlike."""
+    """Software that computed it: versions by name, and the instruction set; may differ among workers and runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedShard:
-    """A shard that is ready to be stored."""
+    """A shard ready to be stored."""
 
     key: str
     """Path below the product's store: `reflectance/c/0/3/4`."""
     data: bytes
-    """All of it."""
+    """Bytes of the whole shard."""
     sha256: str
     """Digest of data, hexadecimal."""
 
 
 class Sink(Protocol):
-    """Where finished cores go. Picklable; laid out by the coordinator before any work."""
+    """Destination of finished cores. Picklable; laid out by the coordinator before any work."""
 
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
-        """A core as shards: arithmetic alone, nothing is stored.
+        """Encode a core as shards; pure computation, stores nothing.
 
         fused: (band, y, x) reflectance of tile.core, NaN = no data; quality: (y, x) flags of QualityFlag.
         """
         ...
 
     def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
-        """Store shards whole and durably, which waits for a disk or a network; their receipts, in order."""
+        """Store whole shards durably, waiting for a disk or network; return their receipts in order."""
         ...
 
     def holds(self, receipt: ShardReceipt) -> bool:
-        """True when the stored object has the receipt's size and digest."""
+        """True if the stored object has the receipt's size and digest."""
         ...
 
 
@@ -76,14 +76,14 @@ class Event:
     """Something that happened in a run, for progress, run.json and metrics."""
 
     kind: Literal["begin", "known", "stage", "plan", "group", "phase", "retry", "warning", "done", "pair", "pass"]
-    """What happened; `pair` comes from a batch after each, `pass` from a workflow's service."""
+    """What happened; `pair` comes from a batch after each pair, `pass` from a workflow's service."""
     facts: dict[str, Any]
-    """Its numbers; times in seconds, sizes in bytes, areas in fine pixels."""
+    """Figures of the event; times in seconds, sizes in bytes, areas in fine pixels."""
 
 
 class Observer(Protocol):
-    """Someone who is told of progress; runs in the coordinator's process."""
+    """Receives progress events, in the coordinator's process."""
 
     def notify(self, event: Event) -> None:
-        """Called once per event; must return quickly and not raise."""
+        """Receive one event; must return quickly and not raise."""
         ...

@@ -1,4 +1,4 @@
-"""What stays in a process between tasks: models by their handle, scene states by their digest."""
+"""What a process keeps between tasks: models by their handle, scene states by their digest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.state import SceneState
 
 ModelLoader = Callable[[ModelRef], FusionModel]
-"""Builds a model from its reference; a module-level function, so that it can be sent by name."""
+"""Builds a model from its reference; a module-level function, so that it can be pickled by name."""
 
 MODELS_KEPT = 2
-"""Models that one process keeps at a time; the oldest goes first."""
+"""Models that one process keeps at a time; the oldest is dropped first."""
 
 _models: dict[str, FusionModel] = {}
 _states: dict[str, SceneState] = {}
@@ -25,18 +25,18 @@ _holders: Counter[str] = Counter()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelHandle:
-    """A model as tasks name it: small to send, built once per process. Picklable."""
+    """A model as tasks refer to it: small to send, built once per process. Picklable."""
 
     ref: ModelRef
     """The reference."""
     load: ModelLoader
-    """What builds the model from the reference: `scenefuse.models.registry.load_model`."""
+    """Builds the model from the reference: `scenefuse.models.registry.load_model`."""
     device: Device = "cpu"
     """Where its tensors live."""
 
     @property
     def key(self) -> str:
-        """Text that is the same for the same reference, loader and device."""
+        """Text that identifies reference, loader and device."""
         ref = self.ref
         options = sorted(ref.options.items())
         bands = (ref.hs_bands, ref.ms_bands)
@@ -47,7 +47,7 @@ class ModelHandle:
 
 
 def resident_model(handle: ModelHandle) -> FusionModel:
-    """The model on its device, loaded at the first call in this process."""
+    """The model on its device, loaded on the first call in this process."""
     key = handle.key
     if key not in _models:
         while len(_models) >= MODELS_KEPT:
@@ -57,13 +57,13 @@ def resident_model(handle: ModelHandle) -> FusionModel:
 
 
 def keep_state(state_sha256: str, state: SceneState) -> None:
-    """Make the state known in this process until it was dropped as often as it was kept."""
+    """Keep the state in this process until it has been dropped as often as kept."""
     _states[state_sha256] = state
     _holders[state_sha256] += 1
 
 
 def drop_state(state_sha256: str) -> None:
-    """Forget the state once nobody in this process keeps it."""
+    """Drop the state once; forget it when nothing in this process keeps it any more."""
     _holders[state_sha256] -= 1
     if _holders[state_sha256] <= 0:
         del _holders[state_sha256]
@@ -71,7 +71,7 @@ def drop_state(state_sha256: str) -> None:
 
 
 def resident_state(state_sha256: str) -> SceneState:
-    """The state with this digest."""
+    """The kept state with this digest; ResourceError if this process does not have it."""
     try:
         return _states[state_sha256]
     except KeyError:

@@ -1,4 +1,4 @@
-"""Working tasks off: a window of calls in flight, and a second attempt where one makes sense."""
+"""Work off tasks: a limited number of calls in flight, and further attempts where they make sense."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from scenefuse.failure import Failure
 Kind = Literal["transient", "worker", "time", "resource", "data", "model", "usage", "mismatch", "work", "bug"]
 
 _WINDOW_PER_WORKER = 2
-"""Calls in flight for each that can run at the same time: one runs, the next one waits there already."""
+"""Calls in flight per call that can run at a time: while one runs, the next is already waiting there."""
 _LONGEST_WAIT_S = 5.0
-"""Longest wait for one outcome before pauses are looked at again."""
+"""Longest wait for one outcome before pauses are checked again."""
 _BYSTANDER_LIMIT = 8
-"""Deaths of a worker with the task waiting on it that are forgiven; more, and the task is the suspect."""
+"""Worker deaths a task may survive while only waiting there; after more, the task itself is suspected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,67 +36,67 @@ class Work:
     """A task that may take several attempts."""
 
     name: str
-    """Its key without the attempt: a hash of nouns."""
+    """Key without the attempt: a hash of nouns."""
     function: Callable[[Any], Any]
     """A module-level function."""
     argument: Any
     """Its argument; picklable."""
     shrink: Callable[[Any], Any | None] | None = None
-    """A smaller argument after a resource failure, or None when there is none."""
+    """Returns a smaller argument after a resource failure, or None if there is none."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What records say of it: its group, its tiles."""
+    """Facts for records: its group, its tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a task is tried again, by the kind of its failure."""
+    """How often a task is retried, by the kind of failure."""
 
     transient: int = 4
-    """More attempts after a network or a store failed, with growing pauses."""
+    """Further attempts after a failure of a network or store, with growing pauses."""
     worker: int = 3
-    """More attempts after the worker that ran it died."""
+    """Further attempts after the worker that ran it died."""
     time: int = 1
-    """More attempts after the time limit."""
+    """Further attempts after exceeding the time limit."""
     backoff_s: float = 1.0
-    """Pause before the second attempt after a transient failure; four times longer each time."""
+    """Pause before the second attempt after a transient failure; quadruples each time."""
     time_limit_s: float = 3600.0
-    """Seconds one attempt may run."""
+    """Seconds that one attempt may run."""
 
     def allows(self, kind: Kind, earlier: int) -> bool:
-        """True when a task that failed earlier times in this way is tried again."""
+        """True if a task that has already failed `earlier` times in this way is retried."""
         limits = {"transient": self.transient, "worker": self.worker, "time": self.time}
         return earlier < limits.get(kind, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailure:
-    """Why a task was given up: one JSON record."""
+    """Why a task was given up; one JSON record."""
 
     kind: Kind
-    """Type of the last failure."""
+    """Kind of the last failure."""
     cause: str
-    """Its message."""
+    """Message of the last failure."""
     retryable: bool
-    """True when a later run may succeed with nothing changed."""
+    """True if a later run may succeed with nothing changed."""
     attempts: int
-    """Attempts that were made."""
+    """Attempts made."""
     facts: dict[str, Any]
     """The task's own facts."""
     trace: str = ""
-    """Traceback of a bug."""
+    """Traceback if it is a bug."""
 
 
 class GivenUpError(WorkError):
-    """A task was given up without which its step cannot end; a WorkError of which records tell the task's failure."""
+    """A task that its step cannot do without was given up; records show the task's failure."""
 
     def __init__(self, value: str, consequence: str, cure: str, failure: TaskFailure | None = None) -> None:
         super().__init__(value, consequence, cure)
         self.failure = failure
-        """Why."""
+        """Why the task was given up."""
 
 
 def kind_of(error: BaseException) -> Kind:
-    """The type of a task's failure: of its device, its worker and its scheduler, too."""
+    """The kind of a task's failure, including failures of its device, worker and scheduler."""
     if is_out_of_memory(error):
         return "resource"
     if isinstance(error, KilledWorker | AcceleratorError):
@@ -112,9 +112,9 @@ def kind_of(error: BaseException) -> Kind:
 def work_off(
     works: Iterable[Work], lane: Lane, *, retry_policy: RetryPolicy, observer: Observer
 ) -> Generator[tuple[Work, Any | TaskFailure], None, None]:
-    """Each task with its result or its TaskFailure, as they end; never more than twice the lane's width in flight.
+    """Yield each task with its result or TaskFailure, as they end; at most twice the lane's width are in flight.
 
-    When the caller stops early, calls in flight are given up.
+    If the caller stops early, calls in flight are given up.
     """
     crew = _Crew(lane=lane, retry_policy=retry_policy, observer=observer)
     waiting = deque(works)
@@ -134,10 +134,10 @@ def results_in_order(
     ended: Generator[tuple[Work, Any | TaskFailure], None, None],
     stopped_by: Callable[[Work, TaskFailure], SceneFuseError],
 ) -> list[Any]:
-    """The result of each task in the order of works, whichever ended first: sums of floats depend on it.
+    """Results in the order of works, whichever ended first: sums of floats depend on the order.
 
-    ended: what work_off gives for works. The first failure ends the waiting with the error that stopped_by makes of it;
-    calls in flight are given up before, for the error may be kept while the lane works on.
+    ended: what work_off yields for works. The first failure raises the error that stopped_by makes of it; calls in
+    flight are given up before that, because the caller may keep the error while the lane works on.
     """
     results: dict[str, Any] = {}
     with closing(ended):
@@ -150,7 +150,7 @@ def results_in_order(
 
 @dataclass(kw_only=True)
 class _Crew:
-    """The calls in flight, and the pauses before the next attempts."""
+    """Calls in flight, and pauses before further attempts."""
 
     lane: Lane
     retry_policy: RetryPolicy
@@ -177,7 +177,7 @@ class _Crew:
         self.lane.submit(Call(key=key, function=work.function, argument=work.argument, time_limit_s=limit))
 
     def step(self) -> tuple[Work, Any | TaskFailure] | None:
-        """Wait for one outcome or one pause to end; what came to its end for good."""
+        """Wait for one outcome or the end of a pause; return a task that has ended for good, else None."""
         now = time.monotonic()
         while self._paused and self._paused[0][0] <= now:
             self.start(heapq.heappop(self._paused)[2])

@@ -1,4 +1,4 @@
-"""Fusing a scene: its groups worked off by a lane, each recorded when its cores are stored."""
+"""Fuse a scene: a lane works off its groups, and each is recorded once its cores are stored."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ from scenefuse.tiles.tiling import Tile
 from scenefuse.words import counted
 
 _CHECK_THREADS = 8
-"""Tiles of the ledger that are checked at the same time."""
+"""Tiles of the ledger checked at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionJob:
-    """What is fused, by what, into what."""
+    """What to fuse, with which method, into what."""
 
     source: PairSource
     """The pair."""
     model: ModelHandle
     """The method."""
     state: SceneState
-    """What preparation found."""
+    """The scene's state, from preparation."""
     sink: Sink
-    """Where cores go; laid out already."""
+    """Where cores go; already laid out."""
     plan: RunPlan
     """How the scene is cut."""
     identity: str
-    """The product's identity: inputs, weights, method and options that change numbers."""
+    """The product's identity: inputs, weights, method and options that change pixel values."""
 
     @property
     def sha256(self) -> str:
-        """Digest of all that the stored bytes depend on; the ledger's identity."""
+        """Digest of everything that the stored bytes depend on; identifies the ledger."""
         return self.plan.sha256_with(f"{self.identity}|{self.model.key}|{self.state.sha256}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What became of a run."""
+    """The outcome of a run."""
 
     tiles: int
     """Tiles of the plan."""
     skipped: int
-    """Tiles that were finished before, and checked."""
+    """Tiles finished by earlier runs, checked again."""
     seconds: float
     """Wall time."""
     fine_px: int
     """Fine pixels written by this run."""
     loop_seconds: dict[str, float]
-    """Seconds of all workers together by the fields of LoopSeconds: read, compute, write, starved, ..., whole."""
+    """Total seconds of all workers, by the fields of LoopSeconds: read, compute, write, starved, ..., whole."""
     peak_rss_bytes: int
     """Largest resident size among the workers."""
     batch: int
-    """Smallest batch that was used."""
+    """Smallest batch used."""
     hosts: tuple[str, ...]
     """Machines that took part."""
     finished: dict[tuple[int, int], TileReceipts]
@@ -75,7 +75,7 @@ class RunReport:
     """Groups that were given up."""
 
     def facts(self) -> dict[str, Any]:
-        """The numbers as JSON can hold them, for run.json."""
+        """The numbers in JSON types, for run.json."""
         return {
             "tiles": self.tiles,
             "skipped": self.skipped,
@@ -96,7 +96,7 @@ class IncompleteRunError(WorkError):
     def __init__(self, value: str, consequence: str, cure: str, report: RunReport | None = None) -> None:
         super().__init__(value, consequence, cure)
         self.report = report
-        """What was done, and each failure."""
+        """What was done, with each failure."""
 
 
 def fuse_scene(
@@ -107,16 +107,16 @@ def fuse_scene(
     observer: Observer,
     retry_policy: RetryPolicy | None = None,
 ) -> RunReport:
-    """Fuse every tile that the ledger does not already prove; raises IncompleteRunError when groups failed.
+    """Fuse every tile that the ledger does not prove finished; raises IncompleteRunError if groups failed.
 
-    The ledger is this job's (`Ledger(path, job.sha256, lease=...)`).
+    ledger: this job's own, `Ledger(path, job.sha256, lease=...)`.
     """
     began = time.monotonic()
     retry_policy = retry_policy or RetryPolicy(time_limit_s=job.plan.time_limit_s)
     finished = proven_tiles(ledger, job.sink)
     groups = job.plan.tiling.groups(job.plan.group_tiles)
     waiting = [(n, group) for n, group in enumerate(groups) if any(_place(tile) not in finished for tile in group)]
-    # A group is done as a whole, for the windows of a batch stay together.
+    # A group is redone as a whole, because the windows of a batch stay together.
     skipped = job.plan.tiles - sum(len(group) for _, group in waiting)
     observer.notify(Event(kind="plan", facts={**job.plan.facts(), "skipped": skipped, "waiting_groups": len(waiting)}))
     tally = _Tally(observer=observer, tiles=job.plan.tiles, done=skipped)
@@ -150,7 +150,7 @@ def fuse_scene(
 
 
 def proven_tiles(ledger: Ledger, sink: Sink) -> dict[tuple[int, int], TileReceipts]:
-    """Tiles of the ledger whose shards the sink still holds, with the receipts' sizes and digests, by (iy, ix)."""
+    """Tiles of the ledger, by (iy, ix), whose shards the sink still holds with the receipts' sizes and digests."""
     entries = ledger.entries
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
         held = pool.map(lambda tile: all(sink.holds(receipt) for receipt in tile.receipts), entries.values())
@@ -182,13 +182,13 @@ def _work(job: FusionJob, state_sha256: str, name: str, tiles: Sequence[Tile]) -
 
 
 def _smaller(task: GroupTask) -> GroupTask | None:
-    """The task with half the batch; None when it is 1 already."""
+    """The task with half the batch; None if the batch is already 1."""
     return replace(task, batch=task.batch // 2) if task.batch > 1 else None
 
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What has ended so far, told to the observer group by group."""
+    """Running totals of the groups that have ended, reported to the observer group by group."""
 
     observer: Observer
     tiles: int

@@ -1,7 +1,6 @@
-"""Which parts of a scene a stage measures: all its blocks, or a stratified sample of blocks or of patches.
+"""Choose the parts of a scene that a stage measures: all blocks, or a stratified sample of blocks or patches.
 
-Pure geometry of the coarse grid. It depends on the scene alone, never on tiles or workers, and so does
-every sum over it.
+Pure geometry of the coarse grid. It depends on the scene alone, never on tiles or workers; so does every sum over it.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from scenefuse.grid.window import Window
 
 BLOCK_PX = 64
-"""Side of a block in coarse pixels; blocks at the right and bottom ends are short."""
+"""Side of a block in coarse pixels; blocks at the right and bottom edges are smaller."""
 
 RUN_BLOCKS = 8
-"""Blocks in a row that are read at once and summed in one task: part of the order of summation."""
+"""Adjacent blocks that are read at once and summed in one task; determines the order of summation."""
 
 Places = tuple[Window, ...]
 """Coarse windows to try, in order, until one has enough data."""
@@ -25,26 +24,26 @@ Places = tuple[Window, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How stages take their samples."""
+    """How stages sample a scene."""
 
     patches: int = 64
-    """Strata of a stage that measures patches, and so patches at most."""
+    """Strata, and so the most patches, of a stage that measures patches."""
     patch_px: int = 128
-    """Side of a patch in fine pixels, rounded to the lattice: near what networks are trained on."""
+    """Side of a patch in fine pixels, rounded to the lattice: close to what networks are trained on."""
     blocks: int = 64
-    """Blocks that a stage over blocks measures, about, of a scene that has more: 262,144 coarse pixels. Each lies
-    alone: squares of four read a third faster, and cost hysure-l2 0.19 dB in place of 0.04 (tests/bench/sampling.py).
-    """
+    """Approximate number of blocks that a stage over blocks measures in a larger scene: 262,144 coarse pixels. Blocks
+    are spread singly: squares of four read a third faster, but cost hysure-l2 0.19 dB instead of 0.04
+    (tests/bench/sampling.py)."""
     candidates: int = 4
     """Places tried in each stratum until one has enough data."""
     least_valid: float = 0.5
-    """Share of a place's pixels that must be data, 0 to 1."""
+    """Share of a place's pixels that must have data, 0 to 1."""
     least_found: float = 0.5
-    """Share of a sample's strata that must have such a place; else all blocks of the scene are measured."""
+    """Share of a sample's strata that must have such a place; otherwise all blocks of the scene are measured."""
 
 
 def block_runs(coarse_shape: tuple[int, int]) -> tuple[Window, ...]:
-    """Runs of at most RUN_BLOCKS neighbouring blocks, row by row; they cover the scene exactly once."""
+    """Runs of at most RUN_BLOCKS adjacent blocks, row by row; they cover the scene exactly once."""
     rows, columns = coarse_shape
     return tuple(
         Window(y0=y, y1=min(y + BLOCK_PX, rows), x0=x, x1=min(x + RUN_BLOCKS * BLOCK_PX, columns))
@@ -54,9 +53,9 @@ def block_runs(coarse_shape: tuple[int, int]) -> tuple[Window, ...]:
 
 
 def block_sample(coarse_shape: tuple[int, int], sampling: Sampling) -> tuple[Places, ...] | None:
-    """For each stratum of a large scene the blocks to try; None of one that is measured whole.
+    """Blocks to try in each stratum of a large scene; None if the scene is small enough to be measured whole.
 
-    Strata are an even grid of about sampling.blocks. No block reaches outside the scene.
+    Strata form an even grid of about sampling.blocks cells. No block extends beyond the scene.
     """
     rows, columns = coarse_shape
     wanted_px = sampling.blocks * BLOCK_PX**2
@@ -70,7 +69,7 @@ def block_sample(coarse_shape: tuple[int, int], sampling: Sampling) -> tuple[Pla
 
 
 def cut_blocks(window: Window) -> Iterator[Window]:
-    """The blocks of a window that is read at once, row by row."""
+    """Cut a window that is read at once into blocks, row by row."""
     for y in range(window.y0, window.y1, BLOCK_PX):
         for x in range(window.x0, window.x1, BLOCK_PX):
             yield Window(y0=y, y1=min(y + BLOCK_PX, window.y1), x0=x, x1=min(x + BLOCK_PX, window.x1))
@@ -79,12 +78,12 @@ def cut_blocks(window: Window) -> Iterator[Window]:
 def patch_candidates(
     coarse_shape: tuple[int, int], sampling: Sampling, *, ratio: int, lattice_px: int
 ) -> tuple[Places, ...]:
-    """For each stratum the patches to try; the same for the same scene.
+    """Patches to try in each stratum, always the same for the same scene.
 
-    Strata are an even grid of about sampling.patches, of fewer in a scene so small that patches would lie closer
-    than half their side and measure the same ground again; places within one come from a hash of its index.
-    Origins and sides are multiples of lattice_px fine pixels, itself a multiple of ratio. A patch larger
-    than the scene reaches outside, where the border rule holds.
+    Strata form an even grid of about sampling.patches cells; a small scene has fewer, so that patches are not closer
+    than half their side, which would measure the same ground again. Places within a stratum come from a hash of its
+    index. Origins and sides are multiples of lattice_px fine pixels, itself a multiple of ratio. A patch larger than
+    the scene extends beyond it, where the border rule applies.
     """
     step = lattice_px // ratio
     side = max(1, round(sampling.patch_px / lattice_px)) * step
@@ -99,7 +98,7 @@ def patch_candidates(
 def _strata(
     room: tuple[int, int], counts: tuple[int, int], sides: tuple[int, int], step: int, candidates: int
 ) -> tuple[Places, ...]:
-    """Places in each of so many strata, rows by columns, of a room of origins counted in steps."""
+    """Places in each stratum; room: possible origins in steps, counts: strata, both as (rows, columns)."""
     strata = [(rows, columns) for rows in _even(room[0], counts[0]) for columns in _even(room[1], counts[1])]
     return tuple(
         tuple(dict.fromkeys(_place(number, attempt, stratum, sides, step) for attempt in range(candidates)))
@@ -108,7 +107,7 @@ def _strata(
 
 
 def _even(size: int, count: int) -> list[range]:
-    """[0, size) in count ranges as even as can be."""
+    """Split [0, size) into count ranges as evenly as possible."""
     return [range(i * size // count, (i + 1) * size // count) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a Dask scheduler that others run answers, and whether its workers can do our work."""
+"""Check that an existing Dask scheduler answers and that its workers can do our work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("scenefuse", "torch", "numpy", "zarr", "rasterio", "dask", "distrib
 
 
 def check_scheduler(address: str) -> Finding:
-    """The scheduler's workers, threads, memory and GPUs; a warning where runs would fail or not be repeatable."""
+    """Check the scheduler's workers, threads, memory and GPUs; warns if runs would fail or not be repeatable."""
     try:
         with open_client(ClusterSpec(scheduler=address)) as client:
             workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
@@ -45,7 +45,7 @@ def check_scheduler(address: str) -> Finding:
 
 
 def _complaint(facts: dict[str, Any], workers: list[dict[str, Any]]) -> str:
-    """The worst of what is not as it should be, with its cure; empty when all is well."""
+    """The most serious problem, with its cure; empty if there is none."""
     if not workers:
         return "has no worker: start some (dask worker ADDRESS --nthreads 1)"
     if facts["differing_versions"]:
@@ -63,7 +63,7 @@ def _complaint(facts: dict[str, Any], workers: list[dict[str, Any]]) -> str:
 
 
 def _differing_versions(client: Client) -> list[str]:
-    """Packages whose version on some worker is not the one here: `torch 2.9.0 there, 2.13.0 here`."""
+    """Packages whose version on some worker differs from the one here: `torch 2.9.0 there, 2.13.0 here`."""
     found: Any = client.get_versions(packages=list(_PACKAGES))  # a coroutine for asynchronous clients only
     here = found["client"]["packages"]
     there = [worker["packages"] for worker in found["workers"].values()]
@@ -77,6 +77,6 @@ def _differing_versions(client: Client) -> list[str]:
 
 
 def _missing_variables(client: Client) -> list[str]:
-    """Variables of ours that some worker was not started with; asked only of workers that have our version."""
+    """Our environment variables that some worker was started without; requires workers with our version."""
     found: Any = client.run(missing_here)  # a coroutine for asynchronous clients only
     return sorted({name for names in found.values() for name in names})

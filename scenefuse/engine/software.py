@@ -1,4 +1,4 @@
-"""What computes here: versions of the libraries that make numbers or bytes, and the processor."""
+"""What computes here: versions of the libraries that affect pixel values or bytes, and the processor."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scenefuse import __version__
 from scenefuse.engine.device import Device
 
 LIBRARIES = ("torch", "numpy", "scipy", "zarr", "rasterio")
-"""Libraries that are named, besides scenefuse itself: those that make numbers or bytes."""
+"""Libraries that affect pixel values or bytes, besides scenefuse itself."""
 
 INSTRUCTION_SET = "instruction_set"
-"""Name of the processor's among the versions of a software_facts."""
+"""Key of the instruction set among the versions in software_facts."""
 
 
 def software_facts(device: Device) -> dict[str, str]:
-    """What makes tiles in this process: versions by name, and the instruction set."""
+    """What computes tiles in this process: versions by name, and the instruction set."""
     return {**software_versions(), INSTRUCTION_SET: instruction_set(device)}
 
 
 def merged(makers: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What several made, workers of unlike machines or runs before and after an upgrade, as one: `2.12.0, 2.13.0`.
+    """Merge the facts of several machines, or of runs before and after an upgrade: `2.12.0, 2.13.0`.
 
     >>> merged([{"torch": "2.13.0", "numpy": "2.4.6"}, {"torch": "2.12.0", "numpy": "2.4.6"}])
     {'torch': '2.12.0, 2.13.0', 'numpy': '2.4.6'}
@@ -37,12 +37,12 @@ def merged(makers: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of scenefuse and of the libraries that make numbers or bytes, by name."""
+    """Versions of scenefuse and of LIBRARIES, by name."""
     return {"scenefuse": __version__, **{name: _version(name) for name in LIBRARIES}}
 
 
 def instruction_set(device: Device) -> str:
-    """The processor's, as torch names it: `AVX512`; of a GPU its compute capability: `sm_90`."""
+    """The processor's instruction set as torch names it, `AVX512`; for a GPU its compute capability, `sm_90`."""
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return f"sm_{major}{minor}"
@@ -51,5 +51,5 @@ def instruction_set(device: Device) -> str:
 
 @cache
 def _version(name: str) -> str:
-    """The installed version; read from a file, and the same for all tiles of a process."""
+    """The installed version; cached, because it is read from a file and constant within a process."""
     return metadata.version(name)

@@ -1,4 +1,4 @@
-"""The scene state as a safetensors file, exact to the bit."""
+"""The scene state as a safetensors file, bit-exact."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _KEY = "scenefuse"
 
 
 def save_state(path: Path | Place, state: SceneState) -> None:
-    """Put the state at path, whole and to stay."""
+    """Save the state at path, whole and durably."""
     arrays = {name: np.require(array, requirements="C") for name, array in state.arrays.items()}
-    # One key of metadata, for their order in the file is not fixed.
+    # Only one metadata key, because the order of several in the file is not fixed.
     head = json.dumps({"facts": dict(state.facts), "sha256": state.sha256}, sort_keys=True)
     place_at(path).put(save(arrays, metadata={_KEY: head}))
 
 
 def load_state(path: Path | Place) -> SceneState:
-    """The state that was saved, with the sha256 that it had; a damaged file is refused."""
+    """Load a saved state; DataError if the file is damaged or the state's sha256 differs from the saved one."""
     cure = "Remove the file and run fuse again, or restore it"
     data = place_at(path).read()
     try:

@@ -1,6 +1,6 @@
-"""From a source to what a model or a stage sees: windows under the scene's border rule, no-data filled.
+"""Read windows as a model or stage sees them: extended by the scene's border rule, no-data filled.
 
-Both rules belong to the scene, so a pixel gets the same value in whichever window it is read.
+Both rules depend on the scene alone, so a pixel has the same value in every window.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from scenefuse.models.state import SceneState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelWindow:
-    """What FusionModel.fuse sees of one window, and where its result counts."""
+    """Input of FusionModel.fuse for one window, and where its result is valid."""
 
     hs: NDArray[np.float32]
     """(hs band, y / ratio + 2 UPSAMPLE_MARGIN, x / ratio + 2 UPSAMPLE_MARGIN) reflectance, no NaN."""
     ms: NDArray[np.float32]
     """(ms band, y, x) reflectance, no NaN."""
     valid: NDArray[np.bool_]
-    """(y, x): both the fine pixel and the coarse pixel over it have data in every band."""
+    """(y, x): true if the fine pixel and the coarse pixel over it have data in every band."""
 
 
 def read_model_window(source: PairSource, window: Window, state: SceneState) -> ModelWindow:
-    """A fine window as the model sees it; the window may exceed the scene, its edges are multiples of the ratio.
+    """Read a fine window as the model sees it; it may exceed the scene, and its edges are multiples of the ratio.
 
-    Outside the scene the index is half-sample symmetric; a pixel with a non-finite band becomes the state's
-    mean spectrum.
+    Beyond the scene's border pixels are mirrored (half-sample symmetric); a pixel with a non-finite band becomes the
+    state's mean spectrum.
     """
     ratio = source.grid.ratio
     margin = UPSAMPLE_MARGIN
@@ -48,7 +48,7 @@ def read_model_window(source: PairSource, window: Window, state: SceneState) -> 
 
 
 def read_scene_window(source: PairSource, window: Window, *, margin: int, state: SceneState) -> SceneWindow:
-    """A coarse window as a stage sees it, with margin coarse pixels of context on each side of both images.
+    """Read a coarse window as a stage sees it, with margin coarse pixels of context on each side of both images.
 
     No-data is filled once the state has `hs_mean` and `ms_mean`; before that it stays NaN.
     """
@@ -61,7 +61,7 @@ def read_scene_window(source: PairSource, window: Window, *, margin: int, state:
 
 
 def cut_scene_window(window: SceneWindow, rows: slice, columns: slice) -> SceneWindow:
-    """The part of a scene window over these coarse rows and columns of its inside, with the same margin around."""
+    """Cut a scene window to these coarse rows and columns of its interior, with the same margin around."""
     margin, ratio = window.margin, window.ratio
     coarse = (
         slice(rows.start, rows.stop + 2 * margin),
@@ -69,7 +69,7 @@ def cut_scene_window(window: SceneWindow, rows: slice, columns: slice) -> SceneW
     )
     fine = tuple(slice(s.start * ratio, s.stop * ratio) for s in coarse)
     return SceneWindow(
-        # Copied, so that a stage sees C order whatever the size of the read that its block was part of.
+        # Copied so that a stage sees C order, however large the read that contained its block.
         hs=np.ascontiguousarray(window.hs[:, *coarse]),
         ms=np.ascontiguousarray(window.ms[:, *fine]),
         hs_valid=np.ascontiguousarray(window.hs_valid[coarse]),
@@ -80,7 +80,7 @@ def cut_scene_window(window: SceneWindow, rows: slice, columns: slice) -> SceneW
 
 
 def valid_fraction(window: SceneWindow) -> float:
-    """Share of the window's fine pixels, margin left out, that have data in both images, 0 to 1."""
+    """Share of the window's fine pixels, without the margin, that have data in both images, 0 to 1."""
     margin, ratio = window.margin, window.ratio
     inside = slice(margin, -margin or None)
     fine = slice(margin * ratio, -margin * ratio or None)
@@ -98,10 +98,10 @@ def _read_filled(
     shape: tuple[int, int],
     mean: NDArray[np.floating] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Pixels of a window under the border rule, (band, y, x), and where they are data in every band, (y, x)."""
+    """Pixels of a window under the border rule, (band, y, x), and where every band has data, (y, x)."""
     pixels = read_mirrored(read, window, shape)
     valid = finite_in_every_band(pixels)
     if mean is not None and not valid.all():
-        # The source may hand out its own memory, so the fill goes into a copy.
+        # Fill a copy, because the source may hand out its own memory.
         pixels = np.where(valid, pixels, mean.astype(np.float32)[:, None, None])
     return np.require(pixels, np.float32, ["C", "W"]), valid

@@ -1,6 +1,6 @@
-"""What a worker process is started with: threads, GDAL's and the C library's memory, Dask's own watching of memory.
+"""Environment of a worker process: threads, memory of GDAL and the C library, Dask's memory monitoring.
 
-Embedded workers get it from here; those that others start get the same from `workflows/deploy/worker.env` or from the
+Embedded workers get it from here; workers started by others get the same from `workflows/deploy/worker.env` or the
 image (tests compare the three). Without it results are the same, but memory grows and work takes longer.
 """
 
@@ -16,23 +16,22 @@ WORKER_ENVIRONMENT = MappingProxyType(
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        # MiB of GDAL's block cache: its default, 5 % of memory, grows with the machine and fills with the scene.
+        # GDAL's block cache in MiB: its default, 5 % of memory, grows with the machine and fills up with the scene.
         "GDAL_CACHEMAX": "64",
-        # glibc's own thresholds grow with what is freed, and a worker's peak drifts upwards. Fixed ones keep it flat,
-        # but small ones, as Dask's 64 KiB, map and fault in each array anew: the same work then takes three times the
-        # system's time.
+        # glibc's dynamic thresholds grow with what is freed, so a worker's peak drifts upwards. Fixed ones keep it
+        # flat; but small ones, like Dask's 64 KiB, map and fault in every array again, which triples the system time.
         "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20),
         "MALLOC_MMAP_THRESHOLD_": str(16 * 2**20),
-        # Each thread of a worker would have an arena of its own and keep there what it has freed: the peak of 16 Mpx
-        # was up to 1.2 times that of 4. Two are as fast.
+        # Otherwise each thread of a worker has its own arena, which keeps what the thread has freed: the peak at 16 Mpx
+        # was up to 1.2 times that at 4 Mpx. Two arenas are as fast.
         "MALLOC_ARENA_MAX": "2",
-        # Pages of 2 MiB where the kernel leaves it to the program: a convolution's result is new memory each time, and
-        # a fault for each 4 KiB of it was 40 % of the time of a small network (peak: 4 % more).
+        # Pages of 2 MiB where the kernel leaves that to the program: each result of a convolution is new memory, and
+        # faulting it in by 4 KiB took 40 % of a small network's time (peak memory: 4 % more).
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
 )
-"""Variables that libraries read as a process begins."""
+"""Variables that libraries read when a process starts."""
 
 WORKER_DASK_CONFIG = MappingProxyType(
     {
@@ -42,16 +41,16 @@ WORKER_DASK_CONFIG = MappingProxyType(
         "distributed.worker.memory.terminate": 0.95,
     }
 )
-"""Dask's settings of a worker: what passes its limit is restarted; nothing spills or waits in silence before."""
+"""Dask's settings of a worker: over 95 % of its memory limit it is restarted; it never spills or pauses silently."""
 
 
 def worker_variables() -> dict[str, str]:
-    """All of it as environment variables, Dask's settings in the spelling that Dask reads."""
+    """The whole environment as variables, with Dask's settings spelt as Dask reads them."""
     return {**WORKER_ENVIRONMENT, **{_dask_name(key): str(value) for key, value in WORKER_DASK_CONFIG.items()}}
 
 
 def missing_here() -> list[str]:
-    """Names of the variables that this process should have been started with and was not, or with another value."""
+    """Names of the variables that this process was started without, or with another value."""
     variables = [name for name, value in WORKER_ENVIRONMENT.items() if os.environ.get(name) != value]
     settings = [_dask_name(key) for key, value in WORKER_DASK_CONFIG.items() if dask.config.get(key) != value]
     return variables + settings

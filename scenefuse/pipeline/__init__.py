@@ -1,1 +1,1 @@
-"""The room pipeline: the verbs of the command line and of the Python API, each about a page."""
+"""The room pipeline: the verbs of the command line and of the Python API, about a page each."""

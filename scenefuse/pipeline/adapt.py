@@ -1,4 +1,4 @@
-"""Fine-tuning a network on the pair that it is going to fuse, without a truth."""
+"""Fine-tune a network, without a truth, on the pair that it is going to fuse."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground
 
 FOLDER = ".adapted"
-"""Folder of adapted weights on the user's shelf: a folder for each pair, network and number of steps."""
+"""Folder of adapted weights on the user's shelf, with a subfolder for each pair, network and number of steps."""
 RESIDENT_BYTES = 2 * 2**30
-"""A pair is kept in memory while the network learns from it when it needs no more."""
+"""Largest pair that is kept in memory while the network learns from it, bytes."""
 
 
 def recipe_of(steps: int, ratio: int) -> Recipe:
-    """How a network is adapted: few, small, careful steps, on windows in which a PSF has room."""
+    """Recipe for adapting a network: few, small steps, on windows large enough for a PSF."""
     return Recipe(
         iterations=steps,
         patch_px=max(48, 6 * ratio),
@@ -53,9 +53,9 @@ def recipe_of(steps: int, ratio: int) -> Recipe:
 
 
 def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
-    """The pair with its network fine-tuned on it by config.adapt steps; kept beside the user's shelf, found again.
+    """Fine-tune the pair's network on the pair by config.adapt steps; weights are kept on the shelf and reused.
 
-    The same pair, network and steps give the same weights (on one CPU thread); an interrupted call goes on.
+    The same pair, network and steps give the same weights (on one CPU thread); an interrupted call resumes.
     """
     ref = opened.model.ref
     if config.adapt is None:
@@ -68,7 +68,7 @@ def adapt(opened: OpenedPair, config: RunConfig) -> OpenedPair:
     if not path.is_file():
         _learn(opened, recipe, facts, folder)
         if opened.model.device == "cuda":
-            torch.cuda.empty_cache()  # a worker is about to want this device
+            torch.cuda.empty_cache()  # a worker is about to need this device
     adapted = replace(ref, weights=str(path), weights_sha256=None)
     return opened.with_model(adapted)
 
@@ -100,7 +100,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
         grounds=(Ground(scene=scene, hold_out=hold_out),),
         recipe=recipe,
         seed=0,
-        # a network that learns without a truth by itself keeps its own way of doing so
+        # a network whose own loss needs no truth keeps that loss
         loss=None if RECIPES[ref.name].protocol == "scene" else observation.terms,
         judge=observation.judge,
         facts=facts,
@@ -117,7 +117,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
 
 
 def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:
-    """The recipe with its window a multiple of the network's lattice."""
+    """The recipe with its window rounded up to a multiple of the network's lattice."""
     network = build_model(ref.name, hs_bands=len(ref.hs_bands), ms_bands=len(ref.ms_bands), ratio=ref.ratio)
     step = lcm(network.lattice_px, ref.ratio)
     return replace(recipe, patch_px=-(-recipe.patch_px // step) * step)

@@ -1,4 +1,4 @@
-"""Fusing an archive: search, pair, fuse each pair; one bad scene never stops the others."""
+"""Fuse an archive: search, pair, fuse each pair. One bad scene never stops the others."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from scenefuse.product.output import require_output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReport:
-    """What became of an archive's pairs."""
+    """The outcome for each pair of an archive."""
 
     pairing: Pairing
-    """Pairs found, and why the other scenes are in none."""
+    """Pairs found, and why the other scenes have no partner."""
     skipped: tuple[SkippedItem, ...] = ()
     """Items that could not be read."""
     products: tuple[FusedProduct, ...] = ()
-    """Products that exist now, made by this batch or found."""
+    """Products that exist now, whether made by this batch or earlier."""
     failures: tuple[PairFailure, ...] = field(default=())
     """Pairs that failed."""
     busy: tuple[PairFailure, ...] = ()
-    """Pairs left to another process that was working on them."""
+    """Pairs that another process was working on, left to it."""
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         return {
             "pairs": len(self.pairing.pairs),
             "products": [product.facts() for product in self.products],
@@ -66,11 +66,12 @@ def batch(
     bounds: Bounds | None = None,
     observer: Observer | None = None,
 ) -> BatchReport:
-    """Fuse every pair of the sources into out. Products that exist already are found, not made again.
+    """Fuse every pair of the sources into out, without remaking existing products.
 
     A failed pair is recorded for `refill` (`failures.jsonl` in out, one JSON object per line) and does not stop the
-    others. A pair that another process is working on is left to it. What would stop every pair is refused up front: an
-    unknown method, or an output that is not ours or not writable. Workers start with the first pair that needs them.
+    others. A pair that another process is working on is left to it. Errors that would stop every pair are raised up
+    front: an unknown method, or an output that is not ours or not writable. Workers start with the first pair that
+    needs them.
 
     Args:
         sources: One or more catalogues, STAC APIs, item collections or known archives; HSI and MSI may come from
@@ -93,14 +94,14 @@ def batch(
 
 
 def require_ready(out: Place, config: RunConfig) -> None:
-    """Refuse what no pair could get past: an unknown method, an output that is not ours, full or not writable."""
+    """Raise errors that would stop every pair: an unknown method; an output that is not ours, full or not writable."""
     require_config(config)
     require_output(out)
     out.free_bytes()
 
 
 def fuse_pairs(pairing: Pairing, *, out: Place, config: RunConfig, observer: Observer) -> BatchReport:
-    """Each pair's product or failure; the observer is told of each with an event `pair`."""
+    """Fuse each pair and notify the observer of each product or failure with an event `pair`."""
     products: list[FusedProduct] = []
     failures: list[PairFailure] = []
     busy: list[PairFailure] = []
@@ -123,7 +124,7 @@ def fuse_pairs(pairing: Pairing, *, out: Place, config: RunConfig, observer: Obs
 
 
 class _NoWorkersError(Exception):
-    """Workers could not be started: no pair's failure, but the end of all."""
+    """Workers could not be started, which stops the whole batch and is no pair's failure."""
 
     def __init__(self, reason: SceneFuseError) -> None:
         super().__init__(reason)
@@ -131,10 +132,10 @@ class _NoWorkersError(Exception):
 
 
 class _Workers:
-    """The workers that all pairs share, started when the first asks for them: finding what is done needs none."""
+    """Workers shared by all pairs, started on first use: finding finished products needs none."""
 
     def __init__(self, spec: ClusterSpec, stack: ExitStack) -> None:
-        """The stack closes them."""
+        """The stack closes the workers."""
         self._spec, self._stack = spec, stack
         self._lane: Lane | None = None
 
@@ -150,10 +151,10 @@ class _Workers:
 def attempt_pair(
     call: Callable[..., FusedProduct], work: PairFailure, *, out: Place, observer: Observer
 ) -> FusedProduct | PairFailure:
-    """The product that the call makes; or, whatever stops it, the record of the failure, which is kept in out.
+    """Return the product that call makes or, if it fails in any way, the failure, recorded in out.
 
-    A pair that another process works on has not failed: that is told, and nothing recorded. A scheduler that went away
-    is no failure of this pair alone, and is raised: every later one would end like it.
+    A pair that another process works on has not failed: the observer gets a warning, and nothing is recorded. The loss
+    of the scheduler is recorded and raised, because every later pair would fail like this one.
     """
     try:
         return call(observer=observer)

@@ -1,4 +1,4 @@
-"""What abandoned runs left under an output: folders of products with no item and no live lease."""
+"""Find and remove what abandoned runs left under an output: product folders with no item and no live lease."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Standing = Literal["abandoned", "failed", "running"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """A product's folder without an item: no reader sees it."""
+    """A product's folder without an item, invisible to readers."""
 
     folder: Place
-    """Where it is."""
+    """The folder."""
     standing: Standing
-    """`abandoned`; `failed`: recorded, so that refill resumes it; `running`: somebody works on it now."""
+    """`abandoned`; `failed`: recorded, so that refill resumes it; `running`: a process works on it now."""
     files: int
     """Files in it."""
     stored_bytes: int
-    """Their size together."""
+    """Their total size."""
 
     def facts(self) -> dict[str, Any]:
-        """The folder as JSON can hold it."""
+        """The folder in JSON types."""
         return {
             "item_id": self.folder.name,
             "folder": str(self.folder),
@@ -45,7 +45,7 @@ class Unfinished:
 
 
 def find_unfinished(out: str | Path | Place) -> tuple[Unfinished, ...]:
-    """Every unfinished product under out, in the order of names; changes nothing."""
+    """Every unfinished product under out, sorted by name; changes nothing."""
     out = place_at(out)
     if not out.is_folder():
         raise DataError(
@@ -66,13 +66,13 @@ def find_unfinished(out: str | Path | Place) -> tuple[Unfinished, ...]:
 
 
 def remove_unfinished(found: Sequence[Unfinished]) -> tuple[Unfinished, ...]:
-    """Those that were removed: each under its lease, and only if it is still unfinished then.
+    """Remove the folders that are still unfinished, each under its lease; return those removed.
 
-    What another process has begun to work in meanwhile, or has removed, is left to it.
+    Skips a folder that another process has meanwhile removed or begun to work in.
     """
     removed = []
     for entry in found:
-        if not _is_unfinished(entry.folder):  # a lease would make anew what is gone
+        if not _is_unfinished(entry.folder):  # taking a lease would recreate a folder that is gone
             continue
         with suppress(LeaseHeldError, FileNotFoundError), Lease(entry.folder / LEASE):
             if _is_unfinished(entry.folder):
@@ -82,7 +82,7 @@ def remove_unfinished(found: Sequence[Unfinished]) -> tuple[Unfinished, ...]:
 
 
 def _is_unfinished(folder: Place) -> bool:
-    """True for a folder that a run made, with nothing in it but a run's files, and no item."""
+    """True for a folder made by a run that holds only a run's files and no item."""
     if folder.name.startswith(".") or not folder.is_folder():
         return False
     names = folder.names()

@@ -1,4 +1,4 @@
-"""The demo: an archive made, its pairs found and fused, their quality against the known truth."""
+"""Run the demo: make an archive, find and fuse its pairs, score them against the known truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scenefuse.product.files import COLLECTION
 from scenefuse.quality.product_scores import Scored
 
 BASELINE = "bicubic"
-"""Method that a fusion has to beat: the HSI alone, upsampled."""
+"""Method to beat: the HSI alone, upsampled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Demonstration:
     report: BatchReport
     """Pairs, products and failures."""
     scores: tuple[Scored, ...]
-    """Scores of each product against the truth, then of the same pairs by the baseline."""
+    """Scores of each product against the truth, followed by the baseline's scores for the same pairs."""
 
 
 def demonstrate(
@@ -49,7 +49,7 @@ def demonstrate(
 ) -> Demonstration:
     """Make the demo archive in out/archive unless it is there, fuse its pairs into out/products, score them.
 
-    The same call again finds the products. The baseline's products are in out/baseline.
+    Repeating the call finds the existing products. The baseline's products are in out/baseline.
     """
     config = config or RunConfig()
     require_config(config)

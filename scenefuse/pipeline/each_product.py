@@ -1,4 +1,4 @@
-"""Several products, one after the other: one that cannot be looked at costs the others nothing."""
+"""Process several products one by one: a failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Location = str | Path | Place
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductFailure:
-    """A product that could not be looked at."""
+    """A product that could not be processed."""
 
     product: str
-    """Its place, as it was given."""
+    """Its location, as given."""
     kind: str
-    """Type of the failure: data, mismatch, transient, bug, ..."""
+    """Kind of failure: data, mismatch, transient, bug, ..."""
     cause: str
     """What happened, and the cure."""
     retryable: bool
@@ -31,9 +31,9 @@ class ProductFailure:
 
 
 def for_each_product(products: Sequence[Location], look: Callable[[Location], T]) -> Iterator[T | ProductFailure]:
-    """What is found in each product, as soon as it is; of several also those that could not be looked at.
+    """Yield look's result for each product as soon as it is known.
 
-    What stops the look at a single one is raised.
+    Among several products, yields a ProductFailure for each on which look fails; with only one, raises the error.
     """
     for product in products:
         try:
@@ -47,7 +47,7 @@ def for_each_product(products: Sequence[Location], look: Callable[[Location], T]
 
 
 def _failed(product: str, error: Exception) -> ProductFailure:
-    """The record of what stopped the look at a product."""
+    """The record of a product's failure."""
     failure = Failure.of(error)
     if failure.kind == SceneFuseError.kind and not isinstance(error, SceneFuseError):
         failure = Failure.of(SceneFuseError(failure.cause, "it could not be processed", "Report it with the call"))

@@ -1,4 +1,4 @@
-"""Scores: of a product, with a reference or against its inputs; of methods side by side, on pairs or single images."""
+"""Score a product, against a reference or its inputs, and methods side by side, on pairs or single images."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ Pair = tuple[str | Scene, str | Scene]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """Where methods meet."""
+    """The scenes on which methods are compared."""
 
     pairs: tuple[Pair, ...] = ()
     """Pairs of an HSI and an MSI."""
     truths: tuple[str, ...] = ()
-    """A raster of the truth on the fine grid for each pair; none: Wald's protocol."""
+    """A truth raster on the fine grid for each pair; empty for Wald's protocol."""
     images: tuple[str, ...] = ()
-    """Hyperspectral images, each a truth of which a pair is made."""
+    """Hyperspectral images; each is a truth from which a pair is simulated."""
     ms_sensor: str | None = None
-    """Instrument whose response makes the MSI of an image."""
+    """Instrument whose spectral response simulates the MSI of each image."""
     config: RunConfig = field(default_factory=RunConfig)
-    """How scenes are opened: hs_scale, ms_scale, drop_bands, drop_ms_bands, register, allow_host count."""
+    """How scenes are opened: only hs_scale, ms_scale, drop_bands, drop_ms_bands, register and allow_host are used."""
 
     @property
     def degraded(self) -> bool:
-        """Whether pairs are made by degrading; False where all are fused as they are, against a truth."""
+        """True if pairs are made by degrading, False if all are fused as they are and scored against a truth."""
         return not self.truths or bool(self.images)
 
 
@@ -87,10 +87,10 @@ def evaluate_product(
     hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Scored:
-    """Scores of a product against a reference raster or, without one, against its inputs.
+    """Score a product against a reference raster or, without one, against its inputs.
 
-    The weights and GPU that made the product are not needed. Against a reference, the scores carry a note if the
-    network that made the product learnt from the very scene, or if its card is not available to tell.
+    Needs neither the weights nor the GPU that made the product. Scores against a reference carry a note if the network
+    was trained on this very scene, or if its card is not available to check that.
 
     Args:
         folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
@@ -110,7 +110,7 @@ def evaluate_product(
 
 
 def training_overlap_notes(folder: Place, reference: str) -> tuple[str, ...]:
-    """A note where the network of the product in folder may have seen the reference that it is scored against."""
+    """Note whether the product's network may have seen the reference in training; empty if it has not."""
     provenance = read_provenance(folder)
     digest = provenance.method.weights_sha256
     if digest is None:
@@ -131,7 +131,7 @@ def training_overlap_notes(folder: Place, reference: str) -> tuple[str, ...]:
 
 
 def _training_of(folder: Place, digest: str) -> Mapping[str, Any] | None:
-    """What the card of a product's weights says of their training; None where it is neither there nor on the shelf."""
+    """Training facts of a product's weights, from their card; None if neither the product nor the shelf has it."""
     if (folder / WEIGHTS_CARD).is_file():
         training: Mapping[str, Any] = json.loads((folder / WEIGHTS_CARD).read())["training"]
         return training
@@ -147,9 +147,10 @@ def evaluate_products(
     hrefs: tuple[str | Path, str | Path] | None = None,
     config: RunConfig | None = None,
 ) -> Iterator[Scored | ProductFailure]:
-    """Scores of each product as `evaluate_product`, as soon as they are found; of several also what has none.
+    """Yield the scores of each product as `evaluate_product` finds them.
 
-    What stops the scoring of a single one is raised. hrefs belong to one pair, so UsageError with several products.
+    Among several products, yields a ProductFailure for each that cannot be scored; with only one, raises the error.
+    hrefs belong to one pair: UsageError with several products.
     """
     if hrefs is not None and len(folders) != 1:
         raise UsageError(
@@ -170,11 +171,11 @@ def evaluate_methods(
     out: Path | None = None,
     report: Callable[[Result], None] | None = None,
 ) -> tuple[Result, ...]:
-    """Results of each method on each scene, noise, seed and fold.
+    """Score each method on each scene, noise level, seed and fold.
 
-    Every scene is opened, and every method checked against its bands and ratio, before the first is fused.
-    out: folder for results.md, results.csv, results.json and each scene's pictures; where the contest is interrupted,
-    or a scene cannot be read, of what is finished by then. report: told of each result.
+    Opens every scene and checks every method against its bands and ratio before it fuses the first.
+    out: folder for results.md, results.csv, results.json and each scene's pictures; if the contest is interrupted or a
+    scene cannot be read, they hold what is finished by then. report: called with each result.
     """
     makers = [*_pair_makers(arena, entries, protocol), *_image_makers(arena, entries, protocol)]
     if not makers:
@@ -208,7 +209,7 @@ def evaluate_methods(
 
 
 def _write_tables(out: Path, results: Sequence[Result], document: Mapping[str, Any], table: str) -> None:
-    """Write results.md, which is table, results.csv and results.json, which holds document, into out."""
+    """Write results.md (table), results.csv and results.json (document) into out."""
     texts = {
         "results.md": table,
         "results.csv": csv_text(results),
@@ -228,9 +229,9 @@ def _write_tables(out: Path, results: Sequence[Result], document: Mapping[str, A
 def contest_document(
     results: Sequence[Result], protocol: ContestProtocol, *, whole: bool = True, degraded: bool = True
 ) -> dict[str, Any]:
-    """ContestProtocol, a record of each method with mean and spread, and each single result, as JSON can hold them.
+    """The protocol, mean and spread of each method's scores, and each single result, in JSON types.
 
-    whole: False for the results of a contest that was stopped before its end. degraded: that of the arena.
+    whole: False if the contest was stopped before its end. degraded: as in Arena.
     """
     return {
         "whole": whole,
@@ -242,7 +243,7 @@ def contest_document(
 
 
 def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol) -> Iterator[Callable[[], Trial]]:
-    """What makes the trial of each pair, once methods are known to fit; no cube is read yet."""
+    """Yield a function that makes each pair's trial, once all methods are known to fit; reads no cube yet."""
     if arena.truths and len(arena.truths) != len(arena.pairs):
         raise UsageError(
             f"{counted(len(arena.truths), 'truth')} for {counted(len(arena.pairs), 'pair')}",
@@ -277,14 +278,14 @@ def _pair_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProtoc
 
 
 def _scoring(make: Callable[[], Trial], scored: NDArray[np.bool_] | None) -> Callable[[], Trial]:
-    """What makes the trial, scored on these pixels alone."""
+    """A function that makes the trial, to be scored on these pixels only; None scores all."""
     return make if scored is None else lambda: replace(make(), scored=scored)
 
 
 def _honest_pixels(
     networks: Mapping[str, ModelCard], opened: OpenedPair, protocol: ContestProtocol, raster: str | None
 ) -> NDArray[np.bool_] | None:
-    """The pixels of a pair's truth, a raster or its own HSI, that no network has learnt from; None for all."""
+    """Pixels of a pair's truth (a raster or its own HSI) that no network has learnt from; None for all."""
     cube, reduced = opened.cube, raster is None
     known, truths = _known(cube.inputs), () if raster is None else _digests(networks, (raster,))
     blocks = {label: unseen_blocks(card.training, known, cube.grid, truths=truths) for label, card in networks.items()}
@@ -299,12 +300,12 @@ def _honest_pixels(
 
 
 def _known(files: Sequence[InputFile]) -> tuple[str, ...]:
-    """Files as a card of weights names those that were learnt from."""
+    """Input files as a weights' card names its training inputs: kind:checksum."""
     return tuple(f"{file.checksum_kind}:{file.checksum}" for file in files)
 
 
 def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[str, ...]:
-    """Digests of local files as cards of weights name truths; none are found out where no network learnt from any."""
+    """Digests of local files as a weights' card names truths; computed only if a network learnt from a truth."""
     if not any(truths_learnt(card.training) for card in networks.values()):
         return ()
     return tuple(digest for file in files for digest in truth_facts(file)[1:])
@@ -336,7 +337,7 @@ def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
 
 
 def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol) -> Iterator[Callable[[], Trial]]:
-    """What makes the trial of each single image, once methods are known to fit; no cube is read yet."""
+    """Yield a function that makes each image's trial, once all methods are known to fit; reads no cube yet."""
     if not arena.images:
         return
     if arena.ms_sensor is None:
@@ -378,12 +379,12 @@ def _maker_of_image(name: str, image: Image, sensor: Sensor, protocol: ContestPr
 
 
 def _require_fit(entries: Sequence[Entry], ref: ModelRef) -> dict[str, ModelCard]:
-    """Cards by label; refused is a method that cannot be used with these bands and this ratio."""
+    """Cards by label; raises for a method that cannot be used with these bands and this ratio."""
     return {entry.label: load_model(ready(replace(ref, name=entry.model), entry.weights)).card for entry in entries}
 
 
 def _ms_sensor(name: str) -> Sensor:
-    """The multispectral instrument of that name; UsageError with near names otherwise."""
+    """The multispectral instrument of that name; UsageError, which suggests a similar name, if there is none."""
     sensor = find_sensor(name)
     if sensor is None or sensor.role != "msi":
         known = [card.name for card in sensors() if card.role == "msi"]

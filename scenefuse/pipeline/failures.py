@@ -1,4 +1,4 @@
-"""What failed under an output: one JSON record per pair and method in OUT/failures.jsonl, until it succeeds."""
+"""Record failures under an output: one JSON record per pair and method in OUT/failures.jsonl until it succeeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scenefuse.place.place import Place
 from scenefuse.product.files import FAILURES
 
 _OF_THE_MACHINE = ("scheduler", "workers", "memory_limit", "allow_host")
-"""Options that a record leaves out: who retries says on which machine, and which hosts he trusts."""
+"""Options left out of a record: whoever retries chooses the machine and the hosts to trust."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +36,24 @@ class PairFailure:
     ms_href: str
     """Where the MSI's item is; the query of a URL is dropped."""
     hs_root: str | None = None
-    """Folder of the source that the HSI was found in, whose files its item may name."""
+    """Folder of the source in which the HSI was found; its item may name files in it."""
     ms_root: str | None = None
-    """Folder of the source that the MSI was found in, whose files its item may name."""
+    """Folder of the source in which the MSI was found; its item may name files in it."""
     kind: str = ""
-    """Type of the failure: data, model, resource, transient, worker, time, work or bug; busy: no failure, running."""
+    """Kind of failure: data, model, resource, transient, worker, time, work or bug; busy: not failed but running."""
     cause: str = ""
     """What went wrong: value, consequence and cure."""
     retryable: bool = False
     """True when the same call may succeed later."""
     model: str = ""
-    """The method."""
+    """Name of the method."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Options of the run that are not the default, those of the machine left out."""
+    """Options of the run that differ from the defaults, without those of the machine."""
     at: str = ""
     """When it failed, ISO 8601, UTC."""
 
     def because(self, error: Exception) -> PairFailure:
-        """The record of the same work with this error as its end."""
+        """The record of the same work, failed with this error."""
         kind, retryable = _type_of(error)
         return dataclasses.replace(
             self,
@@ -65,17 +65,17 @@ class PairFailure:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What a later success or failure of the same work has in common with this one."""
+        """Identifies the work, so that a later success or failure of it replaces this record."""
         return self.hs_href, self.hs_id, self.ms_href, self.ms_id, self.model
 
     def config(self, machine: RunConfig) -> RunConfig:
-        """The options of the run that failed, on the machine that `machine` describes."""
+        """The failed run's options, with those of the machine taken from `machine`."""
         recorded = parse(RunConfig, {**self.options, "model": self.model}, where=f"{FAILURES}: options")
         return dataclasses.replace(recorded, **{name: getattr(machine, name) for name in _OF_THE_MACHINE})
 
 
 def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
-    """What a record would say of a pair's fusion, but for the failure: `because` completes it."""
+    """The record of a pair's fusion without a failure; `because` completes it."""
     default = RunConfig()
     options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
     if config.weights is not None and Path(config.weights).is_file():
@@ -93,9 +93,9 @@ def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
 
 
 def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None:
-    """Record the failure, in place of an earlier one of the same work.
+    """Record the failure, replacing an earlier one of the same work.
 
-    A record that cannot be written is a warning: the failure itself is what the caller has to tell.
+    Only warns if the record cannot be written: the caller has the failure itself to report.
     """
     try:
         out.make()
@@ -111,7 +111,7 @@ def forget_failure(out: Place, work: PairFailure) -> None:
 
 
 def read_failures(out: Place) -> tuple[PairFailure, ...]:
-    """The records of an output, oldest first; none when nothing failed."""
+    """The records of an output, oldest first; empty if nothing failed."""
     try:
         lines = (out / FAILURES).read().splitlines()
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def _parsed(line: bytes, out: Place) -> PairFailure:
 
 
 def _rewrite(out: Place, keys: set[tuple[str, ...]], failures: Iterable[PairFailure]) -> None:
-    """The records without those of the keys, and with the failures at the end; no file when none is left."""
+    """Remove the records with these keys and append the failures; remove the file if no record is left."""
     added = [json.dumps(asdict(failure), sort_keys=True).encode() for failure in failures]
 
     def rewritten(old: bytes | None) -> bytes | None:
@@ -146,7 +146,7 @@ def _rewrite(out: Place, keys: set[tuple[str, ...]], failures: Iterable[PairFail
 
 
 def _key(line: bytes) -> tuple[str, ...] | None:
-    """What the record is about; None for a line that is no record, which is kept."""
+    """The record's key; None for a line that is not a record, which is kept."""
     try:
         record = json.loads(line)
         return record["hs_href"], record["hs_id"], record["ms_href"], record["ms_id"], record.get("model", "")
@@ -155,8 +155,8 @@ def _key(line: bytes) -> tuple[str, ...] | None:
 
 
 def _type_of(error: BaseException) -> tuple[str, bool]:
-    """Type of a failure and whether it may pass by itself: that of the cause, where work was stopped by one."""
-    from scenefuse.engine.retry import GivenUpError, kind_of  # records are read without them
+    """Kind of a failure and whether it is retryable, taken from the cause if one stopped the work."""
+    from scenefuse.engine.retry import GivenUpError, kind_of  # not needed to read records
     from scenefuse.engine.run import IncompleteRunError
 
     if isinstance(error, IncompleteRunError) and error.report is not None:

@@ -1,4 +1,4 @@
-"""Fusing one pair: open, plan, prepare, fuse tile by tile, commit. Interrupted anywhere, the same call resumes."""
+"""Fuse one pair: open, plan, prepare, fuse tile by tile, commit. After an interruption the same call resumes."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ Status = Literal["done", "resumed", "found"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedProduct:
-    """A product that exists."""
+    """A finished product."""
 
     status: Status
-    """`done` by this call, `resumed` and finished by this call, or `found` from an earlier one."""
+    """`done`: made by this call; `resumed`: finished by this call; `found`: made by an earlier one."""
     location: Place
     """Its STAC item, inside the product's folder."""
     shape: tuple[int, int, int]
@@ -82,16 +82,16 @@ class FusedProduct:
 
     @property
     def item(self) -> Path:
-        """Its STAC item on this machine; DataError for one on a store."""
+        """Its local STAC item; DataError if the product is on an object store."""
         return self.location.local_path()
 
     @property
     def folder(self) -> Path:
-        """Its folder on this machine; DataError for one on a store."""
+        """Its local folder; DataError if the product is on an object store."""
         return self.item.parent
 
     def facts(self) -> dict[str, Any]:
-        """The product as JSON can hold it."""
+        """The product in JSON types."""
         return {
             "status": self.status,
             "item_id": self.item_id,
@@ -116,7 +116,7 @@ def fuse(
 ) -> FusedProduct:
     """Fuse a hyperspectral scene with a multispectral scene into out/<item id>/.
 
-    A product that exists already is found; one that was interrupted, or that lacks the requested COG, is finished.
+    Returns an existing product as it is; finishes one that was interrupted or that lacks the requested COG.
 
     Args:
         hs: Hyperspectral scene: path or URL of a STAC item or raster, a delivered product's folder, or a Scene.
@@ -124,10 +124,10 @@ def fuse(
         out: Where products go: a folder, or s3://bucket/prefix.
         config: Options of the run; None for the defaults.
         observer: Receives progress events.
-        lane: Running workers, or a function that returns them on demand; None starts those that config asks for.
+        lane: Running workers, or a function that returns them on demand; None starts workers as config specifies.
 
     Raises:
-        SceneFuseError: With exit code 4 before any work; with 3 (WorkError) after it began, recorded for refill.
+        SceneFuseError: Exit code 4 before any work; 3 (WorkError) once work has begun, recorded for refill.
     """
     began = time.monotonic()
     started = datetime.now(UTC)
@@ -156,7 +156,7 @@ def _made(
     started: datetime,
     phases: Phases,
 ) -> FusedProduct:
-    """The product, found or finished or made from the start."""
+    """Find the product, finish it, or make it from the start."""
     config = order.config
     if (found := _found(order)) is not None:
         told = () if not config.report or found.report is not None else _reported(order, observer)
@@ -169,7 +169,7 @@ def _made(
         else:
             lane = workers() if callable(workers) else workers
         lease = stack.enter_context(_claimed(order.folder))
-        if (found := _found(order)) is not None:  # another operator has made it while workers started here
+        if (found := _found(order)) is not None:  # another process made it while our workers started
             return found
         store = lay_out(order.folder, order.spec)
         watching.notify(Event(kind="begin", facts={"item_id": order.folder.name, "dashboard": lane.dashboard}))
@@ -213,21 +213,21 @@ def _made(
 
 
 def _found(order: Order) -> FusedProduct | None:
-    """The product if it is there with all that is asked for."""
+    """The product if it exists with every requested file."""
     if not is_finished(order.folder, order.config):
         return None
-    link_item(order.folder.parent, read_item(order.folder))  # a run may have ended between the item and its links
+    link_item(order.folder.parent, read_item(order.folder))  # an earlier run may have stopped between item and links
     return _product(order, "found", _succeeded(order))
 
 
 class ChangedInputError(WorkError):
-    """A file on this machine became another one while it was read."""
+    """A local input file changed while it was being read."""
 
     retryable = True
 
 
 def _require_same_files(order: Order) -> None:
-    """Refuse to go on with two versions of an input, and remove what may be made of both."""
+    """Raise if an input changed during the run, and remove what may mix both versions."""
     for file in order.opened.cube.inputs:
         try:
             changed = file.changed()
@@ -248,9 +248,9 @@ def _require_same_files(order: Order) -> None:
 
 
 def _succeeded(order: Order) -> tuple[str, ...]:
-    """A note for each product of earlier versions of the same two items, which is deprecated from now on.
+    """Deprecate products of earlier versions of the same two items; return a note for each.
 
-    A bare file is no version of what was at its path before: only items have ids.
+    Only STAC items are considered: a bare file has no id that would make it a version of an earlier file.
     """
     pair = order.opened.pair
     if not (pair.hs.is_stac and pair.ms.is_stac):
@@ -261,9 +261,9 @@ def _succeeded(order: Order) -> tuple[str, ...]:
 
 
 def _reported(order: Order, observer: Observer, *, lease: Lease | None = None) -> tuple[str, ...]:
-    """Put the report beside the product; a note where that failed, for the product is there and as good without.
+    """Put the report beside the product; if that fails, return a note: the product is complete without it.
 
-    lease: the one on the product's folder, where this run holds it.
+    lease: the lease on the product's folder if this run holds it.
     """
     try:
         made = make_report(order.folder, source=order.opened.cube)
@@ -271,8 +271,8 @@ def _reported(order: Order, observer: Observer, *, lease: Lease | None = None) -
             held.check()
             put_report(order.folder, made.html)
     except LeaseHeldError:
-        return ()  # whoever holds it makes the report
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a page must not fail the product that it shows
+        return ()  # the holder makes the report
+    except Exception as error:  # noqa: BLE001 - a faulty report must not fail its product
         note = f"no report: {error if isinstance(error, SceneFuseError) else repr(error)}"
         observer.notify(Event(kind="warning", facts={"message": note}))
         return (note,)
@@ -284,7 +284,7 @@ def _report_of(folder: Place) -> Place | None:
 
 
 def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: Observer) -> SelfCheck:
-    """What the finished tiles look like at their seams; a warning where that is not as it should be."""
+    """Check the finished tiles (seams, drift against float32) and warn about what is wrong."""
     sink = CheckingSink(store=store, spec=order.spec)
     checks = check_product(job, order.opened.card, sink, lane=lane, observer=observer)
     for message in checks.warnings():
@@ -294,9 +294,9 @@ def _checked(order: Order, job: FusionJob, store: Place, lane: Lane, observer: O
 
 @contextmanager
 def _claimed(folder: Place) -> Iterator[Lease]:
-    """The product's folder under a lease; a refusal before the first tile leaves nothing that was not there before.
+    """Hold the product's folder under a lease; a DataError before the first tile removes whatever this run created.
 
-    What the place refuses in between, a full disk for example, becomes a WorkError: the same call resumes.
+    A later I/O error, a full disk for example, becomes a WorkError: the same call resumes.
     """
     made: Sequence[Place] = ()
     began = False
@@ -313,7 +313,7 @@ def _claimed(folder: Place) -> Iterator[Lease]:
     except SceneFuseError as error:
         if began and error.exit_code == DataError.exit_code:
             raise WorkError(error.value, error.consequence, error.cure) from error
-        if len(made) > 1 and not began and folder.parent.names() == [STATES]:  # the output is new, and nobody else's
+        if len(made) > 1 and not began and folder.parent.names() == [STATES]:  # this run made the output, alone
             (folder.parent / STATES).clear()
         for place in made[1:]:
             place.unmake()
@@ -327,7 +327,7 @@ def _claimed(folder: Place) -> Iterator[Lease]:
 
 
 def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:
-    """The frozen state of the scene: the one saved before, or a new one, saved."""
+    """The frozen state of the scene: loaded if saved before, else prepared and saved."""
     path = order.folder / STATE
     if path.is_file():
         return load_state(path)

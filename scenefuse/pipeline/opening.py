@@ -1,4 +1,4 @@
-"""From two names to a pair that can be fused: scenes, aligned cubes, shift removed, method chosen."""
+"""Open two scenes as a pair that can be fused: aligned cubes, shift removed, method chosen."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from scenefuse.raster.envi_header import HEADER_MAGIC, HEADER_SUFFIXES, find_dat
 from scenefuse.words import counted
 
 _NAMED = 12
-"""Bands of one reason that a note names at most."""
+"""Most bands that a note names per reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedPair:
-    """A pair, opened and aligned, with the method that will fuse it; no pixel but the registration's is read."""
+    """An opened and aligned pair with the method that will fuse it; no pixels are read but those for registration."""
 
     pair: ScenePair
     """The two scenes."""
     cube: PairCube
     """The two aligned lazy cubes, shift removed."""
     shift: Shift | None
-    """What registration found; None when it was not asked for."""
+    """Result of registration; None if it is switched off."""
     model: ModelHandle
-    """The method as workers name it."""
+    """The method, as workers load it."""
     card: ModelCard
     """The method's card for these bands and this ratio."""
     losses: BandLosses | None = None
-    """What single bands of the HSI lose of its ground in all; None when nothing was looked at."""
+    """Ground that single HSI bands cost all bands through their no-data; None if not measured."""
 
     def with_model(self, ref: ModelRef) -> OpenedPair:
         """The pair with another method, or the same with other weights."""
         return replace(self, model=replace(self.model, ref=ref), card=load_model(ref).card)
 
     def facts(self) -> dict[str, Any]:
-        """What was decided about grids, bands, radiometry and registration, as JSON can hold it."""
+        """Decisions about grids, bands, radiometry and registration, in JSON types."""
         facts = {**self.cube.facts(), "shift": None if self.shift is None else asdict(self.shift)}
         return facts if self.losses is None else {**facts, "lost_by_bands": self.losses.facts()}
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know of those decisions, a line each."""
+        """What users should know about those decisions, one line each."""
         notes = list(self.cube.plan.notes)
         if self.shift is not None and self.shift.significant:
             moved = f"{self.shift.dy_px:+.2f} rows, {self.shift.dx_px:+.2f} columns"
@@ -70,7 +70,7 @@ class OpenedPair:
         return (*notes, *self._about_clouds(), *self.warnings())
 
     def _about_clouds(self) -> tuple[str, ...]:
-        """Whose clouds are no data, and whose are fused as if they were ground although a mask tells them."""
+        """Which image's clouds are no-data, and which are fused like ground although a mask marks them."""
         notes = []
         for scene, image in ((self.pair.hs, self.cube.hs_image), (self.pair.ms, self.cube.ms_image)):
             role, masks = image.role.upper(), " and ".join(mask.asset.key for mask in scene.clouds)
@@ -83,15 +83,15 @@ class OpenedPair:
         return tuple(notes)
 
     def warnings(self) -> tuple[str, ...]:
-        """What people should know before the work, for it costs them ground."""
+        """What users should know before the run because it costs them ground."""
         note = None if self.losses is None else self.losses.note
         return () if note is None else (note,)
 
 
 def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
-    """The scene: a STAC item's path or URL, a raster, or a delivered product; an ENVI header stands for its data file.
+    """Load a scene from a STAC item's path or URL, a raster or a delivered product; an ENVI header means its data file.
 
-    root: the folder of the source that the item was found in, whose files it may name besides those beside it.
+    root: folder of the source in which the item was found; the item may name files in it besides those at its side.
     """
     if isinstance(source, Scene):
         return source
@@ -106,7 +106,7 @@ def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None 
 
 
 def _data_file(href: str) -> str:
-    """The href, of an ENVI header that of its data: the two name one image, and make one product."""
+    """The href or, for an ENVI header, that of its data file: both name one image and make one product."""
     if is_url(href):
         return href
     path = trusted_path(href)
@@ -115,12 +115,12 @@ def _data_file(href: str) -> str:
 
 
 def policy_of(config: RunConfig) -> AccessPolicy:
-    """Which hosts are followed to scenes and truths on the network."""
+    """The hosts that scenes and truths may be fetched from."""
     return AccessPolicy(allow_hosts=config.allow_host)
 
 
 def require_config(config: RunConfig) -> None:
-    """Refuse a method that cannot have the weights it needs, or cannot do what is asked of it."""
+    """Raise if the method lacks the weights it needs, or cannot do what the options request."""
     _require_type(config)
     require_method(config.model, weights=config.weights)
     if config.adapt is not None and not needs_weights(config.model):
@@ -128,7 +128,7 @@ def require_config(config: RunConfig) -> None:
 
 
 def _require_type(config: RunConfig) -> None:
-    """Refuse what is no RunConfig: callers in notebooks are not type-checked."""
+    """Raise if config is not a RunConfig: callers in notebooks are not type-checked."""
     if not isinstance(config, RunConfig):
         raise UsageError(
             f"config is of type {type(config).__name__}",
@@ -138,7 +138,7 @@ def _require_type(config: RunConfig) -> None:
 
 
 def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
-    """The pair of an HSI and an MSI, refused with the reason when the two, or the method, do not fit."""
+    """Open and align an HSI and an MSI; raises, with the reason, if the two or the method do not fit."""
     require_config(config)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
     if _files(pair.hs) == _files(pair.ms):
@@ -181,18 +181,18 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
 
 
 def open_scenes(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
-    """The pair as `open_aligned`, without a method: of config what says how scenes are opened counts."""
+    """Open the pair as `open_aligned` does, without a method: only config's options for opening scenes are used."""
     return open_aligned(hs, ms, replace(config, model="bicubic", weights=None, adapt=None, device="cpu"))
 
 
 def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
-    """The pair as `open_aligned`, with what single bands lose of it; refused where they leave no pixel to fuse."""
+    """Open the pair as `open_aligned` does and measure what single bands lose; raises if no pixel is left to fuse."""
     opened = open_aligned(hs, ms, config)
     return replace(opened, losses=measure_losses(opened.cube, opened.pair.hs.id))
 
 
 def _not_registered(cube: PairCube, shift: Shift) -> str:
-    """Why the shift between the two was not found, and what that means."""
+    """Why no shift between the two images was found, and what that means."""
     if shift.windows:
         why = f"the images are too unlike (coherence {shift.peak:.2f}, at least {MIN_PEAK:g} is needed)"
     elif any(nominal_response(cube.hs_bands, cube.ms_bands)[1]):
@@ -203,7 +203,7 @@ def _not_registered(cube: PairCube, shift: Shift) -> str:
 
 
 def _dropped(image: Image) -> str:
-    """How many bands of an image are not used, and why, with their names."""
+    """How many bands of an image are left out, why, and their names."""
     reasons: dict[str, list[str]] = {}
     for name, reason in image.dropped:
         reasons.setdefault(reason, []).append(name)
@@ -216,7 +216,7 @@ def _dropped(image: Image) -> str:
 
 
 def _files(scene: Scene) -> tuple[str, ...]:
-    """What tells one image from another: items of one ItemCollection may share its href."""
+    """What identifies an image: href and assets, because items of one ItemCollection may share its href."""
     return (scene.href, *(asset.href for asset in scene.assets))
 
 

@@ -1,4 +1,4 @@
-"""How far pairs are under an output, told from names and records alone: nothing is opened, started or written."""
+"""Status of pairs under an output, from names and records alone: opens, starts and writes nothing."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from scenefuse.product.identity import NUMERICS
 from scenefuse.product.provenance import Provenance
 
 _READERS = 16
-"""Places that are looked at at the same time: each look waits for a disk, or for a store's answer."""
+"""Pairs checked at the same time: each check waits for a disk or an object store."""
 
 PairState = Literal["done", "running", "failed", "begun", "due"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairStatus:
-    """How far one pair is."""
+    """Status of one pair."""
 
     pair: ScenePair
     """The pair."""
     standing: PairState
-    """`done`: its product is there; `running`: somebody works on it now; `failed`: the last attempt did; `begun`: it
-    was broken off, and will go on where it stopped; `due`: nothing of it is there."""
+    """`done`: its product exists; `running`: a process works on it now; `failed`: the last attempt failed; `begun`: it
+    was interrupted and will resume where it stopped; `due`: nothing of it exists."""
     item_id: str | None = None
-    """The product's id where it is there or begun."""
+    """Id of the product if it exists, is running or was begun."""
     failure: PairFailure | None = None
-    """The record of the last attempt, where that failed."""
+    """Record of the last attempt if it failed."""
 
     def facts(self) -> dict[str, Any]:
-        """The standing as JSON can hold it."""
+        """The status in JSON types."""
         failure = self.failure and {name: getattr(self.failure, name) for name in ("kind", "cause", "retryable", "at")}
         ids = {"hs_id": self.pair.hs.id, "ms_id": self.pair.ms.id}
         return {**ids, "standing": self.standing, "item_id": self.item_id, "failure": failure}
 
 
 def pair_statuses(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) -> tuple[PairStatus, ...]:
-    """How far each pair is; changes nothing.
+    """Return the status of each pair; changes nothing.
 
-    A product counts as the pair's when it is of both scenes by this method, of this release's numbers, of the options
-    that are asked for, and of files that have, as far as that is told without opening them, the same checksums. Which
-    weights a network would take from the shelf, and whether a remote file without a checksum changed, is not told.
+    A product counts as the pair's if it was made from both scenes by this method, with this release's numerics and the
+    requested options, from files whose checksums, if known without opening them, are unchanged. Two things are not
+    checked: which weights a network would take from the shelf, and whether a remote file without a checksum changed.
     """
     names = out.names()
     records = {failure.key: failure for failure in read_failures(out)}
@@ -85,7 +85,7 @@ def _standing(pair: ScenePair, folders: Sequence[Place], failure: PairFailure | 
 
 
 def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:
-    """Whether the product there is what a run with this configuration would find."""
+    """Whether a run with this configuration would accept the product as its own."""
     provenance = read_finished(folder, cog="cog" in config.format)
     return (
         provenance is not None
@@ -96,7 +96,7 @@ def _is_as_asked(folder: Place, pair: ScenePair, config: RunConfig) -> bool:
 
 
 def _has_options(options: Mapping[str, Any], config: RunConfig) -> bool:
-    """Whether a product's options are those that are asked for; what `auto` became is not told here."""
+    """Whether a product has the requested options; what `auto` resolves to is not checked."""
     asked = {name: getattr(config, name) for name in ("halo", "core_px", *INPUT_OPTIONS, "adapt")}
     asked |= {name: sorted(getattr(config, name)) for name in ("drop_bands", "drop_ms_bands")}
     asked |= {name: getattr(config, name) for name in ("precision", "device") if getattr(config, name) != "auto"}
@@ -110,13 +110,13 @@ def _assets(pair: ScenePair, config: RunConfig) -> Iterator[tuple[str, tuple[Ass
 
 
 def _is_made_of(provenance: Provenance, role: str, assets: Sequence[Asset]) -> bool:
-    """Whether the files of one side are those that the product was made of, as far as that is told."""
+    """Whether the product was made from these files of one side, as far as known checksums show."""
     made_of = {file.key: file.checksum for file in provenance.inputs if file.role == role}
     for asset in assets:
         recorded = made_of.get(PurePosixPath(asset.href.partition("?")[0]).name)
         try:
             told = told_checksum(asset)
-        except OSError:  # it is away: the run will say so, the product stands
+        except OSError:  # out of reach: the run will report it, the product still counts
             continue
         if recorded is not None and told is not None and told != recorded:
             return False

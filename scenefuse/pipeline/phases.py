@@ -1,4 +1,4 @@
-"""Where the wall time of a run goes, phase after phase."""
+"""Measure the wall time of a run, phase by phase."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Phases:
-    """A clock that is told what begins; one phase at a time."""
+    """Stopwatch for consecutive phases, one at a time."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -14,12 +14,12 @@ class Phases:
         self._began = 0.0
 
     def begin(self, name: str) -> None:
-        """End the phase that is on and begin this one."""
+        """End the current phase and begin this one."""
         self.end()
         self._name, self._began = name, time.monotonic()
 
     def end(self) -> dict[str, float]:
-        """Seconds of each phase so far, in the order of their begin; none is on now."""
+        """End the current phase; return the seconds of each phase so far, in the order they first began."""
         if self._name is not None:
             self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.monotonic() - self._began
             self._name = None

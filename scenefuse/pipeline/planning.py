@@ -1,4 +1,4 @@
-"""What a fusion would do: the pair opened, its product's identity and folder, how the scene is cut; writes nothing."""
+"""Plan a fusion: the opened pair, its product's identity and folder, how the scene is cut. Writes nothing."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from scenefuse.product.stac_item import footprint
 from scenefuse.words import counted
 
 STATES = ".states"
-"""Name of the folder beside the products where runs find what earlier ones found out about a scene."""
+"""Name of the folder, beside the products, of scene states kept for later runs."""
 CLUSTER_WORKER_BYTES = 4 * 2**30
-"""Memory of a worker of a running cluster when --memory-limit does not say."""
+"""Memory assumed for a running cluster's worker without --memory-limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Order:
-    """One product to be made: from what, how, and where."""
+    """One product to make: from what, how, and where."""
 
     opened: OpenedPair
     """The aligned pair with its method."""
     config: RunConfig
-    """The options it is requested with."""
+    """Options of the run."""
     identity: str
     """Hash of everything that determines its pixels, hexadecimal."""
     folder: Place
     """The product's folder, named after its item."""
     plan: RunPlan
-    """How the scene is cut, and what that costs."""
+    """How the scene is cut, and its cost."""
 
     def __repr__(self) -> str:
-        """What is made and what it costs on a line; the fields fill pages of a notebook."""
+        """One line with what is made and its cost; all fields would fill pages of a notebook."""
         plan = self.plan
         need = f"{size_text(plan.worker_bytes)} of memory each, up to {size_text(plan.write_bytes)} written"
         work = f"{counted(plan.tiles, 'tile')}, {counted(plan.workers, 'worker')}"
@@ -68,13 +68,13 @@ class Order:
 
     @property
     def preparation(self) -> Preparation:
-        """What is found out about the scene before its first tile."""
+        """What to determine about the scene before its first tile."""
         cube = self.opened.cube
         stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
         return Preparation(stages=stages, model=self.opened.model)
 
     def seconds(self) -> dict[str, float]:
-        """Rough duration of a run's main phases in seconds, by their names in run.json, from typical rates.
+        """Rough seconds of a run's main phases, by their names in run.json, from typical rates.
 
         Excludes opening, adapting, starting workers, the seam check and the report.
         """
@@ -104,7 +104,7 @@ def plan_fusion(
 
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
-    """The order for a pair that is open."""
+    """The order for an opened pair."""
     identity = product_identity(product_inputs(opened), method_of(opened), number_options(config, opened))
     out = place_at(out)
     folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
@@ -115,12 +115,12 @@ def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) 
 
 
 def is_finished(folder: Place, config: RunConfig) -> bool:
-    """Whether the product is there with all files that the configuration asks for."""
+    """Whether the product exists with every file that config requests."""
     return read_finished(folder, cog="cog" in config.format) is not None
 
 
 def known_states(order: Order) -> KnownStates:
-    """Where runs into the same output keep what they found out about this scene, for any method."""
+    """The states that runs into the same output keep for this scene, whatever the method."""
     opened = order.opened
     options = number_options(order.config, opened)
     seen = {name: options[name] for name in INPUT_OPTIONS}
@@ -132,7 +132,7 @@ def known_states(order: Order) -> KnownStates:
 
 
 def cluster_spec(config: RunConfig) -> ClusterSpec:
-    """The workers that the configuration asks for."""
+    """The workers that config specifies."""
     return ClusterSpec(
         workers=config.workers,
         scheduler=config.scheduler,
@@ -142,7 +142,7 @@ def cluster_spec(config: RunConfig) -> ClusterSpec:
 
 
 def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
-    """The options that change numbers: with inputs and method they make the product's identity."""
+    """The options that change pixel values: with inputs and method they determine the product's identity."""
     return {
         "precision": choose_precision(config.precision, card=opened.card, device=opened.model.device),
         "device": opened.model.device,
@@ -159,7 +159,7 @@ def number_options(config: RunConfig, opened: OpenedPair) -> dict[str, Any]:
 
 
 def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
-    """The files that were read, as identity and provenance name them."""
+    """The input files, as identity and provenance name them."""
     scenes = {"hsi": opened.pair.hs.id, "msi": opened.pair.ms.id}
     return tuple(
         ProductInput(
@@ -182,10 +182,10 @@ def method_of(opened: OpenedPair) -> ProductMethod:
 
 
 def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
-    """The plan, refused when memory or disk do not hold it or the place cannot be written.
+    """The plan; raises if memory or disk is too small or the place cannot be written.
 
-    What the product's folder holds already counts as free, and one that is finished needs no room. An unfinished one
-    keeps its cores, whatever workers there are now.
+    What the product's folder already holds counts as free; a finished product needs no space. An unfinished one keeps
+    its core size, whatever workers there are now.
     """
     out, finished = folder.parent, is_finished(folder, config)
     free, stored = out.free_bytes(), folder.stored_bytes()
@@ -206,7 +206,7 @@ def _plan(opened: OpenedPair, config: RunConfig, folder: Place) -> RunPlan:
     )
     plan = plan_run(opened.cube, opened.card, request)
     if "cog" in config.format and not finished:
-        # The COG and the parts it is put together from, and, where they share a disk, the store itself.
+        # The COG, the parts it is assembled from and, if they share a disk, the store itself.
         files = 2 if request.free_disk_bytes is None else 3
         scratch = out.scratch_bytes() + (0 if free is None else stored)
         if files * plan.write_bytes > scratch:

@@ -1,4 +1,4 @@
-"""What a product tells of its making: its provenance, its method's STAC item, the record of its run."""
+"""Records of how a product was made: its provenance, its method's STAC item, its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scenefuse.product.provenance import Plan, Provenance, RunRecord
 
 
 def provenance_of(order: Order, state: SceneState, report: RunReport) -> Provenance:
-    """Where the product comes from: what made its tiles, on whatever machines and in whatever runs."""
+    """The product's provenance: what made its tiles, on all machines and in all runs involved."""
     plan, opened = order.plan, order.opened
     software = merged(tile.made_by for tile in report.finished.values())
     processor = software.pop(INSTRUCTION_SET)
@@ -50,7 +50,7 @@ def provenance_of(order: Order, state: SceneState, report: RunReport) -> Provena
 
 
 def model_item_of(order: Order) -> dict[str, Any]:
-    """The method's STAC item as it stands beside the product; weights are there when they were adapted to the pair."""
+    """The method's STAC item, written beside the product; it links the weights if they were adapted to the pair."""
     card, path = order.opened.card, order.opened.model.ref.weights
     if path is None:
         return build_method_item(card)
@@ -67,7 +67,7 @@ def model_item_of(order: Order) -> dict[str, Any]:
 def run_record(
     order: Order, report: RunReport, recorder: RecordingObserver, started: datetime, seconds: Mapping[str, float]
 ) -> RunRecord:
-    """How the run went: times and host, where the inputs were, and seconds (by phase) as shares of all."""
+    """The run's record: times, host, locations of the inputs, and each phase's seconds and share of the total."""
     pair, total = order.opened.pair, sum(seconds.values())
     return RunRecord(
         started=started,
@@ -87,6 +87,6 @@ def run_record(
 
 
 def recorded_hrefs(order: Order) -> dict[str, str]:
-    """Where the two scenes are, by role, as it may be written down."""
+    """Locations of the two scenes, by role, without secrets."""
     scenes = (("hsi", order.opened.pair.hs), ("msi", order.opened.pair.ms))
     return {role: redact(scene.href) for role, scene in scenes}

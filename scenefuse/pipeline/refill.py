@@ -1,4 +1,4 @@
-"""Working off what failed under an output: each recorded pair again, with the options that it was asked for."""
+"""Retry what failed under an output: each recorded pair, with the options of its failed run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scenefuse.product.output import require_output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefillReport:
-    """What became of the pairs that had failed."""
+    """The outcome for each pair that had failed."""
 
     products: tuple[FusedProduct, ...] = ()
     """Products that exist now."""
@@ -34,7 +34,7 @@ class RefillReport:
     """Pairs that failed again; their records stay."""
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         return {
             "products": [product.facts() for product in self.products],
             "failures": [asdict(failure) for failure in self.failures],
@@ -81,12 +81,12 @@ def refill(
 
 
 def _fuse_again(record: PairFailure, *, out: Place, config: RunConfig, lane: Lane, observer: Observer) -> FusedProduct:
-    """The product of the pair that the record is about."""
+    """Fuse the recorded pair again."""
     hs = scene_of(record.hs_href, config, root=record.hs_root)
     ms = scene_of(record.ms_href, config, root=record.ms_root)
     return fuse(hs, ms, out=out, config=config, observer=observer, lane=lane)
 
 
 def _device(order: tuple[PairFailure, RunConfig]) -> str:
-    """Pairs of one device share their workers."""
+    """Device of the order: pairs on the same device share workers."""
     return order[1].device

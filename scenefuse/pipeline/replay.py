@@ -1,4 +1,4 @@
-"""Recomputing tiles of a product from its provenance and state, and comparing them with what is stored."""
+"""Recompute tiles of a product from its provenance and state, and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ from scenefuse.tiles.tiling import Tile, Tiling
 SAMPLE_TILES = 4
 """Tiles of a sample, spread evenly over the scene."""
 GROUP_TILES = 2
-"""Tiles of one task, where a batch has no more."""
+"""Tiles per task, unless a batch has more."""
 MOVED = "Give the scenes as they were with --hs and --ms"
-"""The cure where the inputs of a product are not where, or not what, they were."""
+"""Cure for inputs that have moved or changed since the product was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """How a product compares with itself, computed again."""
+    """Comparison of a product with its recomputed tiles."""
 
     product: str
     """Item id."""
     tiles: int
     """Tiles of the product."""
     cores: tuple[CoreComparison, ...]
-    """Recomputed tiles, in their order."""
+    """Comparisons of the recomputed tiles, row by row."""
     changed: tuple[str, ...]
-    """What differs from the provenance: versions, instruction set, device; empty when bytes must be the same."""
+    """What differs from the provenance: versions, instruction set, batch, numerics; empty if bytes must be equal."""
 
     @property
     def differing_fraction(self) -> float:
@@ -71,13 +71,13 @@ class ReplayReport:
 
     @property
     def ok(self) -> bool:
-        """Identical; or, where versions or processor changed, within one step."""
+        """True if all tiles are identical or, when something has changed, within one step with equal quality flags."""
         if all(core.identical for core in self.cores):
             return True
         return bool(self.changed) and self.most_steps <= 1 and not any(core.quality_differing for core in self.cores)
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         return {
             "product": self.product,
             "ok": self.ok,
@@ -92,12 +92,12 @@ class ReplayReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareTask:
-    """A group of tiles to recompute and compare; its sink stays in the process that runs it. Picklable."""
+    """A group of tiles to recompute and compare; results collect in the process that runs it. Picklable."""
 
     group: GroupTask
-    """What is fused."""
+    """The tiles to fuse."""
     sink: ComparingSink
-    """What it is compared with."""
+    """Compares them with the stored tiles."""
 
 
 def replay(
@@ -114,8 +114,8 @@ def replay(
         folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
         every_tile: Replay all tiles instead of a sample.
         hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
-        config: Supplies scheduler, workers, memory_limit, allow_host and, to find a network's weights, weights. All
-            options that change numbers come from the provenance.
+        config: Supplies scheduler, workers, memory_limit, allow_host and, if given, the path of a network's weights.
+            All options that change pixel values come from the provenance.
         observer: Receives progress events.
     """
     folder = product_folder(folder)
@@ -138,7 +138,7 @@ def replay(
             state_sha256=digest,
             precision=cast("Precision", plan.precision),
             batch=plan.batch,
-            encoders=1 if opened.model.device == "cuda" else 0,  # one: comparisons stay in the order of tiles
+            encoders=1 if opened.model.device == "cuda" else 0,  # one keeps comparisons in tile order
         )
         works = [
             Work(
@@ -161,7 +161,7 @@ def replay(
 def reopen(
     folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig
 ) -> tuple[OpenedPair, Provenance]:
-    """The pair that the product was made of, opened as it was then; MismatchError when an input has changed."""
+    """Open the product's pair as it was opened then; MismatchError if an input has changed."""
     provenance = _provenance_of(folder)
     opened = _opened(folder, hrefs, _config_of(provenance, folder, config))
     _require_same_inputs(opened, method_of(opened), provenance, folder)
@@ -169,7 +169,7 @@ def reopen(
 
 
 def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig) -> PairCube:
-    """The two images that the product was made of, as `reopen`; its weights and its device need not be here."""
+    """Open the product's two images as `reopen` does, but without its weights and device."""
     provenance = _provenance_of(folder)
     seen = {name: value for name, value in provenance.options.items() if name in INPUT_OPTIONS}
     recorded = parse(RunConfig, {**seen, "model": "bicubic", "device": "cpu"}, where="the product's provenance")
@@ -179,7 +179,7 @@ def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None,
 
 
 def compare_group(task: CompareTask) -> list[CoreComparison]:
-    """Comparisons of the group's tiles."""
+    """Recompute the group's tiles and return their comparisons."""
     sink = replace(task.sink, found=[])
     fuse_group(replace(task.group, sink=sink))
     return sink.found
@@ -192,7 +192,7 @@ def _provenance_of(folder: Place) -> Provenance:
 
 
 def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig) -> OpenedPair:
-    """The pair at hrefs, else where run.json says."""
+    """Open the pair at hrefs, or at the locations in run.json if hrefs is None."""
     if hrefs is None:
         run = read_run(folder)
         for href in run.hrefs.values():
@@ -205,7 +205,7 @@ def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options:
 
 
 def _state(folder: Place, provenance: Provenance) -> SceneState:
-    """The state that is stored with the product; MismatchError when the provenance knows another."""
+    """The state stored with the product; MismatchError if its digest is not that of the provenance."""
     state = load_state(folder / STATE)
     if state.sha256 != provenance.state_sha256:
         raise MismatchError(
@@ -217,10 +217,10 @@ def _state(folder: Place, provenance: Provenance) -> SceneState:
 
 
 def _workers(opened: OpenedPair, config: RunConfig, tiles: int) -> ClusterSpec:
-    """The workers that the configuration asks for; none where it does not say and there are few tiles."""
+    """The workers that config specifies; none if it specifies nothing and there are few tiles."""
     asked = config.workers is not None or config.scheduler is not None
     return ClusterSpec(
-        workers=config.workers if asked or tiles > SAMPLE_TILES else 0,  # sooner done than workers start
+        workers=config.workers if asked or tiles > SAMPLE_TILES else 0,  # quicker than starting workers
         scheduler=config.scheduler,
         memory_limit_bytes=config.memory_limit_bytes(),
         device=opened.model.device,
@@ -233,7 +233,7 @@ def _stopped_by(work: Work, failure: TaskFailure) -> GivenUpError:
 
 
 def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunConfig:
-    """The options that changed numbers, as the provenance has them, on the workers of config."""
+    """The recorded options that change pixel values, with weights' location and trusted hosts from config."""
     weights, digest = config.weights, provenance.method.weights_sha256
     if weights is None and digest is not None:
         entry = find_by_digest(digest)
@@ -274,16 +274,16 @@ def _require_same_inputs(opened: OpenedPair, method: ProductMethod, provenance: 
 
 
 def _sample(tiles: Sequence[Tile]) -> tuple[Tile, ...]:
-    """At most SAMPLE_TILES tiles spread evenly, the first and the last among them."""
+    """At most SAMPLE_TILES tiles, spread evenly and including the first and the last."""
     count = min(SAMPLE_TILES, len(tiles))
     places = sorted({round(number * (len(tiles) - 1) / max(1, count - 1)) for number in range(count)})
     return tuple(tiles[place] for place in places)
 
 
 def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Tile, ...]]:
-    """Tasks of the chosen tiles and of those that were computed in one batch with them.
+    """Tasks of the chosen tiles and of all tiles that were computed in one batch with them.
 
-    A GPU's libraries choose algorithms by the size of a batch, so that the same tile alone may differ in the last bit.
+    GPU libraries choose algorithms by batch size, so a tile computed alone may differ in the last bit.
     """
     wanted = set(chosen)
     batches = [tiles for tiles in tiling.groups(batch) if not wanted.isdisjoint(tiles)]
@@ -291,7 +291,7 @@ def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Ti
 
 
 def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
-    """What is not as it was when the product was made."""
+    """What has changed since the product was made."""
     now = software_facts(cast("Device", provenance.plan.device))
     changes = [
         f"{name} {version} then, {now.get(name)} now"

@@ -1,4 +1,4 @@
-"""A product's report: made of what is stored, of its inputs where they still are, and of a truth where there is one."""
+"""Make a product's report: from stored data, its inputs if they are still there, and a truth if one is given."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from scenefuse.quality.report import Dossier
 Hrefs = tuple[str | Path, str | Path]
 
 NOWHERE = "-"
-"""The file that is none."""
+"""Value of `out` that writes no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +46,10 @@ class Report:
     figures: Mapping[str, Any] = field(repr=False)
     """The figures it shows, in JSON types."""
     location: Place | None = None
-    """Where it was written; None if it was not."""
+    """Where it was written; None if it was not written."""
 
     def facts(self) -> dict[str, Any]:
-        """Where it is and what it shows, as JSON can hold them."""
+        """Where the report is and what it shows, in JSON types."""
         return {"report": None if self.location is None else str(self.location), "figures": dict(self.figures)}
 
 
@@ -64,7 +64,7 @@ def report(
 ) -> Report:
     """Make the report of a product and write it into the product, or elsewhere.
 
-    Without reference and scores only a part of bounded size is compared with the inputs.
+    Without reference and scores, only a part of bounded size is compared with the inputs.
 
     Args:
         folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
@@ -76,7 +76,7 @@ def report(
         config: Supplies allow_host; other options are not used.
 
     Raises:
-        SceneFuseError: If there is no product, or what was asked for cannot be read.
+        SceneFuseError: If there is no product, or if the requested inputs or reference cannot be read.
     """
     if scores and reference is not None:
         raise UsageError(
@@ -100,7 +100,10 @@ def make_report(
     scores: bool = False,
     config: RunConfig | None = None,
 ) -> Report:
-    """The report of a finished product whose inputs are open, or None with the reason; nothing is written."""
+    """Make the report of a finished product without writing it.
+
+    source: the opened inputs, or None with the reason in inputs_note.
+    """
     product, state = open_product(folder), _state(folder)
     truth = None
     if reference is not None:
@@ -120,7 +123,7 @@ def make_report(
 
 
 def _state(folder: Place) -> SceneState:
-    """What was found out about the product's scene; its response and PSF are needed to compare anything."""
+    """The state of the product's scene; its response and PSF are needed for every comparison."""
     try:
         return load_state(folder / STATE)
     except FileNotFoundError as error:
@@ -132,7 +135,7 @@ def _state(folder: Place) -> SceneState:
 
 
 def _put(folder: Place, made: Report) -> Report:
-    """The report, put into its product's folder: under the lease of those who write there."""
+    """Write the report into its product's folder, under the folder's lease."""
     with Lease(folder / LEASE):
         return replace(made, location=put_report(folder, made.html))
 
@@ -140,7 +143,7 @@ def _put(folder: Place, made: Report) -> Report:
 def _inputs(
     folder: Place, hrefs: Hrefs | None, config: RunConfig, *, needed: bool
 ) -> tuple[PairSource | None, str | None]:
-    """The product's inputs, open; None and the reason where they are not there, unless somebody asked for them."""
+    """Open the product's inputs; None and the reason if they cannot be read, unless the caller requires them."""
     try:
         return reopen_inputs(folder, hrefs=hrefs, config=config), None
     except SceneFuseError as error:
@@ -150,12 +153,12 @@ def _inputs(
 
 
 def _shown(reference: str) -> str:
-    """What a truth is called: its URL without secrets, or its name; where it lies is nobody's business."""
+    """The truth's name in the report: its URL without secrets, or its file name without the folder."""
     return redact(reference) if is_url(reference) else Path(reference).name
 
 
 def _file_at(out: str | Path | Place) -> Place:
-    """The file that the report is to be; UsageError where a folder is."""
+    """The file to write the report to; UsageError if it is a folder."""
     place = place_at(out)
     if place.is_folder():
         raise UsageError(f"{place} is a folder", "a report is one file", f"Give --out {place / REPORT}")

@@ -1,4 +1,4 @@
-"""Putting trained weights on a shelf, where fuse finds them by name or by the bands of a pair."""
+"""Put trained weights on a shelf, where fuse finds them by name or by the bands of a pair."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
 def shelve(weights: Path, name: str, *, folder: Path | None = None) -> Shelved:
-    """The weights as the next version of that name on the shelf; the file that they were copied from stays.
+    """Copy the weights to the shelf as the next version of that name.
 
-    They are loaded once before, so nothing comes onto the shelf that could not be used. folder: the shelf; None for
-    the user's. Weights that are its newest version already are found, not copied again.
+    Loads them first, so that the shelf holds only usable weights. If they are the newest version already, returns that
+    one and copies nothing. folder: the shelf; None for the user's.
     """
     require_shelf_name(name)
     card = read_card(weights)
@@ -54,7 +54,7 @@ def shelve(weights: Path, name: str, *, folder: Path | None = None) -> Shelved:
 
 
 def require_shelf_name(name: str) -> None:
-    """Refuse what cannot be the name of weights."""
+    """Raise UsageError if name cannot be the name of weights."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} as the name of weights",

@@ -1,4 +1,4 @@
-"""Training a network on pairs of scenes: weights with their card, learning curves, a checkpoint to go on from."""
+"""Train a network on pairs of scenes: weights with their card, learning curves, a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from scenefuse.training.score import Ground, Scores, score_truth
 from scenefuse.words import counted
 
 FREE_DB = 0.01
-"""Weights are stored as float16 where that costs less on the held-out blocks."""
+"""Weights are stored as float16 if that costs less than this, in dB, on the held-out blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +42,11 @@ class TrainConfig:
     model: str
     """Name of the network."""
     recipe: Recipe | None = None
-    """Training recipe; None is the network's own in RECIPES."""
+    """Training recipe; None for the network's own in RECIPES."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the network that differ from its defaults: `{"width": 32}`."""
     truths: tuple[str, ...] = ()
-    """A truth raster for each pair; empty for the recipe's protocol."""
+    """A truth raster for each pair; empty to train by the recipe's protocol."""
     seed: int = 0
     """Seed of initial weights, windows, orientations and noise."""
     minutes: float | None = None
@@ -56,34 +56,34 @@ class TrainConfig:
     licence: str = "LicenseRef-unstated"
     """Licence of the weights, an SPDX expression."""
     name: str | None = None
-    """Name to put the weights on the user's shelf under; None leaves them only in the folder."""
+    """Name of the weights on the user's shelf; None leaves them only in the folder."""
     inputs: RunConfig = field(default_factory=RunConfig)
     """How scenes are opened; hs_scale, ms_scale, drop_bands, drop_ms_bands, register and allow_host are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Weights that were trained."""
+    """Result of a training."""
 
     weights: Path
-    """The safetensors file; its card has the suffix .json, the learning curves .csv and .png."""
+    """The safetensors file; beside it its card (.json) and the learning curves (.csv and .png)."""
     label: str | None
     """name@version on the shelf; None when the weights were not put there."""
     sha256: str
     """Digest of the weights."""
     step: int
-    """Step at which they were best."""
+    """Step with the best score, whose weights are kept."""
     steps: int
     """Steps done in all."""
     stopped: str
-    """`iterations`, `patience` or `minutes`; after the last the same call continues."""
+    """Why training stopped: `iterations`, `patience` or `minutes`; after `minutes` the same call continues."""
     scores: Scores
     """Scores on the held-out blocks."""
     bicubic: Scores
-    """Scores of bicubic interpolation of the HSI there; empty without a truth."""
+    """Scores of bicubic interpolation of the HSI on the same blocks; empty without a truth."""
 
     def facts(self) -> dict[str, Any]:
-        """The result as JSON can hold it."""
+        """The result in JSON types."""
         return {**asdict(self), "weights": str(self.weights)}
 
 
@@ -99,8 +99,8 @@ def train(
 ) -> Trained:
     """Train a network on pairs and write `<model>-<HSI bands>x<ratio>.safetensors` with its card into out.
 
-    The same call again continues from its checkpoint or, if training is over, writes the same weights. Under torchrun
-    all processes share the work and return the same.
+    Repeating the call continues from its checkpoint or, if training is over, writes the same weights. Under torchrun
+    all processes share the work and return the same result.
 
     Args:
         pairs: Pairs of an HSI and an MSI, each a path, URL or Scene.
@@ -148,7 +148,7 @@ def train(
 def _kept(
     fitted: Fitted, course: Course, bicubic: Scores, cube: PairCube, weights: Path, config: TrainConfig
 ) -> Trained:
-    """The trained network's weights written with their card, and put onto the shelf where one is asked for."""
+    """Write the trained weights with their card and, if config names them, put them on the shelf."""
     decides, best = next(iter(fitted.scores.items()))
     if isnan(best):
         raise WorkError(
@@ -173,14 +173,14 @@ def _kept(
 
 
 def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...], device: str) -> float:
-    """What the deciding score on the held-out blocks loses when the weights are rounded to float16."""
+    """Loss in the deciding score on the held-out blocks when the weights are rounded to float16."""
     rounded = deepcopy(fitted.network).half().float().to(device)
     name, exact = next(iter(fitted.scores.items()))
     return exact - score(rounded, grounds)[name] if isfinite(exact) else 0.0
 
 
 def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
-    """The network with its first weights, by seed, on its device."""
+    """The network with its initial weights, set by the seed, on its device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_model(
@@ -194,9 +194,9 @@ def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
 
 
 def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
-    """The recipe with its window rounded to the network's lattice, and the protocol that the truths ask for.
+    """The recipe with its window rounded to the network's lattice, and protocol "truth" if there are truths.
 
-    Windows are not turned where the network's PSF lies off the coarse pixel's centre: it would turn, too.
+    Windows are not rotated if the network's PSF is off the coarse pixel's centre: its offset would rotate with them.
     """
     recipe = config.recipe or RECIPES[config.model]
     step = lcm(network.lattice_px, network.ratio)
@@ -222,7 +222,7 @@ def _fitted_recipe(config: TrainConfig, network: FusionNetwork) -> Recipe:
 
 
 def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: TrainConfig) -> dict[str, Any]:
-    """What the weights come from, besides recipe and seed."""
+    """What the weights derive from, besides recipe and seed."""
     first = opened[0].cube
     return {
         "scenes": [ground_facts(pair, ground) for pair, ground in zip(opened, grounds, strict=True)],
@@ -233,7 +233,7 @@ def _facts(opened: Sequence[OpenedPair], grounds: Sequence[Ground], config: Trai
 
 
 def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
-    """Scores of interpolation alone on the held-out blocks; none without a truth. Refused where blocks have no data."""
+    """Scores of bicubic interpolation on the held-out blocks; empty without a truth, DataError if they have no data."""
     if grounds[0].scene.protocol == "scene":
         return {}
     scores = score_truth(
@@ -277,5 +277,5 @@ def _trained(path: Path, card: WeightsCard, fitted: Fitted, bicubic: Scores, lab
 
 
 def _finite(scores: Scores) -> Scores:
-    """The scores that JSON can hold."""
+    """The finite scores: JSON has no others."""
     return {name: value for name, value in scores.items() if isfinite(value)}

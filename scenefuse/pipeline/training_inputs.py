@@ -1,4 +1,4 @@
-"""The ground that a training learns on: pairs that are alike, as a protocol shows them, with their held-out blocks."""
+"""Prepare the inputs of a training: compatible pairs, as a protocol presents them, with their held-out blocks."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from scenefuse.training.scenes import FullScene, Read, TrainingScene, WaldScene,
 from scenefuse.training.score import Ground
 
 RESIDENT_BYTES = 6 * 2**30
-"""Scenes are kept in memory when all of them, with their truths, need no more and it is free; else windows come from
-the files."""
+"""Scenes are kept in memory if all of them, with their truths, need at most this much and it is free; otherwise
+windows are read from the files."""
 
 
 def require_alike(cubes: Sequence[PairCube]) -> PairCube:
-    """The first of the pairs, whose bands and ratio all others share."""
+    """Return the first pair; DataError unless all others share its bands and ratio."""
     first = cubes[0]
     for other in cubes[1:]:
         kind = [(cube.grid.ratio, len(cube.hs_bands), len(cube.ms_bands)) for cube in (first, other)]
@@ -60,11 +60,11 @@ def require_alike(cubes: Sequence[PairCube]) -> PairCube:
 def grounds_of(
     opened: Sequence[OpenedPair], truths: Sequence[str], recipe: Recipe, *, policy: AccessPolicy | None = None
 ) -> tuple[Ground, ...]:
-    """Each pair as the recipe's protocol shows it, with its held-out blocks; truths: a raster for each pair, or none.
+    """Each pair as the recipe's protocol presents it, with its held-out blocks; truths: one raster per pair, or none.
 
-    Pairs that show the same ground in one CRS hold out the same blocks of it: else one pair would teach what the
-    other asks; in other CRS or pixels they are refused. (Where their pixels do not lie on one another, blocks are the
-    same within a pixel, which the guard covers.)
+    Pairs that show the same ground in one CRS hold out the same blocks of it; otherwise one pair would train on what
+    the other tests. In different CRSs or pixel sizes such pairs raise. (If their pixels do not coincide, blocks agree
+    to within a pixel, which the guard covers.)
     """
     shown = list(zip(opened, truths or (None,) * len(opened), strict=True))
     needed = sum(resident_bytes(pair.cube, truth=truth is not None) for pair, truth in shown)
@@ -97,7 +97,7 @@ def grounds_of(
 
 
 def ground_facts(pair: OpenedPair, ground: Ground) -> dict[str, Any]:
-    """What the weights' card says of one pair; of the PSF only one that was estimated, not a sensor card's."""
+    """Facts about one pair for the weights' card; the PSF only if it was estimated, not from a sensor card."""
     scene, hold_out = ground.scene, ground.hold_out
     estimated_px = scene.estimated_psf_px if isinstance(scene, WaldScene) else None
     return {
@@ -114,13 +114,13 @@ def ground_facts(pair: OpenedPair, ground: Ground) -> dict[str, Any]:
 
 
 def truth_facts(truth: str) -> list[str]:
-    """Name of a raster of truth, and its digest where it is a local file."""
+    """File name of a truth raster and, for a local file, its digest."""
     path = Path(truth)
     return [Path(redact(truth)).name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
 
 
 def _transform(cube: PairCube, recipe: Recipe) -> Transform:
-    """Affine of the pixels that windows count: the HSI's at reduced resolution."""
+    """Affine transform of the pixels that windows count: coarse under Wald's protocol, else fine."""
     return cube.grid.coarse_transform if recipe.protocol == "wald" else cube.grid.fine_transform
 
 
@@ -129,7 +129,7 @@ def _scene(
 ) -> TrainingScene:
     """The pair under a protocol; at reduced resolution blurred by its sensors' own MTF.
 
-    Of an HSI whose instrument has no card the PSF is estimated from the pair.
+    If the HSI's instrument has no card, its PSF is estimated from the pair.
     """
     cube, name = pair.cube, pair.pair.id
     source: PairSource = ResidentPair(cube) if resident else cube
@@ -157,10 +157,10 @@ def _scene(
 
 
 def _estimated_psf_px(cube: PairCube) -> float | None:
-    """Blur of the HSI against the MSI as the pair shows it, fine pixels; None where it does not show it.
+    """Sigma of the HSI's blur relative to the MSI, in fine pixels, estimated from the pair; None if it cannot be.
 
-    It is relative to the fine image's own blur, and at reduced resolution the truth has its own, too: the fine
-    pixels are the HSI's there, and the number stands.
+    The number also holds at reduced resolution: there the HSI's pixels are the fine ones, and the truth has a blur of
+    its own, as the fine image has here.
     """
     stages = observation_stages(cube.hs_bands, cube.ms_bands, cube.grid.ratio)
     facts = prepare(cube, Preparation(stages=stages), lane=InProcessLane()).facts

@@ -1,1 +1,1 @@
-"""The room workflow: what is due, and one pass over it."""
+"""The room workflow: what is due, and passes that do it."""

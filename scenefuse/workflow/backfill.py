@@ -1,4 +1,4 @@
-"""A range of the past, step by step: each a pass, what is done is found; stopped anywhere, the same call goes on."""
+"""Backfill a past range step by step: each step is a pass, and after an interruption the same call resumes."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from scenefuse.workflow.specification import Workflow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What became of one step."""
+    """The outcome of one step."""
 
     number: int
-    """1 for the first that was done."""
+    """Number of the step, from 1, in the order of work."""
     steps: int
-    """How many there are."""
+    """Number of steps."""
     since: datetime
     """First moment of the step."""
     until: datetime
     """Last moment of the step."""
     report: PassReport | None = None
-    """What its pass did; None for one that failed."""
+    """Report of its pass; None if the pass failed."""
     error: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Why it failed: kind, cause, retryable; empty for one that did not."""
+    """Why it failed: kind, cause, retryable; empty if it did not."""
 
     def facts(self) -> dict[str, Any]:
-        """The step as JSON can hold it."""
+        """The step in JSON types."""
         times = {"since": self.since.isoformat(), "until": self.until.isoformat()}
         return {**times, "error": self.error or None, **({} if self.report is None else self.report.facts())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackfillReport:
-    """What became of a range."""
+    """The outcome of a backfill."""
 
     name: str
     """The workflow's name."""
     steps: tuple[StepReport, ...]
-    """Its steps, in the order in which they were done."""
+    """Its steps, in the order of work."""
 
     def counts(self) -> dict[str, int]:
-        """How many pairs there are, and what became of how many, over all steps."""
+        """Number of pairs, and how many had each outcome, over all steps."""
         counts = [step.report.counts() for step in self.steps if step.report is not None]
         return {name: sum(entry[name] for entry in counts) for name in counts[0]} if counts else {}
 
@@ -61,12 +61,12 @@ class BackfillReport:
 
     @property
     def exit_code(self) -> int:
-        """What the command ends with."""
+        """Exit code of the command."""
         whole = all(step.report is not None and step.report.whole for step in self.steps)
         return 0 if whole else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         steps = [step.facts() for step in self.steps]
         return {"workflow": self.name, **self.counts(), "failed_steps": self.failed_steps, "steps": steps}
 
@@ -78,11 +78,11 @@ def backfill(
     observer: Observer | None = None,
     told: Callable[[StepReport], None] = lambda _: None,
 ) -> BackfillReport:
-    """Do a pass over each part of a range, in this order; the window of the workflow's file does not count.
+    """Do a pass over each part of a range, in this order, ignoring the time window of the workflow's file.
 
-    told: called after each step. A step that fails altogether, the archive being away for example, does not keep the
-    next from being tried; the first step is another matter: what stops it stops all, and nothing was done yet.
-    Raises PassUnderWayError while another process backfills for the same workflow, and what says that workers are gone.
+    told: called after each step. If a step fails altogether, for example because the archive is unreachable, the next
+    is still tried; an error of the first step is raised, as nothing has been done yet.
+    Raises PassUnderWayError while another process backfills the same workflow, and SchedulerLostError.
     """
     steps: list[StepReport] = []
     for number, (since, until) in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""One pass over what a workflow asks for: search, pair, fuse, publish; what is done is skipped."""
+"""One pass of a workflow: search, pair, fuse, publish. Skips what is done."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from scenefuse.workflow.specification import Workflow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpublished:
-    """A product that is there but could not be published."""
+    """A finished product that could not be published."""
 
     item_id: str
     """STAC item id."""
     kind: str
-    """Type of the failure."""
+    """Kind of failure."""
     cause: str
     """What went wrong: value, consequence and cure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassReport:
-    """What one pass did."""
+    """The outcome of one pass."""
 
     name: str
     """The workflow's name."""
     bounds: Bounds
-    """Where and when it looked."""
+    """The area and time that it searched."""
     batch: BatchReport
     """Pairs, products and failures."""
     published: tuple[Published, ...]
-    """Items in the catalogue, new or there already; empty when nothing is to be published."""
+    """Items in the catalogue, new or existing; empty if the workflow publishes nothing."""
     unpublished: tuple[Unpublished, ...] = ()
     """Products that could not be published."""
 
     @property
     def whole(self) -> bool:
-        """Whether all that was due is done, by this pass."""
+        """Whether this pass completed everything that was due."""
         return not (self.batch.failures or self.batch.busy or self.unpublished)
 
     @property
     def exit_code(self) -> int:
-        """What a command that did this pass ends with."""
+        """Exit code of a command that did this pass."""
         return 0 if self.whole else WorkError.exit_code
 
     def counts(self) -> dict[str, int]:
-        """How many pairs there are, and what became of how many."""
+        """Number of pairs, and how many had each outcome."""
         products = self.batch.products
         return {
             "pairs": len(self.batch.pairing.pairs),
@@ -73,7 +73,7 @@ class PassReport:
         }
 
     def facts(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report in JSON types."""
         since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
         return {
             "workflow": self.name,
@@ -93,10 +93,10 @@ def run_pass(
     kind: Kind = "pass",
     observer: Observer | None = None,
 ) -> PassReport:
-    """Do what is due, and remember how it ended. A failed pair does not keep the others from being published.
+    """Do what is due and record how it ended. A failed pair does not keep the others from being published.
 
-    now: what look-backs count from; None for this moment. bounds: where and when to look, in place of what the file
-    says. Raises PassUnderWayError while another process does a pass of the same workflow.
+    now: time from which look-backs count; None for the current time. bounds: area and time to search, instead of the
+    workflow's own. Raises PassUnderWayError while another process does a pass of the same workflow.
     """
     now = now or datetime.now(UTC)
     bounds = bounds or workflow.source.bounds(now)
@@ -118,7 +118,7 @@ def run_pass(
 def publish_products(
     products: Sequence[FusedProduct], catalogue: Catalogue | None, observer: Observer
 ) -> tuple[tuple[Published, ...], tuple[Unpublished, ...]]:
-    """What became of each product in the catalogue; one that is damaged does not keep the others from it."""
+    """Publish each product; a damaged one does not keep the others from being published."""
     if catalogue is None or not products:
         return (), ()
     unpublished: dict[str, Unpublished] = {}
@@ -134,7 +134,7 @@ def publish_products(
     published: list[Published] = []
     try:
         published = catalogue.publish(folders, trusted=found, failed=failed)
-    except (SceneFuseError, OSError) as error:  # the catalogue's own: an API that is away, a bucket that is not there
+    except (SceneFuseError, OSError) as error:  # the catalogue's own: an unreachable API, a missing bucket
         for folder in folders:
             if folder.name not in unpublished:
                 failed(folder, error)

@@ -1,7 +1,7 @@
-"""What is known of a workflow's passes: OUT/.workflows/<name>.json, and the lease of the one that is under way.
+"""Record of a workflow's passes, OUT/.workflows/<name>.json, and the lease of the pass under way.
 
-The only state that a workflow has besides the archive, the products and the records of failures. It may be removed at
-any time: nothing is made otherwise or twice without it, only `status` knows of no pass then.
+A workflow has no other state besides the archive, the products and the records of failures. The record may be removed
+at any time: nothing is then made differently or twice, but `status` knows of no earlier pass.
 """
 
 from __future__ import annotations
@@ -30,68 +30,68 @@ FOLDER = ".workflows"
 """Name of the folder beside the products."""
 _RECORDS = ("last", "last_good")
 _PULSE_S = 10.0
-"""Seconds between two signs of life of a pass."""
+"""Least seconds between two recorded signs of life of a pass."""
 
 Outcome = Literal["done", "incomplete", "failed", "interrupted"]
 Kind = Literal["pass", "backfill"]
-"""Passes of a schedule and steps of a backfill may be under way at the same time; each kind has its own record."""
+"""Scheduled passes and backfill steps may be under way at the same time; each kind has its own record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassRecord:
-    """One pass, as it is remembered. Times are ISO 8601, UTC."""
+    """Record of one pass. Times are ISO 8601, UTC."""
 
     began: str
     """When it began."""
     ended: str | None = None
-    """When it ended; None while it is under way, and for one that was killed."""
+    """When it ended; None while it is under way or if it was killed."""
     alive: str | None = None
     """Its last sign of life."""
     since: str | None = None
-    """Begin of the window that it looked at; None for no bound."""
+    """Start of the time window that it searched; None for no bound."""
     until: str | None = None
-    """End of that window; None for no bound."""
+    """End of the time window; None for no bound."""
     outcome: Outcome | None = None
-    """`done`; `incomplete`: some pairs failed, or were not published; `failed`: the archive could not be searched, for
-    example; `interrupted`; None as long as it has not ended."""
+    """`done`; `incomplete`: some pairs failed or were not published; `failed`: for example, the archive could not be
+    searched; `interrupted`; None until it has ended."""
     counts: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Pairs, and how many of them were fused, found, failed, left to another process, published, not published."""
+    """Number of pairs, and how many were fused, found, failed, left to another process, published, not published."""
     error: Mapping[str, Any] | None = field(default=None, hash=False)
     """Why it failed: kind, cause, retryable."""
 
     @property
     def is_good(self) -> bool:
-        """Whether it went through the whole archive, whatever became of single pairs."""
+        """Whether it went through the whole archive, whatever the outcome of single pairs."""
         return self.outcome in ("done", "incomplete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassHistory:
-    """What is remembered of a workflow's passes."""
+    """Record of a workflow's passes."""
 
     last: PassRecord | None = None
-    """The one that began last."""
+    """The pass that began last."""
     last_good: PassRecord | None = None
-    """The last one that went through the whole archive."""
+    """The last pass that went through the whole archive."""
     failed_in_a_row: int = 0
-    """Passes that failed since."""
+    """Number of passes that have failed since."""
 
     def facts(self) -> dict[str, Any]:
-        """The history as JSON can hold it."""
+        """The history in JSON types."""
         return asdict(self)
 
 
 class PassUnderWayError(LeaseHeldError):
-    """Another process does a pass of the same workflow; when it has ended, what is due is done."""
+    """Another process is doing a pass of the same workflow; once it has ended, what was due is done."""
 
 
 def history_place(out: Place, name: str, kind: Kind = "pass") -> Place:
-    """Where the history of a workflow's passes is."""
+    """Location of the history of a workflow's passes."""
     return out / FOLDER / (f"{name}.json" if kind == "pass" else f"{name}.{kind}.json")
 
 
 def read_history(out: Place, name: str, kind: Kind = "pass") -> PassHistory:
-    """What is remembered of a workflow's passes; an empty history when there was none."""
+    """The history of a workflow's passes; empty if there was none."""
     place = history_place(out, name, kind)
     try:
         return _parsed(place.read(), place)
@@ -100,14 +100,14 @@ def read_history(out: Place, name: str, kind: Kind = "pass") -> PassHistory:
 
 
 def is_under_way(out: Place, name: str, kind: Kind = "pass") -> bool:
-    """Whether some process does a pass of the workflow now."""
+    """Whether any process is doing a pass of the workflow now."""
     return live_owner(_lease_place(out, name, kind)) is not None
 
 
 class PassKeeper:
-    """A block in which this process, and no other, does a pass of the workflow; how it ends is remembered.
+    """Context in which this process alone does a pass of the workflow; records how the pass ends.
 
-    Passes its observer's events on, and takes them as signs of life.
+    Passes events on to its observer, and takes them as signs of life.
     """
 
     def __init__(self, workflow: Workflow, bounds: Bounds, *, began: datetime, kind: Kind, observer: Observer) -> None:
@@ -144,16 +144,16 @@ class PassKeeper:
         self._lease.release()
 
     def finished(self, counts: Mapping[str, int], *, whole: bool) -> None:
-        """Remember that the pass went through; whole: all that was due is done."""
+        """Record that the pass went through; whole: everything that was due is done."""
         self._end("done" if whole else "incomplete", counts=counts)
 
     def notify(self, event: Event) -> None:
-        """Pass the event on; now and then, remember that the pass lives."""
+        """Pass the event on and, from time to time, record that the pass is alive."""
         self._observer.notify(event)
         if time.monotonic() - self._pulse > _PULSE_S:
             self._pulse = time.monotonic()
             self._record = replace(self._record, alive=_now())
-            with contextlib.suppress(OSError, SceneFuseError):  # a sign of life that is not seen ends no pass
+            with contextlib.suppress(OSError, SceneFuseError):  # a sign of life that cannot be recorded ends no pass
                 self._change(lambda history: replace(history, last=self._record))
 
     def _end(self, outcome: Outcome, *, counts: Mapping[str, int] | None = None, error: Any = None) -> None:
@@ -166,7 +166,7 @@ class PassKeeper:
             return replace(history, last=ended, failed_in_a_row=failed)
 
         if outcome in ("failed", "interrupted"):
-            with contextlib.suppress(OSError, SceneFuseError):  # what ended the pass is what has to be told
+            with contextlib.suppress(OSError, SceneFuseError):  # the error that ended the pass matters more
                 self._change(with_end)
         else:
             self._change(with_end)
@@ -174,7 +174,7 @@ class PassKeeper:
     def _change(self, change: Callable[[PassHistory], PassHistory]) -> None:
         def changed(old: bytes | None) -> bytes:
             history = PassHistory()
-            with contextlib.suppress(DataError):  # one that is damaged stops no pass: it is begun anew
+            with contextlib.suppress(DataError):  # a damaged history stops no pass: it starts over
                 history = history if old is None else _parsed(old, self._place)
             return json_bytes(change(history).facts())
 

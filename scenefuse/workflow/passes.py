@@ -1,4 +1,4 @@
-"""When a workflow's passes were, and will be: from its record and its schedule, the archive left alone."""
+"""When a workflow's passes took place and will: from its record and schedule, without searching the archive."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _NEXT_RUNS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
-    """When a workflow's passes were, and will be."""
+    """A workflow's past, current and coming passes."""
 
     history: PassHistory
-    """What is remembered of them."""
+    """Record of the passes."""
     under_way: bool
-    """Whether one is under way now, in whatever process."""
+    """Whether a pass is under way now, in any process."""
     backfill: PassRecord | None
-    """The last step of a backfill."""
+    """Last step of a backfill; None if there was none."""
     backfill_under_way: bool
-    """Whether one is under way now."""
+    """Whether a backfill is under way now."""
     schedule: str | None
-    """When they are due; None for a workflow without schedule."""
+    """When passes are due; None for a workflow without schedule."""
     coming: tuple[datetime, ...]
-    """When the next ones begin under `serve` on this machine."""
+    """When the next passes begin under `serve` on this machine."""
 
     def age(self, now: datetime) -> timedelta | None:
-        """How long nothing good was heard of it: since the end of the last good pass, or the pulse of one under way.
+        """Time since the end of the last good pass or, if later, the last sign of life of one under way.
 
-        None when there was neither.
+        None if there was neither.
         """
         last, good = self.history.last, self.history.last_good
         heard = [good.ended] if good is not None else []
@@ -43,7 +43,7 @@ class Passes:
         return now - max(moments) if moments else None
 
     def facts(self) -> dict[str, Any]:
-        """The passes as JSON can hold them."""
+        """The passes in JSON types."""
         return {
             **self.history.facts(),
             "under_way": self.under_way,
@@ -55,7 +55,7 @@ class Passes:
 
 
 def look_at_passes(workflow: Workflow, *, now: datetime | None = None) -> Passes:
-    """When the workflow's passes were and will be; the archive is left alone, so this is quick."""
+    """The workflow's past, current and coming passes; quick, because it does not search the archive."""
     now, out = now or datetime.now(UTC), place_at(workflow.output.products)
     coming = () if workflow.schedule is None else workflow.schedule.coming(now, workflow.name)
     return Passes(

@@ -1,4 +1,4 @@
-"""When a workflow's passes are due: a cron expression in a time zone, or an interval."""
+"""Schedule of a workflow's passes: a cron expression in a time zone, or an interval."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from scenefuse.errors import UsageError
 from scenefuse.workflow.span import parse_span
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-"""Days of the week as crontab counts them; 7 is Sunday, too."""
+"""Days of the week in crontab's numbering; 7 is Sunday, too."""
 _SHIFT = timedelta(hours=3)
-"""More than any clock is set forward or back."""
+"""Longer than any change of the clocks."""
 _MINUTE = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXAMPLE = 'Write it like cron = "30 2 * * *" (minute, hour, day of the month, month, day of the week)'
@@ -28,16 +28,16 @@ _EXAMPLE = 'Write it like cron = "30 2 * * *" (minute, hour, day of the month, m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleSpec:
-    """When passes are due: by `cron`, or by `every`."""
+    """When passes are due: by either `cron` or `every`."""
 
     cron: str | None = None
-    """Minute, hour, day of the month, month, day of the week, as crontab has them."""
+    """Minute, hour, day of the month, month, day of the week, as in crontab."""
     time_zone: str = "UTC"
-    """IANA name of the zone that cron is meant in: `Europe/Berlin`."""
+    """IANA name of the time zone of cron: `Europe/Berlin`."""
     every: str | None = None
-    """Span from one pass to the next, counted from midnight UTC of 1970-01-01: `6h`."""
+    """Interval between passes, counted from midnight UTC of 1970-01-01: `6h`."""
     jitter: str | None = None
-    """Span by up to which a pass begins later, so that not all machines ask an archive at once."""
+    """Longest delay of a pass, `10min`, so that machines do not all query an archive at once; None for no delay."""
 
     def __post_init__(self) -> None:
         if (self.cron is None) == (self.every is None):
@@ -63,11 +63,11 @@ class ScheduleSpec:
         return when if self.jitter is None else f"{when}, up to {self.jitter} later"
 
     def next_after(self, moment: datetime) -> datetime:
-        """The first planned time after the moment, UTC, jitter left out.
+        """The first planned time after the moment, UTC, without jitter.
 
-        Where clocks are changed it is as Debian's cron has it. What they pass over, set forward, comes at the change;
-        what they show twice, set back, counts the first time. But an expression with `*` for the minutes or hours goes
-        by what clocks show: nothing for an hour that is passed over, twice for one that is shown twice.
+        Changes of the clocks are handled as in Debian's cron: a time skipped when clocks go forward runs at the change,
+        a time shown twice when they go back runs the first time. But an expression with `*` for minutes or hours
+        follows the clocks: it does not run in a skipped hour and runs twice in a repeated one.
         """
         if self.every is not None:
             length = parse_span("every", self.every)
@@ -75,7 +75,7 @@ class ScheduleSpec:
         return _next_by_cron(str(self.cron), _zone(self.time_zone), moment)
 
     def jittered(self, planned: datetime, name: str) -> datetime:
-        """When the pass of the workflow of that name begins on this machine, the same whenever it is asked for."""
+        """When the pass of the workflow of that name begins on this machine; the same at each call."""
         if self.jitter is None:
             return planned
         seed = f"{socket.gethostname()}|{name}|{planned.isoformat()}"
@@ -83,7 +83,7 @@ class ScheduleSpec:
         return planned + share * parse_span("jitter", self.jitter)
 
     def coming(self, moment: datetime, name: str) -> Iterator[datetime]:
-        """When the passes after the moment begin on this machine."""
+        """Yield when the passes after the moment begin on this machine, jitter included."""
         planned = moment if self.jitter is None else moment - parse_span("jitter", self.jitter)
         while True:
             planned = self.next_after(planned)
@@ -92,14 +92,14 @@ class ScheduleSpec:
 
 
 def _next_by_cron(cron: str, zone: tzinfo, moment: datetime) -> datetime:
-    """The first time after the moment at which the zone's clocks show what the expression asks for.
+    """The first time after the moment at which the zone's clocks match the expression.
 
-    APScheduler reckons on the clock alone, which never changes; in a zone it leaves out days around a change of the
-    clocks (3.11.3: `0 0 * * *` in Europe/Berlin passes over 30 March 2026).
+    APScheduler is used only in UTC, which has no changes of the clocks: in a zone with them it skips days around a
+    change (3.11.3: `0 0 * * *` in Europe/Berlin skips 30 March 2026).
     """
     shown = moment.astimezone(zone).replace(tzinfo=None)
     around = {(moment + shift).astimezone(zone).utcoffset() for shift in (-_SHIFT, timedelta(), _SHIFT)}
-    shift = timedelta() if len(around) == 1 else _SHIFT  # near a change times do not follow each other as shown
+    shift = timedelta() if len(around) == 1 else _SHIFT  # near a change, times shown are out of order
     found: list[datetime] = []
     for wall in _walls(cron, shown - shift):
         if found and wall > shown + shift:
@@ -111,17 +111,20 @@ def _next_by_cron(cron: str, zone: tzinfo, moment: datetime) -> datetime:
 
 
 def _is_often(cron: str) -> bool:
-    """Whether crontab takes the expression for one that comes by all the time, not for one at a time of the day."""
+    """Whether crontab treats the expression as one that recurs within the day, not as one at fixed times."""
     minute, hour, *_ = cron.split()
     return minute.startswith("*") or hour.startswith("*")
 
 
 def _times(wall: datetime, zone: tzinfo, *, often: bool) -> tuple[datetime, ...]:
-    """When the zone's clocks show this, UTC: once, or twice, or, passed over, at the moment of the change."""
+    """When the zone's clocks show this time, UTC: twice or never for `often` expressions at a change, else once.
+
+    A skipped time that is not `often` counts at the moment of the change, a repeated one the first time.
+    """
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if first == second:
         return (first,)
-    if first < second:  # set back between the two
+    if first < second:  # the clocks go back between the two
         return (first, second) if often else (first,)
     if often:
         return ()
@@ -132,7 +135,7 @@ def _times(wall: datetime, zone: tzinfo, *, often: bool) -> tuple[datetime, ...]
 
 
 def _walls(cron: str, start: datetime) -> Iterator[datetime]:
-    """What a clock shows, without zone, at each time of the expression from start on."""
+    """Wall-clock times, without zone, that match the expression from start on."""
     trigger, shown = _trigger(cron), start.replace(tzinfo=UTC)
     while (wall := trigger.get_next_fire_time(None, shown)) is not None:
         yield wall.replace(tzinfo=None)
@@ -141,7 +144,7 @@ def _walls(cron: str, start: datetime) -> Iterator[datetime]:
 
 @cache
 def _trigger(cron: str) -> CronTrigger:
-    """The expression, as APScheduler reads it."""
+    """The expression as a trigger of APScheduler; UsageError if it is not valid."""
     fields = cron.split()
     if len(fields) != 5:
         raise UsageError(f"cron {cron!r} has {len(fields)} fields", "crontab has five", _EXAMPLE)
@@ -161,7 +164,7 @@ def _trigger(cron: str) -> CronTrigger:
 
 
 def _week_days(field: str) -> str:
-    """Crontab's days of the week by name: APScheduler counts from Monday, crontab from Sunday.
+    """Crontab's days of the week by name, because APScheduler counts from Monday, crontab from Sunday.
 
     >>> _week_days("1-5")
     'mon,tue,wed,thu,fri'
@@ -183,7 +186,7 @@ def _week_days(field: str) -> str:
 
 
 def _week_day(text: str) -> int:
-    """0 for Sunday to 6 for Saturday, and 7 for Sunday."""
+    """Number of a day of the week: 0 for Sunday to 6 for Saturday, 7 for Sunday."""
     if text in _DAYS:
         return _DAYS.index(text)
     if text.isdecimal() and int(text) <= 7:

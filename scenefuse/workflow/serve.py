@@ -1,7 +1,7 @@
-"""Passes on schedule, until the process is stopped: one at a time, the missed ones as one.
+"""Run passes on schedule until the process is stopped: one at a time, missed ones combined into one.
 
-What is due follows from the archive, the products and the records on disk alone. The loop is ours, and its passes run
-in the main thread, where signals arrive; APScheduler says what a cron expression means.
+What is due follows from the archive, the products and the stored records alone. The loop is our own: passes run in the
+main thread, where signals arrive, and APScheduler only interprets cron expressions.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scenefuse.workflow.schedule import ScheduleSpec
 from scenefuse.workflow.specification import Workflow
 
 _LOOK_S = 20.0
-"""Longest sleep: a machine that was asleep, or whose clock was set, is noticed after it."""
+"""Longest sleep, after which a machine's suspension or a change of its clock is noticed."""
 _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=1)
-"""A pass that failed in a way that may pass is tried again after a minute, then two, four, up to this."""
+"""Longest pause before retrying a pass with a retryable failure; the first is a minute, each next one twice as long."""
 
 
 class Clock(Protocol):
-    """The time, and waiting for it."""
+    """The current time, and waiting."""
 
     def now(self) -> datetime:
         """This moment, UTC."""
@@ -57,40 +57,40 @@ class SystemClock:
 
 @dataclass(slots=True, kw_only=True)
 class _Line:
-    """One workflow under the service."""
+    """One workflow of the service."""
 
     workflow: Workflow
     since: datetime
-    """The begin of its last pass, or of the service: passes that were due after it are missed, and done as one."""
+    """Start of its last pass, or of the service: passes due after it but before now are missed, and done as one."""
     retry: datetime | None = None
-    """When a pass that failed is tried again, if before the next planned one."""
+    """When a failed pass is retried, if before the next planned one."""
     failed: int = 0
     """Passes that failed in a row."""
     waits: bool = False
-    """Whether another process does the pass that is due, which has been told."""
+    """Whether another process is doing the pass that is due; the observer has been notified."""
 
     @property
     def planned(self) -> datetime:
-        """When the schedule has the next pass begin."""
+        """When the next pass is due by the schedule."""
         return next(_schedule(self.workflow).coming(self.since, self.workflow.name))
 
     @property
     def due(self) -> datetime:
-        """When the next pass begins."""
+        """When the next pass begins, planned or retried."""
         if self.retry is None:
             return self.planned
         return self.retry if self.waits else min(self.planned, self.retry)
 
     def ended(self, began: datetime, *, failed: int = 0, retry: datetime | None = None) -> None:
-        """Count from the pass that began then."""
+        """Note a pass that began then; the next one counts from it."""
         self.since, self.failed, self.retry, self.waits = began, failed, retry, False
 
 
 def serve(workflows: Sequence[Workflow], *, clock: Clock | None = None, observer: Observer | None = None) -> None:
-    """Do each workflow's passes when they are due; returns never, ends by KeyboardInterrupt.
+    """Do each workflow's passes when they are due; never returns, ends by KeyboardInterrupt.
 
-    A pass that fails is told to the observer, and tried again: soon if it may pass, else when the next one is due.
-    Passes of two workflows never run at the same time. What no pass could get past is refused before the first.
+    A failed pass is reported to the observer and retried: soon if the failure is retryable, else when the next pass is
+    due. Passes of two workflows never run at the same time. Errors that would stop every pass are raised at the start.
     """
     clock, observer = clock or SystemClock(), observer or NullObserver()
     require_servable(workflows)
@@ -100,7 +100,7 @@ def serve(workflows: Sequence[Workflow], *, clock: Clock | None = None, observer
     while True:
         now = clock.now()
         for line in lines:
-            line.since = min(line.since, now)  # else a clock that was ahead, and was set back, would stop all passes
+            line.since = min(line.since, now)  # else setting back a fast clock would stop all passes
         line = min(lines, key=lambda line: line.due)
         wait_s = (line.due - now).total_seconds()
         if wait_s > 0:
@@ -110,7 +110,7 @@ def serve(workflows: Sequence[Workflow], *, clock: Clock | None = None, observer
 
 
 def require_servable(workflows: Sequence[Workflow]) -> None:
-    """Refuse workflows that have no schedule, share a record, or that no pass could get past."""
+    """Raise if a workflow has no schedule, shares another's record, or could not complete any pass."""
     seen: dict[tuple[str, str], Workflow] = {}
     for workflow in workflows:
         _schedule(workflow)
@@ -137,7 +137,7 @@ def _schedule(workflow: Workflow) -> ScheduleSpec:
 
 
 def _begin(workflow: Workflow, clock: Clock) -> _Line:
-    """The workflow, with the passes that were missed since the last one; one that was killed is due at once."""
+    """The workflow, counting missed passes from its last one; a pass that was interrupted or killed is due at once."""
     now, line = clock.now(), _Line(workflow=workflow, since=clock.now())
     out = place_at(workflow.output.products)
     last = read_history(out, workflow.name).last
@@ -149,20 +149,20 @@ def _begin(workflow: Workflow, clock: Clock) -> _Line:
 
 
 def _is_done_elsewhere(line: _Line, now: datetime) -> bool:
-    """Whether another process has done the pass that is due; what follows is counted from that one then."""
+    """Whether another process has done the pass that is due; if so, the next pass counts from that one."""
     try:
         last = read_history(place_at(line.workflow.output.products), line.workflow.name).last_good
     except (SceneFuseError, OSError):
-        return False  # the pass will tell
+        return False  # the pass will report it
     began = line.since if last is None else datetime.fromisoformat(last.began)
-    if began > now or began <= line.since or began < line.planned <= now:  # one of the future: the clock was set back
+    if began > now or began <= line.since or began < line.planned <= now:  # in the future: the clock was set back
         return False
     line.ended(began)
     return True
 
 
 def _serve_pass(line: _Line, clock: Clock, observer: Observer) -> None:
-    """Do the pass that is due; whatever stops it, but for who stops the service, is told."""
+    """Do the pass that is due; reports whatever stops it, except for a stop of the service itself."""
     began = clock.now()
     if not line.waits:
         _tell(observer, line, "began", due=line.due)

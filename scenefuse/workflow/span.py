@@ -1,4 +1,4 @@
-"""Spans of time as people write them: `10d` of a look-back, `1mo` of a step; and a range cut into steps."""
+"""Time spans as users write them, `10d` for a look-back or `1mo` for a step, and ranges cut into steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SPAN = re.compile(r"([0-9]+) ?(s|min|h|d|w|mo)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LONGEST = timedelta(days=366 * 200)
 _MOMENT = timedelta(microseconds=1)
-"""What two windows that follow each other lie apart, as both include their ends."""
+"""Gap between consecutive time windows, which both include their ends."""
 
 
 def is_span(text: str) -> bool:
-    """Whether the text has the form of a span, and not of a day or a time.
+    """Whether the text has the form of a span, rather than of a date or time.
 
     >>> is_span("10d"), is_span("2026-07-14")
     (True, False)
@@ -27,7 +27,7 @@ def is_span(text: str) -> bool:
 
 
 def parse_span(name: str, text: str) -> timedelta:
-    """The length of a span such as `30s`, `15min`, `6h`, `10d` or `2w`; `name` is what messages call it.
+    """The length of a span such as `30s`, `15min`, `6h`, `10d` or `2w`; `name` is its name in error messages.
 
     >>> parse_span("since", "10d").days
     10
@@ -43,18 +43,17 @@ def parse_span(name: str, text: str) -> timedelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """How long the parts of a range are: months of the calendar, or a fixed time."""
+    """Length of the parts of a range: calendar months or a fixed time."""
 
     months: int = 0
     """Months; 0 for a fixed time."""
     length: timedelta = timedelta()
-    """The fixed time; zero where months are counted."""
+    """Fixed time; zero if months are given."""
 
     def after(self, start: datetime, count: int) -> datetime:
-        """The moment so many steps after start; where a month lacks its day, the month's last.
+        """The moment `count` steps after start; the month's last day if the month is too short.
 
-        Counted from the start itself: steps of a month from the 31st of January end on the 29th (or 28th) of February
-        and on the 31st of March.
+        Counted from the start itself: monthly steps from 31 January end on 28 (or 29) February and on 31 March.
         """
         if not self.months:
             return start + count * self.length
@@ -64,7 +63,7 @@ class Step:
 
 
 def parse_step(name: str, text: str) -> Step:
-    """A step such as `1mo`, `7d` or `12h`.
+    """Parse a step such as `1mo`, `7d` or `12h`.
 
     >>> parse_step("--step", "3mo").months
     3
@@ -81,9 +80,9 @@ def parse_step(name: str, text: str) -> Step:
 
 
 def cut(since: datetime, until: datetime, step: Step) -> Iterator[tuple[datetime, datetime]]:
-    """First and last moment of each part of the range, the oldest first; together they are the range, in UTC.
+    """First and last moment of each part of the range, in UTC, oldest first; together they cover the range.
 
-    A moment belongs to one part: the next begins a microsecond after the last one's end.
+    Each moment belongs to one part: the next part begins a microsecond after the end of the last.
     """
     since, until = since.astimezone(UTC), until.astimezone(UTC)
     count, start = 0, since

@@ -1,4 +1,4 @@
-"""What an operator wants done, read from a workflow file."""
+"""Specification of a workflow, read from its file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _TABLES = ("source", "pairs", "fuse", "output", "schedule")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
-    """Where scenes are looked for: those of the HSI between since and until, of the MSI what may belong to them."""
+    """Where to search for scenes: HSIs acquired between since and until, and MSIs that may match them."""
 
     catalogs: tuple[str, ...]
-    """Catalogues, STAC APIs or names from catalogs/; HSI and MSI may live in different ones."""
+    """Catalogues, STAC APIs or names from catalogs/; HSI and MSI may be in different ones."""
     bbox: tuple[float, ...] = ()
     """West, south, east, north in degrees; empty for everywhere."""
     since: str | None = None
@@ -52,7 +52,7 @@ class SourceSpec:
         return west, south, east, north
 
     def bounds(self, now: datetime) -> Bounds:
-        """Where and when a pass that begins now looks; spans count back from it."""
+        """The area and time that a pass beginning now searches; spans count back from now."""
         since, until = (
             now - parse_span(name, text)
             if text is not None and is_span(text)
@@ -71,10 +71,10 @@ class OutputSpec:
     publish_to: str | None = None
     """Static catalogue (folder, s3:// URL) or STAC API (https:// URL) of finished products; None publishes nothing."""
     asset_root: str | None = None
-    """URL under which readers find the folders of what is published; an API needs it."""
+    """URL under which readers find the folders of published products; required for an API."""
 
     def catalogue(self, allow_hosts: tuple[str, ...]) -> Catalogue | None:
-        """What finished products are published into; UsageError when it is none."""
+        """The catalogue for finished products, None if nothing is published; UsageError if publish_to is invalid."""
         if self.publish_to is None:
             return None
         return catalogue_at(self.publish_to, asset_root=self.asset_root, policy=AccessPolicy(allow_hosts=allow_hosts))
@@ -82,10 +82,10 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """One workflow file."""
+    """The content of a workflow file."""
 
     name: str
-    """Name in logs and reports, and of the record of its passes beside the products."""
+    """Name in logs and reports, and file name of the record of its passes."""
     source: SourceSpec
     """`[source]`."""
     output: OutputSpec
@@ -93,9 +93,9 @@ class Workflow:
     rule: PairRule = field(default_factory=PairRule)
     """`[pairs]`: which scenes belong together, by collection or by metadata."""
     fuse: RunConfig = field(default_factory=RunConfig)
-    """`[fuse]`: how they are fused."""
+    """`[fuse]`: how to fuse them."""
     schedule: ScheduleSpec | None = None
-    """`[schedule]`: when passes are due under `serve`; None where others start them."""
+    """`[schedule]`: when passes are due under `serve`; None if they are started otherwise."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -107,7 +107,7 @@ class Workflow:
 
 
 def read_workflow(path: Path) -> Workflow:
-    """The workflow of a TOML file; relative paths in it are made absolute from its folder."""
+    """Read a workflow from a TOML file; relative paths in it start from its folder and are made absolute."""
     tables = read_toml(path)
     unknown = set(tables) - {"name", *_TABLES}
     if unknown:
@@ -128,7 +128,7 @@ def read_workflow(path: Path) -> Workflow:
         products=_beside(folder, output.products),
         publish_to=output.publish_to and _beside(folder, output.publish_to),
     )
-    output.catalogue(fuse.allow_host)  # refused before any work
+    output.catalogue(fuse.allow_host)  # raises before any work
     return Workflow(
         name=str(tables.get("name", path.stem)),
         source=replace(source, catalogs=tuple(_located(folder, catalog) for catalog in source.catalogs)),
@@ -140,17 +140,17 @@ def read_workflow(path: Path) -> Workflow:
 
 
 def _located(folder: Path, href: str) -> str:
-    """A catalogue's path from the file's folder; the name of a known archive as it is."""
+    """A catalogue's path, resolved from the file's folder; the name of a known archive stays unchanged."""
     return href if href in {archive.name for archive in known_archives()} else _beside(folder, href)
 
 
 def _weights_beside(folder: Path, config: RunConfig) -> RunConfig:
-    """The options with the path of weights made absolute; a name on the shelf stays as it is."""
+    """The options with the path of weights made absolute; a name on the shelf stays unchanged."""
     if config.weights is None or not (folder / config.weights).is_file():
         return config
     return replace(config, weights=str((folder / config.weights).resolve()))
 
 
 def _beside(folder: Path, href: str) -> str:
-    """A path from the file's folder; URLs and absolute paths as they are."""
+    """A path, resolved from the file's folder; URLs and absolute paths stay unchanged."""
     return href if "://" in href else str((folder / own_path(href)).resolve())

@@ -1,4 +1,4 @@
-"""What is due, done and failed of a workflow, and when its passes were and will be; reads only, and starts nothing."""
+"""Status of a workflow: what is due, done and failed, and its past and coming passes. Read-only."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from scenefuse.workflow.passes import Passes, look_at_passes
 from scenefuse.workflow.specification import Workflow
 
 STANDINGS: tuple[PairState, ...] = ("done", "running", "failed", "begun", "due")
-"""In the order in which people are told."""
+"""Standings in the order of display."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How far a workflow is."""
+    """Status of a workflow."""
 
     name: str
     """The workflow's name."""
     out: Place
-    """Where its products are."""
+    """Location of its products."""
     bounds: Bounds
-    """The window that a pass would look at now."""
+    """The area and time that a pass would search now."""
     pairs: tuple[PairStatus, ...]
-    """The pairs that the rule finds in the archive now, and how far each is."""
+    """The pairs that the rule finds in the archive now, each with its status."""
     unpaired: tuple[Unpaired, ...]
-    """Scenes of the window that are in no pair, each with the reason."""
+    """Scenes found that are in no pair, each with the reason."""
     skipped: tuple[SkippedItem, ...]
     """Items of the archive that could not be read."""
     published: int | None
-    """How many of the products that are done stand in the catalogue; None when nothing is to be published, and where
-    the catalogue could not be looked at."""
+    """Number of finished products that are in the catalogue; None if the workflow publishes nothing, or if the
+    catalogue could not be read."""
     catalogue_error: dict[str, Any] | None
-    """Why it could not: kind, cause, retryable; None where it could, or nothing is to be published."""
+    """Why the catalogue could not be read: kind, cause, retryable; None if it could, or nothing is published."""
     other_failures: tuple[PairFailure, ...]
-    """What failed under the output besides those pairs: `scenefuse refill` works it off."""
+    """Failures under the output besides those pairs, for `scenefuse refill`."""
     passes: Passes
-    """When passes were, and will be."""
+    """Past, current and coming passes."""
     free_bytes: int | None
-    """Room on the disk of the products; None for a store."""
+    """Free space on the disk of the products; None for an object store."""
 
     def count(self, standing: PairState) -> int:
-        """How many pairs stand so."""
+        """Number of pairs with this standing."""
         return sum(entry.standing == standing for entry in self.pairs)
 
     @property
     def exit_code(self) -> int:
-        """What a command that tells this status ends with: not 0 where a part of it is not known."""
+        """Exit code of a command that shows this status: not 0 if a part of it is unknown."""
         return 0 if self.catalogue_error is None else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
-        """The status as JSON can hold it."""
+        """The status in JSON types."""
         since, until = (None if end is None else end.isoformat() for end in (self.bounds.since, self.bounds.until))
         return {
             "workflow": self.name,
@@ -84,9 +84,9 @@ class Status:
 
 
 def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Status:
-    """How far the workflow is now; the archive is searched as a pass would, and nothing is changed.
+    """Determine the workflow's status; searches the archive as a pass would, and changes nothing.
 
-    A catalogue of published products that is away is told; the rest does not depend on it.
+    An unreachable catalogue of published products is noted in catalogue_error; the rest does not depend on it.
     """
     now = now or datetime.now(UTC)
     bounds, out = workflow.source.bounds(now), place_at(workflow.output.products)
@@ -113,7 +113,7 @@ def look_at_workflow(workflow: Workflow, *, now: datetime | None = None) -> Stat
 
 
 def _published(pairs: tuple[PairStatus, ...], catalogue: Catalogue | None) -> tuple[int | None, dict[str, Any] | None]:
-    """How many of the products have their item in the catalogue; or why that could not be looked at."""
+    """Number of finished products with an item in the catalogue, or why the catalogue could not be read."""
     if catalogue is None:
         return None, None
     done = [entry.item_id for entry in pairs if entry.standing == "done" and entry.item_id]
