@@ -137,7 +137,7 @@ def weights_folder() -> Path:
 
 
 def stac_credentials() -> tuple[str | None, str | None]:
-    """Token ($SCENEFUSE_STAC_TOKEN) and whole header ($SCENEFUSE_STAC_HEADER) for writing to STAC APIs; None if unset."""
+    """Token ($SCENEFUSE_STAC_TOKEN) and whole header ($SCENEFUSE_STAC_HEADER) for writing to STAC APIs, if set."""
     token, header = (os.environ.get(f"SCENEFUSE_STAC_{name}", "").strip() for name in ("TOKEN", "HEADER"))
     return token or None, header or None
 
