@@ -212,7 +212,7 @@ class Fetcher:
         *,
         with_logins: bool = True,
     ) -> T:
-        """The result of receive after at most MAX_REDIRECTS redirects, each checked like an href in the previous reply."""
+        """What receive returns after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
         hop = _Hop(url=url, asked=url, logins=())
         for _ in range(MAX_REDIRECTS + 1):
             self._policy.check(url, url)
@@ -263,7 +263,7 @@ class Fetcher:
         return chosen is not self._client._transport  # noqa: SLF001 - the one without a proxy
 
     def _judge_of(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
-        """Trace hook that checks the connected address before anything is sent, as the name may resolve differently by then."""
+        """Trace hook that checks the connected address before anything is sent: names may resolve differently now."""
 
         def judge(event: str, facts: Mapping[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":
