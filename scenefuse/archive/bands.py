@@ -13,7 +13,7 @@ from scenefuse.words import counted
 
 _NM_PER_UM = 1000.0
 _LONGEST_UM = 50.0
-"""A list of wavelengths without unit is in micrometres if all are below this: no optical band is at 50 nm to 50 um."""
+"""A list of wavelengths without unit is in micrometres if all are below this: optical bands lie at 50 nm to 50 um."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class BandRows:
     rows: tuple[Mapping[str, Any], ...]
     """`name`, `eo:center_wavelength`, `eo:full_width_half_max`, `eo:common_name`, `gsd`, `nodata`, `raster:...`."""
     note: str | None = None
-    """What was decided while reading them."""
+    """A decision taken while reading them, if any."""
 
 
 def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> BandRows:
@@ -76,8 +76,8 @@ def item_band_rows(properties: Mapping[str, Any]) -> BandRows:
 def bands_of(rows: Sequence[Mapping[str, Any]], *, key: str, gsd_m: float | None, where: str) -> tuple[Band, ...]:
     """A Band for each row, in nm and m; DataError for impossible values.
 
-    A band without a name is named by its common name, else by the asset's key if it is the only band, else `band
-    <number>`. Names are made unique. gsd_m applies to rows without their own.
+    A band without a name gets its common name, else the asset's key if it is the only band, else `band <number>`. Names
+    are made unique. gsd_m applies to rows without their own.
     """
     bands: list[Band] = []
     taken: set[str] = set()

@@ -39,7 +39,7 @@ _ONE_FILE = {
 _HLS = re.compile(r"HLS\.(?P<part>[LS]30)\.T\w{5}\.\d{7}T\d{6}\.v\d+\.\d+")
 """Id of an HLS item of LP DAAC, which names no platform; its harmonised bands belong to no single instrument."""
 _MOST_METADATA_BYTES = 2**20
-"""Bytes read at most of MTD_MSIL2A.xml or an MTL file; they have about 60 and 20 KiB."""
+"""Most bytes read of MTD_MSIL2A.xml or an MTL file, which have about 60 and 20 KiB."""
 
 
 def delivered_item(path: Path) -> dict[str, Any] | None:

@@ -263,7 +263,7 @@ class Fetcher:
         return chosen is not self._client._transport  # noqa: SLF001 - the one without a proxy
 
     def _judge_of(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
-        """Trace hook that checks the connected address before anything is sent: names may resolve differently now."""
+        """Trace hook that checks the connected address before sending: the name may resolve differently by then."""
 
         def judge(event: str, facts: Mapping[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":

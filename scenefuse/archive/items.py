@@ -267,7 +267,7 @@ def _product_texts(document: dict[str, Any]) -> list[str]:
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
-    """The band completed from the card; for an MSI the card goes before the item, for an HSI the item before the card.
+    """The band completed from the card; for an MSI the card takes precedence over the item, for an HSI the reverse.
 
     Sentinel-2 items give rounded centres, and a band's whole width as its FWHM (B02: 490 and 98 nm). Seen through such
     Gaussians, spectra of minerals and plants are 0.6 % off in B02 and 3 % in B12 of S2B; through the card's, 0.2 % and

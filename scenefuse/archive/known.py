@@ -21,7 +21,7 @@ class KnownCollection:
     role: Role
     """Side of a pair that its scenes take."""
     title: str
-    """One line for people."""
+    """One-line title."""
     licence: str
     """Licence of the data, as the archive states it."""
 
@@ -59,7 +59,7 @@ class KnownArchive:
     name: str
     """Name on the command line: `earth-search`."""
     title: str
-    """One line for people."""
+    """One-line title."""
     url: str
     """Landing page of its STAC API."""
     signing: str

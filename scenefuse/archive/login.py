@@ -63,7 +63,7 @@ def login_for(url: str) -> Login | None:
 
 
 def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = LOGIN_METHOD) -> DataError:
-    """The error for a reply that asks for an account; url: where it came from; logins: those sent on the way."""
+    """The error for a reply that requires an account; url: where it came from; logins: those sent on the way."""
     host, told = _host(url), f"{redact(url)} answered {status}"
     if method != LOGIN_METHOD:
         return DataError(
@@ -117,7 +117,7 @@ def _host(url: str) -> str:
 
 @cache
 def _archives() -> dict[str, KnownArchive]:
-    """The known archive for each host that its login opens or that asks for it."""
+    """The known archive by host: the hosts that its login opens, and those that require it."""
     return {
         host: archive
         for archive in known_archives()

@@ -18,7 +18,7 @@ SENTINEL2_OFFSET = -0.1
 """Reflectance at DN 0 of Sentinel-2 products from processing baseline 04.00 on (BOA_ADD_OFFSET -1000 / 10000)."""
 
 _USERS_BASELINE = 99.0
-"""From here on, the number marks a product made by a user (`_N9999_`) and says nothing of the processor's version."""
+"""From here on, the number marks a product made by a user (`_N9999_`) and implies no version of the processor."""
 _BASELINES = ("s2:processing_baseline", "sentinel2:processing_baseline", "sentinel:processing_baseline")
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 

@@ -252,7 +252,7 @@ def _scenes(item: Any, href: str, source: ArchiveSource, wanted: _Wanted) -> Ite
 
 
 def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
-    """True if the scene's time and place match; a scene without one that is asked for does not."""
+    """True if the scene's time and place match; a scene without a requested time or place does not."""
     if wanted.since is not None and (scene.acquired is None or scene.acquired < wanted.since):
         return False
     if wanted.until is not None and (scene.acquired is None or scene.acquired > wanted.until):

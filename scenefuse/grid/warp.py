@@ -1,4 +1,4 @@
-"""Resampling of a native raster onto a pair's frame where their pixels do not coincide, exactly once.
+"""Resampling of a native raster onto a pair's frame, exactly once, where their pixels do not coincide.
 
 As in resample.py, a pixel's value is a fixed sequence of float32 products and sums over the native pixels under its
 kernel, whose weights come from absolute coordinates: it never depends on the window.

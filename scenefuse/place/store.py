@@ -187,7 +187,7 @@ class StorePlace:
             with contextlib.suppress(AlreadyExistsError, PreconditionError, FileNotFoundError):
                 self._put(ours, "create" if found is None else {"e_tag": found[1]})
                 return True
-            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads those who race, no secret
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads competing writers, no secret
         raise TransientError(
             f"{self} was changed by others {_CONTENTIONS} times while this run tried",
             "its own change was not made",
@@ -245,7 +245,7 @@ class StorePlace:
         import obstore
 
         paths = [entry["path"] for entry in self._entries()]
-        if last is not None:  # a listing is sorted, and a name with a dot comes first
+        if last is not None:  # a listing is sorted, so a name with a dot comes first
             paths.sort(key=lambda path: self._relative(path).startswith(last))
         for start in range(0, len(paths), _DELETED_AT_ONCE):
             some = paths[start : start + _DELETED_AT_ONCE]

@@ -98,7 +98,7 @@ def sensors() -> tuple[Sensor, ...]:
 def find_sensor(*names: str | None) -> Sensor | None:
     """The sensor of the first name that is an alias, ignoring case and punctuation; None if none is.
 
-    A name that fits several instruments (`EO-1`, `Sentinel-2`, `msi`) is nobody's alias: nothing is guessed.
+    A name that fits several instruments (`EO-1`, `Sentinel-2`, `msi`) is no sensor's alias: nothing is guessed.
     """
     by_alias = _registry()[1]
     return next((by_alias[_plain(name)] for name in names if name and _plain(name) in by_alias), None)
