@@ -30,7 +30,7 @@ def mirror_indices(start: int, stop: int, n: int) -> NDArray[np.intp]:
 
 
 def mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Indices in [0, n) for the given ones, of any shape, of a line of n pixels extended by its mirror images.
+    """Indices in [0, n) that stand for the given ones, of any shape, of a line of n pixels mirrored at its ends.
 
     m = i mod 2n; min(m, 2n - 1 - m).
     """

@@ -15,8 +15,8 @@ RATIOS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32)
 class PairGrid:
     """A fine grid and a coarse grid whose pixel (0, 0) covers fine pixels [0, ratio) x [0, ratio).
 
-    Every window of the engine is in this frame: coarse pixel (i, j) covers fine pixels [i * ratio, (i + 1) * ratio) x
-    [j * ratio, (j + 1) * ratio), with no phase left over.
+    Every window of the engine is in this frame: coarse pixel (i, j) covers fine pixels
+    [i * ratio, (i + 1) * ratio) x [j * ratio, (j + 1) * ratio), with no phase left over.
     """
 
     crs_wkt: str

@@ -4,8 +4,8 @@ Both are separable and evaluated as a fixed sequence of elementwise float32 prod
 value depends only on the pixels under its kernel, never on the window's size or origin. models/resample.py evaluates
 the same taps with torch.
 
-PairGrid defines which fine pixels belong to a coarse pixel: coarse pixel i covers fine pixels [i * ratio, (i + 1) *
-ratio).
+PairGrid defines which fine pixels belong to a coarse pixel: coarse pixel i covers fine pixels
+[i * ratio, (i + 1) * ratio).
 """
 
 from __future__ import annotations

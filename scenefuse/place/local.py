@@ -292,7 +292,7 @@ class LocalJournal:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or a lost permission in the block into StorageError, what may pass into TransientError."""
+    """Turn a full disk or a lost permission in the block into StorageError, and what may pass into TransientError."""
     try:
         yield
     except OSError as error:

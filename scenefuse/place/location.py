@@ -1,4 +1,4 @@
-"""From user input to a Place: the only module that tells paths from URLs of stores."""
+"""Places from user input: the only module that tells paths from URLs of stores."""
 
 from __future__ import annotations
 

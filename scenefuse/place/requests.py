@@ -113,7 +113,7 @@ def _refusal(error: Exception, what: str) -> StorageError | None:
 
 
 def _said(error: Exception) -> str:
-    """The error's first line, without the server's document, plus its error code."""
+    """The error's first line, without the server's document, and its error code."""
     code = _CODE.search(str(error))
     text = str(error).partition("\n")[0].partition(": <")[0]
     return f"{text[:300]}: {code[1]}" if code else text[:300]
