@@ -1,6 +1,6 @@
-"""RunConfig: what a run is asked to do, from TOML files and command-line options.
+"""RunConfig: the options of a run, from TOML files and the command line.
 
-`parse` turns a TOML table into any frozen dataclass of the house; an unknown key is an error.
+`parse` turns a TOML table into any of the package's frozen dataclasses; an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from scenefuse.errors import UsageError
 T = TypeVar("T")
 
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
-"""What may be requested; engine.precision.Precision is what a run then uses."""
+"""Choices that may be requested; engine.precision.Precision is what a run then uses."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-"""What may be requested; engine.device.Device is what a run then uses."""
+"""Choices that may be requested; engine.device.Device is what a run then uses."""
 Halo = Literal["default", "full"]
 Format = Literal["zarr", "cog"]
 
@@ -37,50 +37,50 @@ DEMO_MODEL = "aelf-t"
 
 
 INPUT_OPTIONS = ("hs_scale", "ms_scale", "drop_bands", "drop_ms_bands", "mask_clouds", "register")
-"""Options of RunConfig that say how the two images are read."""
+"""RunConfig options that control how the two images are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Options of one fusion. Those above `scheduler` change numbers and are part of the product's identity.
+    """Options of one fusion. Those above `scheduler` affect the result and are part of the product's identity.
 
-    Values are checked against their types however the object is made: a string or list becomes a tuple, a Path its
-    text, and anything else of the wrong type is a UsageError.
+    Values are checked against their annotations however the object is created: a string or list becomes a tuple, a Path
+    a string, and any other value of the wrong type raises UsageError.
     """
 
     model: str = DEFAULT_MODEL
     """Name of the method."""
     weights: str | None = None
-    """Weights of a network: a safetensors file, or name[@version] on the shelf; None takes those that fit the pair."""
+    """Weights of a network: a safetensors file, or name[@version] on the shelf; None picks those that fit the pair."""
     adapt: int | None = None
-    """Steps to fine-tune a network on the pair before fusing it; None takes the weights as they are."""
+    """Steps to fine-tune a network on the pair before fusing it; None uses the weights as they are."""
     precision: PrecisionChoice = "auto"
     """Arithmetic on the device: `auto` is bf16 on a GPU that supports it if the method's card allows it, else fp32."""
     device: DeviceChoice = "auto"
-    """`auto` takes a CUDA device when there is one."""
+    """Compute device; `auto` uses CUDA if there is a device."""
     halo: Halo = "default"
-    """`full` reads all that can influence a pixel: on a CPU in float32, tiles are bitwise equal to one pass."""
+    """`full` reads all pixels that can influence one: on a CPU in float32, tiles are bitwise equal to a single pass."""
     core_px: int | None = None
     """Side of a tile's core in fine pixels, rounded to the lattice; None lets the planner choose."""
     hs_scale: float | None = None
-    """Reflectance per DN of the HSI, whatever else declares; None takes the item's, the file's or the sensor's."""
+    """Reflectance per DN of the HSI, overriding all metadata; None uses the item's, the file's or the sensor card's."""
     ms_scale: float | None = None
-    """Reflectance per DN of the MSI, whatever else declares; None takes the item's, the file's or the sensor's."""
+    """Reflectance per DN of the MSI, overriding all metadata; None uses the item's, the file's or the sensor card's."""
     drop_bands: tuple[str, ...] = ()
-    """Names of HSI bands to drop, besides those marked bad."""
+    """Names of HSI bands to drop in addition to those marked bad."""
     drop_ms_bands: tuple[str, ...] = ()
-    """Names of MSI bands to drop, besides those without detail to add."""
+    """Names of MSI bands to drop in addition to those without detail to add."""
     mask_clouds: bool = False
-    """Whether clouds and their shadows are masked, by the scene's own mask (SCL, QA_PIXEL, ...)."""
+    """Whether to mask clouds and their shadows with the scene's own mask (SCL, QA_PIXEL, ...)."""
     register: bool = True
-    """Whether the sub-pixel shift between the two is estimated and, if significant, removed."""
+    """Whether to estimate the sub-pixel shift between the two images and remove it if it is significant."""
 
     scheduler: str | None = None
     """Address of a running Dask scheduler; None starts workers on this machine."""
     workers: int | None = None
-    """Worker processes on this machine; None is one per core (CPU) or per device (CUDA)."""
+    """Worker processes on this machine; None means one per core (CPU) or per device (CUDA)."""
     memory_limit: str | None = None
-    """Memory limit per worker, such as `4GiB`; None is an equal share of this machine's memory."""
+    """Memory limit per worker, such as `4GiB`; None means an equal share of this machine's memory."""
     format: tuple[Format, ...] = ("zarr", "cog")
     """Formats to write: `zarr` always, `cog` if listed."""
     report: bool = True
@@ -127,30 +127,30 @@ class RunConfig:
         return None if self.memory_limit is None else parse_bytes(self.memory_limit)
 
     def updated(self, options: Mapping[str, Any]) -> RunConfig:
-        """The configuration with the options that are set (not None): the command line over the file."""
+        """A copy with those options that are not None replaced: the command line overrides the file."""
         return replace(self, **{key: value for key, value in options.items() if value is not None})
 
 
 def weights_folder() -> Path:
-    """The user's shelf of weights: $SCENEFUSE_WEIGHTS, else scenefuse/weights where the user's data are."""
+    """The user's shelf of weights: $SCENEFUSE_WEIGHTS, else scenefuse/weights in the user's data folder."""
     own = os.environ.get("SCENEFUSE_WEIGHTS")
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(own) if own else Path(data) / "scenefuse" / "weights"
 
 
 def stac_credentials() -> tuple[str | None, str | None]:
-    """Of STAC APIs that are written: a token ($SCENEFUSE_STAC_TOKEN), a whole header ($SCENEFUSE_STAC_HEADER)."""
+    """Token ($SCENEFUSE_STAC_TOKEN) and whole header ($SCENEFUSE_STAC_HEADER) for writing to STAC APIs, if set."""
     token, header = (os.environ.get(f"SCENEFUSE_STAC_{name}", "").strip() for name in ("TOKEN", "HEADER"))
     return token or None, header or None
 
 
 def archive_token(variable: str) -> str | None:
-    """The token that opens an archive's files, in the variable that its catalogue names; None where it is not set."""
+    """The token for an archive's files, from the variable that its catalogue entry names; None if it is not set."""
     return os.environ.get(variable, "").strip() or None
 
 
 def netrc_file() -> Path:
-    """The file with users and passwords by host: $NETRC, else .netrc where the user is at home."""
+    """The netrc file with users and passwords by host: $NETRC, else ~/.netrc."""
     return Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))  # noqa: PTH111 - stays as it is without a home
 
 
@@ -171,7 +171,7 @@ def parse_bytes(text: str) -> int:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; a UsageError that names line and column when it is broken or missing."""
+    """The tables of a TOML file; UsageError if it is missing or broken, then with line and column."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -185,7 +185,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     """An instance of dataclass cls from a table; `where` names the table in messages.
 
-    Lists become tuples; a value of the wrong type, a value outside a Literal and an unknown key are UsageErrors.
+    Lists become tuples. An unknown or missing key, a value of the wrong type or one outside a Literal raises
+    UsageError.
     """
     if not isinstance(table, Mapping):
         raise UsageError(f"{where} is {table!r}", "it is not a table", "Write it as a [table]")
@@ -207,11 +208,11 @@ def parse(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
 
 
 _NUMBERS: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
-"""What may stand for a number of each type."""
+"""Types accepted for each annotated number."""
 
 
 def _fit(value: Any, hint: Any, where: str) -> Any:
-    """The value as the annotated type; a UsageError when it is none."""
+    """The value as the annotated type; UsageError if it does not fit."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, typing.Union):
         options = [arg for arg in args if arg is not type(None)]
@@ -228,7 +229,7 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
             raise UsageError(f"{where} is {value!r}", "a list is needed", 'Write it like ["a", "b"]')
         return tuple(_fit(item, args[0], where) for item in items)
     if hint in (int, float) and isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool):
-        return hint(value)  # NumPy's numbers, too
+        return hint(value)  # also converts NumPy scalars
     if hint is str and isinstance(value, Path):
         return str(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):

@@ -1,4 +1,4 @@
-"""What can go wrong, each kind with its exit code.
+"""The exceptions that scenefuse raises, each with its exit code.
 
 Every message has three parts: the wrong value, the consequence, and the cure.
 """
@@ -12,20 +12,20 @@ class SceneFuseError(Exception):
     """An error that scenefuse can explain; printed without a traceback."""
 
     kind: ClassVar[str] = "bug"
-    """Type of the failure in records: bug, usage, data, model, resource, busy, transient, mismatch."""
+    """Type of the failure in records: bug, usage, data, model, resource, busy, transient, work, mismatch."""
     exit_code: ClassVar[int] = 1
     """Exit code of the command when the error is raised before any work."""
     retryable: ClassVar[bool] = False
-    """True when the same call may succeed later, with nothing changed."""
+    """True if the same call may succeed later with nothing changed."""
 
     def __init__(self, value: str, consequence: str, cure: str) -> None:
         super().__init__(value, consequence, cure)
         self.value = value
-        """What was found, with its value and where: `a.tif has no CRS`."""
+        """What is wrong, with its value and where: `a.tif has no CRS`."""
         self.consequence = consequence
-        """What it means: `it cannot be placed on the ground`."""
+        """The consequence: `it cannot be placed on the ground`."""
         self.cure = cure
-        """What to do about it: `assign one with rio edit-info --crs EPSG:32633 a.tif`."""
+        """The remedy: `assign one with rio edit-info --crs EPSG:32633 a.tif`."""
 
     def __str__(self) -> str:
         return f"{self.value}: {self.consequence}. {self.cure[:1].upper()}{self.cure[1:]}."
@@ -60,11 +60,11 @@ class ResourceError(SceneFuseError):
 
 
 class StorageError(ResourceError):
-    """A place cannot store or return files: it is full, or no longer ours; a smaller task does not help."""
+    """A place cannot store or return files: it is full or no longer accessible; a smaller task does not help."""
 
 
 class TransientError(SceneFuseError):
-    """A network or a store failed in a way that may pass."""
+    """A network or store failure that may pass."""
 
     kind = "transient"
     exit_code = 4
@@ -79,7 +79,7 @@ class WorkError(SceneFuseError):
 
 
 class MismatchError(SceneFuseError):
-    """A product is not what its checksums or its provenance say."""
+    """A product does not match its checksums or its provenance."""
 
     kind = "mismatch"
     exit_code = 5

@@ -1,4 +1,4 @@
-"""What a failure is to those who go on after it: its kind, its cause, and whether it may pass by itself."""
+"""Failures as recorded: kind, cause, and whether the same call may succeed later."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from scenefuse.errors import ResourceError, SceneFuseError, TransientError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Error numbers of a disk, a quota or a file system without room."""
+"""Error numbers that mean there is no room on a disk, in a quota or in a file system."""
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-"""Error numbers of a place that may not be read or written."""
+"""Error numbers that mean a place may not be read or written."""
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
-"""Error numbers of a disk or a mount that does not answer just now."""
+"""Error numbers that mean a disk or mount does not respond just now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why something failed, as records tell it."""
+    """Why something failed, in the form that records keep."""
 
     kind: str
     """Type of the failure: bug, usage, data, model, resource, busy, transient, work, mismatch."""
     cause: str
     """What went wrong: value, consequence and cure."""
     retryable: bool
-    """True when the same call may succeed later, with nothing changed."""
+    """True if the same call may succeed later with nothing changed."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """The failure that an error is; what neither scenefuse nor the operating system explains is a bug."""
+        """The failure for an exception; one that neither scenefuse nor the operating system explains is a bug."""
         if isinstance(error, SceneFuseError):
             return cls(kind=error.kind, cause=str(error), retryable=error.retryable)
         cause = f"{type(error).__name__}: {error}"

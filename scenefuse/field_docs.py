@@ -1,4 +1,4 @@
-"""What `help` and a notebook's `?` show of a dataclass: also its fields, whose words stand below each in the source."""
+"""Adds the strings below a dataclass's fields to its docstring, for `help` and a notebook's `?`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def describe_fields(cls: type[Any]) -> None:
-    """Add the section `Attributes` to a dataclass's docstring, once; without its source it stays as it is."""
+    """Add an `Attributes` section to a dataclass's docstring, once; without the source, leave it as it is."""
     doc = inspect.cleandoc(cls.__doc__ or "")
     if "\nAttributes:\n" in doc:
         return

@@ -1,4 +1,4 @@
-"""What a document may point at: the rules for hrefs, hosts and addresses, and what may be said of them."""
+"""Access rules for hrefs in documents: schemes, hosts and addresses, and how messages show an href."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ STORE_SCHEMES = ("s3", "gs", "abfs")
 """Schemes of object stores; their endpoints come from the operator's configuration, never from an href."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""IPv4 addresses as a network that has IPv6 alone reaches them."""
+"""IPv4 addresses as reached from an IPv6-only network."""
 _UNICAST = ipaddress.ip_network("2000::/3")
-"""All that IANA has given to the public network; Python's is_global knows less of what lies outside: fec0::/10, ..."""
+"""All IPv6 space that IANA has made public; outside it, Python's is_global misses non-public ranges: fec0::/10, ..."""
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessPolicy:
-    """Which hrefs of a catalogue's documents are followed.
+    """Which hrefs in a catalogue's documents are followed.
 
-    Paths that the operator gives are trusted and never come here; an href inside a document does. Allowed are
-    https, s3, gs and abfs, and files below `roots` once symlinks are resolved. Never: GDAL's /vsi paths and other
-    schemes, user names in URLs, loopback, link-local and private addresses. http and such addresses are allowed for
-    `allow_hosts` alone.
+    Paths given by the operator are trusted and never checked here; hrefs inside documents are. Allowed are https, s3,
+    gs and abfs, and files below `roots` once symlinks are resolved. GDAL's /vsi paths and other schemes are always
+    refused. User names in URLs, http, and loopback, link-local and private addresses are accepted only for
+    `allow_hosts`.
     """
 
     roots: tuple[Path, ...] = ()
-    """Folders whose files may be read; empty means the folder of the document that has the href."""
+    """Folders whose files may be read; if empty, the folder of the document with the href."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts, `name` or `name:port`, for which http and any address are allowed."""
 
     def with_root(self, folder: Path) -> AccessPolicy:
-        """The policy that also allows the files below a folder."""
+        """A copy that also allows the files below a folder."""
         return replace(self, roots=(*self.roots, folder))
 
     def check(self, href: str, base: str) -> str:
-        """The absolute path or URL that href means in the document at base; DataError when it is not allowed.
+        """The href resolved against the document at base, as absolute path or URL; DataError if it is not allowed.
 
-        Literal addresses are judged here, names when they are resolved (check_host).
+        Literal addresses are checked here, host names when they are resolved (check_host).
         """
         if not href or "\x00" in href or href.lower().startswith("/vsi"):
             raise _refused(href, base, "it is empty or one of GDAL's virtual paths")
@@ -64,9 +64,9 @@ class AccessPolicy:
         return self._checked_url(href, base)
 
     def check_host(self, url: str) -> None:
-        """Raise DataError when the URL's host resolves to an address that is not public, or when there is no such name.
+        """Raise DataError if the URL's host does not exist or resolves to an address that is not public.
 
-        TransientError when nobody could say.
+        TransientError if the name could not be looked up.
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -83,7 +83,7 @@ class AccessPolicy:
             self.check_address(str(address[0]), url)
 
     def check_address(self, address: str, url: str) -> None:
-        """Raise DataError when an address, to which the URL's host resolved or connected, is not public."""
+        """Raise DataError if an address that the URL's host resolved or connected to is not public."""
         if not self.allows(url) and not _is_public(ipaddress.ip_address(address.partition("%")[0])):
             raise DataError(
                 f"{redact(url)} leads to {address}",
@@ -92,13 +92,13 @@ class AccessPolicy:
             )
 
     def allows(self, url: str) -> bool:
-        """True when the operator has allowed the URL's host: http, and any address."""
+        """True if the operator has allowed the URL's host, for http and any address."""
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         return host in self.allow_hosts or f"{host}:{parts.port}" in self.allow_hosts
 
     def _checked_url(self, url: str, base: str) -> str:
-        """The URL, if scheme and host are allowed."""
+        """The URL, if its scheme and host are allowed."""
         if _UNPRINTABLE.search(url):
             raise _refused(url, base, "it has a blank, a backslash or a control character")
         try:
@@ -148,12 +148,12 @@ class AccessPolicy:
 
 
 def trusted_path(href: str) -> Path:
-    """The absolute path of a path or file:// URL that the operator gave."""
+    """The absolute path for a path or file:// URL that the operator gave."""
     return own_path(unquote(urlsplit(href).path) if scheme_of(href) == "file" else href).absolute()
 
 
 def check_links(path: str, root: str) -> None:
-    """Raise DataError when a file, or a folder with all that is in it, is or has a link to outside of root."""
+    """Raise DataError if path, or anything in it if it is a folder, is a symlink to outside root."""
     below = (Path(here, name) for here, folders, files in os.walk(path) for name in (*folders, *files))
     for found in itertools.chain([Path(path)], below):
         if found.is_symlink() and not found.resolve().is_relative_to(Path(root).resolve()):
@@ -161,7 +161,7 @@ def check_links(path: str, root: str) -> None:
 
 
 def shown(href: str, base: str) -> str:
-    """What may be said of an href in the document at base: redacted, where base is a URL as the URL that it means."""
+    """The href in the document at base as messages show it: redacted, and made absolute if base is a URL."""
     said = redact(href)
     if said != href or scheme_of(href) or not is_url(base):
         return said
@@ -172,7 +172,7 @@ def shown(href: str, base: str) -> str:
 
 
 def _refused(href: str, base: str, why: str) -> DataError:
-    if href == base:  # what a person wrote, not a document
+    if href == base:  # written by a person, not found in a document
         return DataError(redact(href), f"{why}, so it is not read", "correct the address")
     return DataError(
         f"{redact(base)} refers to {shown(href, base)!r}",
@@ -182,7 +182,7 @@ def _refused(href: str, base: str, why: str) -> DataError:
 
 
 def _join_url(base: str, href: str) -> str:
-    """The URL that href means relative to base, also for schemes that urllib does not know to have paths."""
+    """The href resolved against base, also for schemes that urllib does not know to have paths."""
     parts = urlsplit(base)
     if parts.scheme in ("http", "https"):
         return urljoin(base, href)
@@ -191,7 +191,7 @@ def _join_url(base: str, href: str) -> str:
 
 
 def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host spells, also as 127.1 or 0x7f000001; None for a name."""
+    """The address that a host spells out, also as 127.1 or 0x7f000001; None for a name."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -203,9 +203,9 @@ def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """True for an address of the public network, judged by the IPv4 address inside an IPv6 one too."""
+    """True for a public address; an IPv4 address embedded in an IPv6 one is checked as well."""
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour  # Teredo's are never global
+        inner = address.ipv4_mapped or address.sixtofour  # Teredo addresses are never global
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not _is_public(inner):

@@ -1,4 +1,4 @@
-"""Bands of an asset, in every spelling that STAC has had from 0.8 to 1.1."""
+"""An asset's bands, in every form that STAC has used from 0.8 to 1.1."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scenefuse.words import counted
 
 _NM_PER_UM = 1000.0
 _LONGEST_UM = 50.0
-"""Wavelengths in a list without unit are micrometres below this: no optical band lies between 50 nm and 50 um."""
+"""A list of wavelengths without unit is in micrometres if all are below this: optical bands lie at 50 nm to 50 um."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandRows:
-    """What an item says of an asset's bands: one mapping per band, keys as in STAC 1.1."""
+    """An item's description of an asset's bands: one mapping per band, keys as in STAC 1.1."""
 
     rows: tuple[Mapping[str, Any], ...]
     """`name`, `eo:center_wavelength`, `eo:full_width_half_max`, `eo:common_name`, `gsd`, `nodata`, `raster:...`."""
     note: str | None = None
-    """What was decided while they were read."""
+    """A decision taken while reading them, if any."""
 
 
 def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> BandRows:
-    """The asset's bands as STAC 1.1 has them; no rows when the item does not describe any.
+    """The asset's bands in the form of STAC 1.1; no rows if the item does not describe any.
 
-    In this order: `bands` (1.1) of the asset; its `eo:bands` (objects, or before 1.0 indexes into the item's
-    `eo:bands`) with its `raster:bands`; its `raster:bands` alone; wavelengths in `hsi:wavelengths`.
+    The first of these that exists is used: the asset's `bands` (1.1); its `eo:bands` (objects, or before 1.0 indexes
+    into the item's `eo:bands`) with its `raster:bands`; its `raster:bands` alone; wavelengths in `hsi:wavelengths`.
     """
     where = f"asset {key}"
     if _objects(asset.get("bands")):
@@ -52,9 +52,9 @@ def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any])
 
 
 def item_band_rows(properties: Mapping[str, Any]) -> BandRows:
-    """The bands that an item describes for itself, for the case that it has one data asset without bands.
+    """The bands in the item's properties, for an item whose only data asset does not describe any.
 
-    Bands named 1 to n in another order (`1, 10, 100, 101, ...`) are put in the order of their numbers.
+    Bands named 1 to n but listed in another order (`1, 10, 100, 101, ...`) are sorted by number.
     """
     rows: tuple[Mapping[str, Any], ...] = _objects(properties.get("bands"))
     if not rows:
@@ -76,8 +76,8 @@ def item_band_rows(properties: Mapping[str, Any]) -> BandRows:
 def bands_of(rows: Sequence[Mapping[str, Any]], *, key: str, gsd_m: float | None, where: str) -> tuple[Band, ...]:
     """A Band for each row, in nm and m; DataError for impossible values.
 
-    A band without name takes its common name, the only band of an asset the asset's key, others `band <number>`.
-    Names are made unique. gsd_m is for rows that do not give their own.
+    A band without a name gets its common name, else the asset's key if it is the only band, else `band <number>`. Names
+    are made unique. gsd_m applies to rows without their own.
     """
     bands: list[Band] = []
     taken: set[str] = set()
@@ -103,7 +103,7 @@ def bands_of(rows: Sequence[Mapping[str, Any]], *, key: str, gsd_m: float | None
 
 
 def _eo_rows(own: Any, items: Any, where: str) -> list[Mapping[str, Any]]:
-    """The asset's eo:bands, indexes into the item's eo:bands resolved; one that leads nowhere is an empty row."""
+    """The asset's eo:bands, with indexes into the item's eo:bands resolved; an invalid index gives an empty row."""
     if not isinstance(own, list):
         return []
     table = items if isinstance(items, list) else []
@@ -128,7 +128,7 @@ def _modern_eo(rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, Any]:
 
 
 def _modern_raster(rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, Any]:
-    """Row i of raster:bands with the keys of STAC 1.1, its name left to eo:bands."""
+    """Row i of raster:bands with the keys of STAC 1.1, without the name, which eo:bands provides."""
     if not rows:
         return {}
     common = {"nodata", "data_type", "statistics", "unit"}
@@ -145,10 +145,10 @@ def _hsi_rows(wavelengths: Any, where: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """The value if it is a list of objects, else nothing."""
+    """The value if it is a list of objects, else empty."""
     return tuple(value) if isinstance(value, list) and all(isinstance(entry, dict) for entry in value) else ()
 
 
 def _nm(value: Any, where: str) -> float | None:
-    """Micrometres in nanometres, to 1e-6 nm (0.4927 um is 492.7 nm)."""
+    """Micrometres converted to nanometres, to 1e-6 nm (0.4927 um is 492.7 nm)."""
     return None if value is None else round(number(value, where) * _NM_PER_UM, 6)

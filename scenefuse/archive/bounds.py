@@ -13,14 +13,14 @@ BBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Where and when to search for scenes; None is everywhere and always."""
+    """Where and when to search for scenes; None means everywhere or always."""
 
     bbox: BBox | None = None
     """West, south, east, north in degrees."""
     since: datetime | None = None
-    """Earliest acquisition; UTC if it names no zone."""
+    """Earliest acquisition, inclusive; UTC if it has no time zone."""
     until: datetime | None = None
-    """Latest acquisition, inclusive; UTC if it names no zone."""
+    """Latest acquisition, inclusive; UTC if it has no time zone."""
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -48,7 +48,7 @@ class Bounds:
 
 
 def _moment(name: str, given: object) -> datetime | None:
-    """The time that was given, with its zone; UsageError for a day or a text, which have no one moment."""
+    """The given time, UTC if it has no zone; UsageError for a date or a string, which is not a moment."""
     if given is None:
         return None
     if not isinstance(given, datetime):
@@ -57,9 +57,9 @@ def _moment(name: str, given: object) -> datetime | None:
 
 
 def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> datetime | None:
-    """An ISO 8601 day or time, UTC when it names no zone; None stays None.
+    """An ISO 8601 date or time, UTC if it has no zone; None stays None.
 
-    A day is its first moment; with day_ends its last, so that what is bounded by it includes the day.
+    A date means its first moment, or with day_ends its last, so that an upper bound includes the day.
     """
     if text is None:
         return None
@@ -75,7 +75,7 @@ def parse_time(name: str, text: str | None, *, day_ends: bool = False) -> dateti
 
 
 def _is_day(text: str) -> bool:
-    """True when ISO 8601 text names a day and no time."""
+    """True if ISO 8601 text is a date without a time."""
     try:
         date.fromisoformat(text)
     except ValueError:

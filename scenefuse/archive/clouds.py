@@ -1,4 +1,4 @@
-"""Which files of a scene tell where its clouds are: what Sentinel-2, Landsat, HLS, EnMAP and EMIT come with."""
+"""Cloud masks: the files of a scene that mark its clouds, for Sentinel-2, Landsat, HLS, EnMAP and EMIT."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from scenefuse.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """How the masks of an archive are named: key or file is enough."""
+    """How one kind of mask is named; a match of either key or file is enough."""
 
     code: CloudCode
-    """What their values mean."""
+    """What the mask's values mean."""
     key: str = "(?!)"
-    """Pattern of the asset's key, in full and whatever its case; by default of none."""
+    """Pattern for the whole asset key, ignoring case; by default it matches none."""
     file: str
-    """Pattern of the file's name, in full and whatever its case."""
+    """Pattern for the whole file name, ignoring case."""
     media_type: str = "image"
-    """First half of the media type, where the item tells one."""
+    """First half of the media type, if the item gives one."""
 
     def names(self, key: str, asset: Mapping[str, Any]) -> bool:
-        """True when an asset is such a mask."""
+        """True if the asset is a mask of this kind."""
         told = str(asset.get("type") or self.media_type).partition("/")[0]
         named = re.fullmatch(self.key, key, re.IGNORECASE) or re.fullmatch(self.file, file_name(asset), re.IGNORECASE)
         return told == self.media_type and named is not None
@@ -46,9 +46,9 @@ _KINDS = (
 def cloud_assets(
     assets: Mapping[str, Mapping[str, Any]], *, href: str, policy: AccessPolicy
 ) -> tuple[tuple[CloudAsset, ...], list[str]]:
-    """The masks of an item that was read from href: the finest of each code, of EnMAP's both clouds and shadows.
+    """The masks of an item read from href: the finest of each code; for EnMAP, both clouds and shadows.
 
-    And a note on each that the policy does not allow: the scene may be wanted without it.
+    Also a note on each mask that the policy does not allow: the scene may still be wanted without it.
     """
     notes: list[str] = []
     finest: dict[str, tuple[float, CloudAsset]] = {}
@@ -68,7 +68,7 @@ def cloud_assets(
 
 
 def _mask(key: str, asset: Mapping[str, Any], href: str, policy: AccessPolicy) -> Asset:
-    """The asset; DataError for an href that the policy does not allow."""
+    """The mask as an Asset; DataError for an href that the policy does not allow."""
     size = asset.get("file:size")
     return Asset(
         key=key,
@@ -79,6 +79,6 @@ def _mask(key: str, asset: Mapping[str, Any], href: str, policy: AccessPolicy) -
 
 
 def _gsd_in(text: str) -> float:
-    """Metres that a name ends in (`SCL_20m`); infinity where it does not say."""
+    """Metres at the end of a name (`SCL_20m`); infinity if it has none."""
     found = re.search(r"_(\d0)m\b", text)
     return float(found[1]) if found else float("inf")

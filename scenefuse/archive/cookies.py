@@ -1,6 +1,6 @@
-"""Cookies of a login: kept, and sent to the very host that set them.
+"""Cookies of a login, sent only to the host that set them.
 
-A cookie may ask to be sent to all hosts of a domain. None is: what one host is told is no other's matter.
+A cookie's request to be sent to a whole domain is ignored, so that no host learns what another one set.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import httpx
 
 
 class HostCookies:
-    """What hosts have set so far, by scheme, host and port."""
+    """The cookies set so far, by scheme, host and port."""
 
     def __init__(self) -> None:
         self._by_host: dict[tuple[str, str], httpx.Cookies] = {}
 
     def add_to(self, request: httpx.Request) -> None:
-        """Add those that the request's host has set."""
+        """Add the cookies that the request's host has set."""
         self._of(request).set_cookie_header(request)
 
     def keep_from(self, response: httpx.Response) -> None:
-        """Keep what the response sets."""
+        """Keep the cookies that the response sets."""
         self._of(response.request).extract_cookies(response)
 
     def _of(self, request: httpx.Request) -> httpx.Cookies:
@@ -31,5 +31,5 @@ class HostCookies:
 
 
 def no_cookies() -> CookieJar:
-    """A jar that keeps nothing: in a client's place of its own, which knows domains."""
+    """A jar that keeps nothing, in place of the client's own, which shares cookies within domains."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=()))

@@ -1,8 +1,8 @@
-"""Products as their archives deliver them, folders of files, each as the STAC item that it came without.
+"""STAC items for products as their archives deliver them: folders or files without an item.
 
-They are told from their names, which missions fix: EnMAP and DESIS (DLR), PRISMA (ASI), EMIT (LP DAAC), Sentinel-2
-(SAFE, by ESA), Landsat 8 and 9 (Collection 2, by USGS). A product is named by its folder, by its metadata file, or,
-where it has one image, by that.
+Products are recognised by the names that missions define: EnMAP and DESIS (DLR), PRISMA (ASI), EMIT (LP DAAC),
+Sentinel-2 (SAFE, by ESA), Landsat 8 and 9 (Collection 2, by USGS). A product is given by its folder, its metadata file
+or, if it has a single image, that image.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _DLR = {
 }
 _DLR_FILE = re.compile(r"-(SPECTRAL_IMAGE(_COG)?\.TIFF?|METADATA(\.XML)+)$", re.IGNORECASE)
 DLR_IMAGE = re.compile(r"(?P<product>.+)-SPECTRAL_IMAGE(_COG)?\.TIFF?", re.IGNORECASE)
-"""Name of the image of a product of EnMAP or DESIS."""
+"""File name of the image of an EnMAP or DESIS product."""
 _ONE_FILE = {
     "PRISMA": (re.compile(r"PRS_L2D_STD_(?P<time>\d{14})\w*"), ".he5"),
     "EMIT": (re.compile(r"EMIT_L2A_RFL_\d{3}_(?P<time>\d{8}T\d{6})\w*"), ".nc"),
 }
 _HLS = re.compile(r"HLS\.(?P<part>[LS]30)\.T\w{5}\.\d{7}T\d{6}\.v\d+\.\d+")
-"""An item of LP DAAC's, which names no platform; its bands are of no one instrument's any more."""
+"""Id of an HLS item of LP DAAC, which names no platform; its harmonised bands belong to no single instrument."""
 _MOST_METADATA_BYTES = 2**20
-"""Of MTD_MSIL2A.xml or an MTL file; they have about 60 and 20 KiB."""
+"""Most bytes read of MTD_MSIL2A.xml or an MTL file, which have about 60 and 20 KiB."""
 
 
 def delivered_item(path: Path) -> dict[str, Any] | None:
-    """The item of the product that a path names, with absolute hrefs; None where it names none of these.
+    """The STAC item for the product at path, with absolute hrefs; None if it is none of these products.
 
-    DataError for a folder named like a product without its images.
+    DataError for a folder that is named like a product but has no images.
     """
     return next((item for tell in (_sentinel2, _landsat, _dlr, _one_file) if (item := tell(path)) is not None), None)
 
 
 def platform_of(product: str) -> str | None:
-    """The platform that a product's name tells; None where it is none of these."""
+    """The platform that a product's name implies; None for any other name."""
     found = _SENTINEL2.fullmatch(product)
     if found is not None:
         return f"sentinel-2{found['unit'].lower()}"
@@ -66,7 +66,7 @@ def platform_of(product: str) -> str | None:
 
 
 def _sentinel2(path: Path) -> dict[str, Any] | None:
-    """A SAFE of level 1C or 2A: a file a band, and of 2A one each resolution, of which the finest is taken."""
+    """A SAFE of level 1C or 2A: one file per band, in 2A also per resolution, of which the finest is used."""
     folder = path.parent if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", path.name) else path
     found = _SENTINEL2.fullmatch(folder.name.removesuffix(".SAFE"))
     if found is None or not folder.is_dir():
@@ -92,9 +92,9 @@ def _sentinel2(path: Path) -> dict[str, Any] | None:
 
 
 def _sentinel2_offset(metadata: Path) -> dict[str, Any]:
-    """The field of an asset that says what the product's own metadata do of reflectance at DN 0; none without them.
+    """The asset field with reflectance at DN 0 from the product's own metadata; empty without them.
 
-    Products that users made (`_N9999_`) have the offset or not, by the version of their processor.
+    Products made by users (`_N9999_`) may or may not have the offset, depending on their processor's version.
     """
     text = read_start(metadata, _MOST_METADATA_BYTES).decode("utf-8", "replace") if metadata.is_file() else ""
     unit = _SENTINEL2_DN.search(text)
@@ -111,7 +111,7 @@ def _sentinel2_offset(metadata: Path) -> dict[str, Any]:
 
 
 def _landsat(path: Path) -> dict[str, Any] | None:
-    """A product of surface reflectance by Landsat 8 or 9: a file a band."""
+    """A Landsat 8 or 9 surface reflectance product: one file per band."""
     folder = path if path.is_dir() else path.parent
     name = path.name if path.is_dir() else re.sub(r"_MTL\.(txt|json|xml)$", "", path.name)
     found = _LANDSAT.fullmatch(name)
@@ -124,7 +124,7 @@ def _landsat(path: Path) -> dict[str, Any] | None:
 
 
 def _dlr(path: Path) -> dict[str, Any] | None:
-    """A product of EnMAP or DESIS: one image, whose bands its METADATA.XML describes."""
+    """An EnMAP or DESIS product: one image, whose bands its METADATA.XML describes."""
     product = _DLR_FILE.sub("", path.name)
     platform, found = next(
         ((name, match) for name, pattern in _DLR.items() if (match := pattern.fullmatch(product))), (None, None)
@@ -149,7 +149,7 @@ def _dlr(path: Path) -> dict[str, Any] | None:
 
 
 def _one_file(path: Path) -> dict[str, Any] | None:
-    """A product of PRISMA or EMIT: one file, which describes itself; EMIT's mask lies beside it."""
+    """A PRISMA or EMIT product: one self-describing file; EMIT's mask lies beside it."""
     for platform, (pattern, suffix) in _ONE_FILE.items():
         found = pattern.fullmatch(path.stem)
         if found is not None and path.suffix == suffix:
@@ -161,7 +161,7 @@ def _one_file(path: Path) -> dict[str, Any] | None:
 
 
 def _images(folder: Path, pattern: str, name: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
-    """Files of a folder by pattern, whose names fit, sorted; DataError when there are none."""
+    """Files of a folder that match both pattern and name, sorted; DataError if there are none."""
     found = [(path, match) for path in sorted(folder.glob(pattern)) if (match := name.fullmatch(path.name))]
     if not found:
         raise DataError(
@@ -173,7 +173,7 @@ def _images(folder: Path, pattern: str, name: re.Pattern[str]) -> list[tuple[Pat
 
 
 def _landsat_time(metadata: Path, day: str) -> dict[str, Any]:
-    """When the scene's centre was seen, by the MTL file; without one the day of its name."""
+    """Acquisition time of the scene's centre from the MTL file; without one, the day in the product's name."""
     if metadata.is_file():
         text = read_start(metadata, _MOST_METADATA_BYTES).decode("utf-8", "replace")
         found = _LANDSAT_TIME.search(text)
@@ -184,7 +184,7 @@ def _landsat_time(metadata: Path, day: str) -> dict[str, Any]:
 
 
 def _at(digits: str) -> dict[str, Any]:
-    """The property of a time that is written without separators; DataError when it is none."""
+    """The datetime property for a time written without separators; DataError if it is not a time."""
     try:
         time = datetime.strptime(digits.replace("T", ""), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
@@ -197,13 +197,13 @@ def _at(digits: str) -> dict[str, Any]:
 
 
 def _asset(image: Path, band: str, gsd: str | None = None) -> dict[str, Any]:
-    """An asset of one band."""
+    """An asset with one band."""
     row = {"name": band, **({"gsd": float(gsd)} if gsd else {})}
     return {"href": str(image.absolute()), "roles": ["data"], "bands": [row]}
 
 
 def _masks(folder: Path, pattern: str) -> dict[str, Any]:
-    """The assets of the masks of clouds in a folder."""
+    """Assets for the cloud masks in a folder."""
     return {path.stem: {"href": str(path.absolute()), "roles": ["cloud"]} for path in sorted(folder.glob(pattern))}
 
 

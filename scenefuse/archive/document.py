@@ -1,4 +1,4 @@
-"""STAC documents as JSON: read, and told apart by what they say of themselves."""
+"""STAC documents as JSON: reading them, and telling their kinds apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DocumentKind = Literal["item", "items", "catalog", "api", "table"]
 
 
 def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:
-    """The JSON object at an absolute path or URL; DataError names the place when it cannot be read or is no object."""
+    """The JSON object at an absolute path or URL; DataError, which names it, if it is unreadable or not an object."""
     if href.startswith("s3://"):
         raw = read_object(href, most_bytes=MAX_JSON_BYTES)
     else:
@@ -25,7 +25,7 @@ def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:
         document = json.loads(raw)
     except json.JSONDecodeError as error:
         raise _unreadable(href, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # bytes that are no text, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # bytes that are not text, or a number with thousands of digits
         raise _unreadable(href, str(error)) from error
     if not isinstance(document, dict):
         raise _unreadable(href, f"it holds a JSON {type(document).__name__}, not an object")
@@ -33,9 +33,9 @@ def read_document(href: str, fetcher: Fetcher) -> dict[str, Any]:
 
 
 def document_kind(document: dict[str, Any], href: str) -> DocumentKind:
-    """What the document is, by its `type`, `conformsTo` and `stac_version`; DataError when it is not STAC.
+    """The document's kind, by its `type`, `conformsTo` and `stac_version`; DataError if it is not STAC.
 
-    STAC before 1.0 knows no `type` on catalogues: an id, a description and links make one.
+    Before 1.0, STAC catalogues have no `type`: an id, a description and links identify one.
     """
     kind = document.get("type")
     if kind == "FeatureCollection":
@@ -56,14 +56,14 @@ def document_kind(document: dict[str, Any], href: str) -> DocumentKind:
 
 
 def link_rel(link: Any) -> str | None:
-    """The relation of a link; None for what is not a link with an href."""
+    """The relation of a link; None if it is not a link with an href."""
     if isinstance(link, dict) and isinstance(link.get("href"), str) and isinstance(link.get("rel"), str):
         return str(link["rel"])
     return None
 
 
 def read_start(path: Path, most_bytes: int) -> bytes:
-    """The first bytes of a file, all of it when it has no more; DataError when it cannot be read."""
+    """The first bytes of a file, or all of a shorter one; DataError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(most_bytes)

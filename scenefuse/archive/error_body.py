@@ -1,4 +1,4 @@
-"""What a server says where it refuses, for people."""
+"""Readable messages from the bodies of error responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST_MESSAGE = 300
 
 
 def message_from(body: bytes) -> str:
-    """What a server says in the body of its refusal, in a line: of JSON its message, of HTML and other text a line.
+    """One line from the body of an error response: the message in JSON, else the text of HTML or plain text.
 
     >>> message_from(b'{"code": "ConflictError", "description": "it is there"}')
     'it is there'
@@ -27,7 +27,7 @@ def message_from(body: bytes) -> str:
 
 
 def _message(document: Any) -> str:
-    """The message for people in a JSON document of an error."""
+    """The readable message in a JSON error document."""
     if isinstance(document, list):
         return "; ".join(filter(None, map(_message, document)))
     if not isinstance(document, dict):

@@ -1,4 +1,4 @@
-"""Requests over HTTP: every redirect and address checked, retried by type, limited in size."""
+"""HTTP requests: every redirect and address checked, retried by type of failure, limited in size."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ from scenefuse.errors import DataError, TransientError
 from scenefuse.place.href import redact
 
 MAX_REDIRECTS = 5
-"""Redirects that are followed, each of them checked."""
+"""Redirects followed per request, each of them checked."""
 MAX_JSON_BYTES = 64 * 2**20
-"""Largest JSON document that is read; an item of 300 bands has about 0.1 MiB, a page of 100 of them 10 MiB."""
+"""Largest JSON document that is read; an item with 300 bands has about 0.1 MiB, a page of 100 of them 10 MiB."""
 _ATTEMPTS = 4
-"""Attempts at one request in all."""
+"""Attempts at a request, the first included."""
 _BACKOFF_S = 0.5
-"""Pause before the second attempt; twice as long before each later one."""
+"""Pause before the second attempt, doubled before each later one."""
 _LONGEST_WAIT_S = 30.0
-"""Longest pause, whatever a server's Retry-After asks for."""
+"""Longest pause, whatever a server's Retry-After says."""
 _PASSING = {408, 425, 429}
-"""Statuses below 500 of a reply that may be another one later."""
+"""Statuses below 500 after which a retry may succeed."""
 _LASTING = {501, 505}
-"""Those from 500 on that will be the same later: what was asked for is not implemented."""
+"""Statuses from 500 on after which a retry cannot succeed: the server does not support the request."""
 _KEPT_HEADERS = {"accept", "accept-encoding", "content-type", "range"}
-"""What of a request's headers another host may see after a redirect; the rest may be credentials."""
+"""Request headers that another host may see after a redirect; the others may be credentials."""
 _MOST_READ_OUT_BYTES = 64 * 2**10
-"""Of a redirect's body: to read more would take longer than another connection."""
+"""Most bytes read of a redirect's body; reading more would take longer than a new connection."""
 _PAGES = {"text/html", "application/xhtml+xml"}
-"""Media types of pages for people."""
+"""Media types of web pages."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 T = TypeVar("T")
 
-for _name in ("httpx", "httpcore"):  # at levels below they log whole addresses, and so signatures
+for _name in ("httpx", "httpcore"):  # below this level they log whole URLs, signatures included
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Some bytes of a file."""
+    """A byte range of a file."""
 
     data: bytes
-    """The bytes, as many as were asked for."""
+    """The requested bytes, all of them."""
     total_bytes: int
     """Size of the file."""
     tag: str
-    """Its ETag, else the time of its last change as the server writes it, else nothing."""
+    """Its ETag, else its Last-Modified as the server writes it, else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a server answered, of whatever status."""
+    """A server's response, whatever its status."""
 
     status: int
     """HTTP status."""
     url: str
-    """Where it came from, after redirects."""
+    """Its URL, after redirects."""
     body: bytes
     """Its body."""
     size_bytes: int | None
-    """What it says of its length; None when it does not say."""
+    """Its Content-Length in bytes; None if it does not give one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +83,18 @@ class _Hop:
     """Where a reply came from."""
 
     url: str
-    """Its address."""
+    """Its URL."""
     asked: str
-    """The address that was asked for first, before redirects."""
+    """The URL of the first request, before redirects."""
     logins: tuple[Login, ...]
-    """What was sent to it and to the hosts on the way."""
+    """Logins sent to it and to the hosts on the way."""
 
 
 class Fetcher:
-    """Requests under an AccessPolicy. Use it in a with statement: it holds connections.
+    """HTTP client under an AccessPolicy. Use it in a with statement: it holds connections.
 
-    What is read (get, request, get_range) is asked for with the login of each host that the environment or netrc has
-    one for; exchange sends what its caller gives alone.
+    Reads (get, request, get_range) send each host the login that the environment or netrc has for it, with GET only;
+    exchange sends only what its caller gives.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Fetcher:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._client.close()
 
     def get(
@@ -125,9 +125,9 @@ class Fetcher:
         query: Mapping[str, Any] | None = None,
         max_bytes: int = MAX_JSON_BYTES,
     ) -> bytes:
-        """The body of a GET, query added to the URL's own; DataError when it is refused, absent or too large.
+        """The body of a GET, with query added to the URL's own; DataError if it is refused, absent or too large.
 
-        TransientError after four attempts that may succeed later.
+        TransientError after four attempts if a later one may succeed.
         """
         if query:
             url = str(httpx.URL(url).copy_merge_params(dict(query)))
@@ -142,7 +142,7 @@ class Fetcher:
         body: Any = None,
         max_bytes: int = MAX_JSON_BYTES,
     ) -> bytes:
-        """The body of a reply with status 2xx; body is sent as JSON. Only safe to repeat requests belong here."""
+        """The body of a 2xx reply; body is sent as JSON. Only for requests that are safe to repeat."""
         return self._tried(
             lambda: self._follow(
                 method, url, dict(headers or {}), body, lambda response, hop: _read(response, hop, max_bytes)
@@ -151,17 +151,17 @@ class Fetcher:
         )
 
     def exchange(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> Reply:
-        """The reply, unless it may be another one later: then it is asked for again, and after four a TransientError.
+        """The reply, retried as long as a retry may change it; TransientError after four attempts.
 
-        body is sent as JSON. The answer to a request that was done may get lost, and the next attempt finds it done:
-        who sends one that changes something looks what is there.
+        body is sent as JSON. The answer to a request that took effect may be lost, and the next attempt then finds it
+        done: a caller that changes something must check the present state.
         """
         return self._tried(
             lambda: self._follow(method, url, dict(headers or {}), body, _received, with_logins=False), url
         )
 
     def get_range(self, url: str, first: int, end: int) -> Part:
-        """The bytes from first to before end of the file at url; DataError when the server gives no parts of it."""
+        """Bytes [first, end) of the file at url; DataError if the server does not serve ranges of it."""
         asked = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
         return self._tried(
             lambda: self._follow("GET", url, asked, None, lambda response, hop: _read_part(response, hop, first, end)),
@@ -169,7 +169,7 @@ class Fetcher:
         )
 
     def _tried(self, request: Callable[[], T], url: str) -> T:
-        """What the request returns, after at most _ATTEMPTS of it."""
+        """The result of request, which is attempted at most _ATTEMPTS times."""
         if not url.startswith(("http://", "https://")):
             raise _refused(url, "documents are read over https and s3 only")
         reason = ""
@@ -212,7 +212,7 @@ class Fetcher:
         *,
         with_logins: bool = True,
     ) -> T:
-        """What is received after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
+        """What receive returns after at most MAX_REDIRECTS redirects, each checked like an href of the reply before."""
         hop = _Hop(url=url, asked=url, logins=())
         for _ in range(MAX_REDIRECTS + 1):
             self._policy.check(url, url)
@@ -241,7 +241,7 @@ class Fetcher:
     def _sent(
         self, method: str, url: str, headers: dict[str, str], body: Any, extensions: dict[str, Any]
     ) -> Iterator[httpx.Response]:
-        """The response to a request, with the cookies of its host."""
+        """The response to a request, which carries the cookies of its host."""
         request = self._client.build_request(method, url, headers=headers, json=body, extensions=extensions)
         self._cookies.add_to(request)
         with closing(self._client.send(request, stream=True)) as response:
@@ -249,21 +249,21 @@ class Fetcher:
             yield response
 
     def _login_for(self, method: str, url: str, headers: Mapping[str, str]) -> Login | None:
-        """What opens the URL's host; None where there is nothing, or where it must not be sent.
+        """The login for the URL's host; None if there is none or it must not be sent.
 
-        Never with what is no GET: a catalogue says what is posted where, and must not have it done in our name.
+        It is sent only with GET: a catalogue decides what is posted where, and must not be able to post in our name.
         """
         if method != LOGIN_METHOD or any(name.lower() == "authorization" for name in headers):
             return None
         return login_for(url) if url.startswith("https://") or self._policy.allows(url) else None
 
     def _is_proxied(self, url: str) -> bool:
-        """True when a proxy of the environment gets the URL's requests: it resolves the name, by its own rules."""
+        """True if a proxy of the environment handles the URL: the proxy then resolves the name, by its own rules."""
         chosen = self._client._transport_for_url(httpx.URL(url))  # noqa: SLF001 - a guess at its rules would be a hole
         return chosen is not self._client._transport  # noqa: SLF001 - the one without a proxy
 
     def _judge_of(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
-        """Judges the address that was connected to, before anything is sent: a name may resolve anew meanwhile."""
+        """Trace hook that checks the connected address before sending: the name may resolve differently by then."""
 
         def judge(event: str, facts: Mapping[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":
@@ -271,14 +271,14 @@ class Fetcher:
                 try:
                     self._policy.check_address(str(stream.get_extra_info("server_addr")[0]), url)
                 except DataError:
-                    stream.close()  # nobody else has it yet
+                    stream.close()  # nothing else uses it yet
                     raise
 
         return judge
 
 
 class _PassingError(Exception):
-    """A reply that may be another one later."""
+    """A reply after which a retry may succeed."""
 
     def __init__(self, status: int, wait_s: float | None, said: str = "") -> None:
         super().__init__(f"status {status}{said and ': '}{said}")
@@ -286,7 +286,7 @@ class _PassingError(Exception):
 
 
 def _read_out(response: httpx.Response) -> None:
-    """Read what a redirect says besides its place: its connection can then be used again. Not if it is long."""
+    """Read a redirect's body, so that its connection can be reused; give up if it is long."""
     size = 0
     for part in () if response.is_stream_consumed else response.iter_raw():
         size += len(part)
@@ -295,14 +295,14 @@ def _read_out(response: httpx.Response) -> None:
 
 
 def _is_mistrust(error: BaseException | None) -> bool:
-    """True when the server's certificate is behind the error: it will be the same later."""
+    """True if an untrusted certificate caused the error: a retry would fail the same way."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def _received(response: httpx.Response, hop: _Hop) -> Reply:
-    """The reply with its body, unless it may be another one later."""
+    """The reply with its body; _PassingError if a retry may succeed."""
     status, length = response.status_code, response.headers.get("Content-Length", "")
     body = _body(response, hop.url, MAX_JSON_BYTES)
     if _may_pass(status):
@@ -311,13 +311,13 @@ def _received(response: httpx.Response, hop: _Hop) -> Reply:
 
 
 def _read(response: httpx.Response, hop: _Hop, max_bytes: int) -> bytes:
-    """The body of a reply, refused by status and by size."""
+    """The body of a reply; raises for a failure status or a body over max_bytes."""
     _check_status(response, hop)
     return _body(response, hop.url, max_bytes)
 
 
 def _body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
-    """The body of a reply, refused by size."""
+    """The body of a reply; DataError if it is over max_bytes."""
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -327,7 +327,7 @@ def _body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
 
 
 def _read_part(response: httpx.Response, hop: _Hop, first: int, end: int) -> Part:
-    """The part in a reply to a request for it."""
+    """The part in the reply to a range request."""
     status, url = response.status_code, hop.url
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise DataError(f"{redact(url)} ends before byte {end}", "it is empty or was cut short", "fetch it again")
@@ -359,7 +359,7 @@ def _read_part(response: httpx.Response, hop: _Hop, first: int, end: int) -> Par
 
 
 def _check_status(response: httpx.Response, hop: _Hop) -> None:
-    """Raise for a status that is not 2xx: _PassingError where the same request may succeed later, else DataError."""
+    """Raise for a status that is not 2xx: _PassingError if a retry may succeed, else DataError."""
     status = response.status_code
     if _may_pass(status):
         raise _PassingError(status, _asked_wait_s(response))
@@ -370,19 +370,19 @@ def _check_status(response: httpx.Response, hop: _Hop) -> None:
 
 
 def _may_pass(status: int) -> bool:
-    """True for the status of a reply that may be another one later."""
+    """True for a status after which a retry may succeed."""
     return status in _PASSING or (status >= httpx.codes.INTERNAL_SERVER_ERROR and status not in _LASTING)
 
 
 def _asked_wait_s(response: httpx.Response) -> float | None:
-    """Seconds of the reply's Retry-After, a number or a date counted from the reply's own; None without."""
+    """Seconds to wait by Retry-After, a number or a date relative to the reply's own Date; None without one."""
     after = response.headers.get("Retry-After", "")
     if after.isascii() and after.isdigit():
         return float(after)
     try:
         then, now = (parsedate_to_datetime(text) for text in (after, response.headers.get("Date", "")))
         return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):  # no date; one with a zone and one without
+    except (ValueError, TypeError):  # not a date, or only one of the two has a zone
         return None
 
 

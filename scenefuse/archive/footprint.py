@@ -34,12 +34,12 @@ def equal_area_footprint(footprint: Mapping[str, Any] | None, scene_id: str) -> 
 
 
 def _project(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 2) longitude and latitude in degrees as longitude and the sine of latitude."""
+    """(n, 2) longitude and latitude in degrees, projected to longitude and the sine of latitude."""
     return np.column_stack((lonlat[:, 0], np.sin(np.radians(lonlat[:, 1]))))
 
 
 def _polygons(footprint: Mapping[str, Any], scene_id: str) -> list[list[NDArray[np.float64]]]:
-    """Rings, each (n, 2) longitude and latitude, of every polygon."""
+    """The rings of every polygon, each (n, 2) longitude and latitude."""
     coordinates = footprint.get("coordinates")
     kind = footprint.get("type")
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(coordinates, list):
@@ -56,7 +56,7 @@ def _polygons(footprint: Mapping[str, Any], scene_id: str) -> list[list[NDArray[
 
 
 def _unwrapped(rings: list[NDArray[np.float64]], scene_id: str) -> list[BaseGeometry]:
-    """The polygon in longitudes -180 to 180, in two pieces when it crosses the antimeridian."""
+    """The polygon within longitudes -180 to 180, in two pieces if it crosses the antimeridian."""
     if not rings:
         return []
     continuous = [_continuous(ring, scene_id) for ring in rings]

@@ -1,4 +1,4 @@
-"""From a STAC item to a Scene."""
+"""Scenes from STAC items."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from scenefuse.sensors.sensor import Role, Sensor, find_sensor
 from scenefuse.words import counted
 
 MANY_BANDS = 30
-"""From this number of bands on an image is hyperspectral."""
+"""Number of bands from which on an image is hyperspectral."""
 NARROW_FWHM_NM = 20.0
-"""Median FWHM up to which many bands without wavelengths are hyperspectral."""
+"""Largest median FWHM at which many bands without wavelengths are hyperspectral."""
 
 _REFLECTANCE_UNITS = {"none", "1", "reflectance", "unitless", ""}
 _NOT_STAC = (
@@ -39,10 +39,10 @@ _NOT_STAC = (
 
 
 def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy) -> Scene:
-    """The scene of a STAC item of version 0.7 to 1.1 that was read from href; DataError when it cannot be one.
+    """The scene of a STAC item (version 0.7 to 1.1) read from href; DataError if the item cannot be one.
 
-    Hrefs of its assets are checked against the policy. What metadata leaves open is filled from the card of the
-    sensor that platform, instruments, constellation or a product's name as id tell, and noted.
+    Asset hrefs are checked against the policy. Gaps in the metadata are filled from the card of the sensor, which is
+    found by platform, instruments, constellation or a product name used as id; each is noted.
     """
     where = redact(href)
     try:
@@ -56,7 +56,7 @@ def scene_from_item(item: Mapping[str, Any], *, href: str, policy: AccessPolicy)
 
 
 def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where: str) -> Scene:
-    """The scene of an item; one of _NOT_STAC when a value is not of the type that STAC gives it."""
+    """The scene of an item; raises one of _NOT_STAC if a value does not have its STAC type."""
     document, notes = _migrate(item)
     properties: dict[str, Any] = document["properties"]
     sensor = sensor_of(str(document["id"]), properties)
@@ -93,9 +93,9 @@ def _scene_of(item: Mapping[str, Any], *, href: str, policy: AccessPolicy, where
 
 
 def sensor_of(item_id: str, properties: Mapping[str, Any]) -> Sensor | None:
-    """The card of the sensor that a product's name as id, else platform, instruments or constellation tell; or None.
+    """The sensor card for a product name used as id, else for platform, instruments or constellation; or None.
 
-    The id goes first: HLS's items may name the platform that their bands were of before they were harmonised.
+    The id comes first: HLS items may name the platform that their bands came from before they were harmonised.
     """
     return find_sensor(
         platform_of(item_id),
@@ -106,10 +106,10 @@ def sensor_of(item_id: str, properties: Mapping[str, Any]) -> Sensor | None:
 
 
 def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None, str]:
-    """`hsi` or `msi`, and why; None when neither the bands nor the sensor tell.
+    """`hsi` or `msi`, and why; None if neither the bands nor the sensor decide.
 
     hsi: at least 30 bands with wavelengths, or at least 30 with a median FWHM of at most 20 nm. msi: 2 to 29 bands.
-    Without bands the sensor's card decides.
+    Without bands, the sensor's card decides.
     """
     known = sum(band.wavelength_nm is not None for band in bands)
     widths_nm = [band.fwhm_nm for band in bands if band.fwhm_nm is not None]
@@ -130,7 +130,7 @@ def tell_role(bands: Sequence[Band], sensor: Sensor | None) -> tuple[Role | None
 
 
 def _migrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The item as STAC 1.1 (bands excepted, which keep their spelling), and what pystac warned of."""
+    """The item as STAC 1.1 (except bands, which keep their form), and pystac's warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         document = pystac.Item.from_dict(dict(item), migrate=True, preserve_dict=True).to_dict(
@@ -142,7 +142,7 @@ def _migrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _assets(
     document: dict[str, Any], sensor: Sensor | None, *, href: str, policy: AccessPolicy, where: str
 ) -> tuple[list[Asset], list[str]]:
-    """The assets that hold bands, and notes on those that were left out."""
+    """The assets that hold bands, and notes on those left out."""
     properties = document["properties"]
     raw: dict[str, dict[str, Any]] = {key: asset for key, asset in document["assets"].items() if is_raster(key, asset)}
     rows = {key: band_rows(key, asset, properties).rows for key, asset in raw.items()}
@@ -185,7 +185,7 @@ def _assets(
 
 
 def _named_bands(keys: Iterable[str], sensor: Sensor | None) -> dict[str, tuple[Mapping[str, Any], ...]]:
-    """The rows of assets without any whose keys are names of an MSI's bands: so HLS's items have a file a band."""
+    """Rows for assets that lack them but are keyed by an MSI's band names, as in HLS items with one file per band."""
     if sensor is None or sensor.role != "msi":
         return {}
     return {key: ({"name": key},) for key in keys if key and sensor.match(Band(name=key)) is not None}
@@ -194,7 +194,7 @@ def _named_bands(keys: Iterable[str], sensor: Sensor | None) -> dict[str, tuple[
 def _asset(
     key: str, raw: dict[str, Any], rows: Sequence[Mapping[str, Any]], bands: tuple[Band, ...], *, href: str, where: str
 ) -> Asset:
-    """The asset with its radiometry as metadata states it, for the bands or for the whole."""
+    """The asset with the radiometry that the metadata states, per band or for the whole asset."""
     place = f"{where}, asset {key}"
     encoding = {
         name: stated_values(rows, field, place) or stated_values([raw], field, place)
@@ -223,7 +223,7 @@ def _asset(
 
 
 def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
-    """The assets with what the sensor's card knows and metadata does not say, and a note for each kind of it."""
+    """The assets with gaps in the metadata filled from the sensor's card, and a note on each kind filled."""
     told = _product_texts(document)
     notes: list[str] = []
     if any(_with_card_band(band, sensor) != band for asset in assets for band in asset.bands):
@@ -241,13 +241,13 @@ def _complete(assets: list[Asset], sensor: Sensor, document: dict[str, Any]) -> 
 
 
 def _is_sentinel2(properties: Mapping[str, Any], sensor: Sensor | None) -> bool:
-    """True when the card, and where there is none the platform or the constellation says Sentinel-2: a new unit's."""
+    """True for Sentinel-2 by the card or, without one (a new unit), by platform or constellation."""
     names = (sensor.name,) if sensor else (properties.get("platform"), properties.get("constellation"))
     return any(str(name).lower().replace("-", "").startswith("sentinel2") for name in names)
 
 
 def _with_sentinel2_offset(assets: list[Asset], document: dict[str, Any]) -> tuple[list[Asset], list[str]]:
-    """The assets with the offset that flag or processing baseline tell, and a note on it."""
+    """The assets with the offset that the flag or the processing baseline implies, and a note on it."""
     found = sentinel2_offset(document["properties"], _product_texts(document))
     stated = any(asset.offset is not None for asset in assets)
     if found is not None and (not stated or found[0] == 0.0):
@@ -259,7 +259,7 @@ def _with_sentinel2_offset(assets: list[Asset], document: dict[str, Any]) -> tup
 
 
 def _product_texts(document: dict[str, Any]) -> list[str]:
-    """Ids, level and names that say of which product an item is."""
+    """Ids, level and names that identify the item's product."""
     properties = document["properties"]
     ids = [str(document["id"]), str(document.get("collection") or ""), str(properties.get("processing:level") or "")]
     names = [str(value) for key, value in properties.items() if key.endswith((":product_uri", ":product_id", "title"))]
@@ -267,11 +267,11 @@ def _product_texts(document: dict[str, Any]) -> list[str]:
 
 
 def _with_card_band(band: Band, sensor: Sensor) -> Band:
-    """The band with what the card knows: where the item does not tell it, and of an MSI before the item.
+    """The band completed from the card; for an MSI the card takes precedence over the item, for an HSI the reverse.
 
-    Items of Sentinel-2 tell rounded centres, and a band's whole width for its FWHM (B02: 490 and 98 nm): seen through
-    such Gaussians, spectra of minerals and plants are 0.6 % off in B02 and 3 % in B12 of S2B, through the card's 0.2
-    and 1.6 %. A spectrometer's item tells what was calibrated for the scene, which no card can.
+    Sentinel-2 items give rounded centres, and a band's whole width as its FWHM (B02: 490 and 98 nm). Seen through such
+    Gaussians, spectra of minerals and plants are 0.6 % off in B02 and 3 % in B12 of S2B; through the card's, 0.2 % and
+    1.6 %. A spectrometer's item gives the calibration of its own scene, which no card can.
     """
     card = sensor.match(band)
     if card is None:
@@ -326,7 +326,7 @@ def _footprint(item: Mapping[str, Any], where: str) -> dict[str, Any] | None:
 
 
 def corners_of(bbox: Any, where: str) -> tuple[float, float, float, float] | None:
-    """West, south, east and north of an item's bbox of 4 or 6 numbers; None when it has no such list."""
+    """West, south, east and north of an item's bbox of 4 or 6 numbers; None for anything else."""
     if not isinstance(bbox, list) or len(bbox) not in (4, 6):
         return None
     west, south, east, north = (number(bbox[i], f"{where}: bbox") for i in (0, 1, len(bbox) // 2, len(bbox) // 2 + 1))
@@ -334,7 +334,7 @@ def corners_of(bbox: Any, where: str) -> tuple[float, float, float, float] | Non
 
 
 def _crs(document: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:
-    """The item's CRS, else the one that all its band assets share."""
+    """The item's CRS, else the one shared by all its band assets."""
     own = _crs_of(document["properties"], where)
     if own is not None:
         return own
@@ -356,7 +356,7 @@ def _crs_of(fields: Mapping[str, Any], where: str) -> str | None:
 
 
 def _cloud_fraction(properties: Mapping[str, Any], where: str) -> float | None:
-    """`eo:cloud_cover` as a share of 1; None also when it is negative, as Landsat says that it was not calculated."""
+    """`eo:cloud_cover` as a fraction; also None if negative, which is Landsat's value for not calculated."""
     percent = number_or_none(properties.get("eo:cloud_cover"), where)
     if percent is None or percent < 0:
         return None

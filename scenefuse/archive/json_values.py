@@ -1,4 +1,4 @@
-"""Values of JSON documents that others wrote: taken as numbers and texts, or refused."""
+"""Numbers and strings from JSON documents of others, checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scenefuse.errors import DataError
 
 
 def number(value: Any, where: str) -> float:
-    """A JSON number, or one of STAC's texts `nan`, `inf`, `-inf`; DataError for anything else."""
+    """A JSON number, or one of STAC's strings `nan`, `inf`, `-inf`; DataError for anything else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value)
@@ -20,10 +20,10 @@ def number(value: Any, where: str) -> float:
 
 
 def number_or_none(value: Any, where: str) -> float | None:
-    """The number; None where the document says nothing."""
+    """The number; None if there is no value."""
     return None if value is None else number(value, where)
 
 
 def texts(value: Any) -> list[str]:
-    """The entries of a list as texts; none where it is no list."""
+    """The entries of a list as strings; empty if it is not a list."""
     return [str(entry) for entry in value] if isinstance(value, list) else []

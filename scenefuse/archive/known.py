@@ -1,4 +1,4 @@
-"""Archives known by name: one TOML each, in the repository's catalogs/ and inside the wheel."""
+"""Archives known by name: one TOML file each, in the repository's catalogs/ and inside the wheel."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ class KnownCollection:
     id: str
     """STAC collection id."""
     role: Role
-    """Which side of a pair its scenes are."""
+    """Side of a pair that its scenes take."""
     title: str
-    """One line for people."""
+    """One-line title."""
     licence: str
     """Licence of the data, as the archive states it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSource:
-    """Where an archive gives tokens that open its files to everyone."""
+    """Where an archive issues tokens that open its files to everyone."""
 
     hosts: tuple[str, ...]
     """Hosts of the files."""
     url: str
-    """Address of a token, with {account} and {container} for the first parts of a file's host and path."""
+    """Address that issues a token, with {account} and {container} for the first parts of a file's host and path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLogin:
-    """Which account opens an archive's files."""
+    """The account that opens an archive's files."""
 
     hosts: tuple[str, ...]
-    """Hosts of the files, which a token is sent to."""
+    """Hosts of the files, to which a token is sent."""
     machines: tuple[str, ...]
-    """Hosts that ask for user and password, as netrc names them: the files' own, or one that these redirect to."""
+    """Hosts that ask for user and password, as named in netrc: the files' own, or one that they redirect to."""
     token: str | None = None
-    """Variable of the environment that may hold a token; None where the archive gives none."""
+    """Environment variable that may hold a token; None if the archive issues none."""
 
     def token_of(self, host: str) -> str | None:
-        """The variable whose token a host gets; None for a host that gets none."""
+        """The variable with the token for a host; None if the host is sent none."""
         return self.token if host in self.hosts else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownArchive:
-    """A public archive and what one has to know to use it."""
+    """A public archive and what one needs to know to use it."""
 
     name: str
     """Name on the command line: `earth-search`."""
     title: str
-    """One line for people."""
+    """One-line title."""
     url: str
     """Landing page of its STAC API."""
     signing: str
-    """How hrefs of assets become readable: `none`, or the procedure, for people."""
+    """How asset hrefs become readable: `none`, or the procedure in words."""
     credentials: str
     """What an operator needs: `none`, or the account."""
     notes: str
-    """What surprises those who use it."""
+    """What may surprise its users."""
     collections: tuple[KnownCollection, ...]
     """Collections that can be fused."""
     tokens: TokenSource | None = None
-    """Who opens its files; None where they are open, or ask for an account."""
+    """Where tokens for its files come from; None if they are open or need an account."""
     login: KnownLogin | None = None
-    """Which account opens its files; None where none does, or where keys of a store do."""
+    """The account that opens its files; None if none does, or if an object store's keys do."""
 
 
 @cache
@@ -84,7 +84,7 @@ def known_archives() -> tuple[KnownArchive, ...]:
 
 
 def _read_archive(path: Path) -> KnownArchive:
-    """The archive that a TOML describes; ValueError for a key that nobody reads or one that lacks."""
+    """The archive that a TOML file describes; ValueError for an unknown or missing key."""
     table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     collections, tokens, login = (table.pop(key, None) for key in ("collections", "tokens", "login"))
     expected = {field.name for field in fields(KnownArchive)} - {"name", "collections", "tokens", "login"}
@@ -102,7 +102,7 @@ def _read_archive(path: Path) -> KnownArchive:
 def _read_login(
     path: Path, *, hosts: list[str], machines: list[str] | None = None, token: str | None = None, **more: Any
 ) -> KnownLogin:
-    """The table [login]; ValueError for a key that nobody reads."""
+    """The [login] table; ValueError for an unknown key."""
     if more:
         raise ValueError(f"{path}: [login] has keys that nobody reads: {sorted(more)}")
     return KnownLogin(hosts=tuple(hosts), machines=tuple(machines or hosts), token=token)

@@ -1,8 +1,8 @@
-"""Accounts of archives that ask for one: what opens a host's files, and what is said where it does not.
+"""Logins for archives that need an account, and the errors for hosts that refuse access.
 
-A token is a variable's of the environment, which the known archive names; user and password are netrc's. Both are
-looked up for each request, by the process that makes it: they are part of no address and no document, and are never
-shown or written down.
+A token comes from the environment variable that the known archive names, user and password from netrc. Both are looked
+up for each request, by the process that makes it: they are part of no address or document, and are never shown or
+written down.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 
 LOGIN_METHOD = "GET"
-"""Method of the requests that a login is sent with."""
+"""The only HTTP method that a login is sent with."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What is sent to a host that opens its files to accounts."""
+    """Credentials for a host that opens its files to accounts."""
 
     authorization: str = field(repr=False)
-    """Value of the header Authorization."""
+    """Value of the Authorization header."""
     host: str
-    """The host that it is sent to, and no other."""
+    """The only host that it is sent to."""
     source: str
-    """Where it stands: `the variable EARTHDATA_TOKEN`, the path of netrc."""
+    """Where it comes from: `the variable EARTHDATA_TOKEN`, or the path of netrc."""
 
 
 def login_for(url: str) -> Login | None:
-    """The login for the URL's host: the token of the known archive that it is of, else its line in netrc; or None.
+    """The login for the URL's host: the token of its known archive, else its entry in netrc, else None.
 
-    DataError where there is one that cannot be used.
+    DataError if there is one that cannot be used.
     """
     host = _host(url)
     archive = _archives().get(host)
@@ -63,7 +63,7 @@ def login_for(url: str) -> Login | None:
 
 
 def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = LOGIN_METHOD) -> DataError:
-    """What a reply means that asks for an account; url: where it came from; logins: those sent on the way there."""
+    """The error for a reply that requires an account; url: where it came from; logins: those sent on the way."""
     host, told = _host(url), f"{redact(url)} answered {status}"
     if method != LOGIN_METHOD:
         return DataError(
@@ -84,7 +84,7 @@ def not_opened(url: str, status: int, logins: Sequence[Login], *, method: str = 
 
 
 def page_in_place(url: str, asked: str, logins: Sequence[Login]) -> DataError:
-    """What a web page in place of a part of the file at asked means; url: where it came from."""
+    """The error for a web page sent instead of a part of the file at asked; url: where the page came from."""
     host, cure = _host(url), _cure(url)
     sent = f", with the login from {logins[-1].source} sent to {logins[-1].host}" if logins else ""
     if any(login.host == host for login in logins):
@@ -97,7 +97,7 @@ def page_in_place(url: str, asked: str, logins: Sequence[Login]) -> DataError:
 
 
 def _cure(url: str) -> str:
-    """How to get at what the URL's host opens to accounts alone."""
+    """How to gain access to a host that needs an account."""
     host = _host(url)
     archive = _archives().get(host)
     known = None if archive is None else archive.login
@@ -111,13 +111,13 @@ def _cure(url: str) -> str:
 
 
 def _host(url: str) -> str:
-    """The URL's host in small letters, without its port: so netrc names it."""
+    """The URL's host in lower case and without port, as netrc names it."""
     return (urlsplit(url).hostname or "").lower()
 
 
 @cache
 def _archives() -> dict[str, KnownArchive]:
-    """Whose login opens the files of a host, or is asked for there."""
+    """The known archive by host: the hosts that its login opens, and those that require it."""
     return {
         host: archive
         for archive in known_archives()

@@ -1,4 +1,4 @@
-"""User and password of a host as netrc has them, the file that curl, git and wget read, too."""
+"""User and password of a host from netrc, the file that curl, git and wget also read."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from scenefuse.errors import DataError
 
 _DEFAULT = "default"
-"""The entry for every machine that no line names: a password for whoever asks, and never used."""
+"""The entry for every other machine; never used, because any host that asks would get the password."""
 _OTHERS = 0o077
-"""Rights of all but a file's owner."""
+"""Permission bits of everyone but the file's owner."""
 
 
 def netrc_line(host: str, path: Path) -> tuple[str, str] | None:
-    """User and password of the line for a host in small letters; None where there is no such file or line.
+    """User and password for a host in lower case; None if there is no such file or entry.
 
-    DataError where the file has the host in it, and cannot be understood or be read by others: what is wrong with a
-    file that does not name the host is no matter of the host's.
+    DataError if the file mentions the host but cannot be parsed, or can be read by others. Faults in a file that does
+    not mention the host are ignored.
     """
     try:
         content, mode = path.read_bytes(), path.stat().st_mode
-    except OSError:  # not there, or not for us: a host that asks for a login says where it is looked for
+    except OSError:  # missing or unreadable; the error for a host that needs a login names the file
         return None
     if host.encode() not in content.lower():
         return None
     try:
         lines = netrc.netrc(path).hosts
     except (netrc.NetrcParseError, UnicodeDecodeError, OSError) as error:
-        # Not the parser's words, which quote what it stumbled over: that may be a password.
+        # The parser's message is left out: it quotes the offending text, which may be a password.
         line = f" at line {error.lineno}" if isinstance(error, netrc.NetrcParseError) and error.lineno else ""
         raise DataError(
             f"{path} is not a netrc file{line}",

@@ -1,4 +1,4 @@
-"""The pairs of an archive: its scenes searched, told apart by role, and paired."""
+"""The pairs of an archive: search its scenes, split them by role, and pair them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from scenefuse.archive.source import open_source
 def find_in_archive(
     sources: Sequence[str], rule: PairRule, *, bounds: Bounds | None = None, allow_hosts: tuple[str, ...] = ()
 ) -> tuple[Pairing, tuple[SkippedItem, ...]]:
-    """The pairs of one or several sources together, and items that could not be read.
+    """The pairs of one or several sources together, and the items that could not be read.
 
-    With bounds of time they are those whose HSI was acquired within; its MSI may lie outside by as much as the rule
-    allows. So windows that follow each other find together what one window over all of them finds: no pair is lost or
-    made otherwise because the border of two windows goes between its scenes. Of unpaired scenes those within are told.
+    Time bounds apply to the acquisition of the HSI; its MSI may lie outside by up to the rule's max_gap_hours.
+    Consecutive windows therefore find the same pairs as one window over all of them: no pair is lost or changed because
+    the border between two windows falls between its scenes. Unpaired scenes are reported if they lie within.
     """
     bounds = bounds or Bounds()
     wide = replace(
@@ -60,7 +60,7 @@ def _scenes(
 
 
 def _moved(time: datetime | None, hours: float) -> datetime | None:
-    """The time so many hours later; None, which is no bound, where that is in no calendar."""
+    """The time shifted by hours; None, which means no bound, if the calendar has no such time."""
     try:
         return None if time is None else time + timedelta(hours=hours)
     except OverflowError:
@@ -68,7 +68,7 @@ def _moved(time: datetime | None, hours: float) -> datetime | None:
 
 
 def _is_within(scene: Scene, bounds: Bounds) -> bool:
-    """True when the scene was acquired within the bounds; one that does not tell when is within no bound."""
+    """True if the scene was acquired within the bounds; a scene without a time is outside every bound."""
     if bounds.since is None and bounds.until is None:
         return True
     if scene.acquired is None:
@@ -78,5 +78,5 @@ def _is_within(scene: Scene, bounds: Bounds) -> bool:
 
 
 def unpaired_record(entry: Unpaired) -> dict[str, Any]:
-    """A scene in no pair as JSON can hold it."""
+    """An unpaired scene as a JSON-compatible record."""
     return {"scene_id": entry.scene.id, "collection": entry.scene.collection, "reason": entry.reason}

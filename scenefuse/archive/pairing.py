@@ -17,7 +17,7 @@ from scenefuse.errors import DataError, UsageError
 from scenefuse.sensors.sensor import Role
 
 _CHUNK = 2000
-"""Scenes that are looked up at once; bounds memory where footprints overlap a lot."""
+"""Scenes looked up at once; bounds memory where many footprints overlap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +74,16 @@ class Roles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """Every scene that was given, in a pair or with the reason why not."""
+    """Every given scene, in a pair or with the reason why not."""
 
     pairs: tuple[ScenePair, ...]
-    """Pairs by acquisition of the HSI, then ids; those of one HSI from the best to the worst."""
+    """Pairs sorted by acquisition of the HSI, then ids; those of one HSI from best to worst."""
     unpaired: tuple[Unpaired, ...]
     """Scenes in no pair, hyperspectral ones first."""
 
 
 def split_roles(scenes: Iterable[Scene], rule: PairRule) -> Roles:
-    """The scenes by role; a collection that the rule names decides before metadata does.
+    """The scenes by role; collections that the rule names take precedence over metadata.
 
     A scene listed twice counts once.
     """
@@ -107,11 +107,11 @@ def split_roles(scenes: Iterable[Scene], rule: PairRule) -> Roles:
 
 
 def find_pairs(hs: Sequence[Scene], ms: Sequence[Scene], rule: PairRule | None = None) -> Pairing:
-    """Pairs under the rule, and for each scene without one the most specific reason.
+    """Pairs under the rule, and the most specific reason for each scene without one.
 
-    The best pair of an HSI has the least gap / max_gap + (1 - overlap) + cloud cover of the MSI; ties go by id.
-    Scenes are looked up in an R-tree per time slab of max_gap_hours, so that the work grows with the number of
-    scenes and of true neighbours, not with their product.
+    The best pair of an HSI minimises gap / max_gap + (1 - overlap) + cloud cover of the MSI; ties go by id. Scenes are
+    looked up in an R-tree per time slab of max_gap_hours, so that the work grows with the number of scenes and of true
+    neighbours, not with their product.
     """
     rule = rule or PairRule()
     hs_side, ms_side = _Side.of(hs, rule), _Side.of(ms, rule)
@@ -151,20 +151,20 @@ class _Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Side:
-    """The scenes of one role as arrays; what rules a scene out by itself is in refused."""
+    """The scenes of one role as arrays; refused holds those that their own metadata rule out."""
 
     scenes: Sequence[Scene]
     refused: dict[int, str]
     areas: NDArray[np.object_]
-    """(scene,) shapely areas; None where refused by place or time."""
+    """(scene,) shapely areas; None if refused for place or time."""
     times_h: NDArray[np.float64]
-    """(scene,) hours since 1970; NaN where unknown."""
+    """(scene,) hours since 1970; NaN if unknown."""
     cloudy: dict[int, str] = field(default_factory=dict)
-    """Those of refused that are refused for clouds alone."""
+    """The entries of refused that are refused for clouds alone."""
 
     @classmethod
     def of(cls, scenes: Sequence[Scene], rule: PairRule) -> _Side:
-        """The side with the reasons that a scene carries in itself."""
+        """The side, with the reasons found in each scene by itself."""
         refused: dict[int, str] = {}
         cloudy: dict[int, str] = {}
         areas = np.full(len(scenes), None, dtype=object)
@@ -190,12 +190,12 @@ class _Side:
 
     @property
     def usable(self) -> NDArray[np.intp]:
-        """Indexes of the scenes that nothing rules out by themselves."""
+        """Indexes of the scenes that are not refused."""
         return np.array([i for i in self.placed if i not in self.refused], dtype=np.intp)
 
 
 def _links(hs: _Side, ms: _Side, rule: PairRule) -> dict[int, list[_Link]]:
-    """For each HSI that has any, the MSIs that fit it."""
+    """The MSIs that fit each HSI, for HSIs that have any."""
     links: dict[int, list[_Link]] = {}
     for i, j in _near(hs, ms, rule.max_gap_hours):
         gaps = np.abs(hs.times_h[i] - ms.times_h[j])
@@ -211,7 +211,7 @@ def _links(hs: _Side, ms: _Side, rule: PairRule) -> dict[int, list[_Link]]:
 
 
 def _near(hs: _Side, ms: _Side, gap_hours: float) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Index pairs of usable scenes whose areas touch and whose slabs of time are neighbours."""
+    """Index pairs of usable scenes whose areas intersect and whose time slabs are equal or adjacent."""
     hs_i, ms_i = hs.usable, ms.usable
     if not len(hs_i) or not len(ms_i):
         return
@@ -232,7 +232,7 @@ def _near(hs: _Side, ms: _Side, gap_hours: float) -> Iterator[tuple[NDArray[np.i
 def _touching(
     one: _Side, one_i: NDArray[np.intp], other: _Side, other_i: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Index pairs, out of the two sets of indexes, whose areas intersect; in pieces."""
+    """Index pairs from the two sets of indexes whose areas intersect, in chunks."""
     tree = shapely.STRtree(other.areas[other_i])
     for start in range(0, len(one_i), _CHUNK):
         chunk = one_i[start : start + _CHUNK]
@@ -250,7 +250,7 @@ def _overlap_fractions(one: NDArray[np.object_], other: NDArray[np.object_]) -> 
 
 
 def _explain(side: _Side, other: _Side, used: set[int], taken: dict[int, str], rule: PairRule) -> list[Unpaired]:
-    """A reason for each scene of the side that is in no pair."""
+    """A reason for each of the side's scenes that is in no pair."""
     reasons = {i: reason for i, reason in side.refused.items() if i not in used}
     open_i = np.array([i for i in side.usable if i not in used], dtype=np.intp)
     candidates = other.placed
@@ -286,7 +286,7 @@ def _nearest_miss(i: int, j: NDArray[np.intp], side: _Side, other: _Side, rule: 
 
 
 def _side_of(scene: Scene, rule: PairRule) -> Role | None:
-    """The side a scene takes: by a collection that the rule names for one side, else by its role."""
+    """The side of a scene: by a collection that the rule names for one side, else by its role."""
     if rule.hs_collection != rule.ms_collection:
         if rule.hs_collection is not None and scene.collection == rule.hs_collection:
             return "hsi"

@@ -1,4 +1,4 @@
-"""STAC items in a stac-geoparquet file, as archives offer all their items at once."""
+"""STAC items in a stac-geoparquet file, the form in which archives offer all their items at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scenefuse.errors import DataError
 
 MAGIC = b"PAR1"
 ITEMS_PER_BATCH = 1000
-"""Items that are in memory at once."""
+"""Items held in memory at once."""
 
 
 def items_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The file's items as JSON has them, row by row; DataError when it is no such file, or its reader is missing."""
+    """The file's items as JSON objects, row by row; DataError if it is no such file or its reader is missing."""
     try:
         import pyarrow as pa
         from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""How DN become reflectance, as far as metadata tells: scale, offset, no-data."""
+"""From DN to reflectance by metadata: scale, offset, no-data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SENTINEL2_OFFSET = -0.1
 """Reflectance at DN 0 of Sentinel-2 products from processing baseline 04.00 on (BOA_ADD_OFFSET -1000 / 10000)."""
 
 _USERS_BASELINE = 99.0
-"""From here on a number is that of a product which its user made (`_N9999_`): it tells no version of the processor."""
+"""From here on, the number marks a product made by a user (`_N9999_`) and implies no version of the processor."""
 _BASELINES = ("s2:processing_baseline", "sentinel2:processing_baseline", "sentinel:processing_baseline")
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 
 
 def stated_values(rows: Sequence[Mapping[str, Any]], key: str, where: str) -> tuple[float, ...] | None:
-    """The number under key of every row: one when all agree, else one per row; None when no row has it.
+    """The number under key in every row: one if all agree, else one per row; None if no row has it.
 
-    DataError when only some rows have it: what holds for the others is not said.
+    DataError if only some rows have it: the value for the others is unknown.
     """
     found = [number(row[key], f"{where}: {key}") for row in rows if row.get(key) is not None]
     if not found:
@@ -42,7 +42,7 @@ def stated_values(rows: Sequence[Mapping[str, Any]], key: str, where: str) -> tu
 
 
 def fill_from_card(asset: Asset, sensor: Sensor) -> Asset:
-    """The asset with the sensor card's scale, offset and no-data where it has none; card_fields names them."""
+    """The asset with missing scale, offset and no-data taken from the sensor card and named in card_fields."""
     if asset.scale is not None and asset.offset is None:
         asset = replace(asset, offset=(0.0,))
     filled: dict[str, Any] = {}
@@ -56,11 +56,11 @@ def fill_from_card(asset: Asset, sensor: Sensor) -> Asset:
 
 
 def sentinel2_offset(properties: Mapping[str, Any], texts: Sequence[str]) -> tuple[float, str] | None:
-    """Reflectance at DN 0 of a Sentinel-2 item, and why; None when the item does not tell.
+    """Reflectance at DN 0 of a Sentinel-2 item, and why; None if the item does not say.
 
-    Archives that have subtracted the offset already say so (boa_offset_applied), and still give raster:offset -0.1:
-    the flag decides. Without it the processing baseline does: 04.00 and later have the offset. (Measured by their
-    users, the flag of Earth Search's sentinel-2-l2a is wrong for some items: its issues 66 and 71.)
+    Archives that have already subtracted the offset say so (boa_offset_applied) but still give raster:offset -0.1, so
+    the flag decides. Without it the processing baseline does: 04.00 and later have the offset. (According to its users'
+    measurements, the flag of Earth Search's sentinel-2-l2a is wrong for some items: its issues 66 and 71.)
     """
     baseline = _baseline(properties, texts)
     flag = next((properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)), None)

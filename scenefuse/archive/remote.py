@@ -1,7 +1,7 @@
 """Files on the network, read by ranges: over https under the access policy, from S3 with the environment's keys.
 
-A file is known by its size and its ETag (or the time of its last change). Every later answer must show the same: a
-scene that is put anew while it is read ends the work instead of being fused out of two.
+A file is identified by its size and its ETag (or the time of its last change). Every later response must match both, so
+that a scene replaced while it is read stops the work instead of being fused from two versions.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """One file on the network, as it was when it was first looked at. Picklable."""
+    """A file on the network as it was when first opened. Picklable."""
 
     url: str = field(repr=False)
-    """Where it is, https:// or s3://, with the query that may sign it; never shown, str() redacts it."""
+    """Its https:// or s3:// URL, including a query that may sign it; never shown: str() redacts it."""
     size_bytes: int
-    """Its size."""
+    """Its size in bytes."""
     tag: str
     """Its ETag, or the time of its last change."""
     policy: AccessPolicy
@@ -42,9 +42,9 @@ class RemoteFile:
         return redact(self.url)
 
     def read(self, span: Span) -> bytes:
-        """The bytes of the span, all of them.
+        """All bytes of the span.
 
-        DataError when the file is another one by now, TransientError when no attempt brings them.
+        DataError if the file has changed since, TransientError if every attempt fails.
         """
         place = _store_place(self.url)
         if place is not None:
@@ -66,7 +66,7 @@ class RemoteFile:
 
 
 def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
-    """The file at an https:// or s3:// URL as it is now; DataError when it cannot be read by ranges."""
+    """The file at an https:// or s3:// URL as it is now; DataError if it cannot be read by ranges."""
     scheme = urlsplit(url).scheme
     if scheme not in _READABLE_SCHEMES:
         raise DataError(
@@ -86,7 +86,7 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
         return RemoteFile(url=url, size_bytes=part.total_bytes, tag=part.tag, policy=policy)
     try:
         found = place.stat()
-    except StorageError as error:  # of a file to be read: a fault of this one, not of where products are put
+    except StorageError as error:  # the fault is this input's, not that of the place for products
         raise DataError(error.value, "it cannot be read", error.cure) from error
     if found is None:
         raise DataError(f"{redact(url)} does not exist", "there is nothing to read", "check bucket and key")
@@ -94,7 +94,7 @@ def open_remote(url: str, policy: AccessPolicy) -> RemoteFile:
 
 
 def read_object(url: str, *, most_bytes: int) -> bytes:
-    """The whole object at an s3:// URL; DataError when there is none, or one larger than most_bytes."""
+    """The whole object at an s3:// URL; DataError if there is none or it is larger than most_bytes."""
     file = open_remote(url, AccessPolicy())
     if file.size_bytes > most_bytes:
         raise DataError(
@@ -108,8 +108,8 @@ def read_object(url: str, *, most_bytes: int) -> bytes:
 def _store_place(url: str) -> StorePlace | None:
     """The object of an s3:// URL; None for others. DataError for a key that a URL cannot hold.
 
-    What follows a ? or # may be a signature as well as the rest of a key, and is shown and recorded nowhere: two
-    objects would be one input.
+    Text after a ? or # may be a signature as well as part of the key, and is never shown or recorded: two objects would
+    count as one input.
     """
     parts = urlsplit(url)
     if parts.scheme != "s3":
@@ -124,17 +124,17 @@ def _store_place(url: str) -> StorePlace | None:
 
 
 def _part(url: str, policy: AccessPolicy, span: Span) -> Part:
-    """The span of the file at an https:// URL, which is signed where a known archive gives tokens for it."""
+    """The span of the file at an https:// URL, signed if a known archive issues tokens for it."""
     fetcher = _fetcher(policy)
     return fetcher.get_range(signed(url, fetcher.get), *span)
 
 
 @functools.cache
 def _fetcher(policy: AccessPolicy) -> Fetcher:
-    """One per process and policy: its connections are used again."""
+    """One per process and policy, so that connections are reused."""
     fetcher = Fetcher(policy)
     atexit.register(fetcher.close)
     return fetcher
 
 
-os.register_at_fork(after_in_child=_fetcher.cache_clear)  # two processes on one connection would take each other's
+os.register_at_fork(after_in_child=_fetcher.cache_clear)  # two processes on one connection would mix up replies

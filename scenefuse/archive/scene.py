@@ -20,7 +20,7 @@ class Asset:
     href: str
     """Absolute path or URL, checked against the source's allowed roots."""
     bands: tuple[Band, ...] = ()
-    """Bands in file order as metadata gives them; empty when only the file can tell."""
+    """Bands in file order from metadata; empty if only the file can tell."""
     scale: tuple[float, ...] | None = None
     """Reflectance per DN, one per band or one for all; None when metadata does not say."""
     offset: tuple[float, ...] | None = None
@@ -36,29 +36,29 @@ class Asset:
     size_bytes: int | None = None
     """`file:size`; None when metadata does not say."""
     offset_of_integers: bool = False
-    """True when the offset is that of the integers of a processing baseline: reflectance itself (scale 1) has none."""
+    """True if the offset belongs to a processing baseline's integer encoding: reflectance itself (scale 1) has none."""
     card_fields: tuple[str, ...] = ()
-    """Those of `scale`, `offset`, `nodata` that the sensor card filled: a file's own values go before them."""
+    """Those of `scale`, `offset`, `nodata` filled from the sensor card: a file's own values take precedence."""
 
 
 CloudCode = Literal["scl", "qa-pixel", "fmask", "flag", "emit"]
-"""How a mask's values mean clouds.
+"""How a mask's values encode clouds.
 
 scl: Sentinel-2's scene classification, classes 3 (cloud shadow), 8, 9 (cloud), 10 (thin cirrus). qa-pixel: Landsat's
-Collection 2, bits 1 (dilated cloud), 2 (cirrus), 3 (cloud), 4 (cloud shadow). fmask: HLS, bits 1 (cloud), 2 (beside
-one), 3 (cloud shadow). flag: EnMAP, 1 where there is one. emit: bands of flags, 1 (cloud), 2 (cirrus), 5 (dilated
+Collection 2, bits 1 (dilated cloud), 2 (cirrus), 3 (cloud), 4 (cloud shadow). fmask: HLS, bits 1 (cloud), 2 (next to a
+cloud), 3 (cloud shadow). flag: EnMAP, 1 is a cloud or shadow. emit: bands of flags, 1 (cloud), 2 (cirrus), 5 (dilated
 cloud).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudAsset:
-    """One file of a scene that tells where its clouds or their shadows are."""
+    """A file of a scene that marks its clouds or their shadows."""
 
     asset: Asset
     """The file."""
     code: CloudCode
-    """What its values mean."""
+    """How its values encode them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -70,36 +70,36 @@ class Scene:
     assets: tuple[Asset, ...]
     """Assets that hold bands, in the order of the item."""
     clouds: tuple[CloudAsset, ...] = ()
-    """Assets that tell where its clouds are."""
+    """Assets that mark its clouds."""
     href: str
-    """Where the item (or the raster) is."""
+    """Path or URL of the item (or the raster)."""
     root: str | None = None
-    """Folder of its source, whose files the item may name; None for a source on the network and a bare raster."""
+    """Folder of its source, whose files the item may refer to; None for a network source or a bare raster."""
     collection: str | None = None
     """STAC collection id."""
     acquired: datetime | None = None
-    """Time of acquisition, UTC; None for a bare raster that does not say."""
+    """Time of acquisition, UTC; None if metadata or a bare raster does not give it."""
     footprint: dict[str, Any] | None = field(default=None, hash=False)
     """GeoJSON geometry in WGS 84; None for a bare raster."""
     crs: str | None = None
     """`proj:code` or WKT2; None when only the file can tell."""
     cloud_fraction: float | None = None
-    """Share of the scene under cloud, 0 to 1; None when metadata does not say."""
+    """Fraction of the scene under cloud, 0 to 1; None when metadata does not say."""
     platform: str | None = None
     """STAC `platform`, or the header's sensor type."""
     role: Role | None = None
-    """`hsi` or `msi`, told from band count, FWHM and GSD; None when metadata cannot tell."""
+    """`hsi` or `msi`, from band count, wavelengths and FWHM, else from the sensor; None when metadata cannot tell."""
     role_reason: str = ""
-    """Why the role was told so, or why it could not be."""
+    """Why the role was assigned, or why it is unknown."""
     is_stac: bool = True
-    """False for a bare raster: it stands in the provenance only, never in `derived_from`."""
+    """False for a bare raster: it appears in the provenance only, never in `derived_from`."""
     notes: tuple[str, ...] = ()
-    """What was filled from a sensor card, corrected or left out while the item was read, one sentence each."""
+    """What was filled from a sensor card, corrected or left out while reading the item, one sentence each."""
     properties: dict[str, Any] = field(default_factory=dict, hash=False)
-    """The item's other properties, as they are."""
+    """The item's other properties, unchanged."""
 
     def __repr__(self) -> str:
-        """The scene on a line: the fields fill pages of a notebook, and an href may be signed."""
+        """The scene on one line: its fields would fill pages of a notebook, and an href may be signed."""
         bands = counted(sum(len(asset.bands) for asset in self.assets), "band")
         acquired = None if self.acquired is None else f"{self.acquired:%Y-%m-%d %H:%M}"
         told = (self.role, bands if self.is_stac else None, acquired)

@@ -1,4 +1,4 @@
-"""Scenes of a source, one after the other."""
+"""Searching a source for scenes, one at a time."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SkippedItem:
     """An item that could not be read; it does not stop a search."""
 
     href: str
-    """Where it is, without credentials."""
+    """Its path or URL, without credentials."""
     reason: str
     """Why it could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search found, all of it."""
+    """All results of a search."""
 
     scenes: tuple[Scene, ...]
     """Scenes in the order of the source."""
@@ -48,7 +48,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What a scene must be."""
+    """The criteria of a search; None means any."""
 
     collections: tuple[str, ...] | None
     bbox: BBox | None
@@ -67,9 +67,9 @@ def search(
 ) -> Iterator[Scene | SkippedItem]:
     """Scenes of the collections that touch bbox and were acquired from since to until (inclusive; UTC if naive).
 
-    An item that cannot be read comes as a SkippedItem and does not count against limit. A catalogue's link to a
-    child that cannot be read raises DataError with the document and the link's position: an unknown number of
-    scenes would be missing.
+    An item that cannot be read comes as a SkippedItem and does not count against limit. A catalogue's link to a child
+    that cannot be read raises DataError with the document and the link's position, because an unknown number of scenes
+    would be missing.
     """
     wanted = _Wanted(
         collections=tuple(collections) if collections is not None else None,
@@ -117,7 +117,7 @@ def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene 
 def _features(
     features: Iterable[Any], href: str, source: ArchiveSource, wanted: _Wanted
 ) -> Iterator[Scene | SkippedItem]:
-    """Scenes of the items in a file; one whose own address is not told or not allowed has that of the file."""
+    """Scenes of the items in a file; an item whose own address is missing or not allowed gets that of the file."""
     for feature in features:
         own = _self_href(feature)
         try:
@@ -128,7 +128,7 @@ def _features(
 
 
 def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[Scene | SkippedItem]:
-    """Scenes of a static catalogue; documents that were visited before are not visited again."""
+    """Scenes of a static catalogue; each document is visited once."""
     seen = {source.href}
     pending: list[tuple[str, dict[str, Any]]] = [(source.href, source.document)]
     while pending:
@@ -165,7 +165,7 @@ def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[
 
 
 def _refuse_collection_of_api(document: Mapping[str, Any], href: str) -> None:
-    """Refuse a collection whose scenes only the search of its API finds: walked, it would seem to be empty."""
+    """Refuse a collection whose scenes only its API's search can find: walked, it would seem to be empty."""
     links = {link_rel(link): link for link in document["links"]}
     if "items" in links and not links.keys() & {"child", "item"}:
         root = f", {shown(links['root']['href'], href)}," if "root" in links else ""
@@ -183,7 +183,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
         try:
             client = Client.from_dict(source.document, href=source.href, preserve_dict=True)
             client._stac_io = _CheckedIO(fetcher)  # noqa: SLF001 - what Client.open(stac_io=) does, without a second read
-            client.add_conforms_to("ITEM_SEARCH")  # a landing page says it by its link too, older ones by that alone
+            client.add_conforms_to("ITEM_SEARCH")  # implied by the search link, all that older landing pages have
             posts = any(link.extra_fields.get("method") == "POST" for link in client.get_links("search"))
             pages = client.search(
                 method="POST" if posts else "GET",
@@ -209,7 +209,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
 
 
 class _CheckedIO(StacApiIO):
-    """pystac-client's requests, sent by a Fetcher: under its policy, its retries, its limits."""
+    """pystac-client's requests, sent by a Fetcher with its policy, retries and limits."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class _CheckedIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """The body of the reply, UTF-8."""
+        """The body of the reply, decoded from UTF-8."""
         method = (method or "GET").upper()
         if method == "GET":
             return self._fetcher.get(href, headers=headers, query=parameters).decode("utf-8")
@@ -235,7 +235,7 @@ class _CheckedIO(StacApiIO):
 
 
 def _scenes(item: Any, href: str, source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | SkippedItem]:
-    """The item's scene if it is wanted, or why it cannot be one; nothing for an item of no interest."""
+    """The item's scene if it matches, or a SkippedItem if it cannot be one; nothing for other items."""
     if not isinstance(item, dict):
         yield SkippedItem(href=redact(href), reason=f"a feature is a JSON {type(item).__name__}")
         return
@@ -252,7 +252,7 @@ def _scenes(item: Any, href: str, source: ArchiveSource, wanted: _Wanted) -> Ite
 
 
 def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
-    """True when the scene's time and place are asked for; a scene that does not tell them is not."""
+    """True if the scene's time and place match; a scene without a requested time or place does not."""
     if wanted.since is not None and (scene.acquired is None or scene.acquired < wanted.since):
         return False
     if wanted.until is not None and (scene.acquired is None or scene.acquired > wanted.until):
@@ -261,7 +261,7 @@ def _is_wanted(scene: Scene, bbox: Any, wanted: _Wanted) -> bool:
 
 
 def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
-    """True when the corners, else the footprint's bounds, and the wanted box meet, on a globe without an edge."""
+    """True if the wanted box meets the corners, else the footprint's bounds; either may cross the antimeridian."""
     if corners is not None:
         west, south, east, north = corners
     elif scene.footprint is not None:
@@ -282,7 +282,7 @@ def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
 
 
 def _spans(west: float, east: float) -> list[tuple[float, float]]:
-    """One span of longitudes, or the two on both sides of the antimeridian."""
+    """One span of longitudes, or two, one on each side of the antimeridian."""
     return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
@@ -297,7 +297,7 @@ def _points(coordinates: Any, where: str) -> Iterator[tuple[float, float]]:
 
 
 def _interval(wanted: _Wanted) -> str | None:
-    """The time as STAC APIs ask for it: `2024-06-01T00:00:00Z/..`."""
+    """The time range as STAC APIs expect it: `2024-06-01T00:00:00Z/..`."""
     if wanted.since is None and wanted.until is None:
         return None
     ends = (time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ".." for time in (wanted.since, wanted.until))
@@ -305,14 +305,14 @@ def _interval(wanted: _Wanted) -> str | None:
 
 
 def _self_href(item: Any) -> str | None:
-    """The item's own address, against which its hrefs are resolved; None when it does not tell."""
+    """The item's own address, against which its hrefs are resolved; None if it has none."""
     found = item.get("links") if isinstance(item, dict) else None
     links = found if isinstance(found, list) else []
     return next((link["href"] for link in links if link_rel(link) == "self"), None)
 
 
 def _utc(time: datetime | None) -> datetime | None:
-    """The time in UTC, which it is in when it names no zone."""
+    """The time in UTC; a naive time is taken as UTC."""
     if time is None:
         return None
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

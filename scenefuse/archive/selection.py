@@ -22,8 +22,10 @@ _OTHER_ROLES = {
     "uncertainty",
 }  # fmt: skip
 _OTHER_WORDS = {"rfluncert", "uncert", "uncertainty", "mask"}
-"""Words of keys and file names that say so where bands and roles do not: EMIT's items have EMIT_L2A_RFLUNCERT_*.nc and
-EMIT_L2A_MASK_*.nc beside EMIT_L2A_RFL_*.nc."""
+"""Words in keys and file names that mark other data where bands and roles do not.
+
+EMIT's items have EMIT_L2A_RFLUNCERT_*.nc and EMIT_L2A_MASK_*.nc beside EMIT_L2A_RFL_*.nc.
+"""
 _OTHER_KEYS = ("visual", "tci", "thumbnail", "overview", "preview", "rendered_preview", "quicklook", "browse")
 _RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf", "application/x-netcdf")
 _RASTER_TYPES_MORE = ("application/netcdf", "application/vnd+zarr", "application/vnd.zarr", "application/octet-stream")
@@ -37,7 +39,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A raster asset and what is known of its bands."""
+    """A raster asset and what is known about its bands."""
 
     key: str
     """Key in the item's assets."""
@@ -46,18 +48,18 @@ class Candidate:
     common_names: tuple[str | None, ...]
     """`eo:common_name` of each band."""
     is_data: bool
-    """True when a role says data or reflectance."""
+    """True if a role is data or reflectance."""
     file_name: str = ""
     """Name of its file."""
 
     @property
     def is_named_otherwise(self) -> bool:
-        """True when a word of its key or its file's name says that it holds something else."""
+        """True if a word of its key or file name marks it as something else."""
         return not _OTHER_WORDS.isdisjoint(_WORD.findall(f"{self.key} {self.file_name}".lower()))
 
 
 def is_raster(key: str, asset: Mapping[str, Any]) -> bool:
-    """True when media type (or, without one, suffix), roles and key allow the asset to hold measured bands."""
+    """True if media type (or suffix, without one), roles and key allow the asset to hold measured bands."""
     if _roles(asset) & _OTHER_ROLES or key.lower().split("_")[0].split("-")[0] in _OTHER_KEYS:
         return False
     media_type = str(asset.get("type") or "").lower()
@@ -72,16 +74,16 @@ def file_name(asset: Mapping[str, Any]) -> str:
 
 
 def has_data_role(asset: Mapping[str, Any]) -> bool:
-    """True when the asset's roles say that it holds data."""
+    """True if a role says that the asset holds data."""
     return bool(_roles(asset) & _DATA_ROLES)
 
 
 def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
-    """Keys of the assets to read, in the item's order, and a note for each kind that was left out.
+    """Keys of the assets to read, in the item's order, and a note for each kind left out.
 
     If any asset describes bands with a wavelength or common name, only those count; else, if any has a data role, only
-    those, less those that are named otherwise where others remain. Panchromatic and thermal bands are left out, and of
-    several files of one band (by name and wavelength) the first with the finest GSD stays.
+    those, minus any whose names mark other data if others remain. Panchromatic and thermal bands are left out, and of
+    several files of the same band (by name and wavelength) the first with the finest GSD is kept.
     """
     described = [c for c in candidates if _is_described(c)]
     chosen = described or [c for c in candidates if c.is_data] or candidates
@@ -99,7 +101,7 @@ def select(candidates: list[Candidate]) -> tuple[list[str], list[str]]:
     best: dict[tuple[tuple[str, float | None], ...], Candidate] = {}
     for candidate in chosen:
         bands = tuple((band.name.lower(), band.wavelength_nm) for band in candidate.bands)
-        is_told = candidate in described or len(bands) == 1  # several without names are `band 1`, ... in every asset
+        is_told = candidate in described or len(bands) == 1  # unnamed bands are `band 1`, ... in every asset
         identity = bands if is_told else ((candidate.key, None),)
         if identity not in best or _gsd_m(candidate) < _gsd_m(best[identity]):
             best[identity] = candidate
@@ -116,7 +118,7 @@ def _is_described(candidate: Candidate) -> bool:
 
 
 def _is_pan_or_thermal(candidate: Candidate) -> bool:
-    """True when every band of the asset is panchromatic or thermal."""
+    """True if every band of the asset is panchromatic or thermal."""
     return bool(candidate.bands) and all(
         common in ("pan", "lwir", "lwir11", "lwir12") or (band.wavelength_nm or 0.0) > LONGEST_REFLECTED_NM
         for band, common in zip(candidate.bands, candidate.common_names, strict=True)
@@ -128,5 +130,5 @@ def _gsd_m(candidate: Candidate) -> float:
 
 
 def _roles(asset: Mapping[str, Any]) -> set[str]:
-    """The asset's roles in small letters."""
+    """The asset's roles in lower case."""
     return {role.lower() for role in texts(asset.get("roles"))}

@@ -1,7 +1,7 @@
-"""Addresses of files that an archive opens to everyone who asks it for a token: signed where they are read.
+"""Signed addresses, made at the time of reading, for archives that issue tokens to everyone.
 
-A token ends within the hour, so it is no part of a file's address: each process asks for its own, once a container,
-and for the next one before the last ends. It is never shown or written down.
+A token expires within the hour, so it is no part of a file's address: each process requests one per container, and the
+next before it expires. It is never shown or written down.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from scenefuse.archive.known import TokenSource, known_archives
 from scenefuse.errors import DataError
 
 RENEWED_BEFORE_S = 300.0
-"""Time before its end from which a token is not used any more: a request under way must not outlive it."""
+"""Seconds before its expiry from which a token is no longer used, as it must outlive a request under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """What opens the files of a container."""
+    """A token for the files of a container."""
 
     query: str
-    """Appended to their addresses."""
+    """Query string to append to their addresses."""
     expires: float
-    """When it ends, seconds since the epoch."""
+    """Expiry time, seconds since the epoch."""
 
 
 _tokens: dict[str, _Token] = {}
@@ -38,9 +38,9 @@ _asking = threading.Lock()
 
 
 def signed(url: str, get: Callable[[str], bytes]) -> str:
-    """The URL with the token that its archive gives for it; as it is where no known archive has its host, or signed.
+    """The URL with its archive's token; unchanged if it is signed already or no known archive has its host.
 
-    get: fetches the reply of the token's address. DataError when that is no token.
+    get: fetches the reply from the token's address. DataError if that is not a token.
     """
     source = _sources().get(urlsplit(url).hostname or "")
     if source is None or urlsplit(url).query:
@@ -54,7 +54,7 @@ def signed(url: str, get: Callable[[str], bytes]) -> str:
 
 
 def _token_address(url: str, source: TokenSource) -> str:
-    """Where the token for the container in which the URL's file lies is given."""
+    """Address that issues the token for the container of the URL's file."""
     parts = urlsplit(url)
     account, container = (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
     return source.url.format(account=account, container=container)
@@ -67,7 +67,7 @@ def _read(reply: bytes, address: str) -> _Token:
         expires = datetime.fromisoformat(document["msft:expiry"])
         query = document["token"]
         if not isinstance(query, str) or not query:
-            raise ValueError("an empty token")  # noqa: TRY301 - told below as what it is
+            raise ValueError("an empty token")  # noqa: TRY301 - explained below
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{address} did not answer with a token ({type(error).__name__}: {error})",
@@ -79,7 +79,7 @@ def _read(reply: bytes, address: str) -> _Token:
 
 @cache
 def _sources() -> dict[str, TokenSource]:
-    """Who gives tokens for the files of a host."""
+    """The token source of each host."""
     return {
         host: archive.tokens
         for archive in known_archives()
@@ -89,7 +89,7 @@ def _sources() -> dict[str, TokenSource]:
 
 
 def _forget() -> None:
-    """Begin anew in a forked child: another thread of the parent's may have held the lock, which nobody here opens."""
+    """Replace the lock in a forked child: a thread of the parent may have held it, and nothing here releases it."""
     global _asking  # noqa: PLW0603 - one per process
     _asking = threading.Lock()
 

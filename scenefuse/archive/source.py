@@ -1,4 +1,4 @@
-"""Where scenes come from: a catalogue, an item, a list or a table of items, a STAC API, or a raster file."""
+"""Sources of scenes: a catalogue, an item, a list or a table of items, a STAC API, or a raster file."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _JSON_SUFFIXES = {".json", ".geojson"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveSource:
-    """An opened source: its first document has been read and is STAC."""
+    """An opened source, whose first document has been read and is STAC."""
 
     href: str
     """Absolute path or URL of the document."""
     kind: DocumentKind
     """What the document is."""
     document: dict[str, Any]
-    """The document; of a table, which is read as it is searched, nothing."""
+    """The document; empty for a table, which is read during the search."""
     policy: AccessPolicy
     """Which of its hrefs are followed."""
 
 
 def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSource:
-    """The source at a path, a file:// or https:// URL, or of a known archive's name; DataError when it is not STAC.
+    """The source at a path, a file:// or https:// URL, or a known archive's name; DataError if it is not STAC.
 
     A folder stands for the catalog.json or collection.json in it. Files below the document's folder may be read.
     """
@@ -59,10 +59,10 @@ def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSour
 
 
 def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
-    """The scene of a STAC item (path or URL), of a raster file, which is not opened here, or of a delivered product.
+    """The scene of a STAC item (path or URL), a delivered product, or a raster file, which is not opened here.
 
-    A file is an item when it is named .json or .geojson or begins like a JSON object; a URL when its path ends in
-    .json or it is not a raster by its suffix.
+    A file is an item if it is named .json or .geojson or begins like a JSON object; a URL is one unless its path has a
+    raster's suffix.
     """
     policy = policy or AccessPolicy()
     if is_url(href):
@@ -94,7 +94,7 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
 
 
 def _by_name(href: str) -> str:
-    """The landing page where the href is the name of a known archive and no file, else the href."""
+    """The landing page if href is a known archive's name and not a file, else href."""
     known = {archive.name: archive.url for archive in known_archives()}
     if Path(href).exists() or Path(href).name != href:
         return href
@@ -109,7 +109,7 @@ def _by_name(href: str) -> str:
 
 
 def _index_of(path: Path) -> Path:
-    """The path, or of a folder the catalogue in it."""
+    """The path, or for a folder the catalogue in it."""
     if not path.is_dir():
         return path
     for name in _INDEX_NAMES:
@@ -121,7 +121,7 @@ def _index_of(path: Path) -> Path:
 
 
 def _raster_scene(href: str, stem: str) -> Scene:
-    """A scene of one asset, of which only the file can tell more; its id is the file's name as ids may be."""
+    """A scene with one asset, about which only the file can tell more; its id is the file name made valid as an id."""
     return Scene(
         id=_UNFIT.sub("-", stem).strip("-.") or "scene",
         assets=(Asset(key="data", href=href),),
@@ -132,19 +132,19 @@ def _raster_scene(href: str, stem: str) -> Scene:
 
 
 def _delivered_scene(item: dict[str, Any], path: Path, policy: AccessPolicy) -> Scene:
-    """The scene of a product that the operator named: its files are his, wherever links lead to."""
+    """The scene of a product named by the operator, whose files are trusted wherever links lead."""
     for asset in item["assets"].values():
         policy = policy.with_root(Path(asset["href"]).resolve().parent)
     return replace(scene_from_item(item, href=str(path), policy=policy), root=None, is_stac=False)
 
 
 def _looks_like_json(path: Path) -> bool:
-    """True for a JSON suffix, or when the first character that is no blank opens an object."""
+    """True for a JSON suffix, or if the first non-blank character opens an object."""
     if path.suffix.lower() in _JSON_SUFFIXES:
         return True
     return read_start(path, 256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
 
 
 def _is_raster_url(href: str) -> bool:
-    """True when the URL's path has a suffix of rasters."""
+    """True if the URL's path has a raster's suffix."""
     return is_raster("data", {"href": href})

@@ -1,7 +1,7 @@
 """What lies outside a scene: its mirror image, by half-sample symmetry.
 
-A rule of the scene, never of the tile: pixel -1 is pixel 0, pixel n is pixel n - 1. A coarse pixel and the
-fine pixels that it covers mirror onto each other, so the two grids of a pair stay aligned outside as well.
+This is a rule of the scene, never of the tile: pixel -1 is pixel 0, pixel n is pixel n - 1. A coarse pixel and the fine
+pixels that it covers mirror onto each other, so the two grids of a pair stay aligned outside as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 def mirror_indices(start: int, stop: int, n: int) -> NDArray[np.intp]:
     """Indices in [0, n) that stand for [start, stop) of a line of n pixels extended by its mirror images.
 
-    Any start and stop work, also n smaller than the reach.
+    Any start and stop work, even if n is smaller than the reach.
 
     >>> mirror_indices(-2, 5, 3).tolist()
     [1, 0, 0, 1, 2, 2, 1]
@@ -30,7 +30,7 @@ def mirror_indices(start: int, stop: int, n: int) -> NDArray[np.intp]:
 
 
 def mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """The indices in [0, n) that stand for those of a line of n pixels extended by its mirror images, of any shape.
+    """Indices in [0, n) that stand for the given ones, of any shape, of a line of n pixels mirrored at its ends.
 
     m = i mod 2n; min(m, 2n - 1 - m).
     """
@@ -41,10 +41,10 @@ def mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
 
 
 def read_mirrored(read: Callable[[Window], NDArray[Pixel]], window: Window, shape: tuple[int, int]) -> NDArray[Pixel]:
-    """The window of the scene extended by its mirror images: (band, y, x), or (y, x) if read gives that.
+    """The window of the scene extended by its mirror images: (band, y, x), or (y, x) if read returns that.
 
-    read is called once, with the smallest window inside the scene that holds every pixel needed.
-    shape: rows and columns of the scene, (y, x).
+    read is called once, with the smallest window inside the scene that holds every pixel needed. shape: rows and
+    columns of the scene, (y, x).
     """
     rows = _mirror_runs(window.y0, window.y1, shape[0])
     columns = _mirror_runs(window.x0, window.x1, shape[1])
@@ -66,7 +66,7 @@ def read_mirrored(read: Callable[[Window], NDArray[Pixel]], window: Window, shap
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Pixels of an extended line that stand, one after the other, for neighbours of the line itself."""
+    """Consecutive pixels of an extended line that stand for consecutive pixels of the line itself."""
 
     target: slice
     """Where they are in the window."""
@@ -82,7 +82,7 @@ class _Run:
 
 
 def _mirror_runs(start: int, stop: int, n: int) -> list[_Run]:
-    """mirror_indices(start, stop, n) as slices: copying those is several times as fast as by index."""
+    """mirror_indices(start, stop, n) as slices, which copy several times as fast as indices."""
     if n < 1:
         raise ValueError(f"A line has at least one pixel, got {n}")
     runs = []

@@ -15,7 +15,7 @@ RATIOS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32)
 class PairGrid:
     """A fine grid and a coarse grid whose pixel (0, 0) covers fine pixels [0, ratio) x [0, ratio).
 
-    Every window of the engine is in this frame: coarse pixel (i, j) is fine pixels
+    Every window of the engine is in this frame: coarse pixel (i, j) covers fine pixels
     [i * ratio, (i + 1) * ratio) x [j * ratio, (j + 1) * ratio), with no phase left over.
     """
 
@@ -40,7 +40,7 @@ class PairGrid:
     phase_rest_px: float = 0.0
     """Largest distance between the HSI's pixel centres and the coarse grid's before resampling, fine pixels."""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    """Registration (y, x) taken into account: how far the MSI's content lies from the HSI's, fine pixels.
+    """Registration shift (y, x) taken into account: offset of the MSI's content from the HSI's, fine pixels.
 
     Both transforms follow the MSI's georeference: with a shift, case B's coarse grid is the HSI's moved by it.
     """

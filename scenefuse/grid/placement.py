@@ -1,8 +1,8 @@
 """Where the pixels of a pair's frame lie in a native raster: the three ways a raster can be placed.
 
-Coordinates are continuous pixels of the raster, (row, column), with 0 at the outer edge of the first pixel and
-0.5 at its centre; frame coordinates likewise. All is computed from absolute frame indices, elementwise in
-float64, so that a pixel's place does not depend on the window that asks for it.
+Coordinates are continuous pixels of the raster, (row, column), with 0 at the outer edge of the first pixel and 0.5 at
+its centre; frame coordinates likewise. Everything is computed from absolute frame indices, elementwise in float64, so
+that a pixel's place does not depend on the window that contains it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Offset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisMap:
-    """Rows map to rows and columns to columns, by a scale and an origin each: raster = origin + scale * frame."""
+    """Rows map to rows and columns to columns, each by a scale and an origin: raster = origin + scale * frame."""
 
     origin: tuple[float, float]
     """Raster coordinate of the frame's outer corner, (y, x)."""
@@ -66,7 +66,7 @@ class AxisMap:
     """Raster pixels per frame pixel, (y, x); above 1 the raster is the finer one."""
 
     def whole(self, shape: tuple[int, int], tolerance_px: float) -> Offset | None:
-        """The Offset that this map is within tolerance_px raster pixels over a frame of shape; None if it is not."""
+        """The Offset that equals this map to tolerance_px raster pixels over a frame of shape; None if none does."""
         y0, x0 = round(self.origin[0]), round(self.origin[1])
         ends = (
             abs(self.origin[axis] - start + end * (self.scale[axis] - 1.0))
@@ -78,16 +78,16 @@ class AxisMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointMap:
-    """Any pixel maps anywhere: an affine on each side, and a CRS transformation between when the CRS differ."""
+    """Any pixel maps anywhere: an affine on each side, and a CRS transformation in between if the CRS differ."""
 
     frame_transform: Transform
     """Affine of the frame's pixels."""
     frame_crs_wkt: str
     """CRS of the frame, WKT."""
     raster: RasterGrid
-    """The raster that is to be placed."""
+    """The raster to be placed."""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    """Frame pixels (y, x) by which the frame's content lies from the raster's."""
+    """Offset (y, x) of the frame's content from the raster's, in frame pixels."""
 
     def native(self, rows: Points, columns: Points) -> tuple[Points, Points]:
         """Raster (rows, columns) of frame coordinates; infinite where the CRS transformation is undefined."""
@@ -105,12 +105,12 @@ class PointMap:
 
 
 Placement = Offset | AxisMap | PointMap
-"""One of the three ways."""
+"""One of the three ways to place a raster."""
 
 
 @lru_cache(maxsize=64)
 def same_crs(first_wkt: str, second_wkt: str) -> bool:
-    """True when both describe one CRS, whatever its name and the order of its axes."""
+    """True if both describe the same CRS, whatever its name and the order of its axes."""
     if first_wkt == second_wkt:
         return True
     return CRS.from_wkt(first_wkt).equals(CRS.from_wkt(second_wkt), ignore_axis_order=True)
@@ -124,7 +124,7 @@ def _apply(inverse: Matrix, x: Points, y: Points) -> tuple[Points, Points]:
 
 
 def _to_crs(x: Points, y: Points, source_wkt: str, target: RasterGrid) -> tuple[Points, Points]:
-    """Coordinates in the target's CRS; longitudes taken from the turn nearest to the target's middle."""
+    """Coordinates in the target's CRS; longitudes are on the turn nearest to the target's middle."""
     if same_crs(source_wkt, target.crs_wkt):
         return x, y
     transformed = transformer(source_wkt, target.crs_wkt).transform(x, y)
@@ -148,7 +148,7 @@ def longitude_period(crs_wkt: str) -> float | None:
 
 @lru_cache(maxsize=64)
 def transformer(source_wkt: str, target_wkt: str) -> Transformer:
-    """The transformation between two CRS, x before y; a ballpark one is refused, never used in silence."""
+    """The transformation between two CRS, x before y; a ballpark one is refused, never used silently."""
     try:
         return Transformer.from_crs(
             CRS.from_wkt(source_wkt), CRS.from_wkt(target_wkt), always_xy=True, allow_ballpark=False

@@ -28,11 +28,11 @@ from scenefuse.grid.transform import coarsened, moved, refined
 from scenefuse.words import counted
 
 RATIO_TOLERANCE = 1e-3
-"""How far the ratio of GSDs may be from an integer for the grids to nest."""
+"""Largest deviation of the ratio of GSDs from an integer at which the grids still nest."""
 PHASE_TOLERANCE_PX = 0.05
-"""Fine pixels by which the HSI may lie off the coarse grid and still be used untouched."""
+"""Largest offset of the HSI from the coarse grid, in fine pixels, at which it is used untouched."""
 RATIO_STRETCH = 1.05
-"""How much finer than the MSI's the fine grid may be."""
+"""How many times finer than the MSI's the fine grid may be."""
 
 CUBIC = "cubic (Keys, a=-0.5)"
 AREA_CUBIC = "area-aware cubic (Keys, a=-0.5, widened to the target pixel)"
@@ -49,16 +49,16 @@ class PairPlan:
     ms: Offset | AxisMap
     """Where fine pixels lie in the MSI's finest raster."""
     dropped_px: tuple[int, int]
-    """Native HSI rows and columns, (y, x), that the frame leaves out: outside the MSI, or overlapping it partly."""
+    """Native HSI rows and columns, (y, x), that the frame leaves out: outside the MSI, or only partly inside."""
     notes: tuple[str, ...]
-    """What was decided, in sentences, for people and for the provenance."""
+    """What was decided, in sentences, for readers and for the provenance."""
 
 
 def plan_pair_grid(hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> PairPlan:
-    """The grids on which the pair is fused, or a DataError with the reason why it cannot be.
+    """The grids on which the pair is fused; DataError with the reason if it cannot be.
 
-    shift_px: (y, x) fine pixels by which the MSI's content lies further down and right than the HSI's (what
-    registration found); it is compensated within the one resampling, or within the choice of the phase.
+    shift_px: (y, x) fine pixels by which the MSI's content lies further down and right than the HSI's, as found by
+    registration; the single resampling, or the choice of phase, compensates for it.
     """
     for raster in (hs, ms):
         check_georeference(raster)
@@ -73,9 +73,9 @@ def plan_pair_grid(hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, flo
 
 
 def placement_of(raster: RasterGrid, reference: RasterGrid, plan: PairPlan) -> Offset | AxisMap:
-    """Where fine pixels lie in another raster of the MSI, given their place in its finest raster.
+    """Where fine pixels lie in another raster of the MSI, from their place in its finest raster.
 
-    Each of the MSI's bands is resampled once from its own pixels: a 20 m band never passes the 10 m grid.
+    Each of the MSI's bands is resampled once from its own pixels: a 20 m band never passes through the 10 m grid.
     """
     message = "the bands of one image must lie on parallel grids in one CRS"
     cure = "reproject them onto one grid"
@@ -103,7 +103,7 @@ def _nesting_ratio(relation: Relation) -> int | None:
 
 
 def _largest_ratio(relation: Relation) -> int:
-    """The largest allowed ratio that asks at most 5 % more resolution than the MSI has."""
+    """The largest allowed ratio whose fine pixels are at most 5 % finer than the MSI's."""
     ratio = min(relation.ratios)
     allowed = [candidate for candidate in RATIOS if candidate <= RATIO_STRETCH * ratio]
     if allowed:
@@ -174,8 +174,8 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
 def _plan_on_hs_grid(relation: Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
     """Case B: the coarse grid is the HSI's own, untouched; the MSI is resampled once to HSI / ratio.
 
-    Where registration found a shift, the georeference follows the MSI, as in case A: the HSI's pixels keep their
-    values, and their place on the map is corrected by the shift, so that the product lies on the finer image.
+    If registration found a shift, the georeference follows the MSI, as in case A: the HSI's pixels keep their values,
+    but their place on the map is corrected by the shift, so that the product aligns with the finer image.
     """
     hs, ms = relation.hs, relation.ms
     between = np.linalg.inv(ms.matrix) @ hs.matrix  # HSI pixels to MSI pixels
@@ -236,9 +236,9 @@ def _phase(mapping: PointMap, overlap: tuple[float, float, float, float], ratio:
 
 
 def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple[Offset, float]:
-    """The whole-pixel offset nearest to a warp of the coarse frame, and what it leaves over in fine pixels.
+    """The whole-pixel offset nearest to a warp of the coarse frame, and the remainder in fine pixels.
 
-    The rest is the largest over a net of coarse pixel centres, corners included.
+    The remainder is the largest over a net of coarse pixel centres, corners included.
     """
     rows = np.unique(np.linspace(0, shape[0] - 1, 21).round())
     columns = np.unique(np.linspace(0, shape[1] - 1, 21).round())
@@ -255,7 +255,7 @@ def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple
 def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int) -> tuple[int, int]:
     """First and last edge of the count coarse lines, each of ratio steps from start, that lie inside [0, limit].
 
-    A line that reaches out by no more than PHASE_TOLERANCE_PX fine pixels counts as inside.
+    A line that extends outside by no more than PHASE_TOLERANCE_PX fine pixels counts as inside.
     """
     rest = PHASE_TOLERANCE_PX / ratio
     first = max(0, ceil(-start / (step * ratio) - rest))
@@ -264,7 +264,7 @@ def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int)
 
 
 def _dropped_notes(dropped: tuple[int, int]) -> list[str]:
-    """What the crop to whole coarse pixels inside both rasters left out; empty when it left out nothing."""
+    """A note on what the crop to whole coarse pixels inside both rasters left out; empty if nothing."""
     if not any(dropped):
         return []
     lost = f"{counted(dropped[0], 'row')} and {counted(dropped[1], 'column')} of the HSI"
@@ -272,12 +272,12 @@ def _dropped_notes(dropped: tuple[int, int]) -> list[str]:
 
 
 def _as_axis_map(offset: Offset) -> AxisMap:
-    """An Offset in the form of the more general map."""
+    """An Offset as the more general AxisMap."""
     return AxisMap(origin=(float(offset.y0), float(offset.x0)), scale=(1.0, 1.0))
 
 
 def _recognised(crs_wkt: str) -> str:
-    """WKT2 of the CRS; the EPSG registry's own where the CRS is one of its, under whatever name."""
+    """WKT2 of the CRS; the EPSG registry's own if the registry has the CRS, under whatever name."""
     crs = CRS.from_wkt(crs_wkt)
     code = crs.to_epsg()
     if code is not None and CRS.from_epsg(code).equals(crs, ignore_axis_order=True):

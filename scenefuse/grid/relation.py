@@ -1,4 +1,4 @@
-"""How two georeferenced rasters lie to each other: overlap, ratio of pixel sizes, orientation."""
+"""How two georeferenced rasters relate: overlap, ratio of pixel sizes, orientation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scenefuse.grid.placement import PointMap, RasterGrid, longitude_period, sam
 from scenefuse.grid.transform import to_ground
 
 MAX_ANISOTROPY = 2.0
-"""Largest ratio of the two sides of an MSI pixel seen on the HSI's grid."""
+"""Largest ratio of the two sides of an MSI pixel as seen on the HSI's grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """How the two rasters lie to each other."""
+    """How the two rasters relate."""
 
     hs: RasterGrid
     """The HSI's raster."""
@@ -28,7 +28,7 @@ class Relation:
     ratios: tuple[float, float]
     """MSI pixels per HSI pixel along the MSI's rows and columns at the middle of the overlap, (y, x)."""
     parallel: bool
-    """True when rows map to rows and columns to columns, in one CRS and without a flip."""
+    """True if rows map to rows and columns to columns, in one CRS and without a flip."""
     gsds_m: tuple[float, float]
     """Native GSD of the HSI and of the MSI, metres."""
 
@@ -63,7 +63,7 @@ def relate(hs: RasterGrid, ms: RasterGrid) -> Relation:
 
 
 def on_turn_of(hs: RasterGrid, ms: RasterGrid) -> RasterGrid:
-    """The HSI's raster by the longitudes of the MSI's, where both have one geographic CRS: 190 degrees may be -170."""
+    """The HSI's raster on the MSI's turn of longitudes if both share a geographic CRS: 190 degrees may be -170."""
     period = longitude_period(hs.crs_wkt)
     if period is None or not same_crs(hs.crs_wkt, ms.crs_wkt):
         return hs
@@ -118,7 +118,7 @@ def overlap_px(mapping: PointMap, ms: RasterGrid) -> tuple[float, float, float, 
 
 
 def no_overlap(hs: RasterGrid, ms: RasterGrid) -> DataError:
-    """The refusal of two rasters that share no whole coarse pixel."""
+    """The error for two rasters that share no whole coarse pixel."""
     return DataError(
         f"{hs.name} and {ms.name} have no whole HSI pixel in common",
         "there is nothing to fuse",
@@ -127,13 +127,13 @@ def no_overlap(hs: RasterGrid, ms: RasterGrid) -> DataError:
 
 
 def is_parallel(between: NDArray[np.float64], shape: tuple[int, int]) -> bool:
-    """True when an affine between two rasters has no rotation and no flip, to 0.01 pixel over shape."""
+    """True if an affine between two rasters has no rotation and no flip, to 0.01 pixel over shape."""
     turned = abs(between[0, 1]) * shape[0] + abs(between[1, 0]) * shape[1]
     return bool(turned < 0.01 and between[0, 0] > 0 and between[1, 1] > 0)
 
 
 def _gsd_m(raster: RasterGrid, place: tuple[float, float]) -> float:
-    """Side of a pixel in metres: the map's own, unless the map is more than 1 % off the ground at place (y, x)."""
+    """Side of a pixel in metres: the map's own, unless it is more than 1 % off the ground's at place (y, x)."""
     crs = CRS.from_wkt(raster.crs_wkt)
     steps = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
     columns, rows = place[1] + steps[:, 1], place[0] + steps[:, 0]

@@ -1,10 +1,10 @@
-"""The one pair of resamplers between the two grids of a pair: upsample and degrade, phase-locked.
+"""The two resamplers between a pair's grids, upsample and degrade, phase-locked.
 
-Both are separable and evaluated as a fixed sequence of elementwise float32 products and sums, without BLAS:
-a pixel's value depends on the pixels under its kernel and on nothing else, never on the window's size or
-origin. models/resample.py evaluates the same taps with torch.
+Both are separable and evaluated as a fixed sequence of elementwise float32 products and sums, without BLAS: a pixel's
+value depends only on the pixels under its kernel, never on the window's size or origin. models/resample.py evaluates
+the same taps with torch.
 
-Which fine pixels belong to a coarse pixel is PairGrid's rule: coarse pixel i covers fine pixels
+PairGrid defines which fine pixels belong to a coarse pixel: coarse pixel i covers fine pixels
 [i * ratio, (i + 1) * ratio).
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 UPSAMPLE_REACH = 2
-"""Coarse pixels on each side of a window that upsample consumes."""
+"""Coarse pixels that upsample consumes on each side of a window."""
 
 TRUNCATE_SIGMAS = 4.0
-"""Where degrade's Gaussian ends, in standard deviations: 6e-5 of its mass lies outside."""
+"""Where degrade's Gaussian is cut off, in standard deviations: 6e-5 of its mass lies outside."""
 
 Array = NDArray[np.float32]
 
@@ -52,9 +52,9 @@ def upsample_taps(ratio: int) -> Array:
 
 
 def degrade_reach_px(ratio: int, sigma_px: float) -> int:
-    """Fine pixels that degrade needs beyond the coarse pixel's own on each side.
+    """Fine pixels that degrade needs on each side beyond the coarse pixel's own.
 
-    The kernel ends at 4 sigma from the coarse centre, and covers the coarse pixel at least.
+    The kernel ends at 4 sigma from the coarse centre, and covers at least the coarse pixel.
     """
     if ratio < 1 or not sigma_px > 0:
         raise ValueError(f"degrade needs a ratio >= 1 and sigma_px > 0, got {ratio} and {sigma_px}")
@@ -77,9 +77,9 @@ def degrade_taps(ratio: int, sigma_px: float) -> Array:
 def upsample(coarse: Array, ratio: int) -> Array:
     """The coarse pixels by cubic convolution on the fine grid, (band, y * ratio, x * ratio) float32.
 
-    coarse: (band, y + 4, x + 4): a margin of 2 coarse pixels on each side is consumed.
-    No data (NaN): a fine pixel is no data where its own coarse pixel is; a neighbour without data counts as
-    the own pixel's value, so that a hole neither grows nor shrinks.
+    coarse: (band, y + 4, x + 4), including a margin of 2 coarse pixels on each side that is consumed. No data (NaN): a
+    fine pixel is no data where its own coarse pixel is; a neighbour without data is replaced by the own coarse pixel's
+    value, so that a hole neither grows nor shrinks.
     """
     taps = upsample_taps(ratio)
     holes = bool(np.isnan(coarse).any())

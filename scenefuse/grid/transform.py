@@ -1,4 +1,4 @@
-"""Transform: where the pixels of a raster lie on the ground, as six numbers, and what is done with them."""
+"""Transform: where a raster's pixels lie on the ground, as the six numbers of an affine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Columns and rows are continuous: 0 at the outer edge of the first pixel, 0.5 at 
 def to_ground(
     transform: Transform, rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """CRS coordinates (x, y) of pixel coordinates, of their shape."""
+    """CRS coordinates (x, y) of pixel coordinates, in the same shape."""
     a, b, c, d, e, f = transform
     return a * columns + b * rows + c, d * columns + e * rows + f
 
@@ -27,7 +27,7 @@ def coarsened(transform: Transform, factor: int) -> Transform:
 
 
 def refined(transform: Transform, factor: int) -> Transform:
-    """The affine of pixels a factor-th as wide and as high, from the same corner."""
+    """The affine of pixels 1 / factor times as wide and as high, from the same corner."""
     a, b, c, d, e, f = transform
     return a / factor, b / factor, c, d / factor, e / factor, f
 

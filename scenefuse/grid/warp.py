@@ -1,11 +1,10 @@
-"""Pixels of a native raster on a pair's frame, when they do not simply coincide: each resampled exactly once.
+"""Resampling of a native raster onto a pair's frame, exactly once, where their pixels do not coincide.
 
-As in resample.py, a pixel's value is a fixed sequence of float32 products and sums over the native pixels under
-its kernel, whose weights come from absolute coordinates: it never depends on the window.
+As in resample.py, a pixel's value is a fixed sequence of float32 products and sums over the native pixels under its
+kernel, whose weights come from absolute coordinates: it never depends on the window.
 
-No data: a target pixel is no data where the native pixel that holds its centre is, or where that centre lies
-outside the raster; a neighbour without data counts as that pixel's own value. Outside its border a raster
-continues as its mirror image.
+No data: a target pixel is no data if the native pixel that holds its centre is, or if that centre lies outside the
+raster; a neighbour without data takes that pixel's value. Outside its border a raster continues as its mirror image.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def warp_points(read: Read, shape: tuple[int, int], placement: PointMap, window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AxisTaps:
-    """Which native lines a run of target lines is made of, and with which weights."""
+    """The native lines and weights that make up a run of target lines."""
 
     start: int
     """First native line needed."""
@@ -90,7 +89,7 @@ class _AxisTaps:
     weights: Array
     """(taps, targets) weights; a target's sum to 1."""
     covered: NDArray[np.bool_]
-    """(targets,) False where the target's centre lies outside the raster."""
+    """(targets,) False if the target's centre lies outside the raster."""
 
 
 def _axis_taps(first: int, stop: int, origin: float, scale: float, n: int) -> _AxisTaps:

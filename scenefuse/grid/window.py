@@ -33,7 +33,7 @@ class Window:
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def grow(self, px: int) -> Window:
-        """The window with px pixels more on each side (fewer when px is negative)."""
+        """The window with px more pixels on each side (fewer if px is negative)."""
         return Window(y0=self.y0 - px, y1=self.y1 + px, x0=self.x0 - px, x1=self.x1 + px)
 
     def coarsen(self, ratio: int) -> Window:

@@ -1,1 +1,1 @@
-"""The room place: where files are kept, on a disk or on an object store, behind one seam; what is said of addresses."""
+"""The room place: files on a disk or an object store behind one interface, and how addresses are shown."""

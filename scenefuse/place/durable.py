@@ -1,4 +1,4 @@
-"""Files put whole: after a crash a file is the old one or the new one, never a part of either."""
+"""Atomic, durable writes: after a crash a file is the old one or the new one, never a part of either."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 PART = ".part"
-"""Suffix of files that are being written; what a crash leaves behind carries it."""
+"""Suffix of files being written; leftovers of a crash carry it."""
 
 _NAME_LIMIT = 255
-"""Bytes of a file's name; an item's id may take 200 of them, a machine's name 64."""
+"""Maximum bytes in a file name; an item's id may take 200 of them, a machine's name 64."""
 
 
 def part_path(path: Path) -> Path:
-    """A sibling of path to write to, of this machine, process and thread alone."""
+    """A sibling of path to write to, unique to this machine, process and thread."""
     name = f".{path.name}.{os.uname().nodename}-{os.getpid()}-{threading.get_native_id()}"
     if len(os.fsencode(name + PART)) > _NAME_LIMIT:
         name = f".{hashlib.sha256(os.fsencode(name)).hexdigest()}"
@@ -37,7 +37,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of path when the block ends without an error."""
+    """A path to write to, which replaces path when the block ends without an error."""
     part = part_path(path)
     try:
         yield part
@@ -50,25 +50,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write data to path so that it stays there after a crash. The folder is made when needed."""
+    """Write data to path so that it survives a crash. The folder is made when needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(data)
 
 
 def json_bytes(document: Any) -> bytes:
-    """A JSON document as text for people: sorted keys, two spaces, a newline at the end, no NaN."""
+    """A JSON document as readable text: sorted keys, two spaces, a newline at the end, no NaN."""
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file, read in blocks."""
+    """Hexadecimal SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def multihash(sha256: str) -> str:
-    """A hexadecimal SHA-256 as STAC's `file:checksum` has it: after what says that it is one, of 32 bytes.
+    """A hexadecimal SHA-256 as STAC's `file:checksum`: prefixed by its type and its length, 32 bytes.
 
     >>> multihash("ab")
     '1220ab'

@@ -1,4 +1,4 @@
-"""What an href is, a path or a URL, and what of it may be said."""
+"""Telling hrefs that are paths from URLs, and redacting them for display."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _VIRTUAL = re.compile(r"/vsi\w*", re.IGNORECASE)
-"""A file system of GDAL's; what follows may be a URL, written in several ways."""
+"""A GDAL virtual file system; what follows may be a URL, in various forms."""
 
 
 def scheme_of(href: str) -> str:
-    """The scheme in small letters, empty for a path."""
+    """The scheme in lower case, empty for a path."""
     found = _SCHEME.match(href)
     return found.group(1).lower() if found else ""
 
@@ -22,9 +22,9 @@ def is_url(href: str) -> bool:
 
 
 def redact(href: str) -> str:
-    """The href as it is shown and recorded: of a URL no user, password, query or fragment, which may hold secrets.
+    """The href as shown and recorded: a URL without user, password, query and fragment, which may hold secrets.
 
-    A path stays as it is. Where it cannot be told what is a secret, three dots stand in its place.
+    A path stays as it is. Where the secret part cannot be told apart, three dots replace it.
 
     >>> redact("https://user:key@host/a/b.tif?sig=secret")
     'https://host/a/b.tif'
@@ -42,7 +42,7 @@ def redact(href: str) -> str:
         return f"{path}{holds_url}..." if holds_url else href
     try:
         parts = urlsplit(href)
-        _ = parts.port  # what is no number is a password with a slash in it
+        _ = parts.port  # a port that is not a number is a password with a slash in it
     except ValueError:
         return f"{scheme}://..."
     if scheme != "file" and not parts.netloc and "@" in parts.path:

@@ -1,4 +1,4 @@
-"""Places on a disk: a file is put by a temporary file, fsync, rename, and fsync of its folder."""
+"""Places on a disk: files are written by a temporary file, fsync, rename, and fsync of the folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LocalPlace:
     """A file or a folder on a disk; implements Place."""
 
     path: Path
-    """Where it is."""
+    """Its path."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -44,7 +44,7 @@ class LocalPlace:
         return LocalPlace(path=self.path.parent)
 
     def resolved(self) -> LocalPlace:
-        """The same place, absolute, symbolic links followed."""
+        """The same place as an absolute path with symbolic links followed."""
         return LocalPlace(path=self.path.resolve())
 
     def read(self) -> bytes:
@@ -53,7 +53,7 @@ class LocalPlace:
             return self.path.read_bytes()
 
     def read_range(self, start: int, length: int | None = None) -> bytes:
-        """Length bytes from start, to the end when None; a negative start counts from the end."""
+        """Bytes [start, start + length), or to the end if length is None; a negative start counts from the end."""
         with explained(self.path), self.path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size + start) if start < 0 else start)
@@ -61,41 +61,41 @@ class LocalPlace:
 
     @property
     def asks_per_request(self) -> bool:
-        """False: the kernel keeps what was read."""
+        """False: the kernel caches what was read."""
         return False
 
     def is_file(self) -> bool:
-        """True when there is such a file."""
+        """True if there is such a file."""
         return self.path.is_file()
 
     def measure(self) -> tuple[int, str]:
-        """Size in bytes and hexadecimal sha256 of what is stored, read in blocks."""
+        """Size in bytes and hexadecimal SHA-256 of the stored file, read in blocks."""
         with explained(self.path):
             return self.path.stat().st_size, sha256_of(self.path)
 
     def holds(self, size_bytes: int, sha256: str, tag: str | None = None) -> bool:  # noqa: ARG002 - the protocol's
-        """True when the file is there with this size and digest."""
+        """True if the file exists with this size and digest."""
         with explained(self.path):
             whole = self.path.is_file() and self.path.stat().st_size == size_bytes
             return whole and sha256_of(self.path) == sha256
 
     def put(self, data: bytes) -> None:
-        """Make data the file's content, its folder too."""
+        """Make data the file's content, creating its folder if needed."""
         with explained(self.path):
             try:
                 write_durably(self.path, data)
-            except FileNotFoundError as error:  # of a folder that was made, or found, a moment ago
+            except FileNotFoundError as error:  # the folder was there a moment ago
                 raise went_away(self.path.parent) from error
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """A hidden sibling to write to, which takes the file's place when the block ends without an error."""
+        """A hidden sibling to write to, which replaces the file when the block ends without an error."""
         with explained(self.path), replacing(self.path) as part:
             yield part
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A hidden folder in this one; `sweep` removes what a crash leaves of it. TransientError when it goes away."""
+        """A hidden folder in this one; `sweep` removes what a crash leaves of it. TransientError if it disappears."""
         with (
             explained(self.path),
             TemporaryDirectory(dir=self.path, prefix=".scratch-", suffix=PART, ignore_cleanup_errors=True) as folder,
@@ -109,11 +109,11 @@ class LocalPlace:
 
     @property
     def shares_scratch(self) -> bool:
-        """True: it is below."""
+        """True: the scratch folder lies in this one."""
         return True
 
     def update(self, change: Change) -> bool:
-        """Replace the content by what change makes of it, under a lock of the kernel; True when it changed."""
+        """Replace the content with the result of change, under a kernel lock; True if it changed."""
         with self._locked():
             old = self.path.read_bytes() if self.path.is_file() else None
             new = change(old)
@@ -123,7 +123,7 @@ class LocalPlace:
             return True
 
     def discard(self, when: Callable[[bytes], bool] | None = None) -> None:
-        """Remove the file, if there is one (and if its content is such)."""
+        """Remove the file if it exists (and, with when, if its content qualifies)."""
         if when is None:
             with explained(self.path):
                 self.path.unlink(missing_ok=True)
@@ -138,26 +138,26 @@ class LocalPlace:
             return LocalJournal(self.path)
 
     def exists(self) -> bool:
-        """True for a file or a folder that is there."""
+        """True for an existing file or folder."""
         return self.path.exists()
 
     def is_folder(self) -> bool:
-        """True for a folder that is there."""
+        """True for an existing folder."""
         return self.path.is_dir()
 
     def names(self) -> list[str]:
-        """Names of files and folders right below, sorted; empty when there is no such folder."""
+        """Names of files and folders directly below, sorted; empty if there is no such folder."""
         with explained(self.path):
             return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
 
     def files(self) -> list[str]:
-        """Relative paths of all files below, unfinished ones too, sorted; empty when there is no such folder."""
+        """Relative paths of all files below, unfinished ones included, sorted; empty if there is no such folder."""
         return sorted(
             (folder / name).relative_to(self.path).as_posix() for folder, _, names in self._below() for name in names
         )
 
     def make(self) -> tuple[LocalPlace, ...]:
-        """The folders that had to be made so that this one is there: itself, its parent and so on."""
+        """Make the folder; returns the folders that had to be made for it: itself, its parent and so on."""
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -165,11 +165,11 @@ class LocalPlace:
 
     def unmake(self) -> None:
         """Remove the folder if it is empty."""
-        with suppress(OSError):  # somebody has put something there
+        with suppress(OSError):  # something has been put there
             self.path.rmdir()
 
     def clear(self, last: str | None = None) -> None:
-        """Remove the folder with all that is in it; what begins with `last` at the end."""
+        """Remove the folder and everything in it, entries that begin with `last` at the end."""
         with explained(self.path), suppress(FileNotFoundError):
             for path in list(self.path.iterdir()) if last is not None else ():
                 if last is not None and path.name.startswith(last):
@@ -192,16 +192,16 @@ class LocalPlace:
                     path.unlink(missing_ok=True)
 
     def stored_bytes(self) -> int:
-        """Size of all files below together, unfinished ones too."""
+        """Total size of all files below, unfinished ones included."""
         size = 0
         for folder, _, names in self._below():
             for name in names:
-                with suppress(FileNotFoundError):  # a run that works here has renamed it
+                with suppress(FileNotFoundError):  # renamed by a run that works here
                     size += (folder / name).lstat().st_size
         return size
 
     def free_bytes(self) -> int:
-        """Free bytes of the disk where it is or will be; StorageError when nothing can be written there."""
+        """Free bytes on the disk where it is or will be; StorageError if nothing can be written there."""
         there = self._existing()
         probe = there / f".scenefuse-{os.uname().nodename}-{time.monotonic_ns()}.probe"
         try:
@@ -214,7 +214,7 @@ class LocalPlace:
         return int(psutil.disk_usage(str(there)).free)
 
     def scratch_bytes(self) -> int:
-        """Free bytes of the disk where it is or will be."""
+        """Free bytes on the disk where it is or will be."""
         return int(psutil.disk_usage(str(self._existing())).free)
 
     def local_path(self) -> Path:
@@ -222,11 +222,11 @@ class LocalPlace:
         return self.path
 
     def link_to(self, path: Path) -> str:
-        """The relative path from this folder."""
+        """The path relative to this folder."""
         return Path(os.path.relpath(path, self.path)).as_posix()
 
     def _below(self) -> Iterator[tuple[Path, list[str], list[str]]]:
-        """Each folder here with its folders and its files; one that a run removes meanwhile is no error."""
+        """Each folder here with its subfolders and files; one that a run removes meanwhile is no error."""
 
         def told(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):
@@ -236,7 +236,7 @@ class LocalPlace:
             yield Path(folder), folders, names
 
     def _existing(self) -> Path:
-        """The path, or the nearest folder above it that is there."""
+        """The path, or its nearest existing parent."""
         path = self.path.absolute()
         return next(there for there in (path, *path.parents) if there.exists())
 
@@ -249,7 +249,7 @@ class LocalPlace:
 
 
 class LocalJournal:
-    """An append-only file; a torn last line, as a killed writer leaves it, is dropped."""
+    """An append-only file; a torn last line, left by a killed writer, is dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -265,7 +265,7 @@ class LocalJournal:
             raise
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Add lines; on return they are on the disk. What fails leaves no part of them."""
+        """Append lines; on return they are on the disk. A failed append leaves no part of them."""
         data = b"".join(line + b"\n" for line in lines)
         with explained(self._path):
             try:
@@ -282,7 +282,7 @@ class LocalJournal:
         self._file.close()
 
     def _begin_again(self) -> None:
-        """Drop what could not be written, in the buffer and in the file."""
+        """Drop what could not be written, from the buffer and from the file."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
@@ -292,7 +292,7 @@ class LocalJournal:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """A block in which a full disk and a lost permission are StorageErrors, and what may pass a TransientError."""
+    """Turn a full disk or a lost permission in the block into StorageError, and what may pass into TransientError."""
     try:
         yield
     except OSError as error:
@@ -303,7 +303,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def went_away(folder: Path | Place) -> TransientError:
-    """The error of a folder of working files that is not there any more: unmounted, moved, or removed by others."""
+    """The error for a working folder that has disappeared: unmounted, moved, or removed by others."""
     return TransientError(
         f"{folder} went away while it was in use",
         "what is finished is kept, and no reader sees the rest",
@@ -312,7 +312,7 @@ def went_away(folder: Path | Place) -> TransientError:
 
 
 def explanation(error: OSError, path: Path | str) -> SceneFuseError | None:
-    """The system's refusal as one of our errors; None for one that says something else."""
+    """An OSError as one of scenefuse's errors; None if it means something else."""
     kept = "what is finished is kept, and no reader sees the rest"
     what = f"{error.filename or path}: {error.strerror}"
     if error.errno in FULL:

@@ -1,4 +1,4 @@
-"""From what a person writes to a Place: the one spot that knows paths from URLs of stores."""
+"""Places from user input: the only module that tells paths from URLs of stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scenefuse.place.store import StorePlace
 
 
 def place_at(location: str | Path | Place) -> Place:
-    """The place of a path or of a URL s3://bucket/prefix; a Place is itself.
+    """The place at a path or a URL s3://bucket/prefix; a Place is returned as it is.
 
     >>> str(place_at("products"))
     'products'
@@ -36,9 +36,9 @@ def place_at(location: str | Path | Place) -> Place:
 
 
 def own_path(text: str | Path) -> Path:
-    """The path that a person wrote, with ~ for a home folder, which shells leave as it is in `--out=~/x`.
+    """The path that a person wrote, with ~ expanded to a home folder, which shells do not do in `--out=~/x`.
 
-    An empty one is refused: it is what a shell makes of a variable that is not set, and the folder here was not meant.
+    An empty path is refused: shells make one from an unset variable, and the current folder was not meant.
     """
     if text == "":
         raise UsageError(

@@ -1,8 +1,8 @@
-"""Requests to an object store: the door to obstore, and what is tried again.
+"""Requests to an object store through obstore, and which of them are retried.
 
-Each request is made without obstore's own retries, so that this file alone decides by type: what passes (500, 503,
-429, a timeout, a reset, a body cut short) is tried again with growing pauses and then a TransientError; a refused
-right or a missing bucket is a StorageError at once; everything else is the caller's.
+obstore's own retries are off, so that this module alone decides by type: a failure that may pass (500, 503, 429, a
+timeout, a reset, a body cut short) is retried with growing pauses and then raises TransientError; denied access or a
+missing bucket raises StorageError at once; everything else is left to the caller.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSES_S = (0.25, 1.0, 4.0, 12.0)
-"""Pauses before the second and later attempts at a request, each lengthened at random by up to a half."""
+"""Seconds before the second and later attempts at a request, each lengthened at random by up to a half."""
 TIMEOUT_S = 120
-"""Seconds for one request with its body, unless the environment says AWS_TIMEOUT."""
+"""Seconds for one request with its body, unless AWS_TIMEOUT is set in the environment."""
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _METADATA_HOST = "169.254.169.254"
-"""Asked for keys on a cloud's machine where the environment has none."""
+"""Queried for keys on a cloud machine if the environment has none."""
 _PASSING_CODES = {"RequestTimeout", "SlowDown"}
 _PASSING_STATUS = {408, 409, 425, 429}
 
 
 @functools.cache
 def open_bucket(bucket: str) -> S3Store:
-    """The bucket's client, one per process; endpoint, keys and region from the environment (AWS_...)."""
+    """The bucket's client, one per process; endpoint, keys and region come from the environment (AWS_...)."""
     try:
         from obstore.store import S3Store
     except ImportError as error:
@@ -46,15 +46,15 @@ def open_bucket(bucket: str) -> S3Store:
             "object stores cannot be read or written without it",
             "Install the extra: pip install 'scenefuse[s3]'",
         ) from error
-    # Not client_options: they would take the place of all that the environment says of the client.
+    # Not client_options: they would replace all client settings from the environment.
     config: Any = {} if "AWS_TIMEOUT" in os.environ else {"timeout": f"{TIMEOUT_S}s"}
     return S3Store(bucket, retry_config={"max_retries": 0}, config=config)
 
 
 def attempt(request: Callable[[], T], what: str) -> T:
-    """What the request returns; what names it in messages: `reading s3://bucket/key`.
+    """The request's result, retried while a failure may pass; what: names it in messages, `reading s3://bucket/key`.
 
-    FileNotFoundError and obstore's AlreadyExistsError and PreconditionError go to the caller.
+    FileNotFoundError and obstore's AlreadyExistsError and PreconditionError are left to the caller.
     """
     from obstore import exceptions
 
@@ -78,11 +78,11 @@ def attempt(request: Callable[[], T], what: str) -> T:
 
 
 class CutShortError(Exception):
-    """A body had fewer bytes than were promised."""
+    """A body had fewer bytes than promised."""
 
 
 def _refusal(error: Exception, what: str) -> StorageError | None:
-    """What a refusal means that stays one; None for what may pass."""
+    """The StorageError for a lasting refusal; None for a failure that may pass."""
     kept = "what is finished is kept, and the rest is not visible to readers"
     found = _STATUS.search(str(error))
     status = int(found[1]) if found else None
@@ -99,7 +99,7 @@ def _refusal(error: Exception, what: str) -> StorageError | None:
             "Check the keys (AWS_ACCESS_KEY_ID, ..., AWS_SESSION_TOKEN with temporary ones) and the bucket's policy "
             "(AWS_REQUEST_PAYER=requester where readers pay), then run the same command again",
         )
-    # Without a status no answer came, or, of a builder error, no request was made.
+    # Without a status there was no answer or, for a builder error, no request.
     if status is None and "builder error" not in str(error):
         return None
     code = _CODE.search(str(error))
@@ -113,7 +113,7 @@ def _refusal(error: Exception, what: str) -> StorageError | None:
 
 
 def _said(error: Exception) -> str:
-    """The error's first line, without the server's document."""
+    """The error's first line, without the server's document, and its error code."""
     code = _CODE.search(str(error))
     text = str(error).partition("\n")[0].partition(": <")[0]
     return f"{text[:300]}: {code[1]}" if code else text[:300]

@@ -1,6 +1,6 @@
-"""Places on an object store: a file is one object, put by one request; a folder is what has objects below.
+"""Places on an object store: a file is one object, put whole; a folder is a prefix with objects below.
 
-Conditional requests (If-None-Match, If-Match) take the part of the kernel's locks.
+Conditional requests (If-None-Match, If-Match) replace the kernel's locks.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 _BLOCK_BYTES = 32 << 20
-"""Bytes of one request where an object is read to be digested."""
+"""Bytes per request when an object is read to compute its digest."""
 _CONTENTIONS = 30
-"""Attempts at a change while others change the same object."""
+"""Attempts at an update while others change the same object."""
 _THREADS = 8
-"""Parts of a journal that are read at the same time."""
+"""Parts of a journal read at the same time."""
 _DELETED_AT_ONCE = 500
-"""Objects of one request to delete; a store takes 1,000."""
+"""Objects per delete request; a store takes 1,000."""
 _PART_BYTES = 5 << 20
-"""Least size of a part of an upload, which is S3's own."""
+"""Minimum bytes of a part of an upload, which is S3's own limit."""
 _MOST_PARTS = 9_000
-"""Parts of one upload at most; a store takes 10,000."""
+"""Maximum parts of one upload; a store takes 10,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePlace:
-    """An object or a prefix on S3; implements Place. Keys and endpoint are the environment's, never part of it."""
+    """An object or prefix on S3; implements Place. Keys and endpoint come from the environment, never from here."""
 
     bucket: str
     """Name of the bucket."""
     key: str
-    """Key of the object, or prefix without the slash at its end; empty for the bucket."""
+    """Key of the object, or prefix without its trailing slash; empty for the bucket."""
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}".rstrip("/")
@@ -78,7 +78,7 @@ class StorePlace:
         return found[0]
 
     def read_range(self, start: int, length: int | None = None) -> bytes:
-        """Length bytes from start, to the end when None; a negative start counts from the end."""
+        """Bytes [start, start + length), or to the end if length is None; a negative start counts from the end."""
         option: Any = {"suffix": -start} if start < 0 else {"offset": start}
         if start >= 0 and length is not None:
             option = (start, start + length)
@@ -86,12 +86,12 @@ class StorePlace:
         return data if length is None else data[:length]
 
     def stat(self) -> tuple[int, str] | None:
-        """Size in bytes and ETag of the object; None when there is none."""
+        """Size in bytes and ETag of the object; None if it does not exist."""
         head = self._head()
         return None if head is None else (head["size"], head["e_tag"] or "")
 
     def read_unchanged(self, first: int, end: int, tag: str) -> bytes | None:
-        """The bytes from first to before end; None when the object is not the one of that ETag any more."""
+        """Bytes [first, end) of the object; None if it is gone or no longer has this ETag."""
         from obstore.exceptions import PreconditionError
 
         condition = {"if_match": tag} if tag else {}
@@ -102,17 +102,17 @@ class StorePlace:
 
     @property
     def asks_per_request(self) -> bool:
-        """True."""
+        """True: every read is a request."""
         return True
 
     def is_file(self) -> bool:
-        """True when there is such an object."""
+        """True if there is such an object."""
         return self._head() is not None
 
     def measure(self) -> tuple[int, str]:
-        """Size in bytes and hexadecimal sha256 of what is stored, read in blocks.
+        """Size in bytes and hexadecimal SHA-256 of what is stored, read in blocks.
 
-        Each block by its own request: one for all would have to end within the time of one.
+        Each block is a request of its own: a single one for all would have to end within one request's timeout.
         """
         found = self.stat()
         if found is None:
@@ -130,19 +130,19 @@ class StorePlace:
         return size, digest.hexdigest()
 
     def holds(self, size_bytes: int, sha256: str, tag: str | None = None) -> bool:
-        """True when the object is there with this size and tag; or, where the tag differs, with this digest."""
+        """True if the object exists with this size and this tag or, if the tag differs, this digest."""
         head = self._head()
         if head is None or head["size"] != size_bytes:
             return False
         return (tag is not None and head["e_tag"] == tag) or self.measure() == (size_bytes, sha256)
 
     def put(self, data: bytes) -> str | None:
-        """Make data the object's content by one request; its ETag."""
+        """Make data the object's content in one request; returns its ETag."""
         return self._put(data, "overwrite")
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """A file in a scratch folder, which is put when the block ends without an error."""
+        """A file in a scratch folder, uploaded when the block ends without an error."""
         import obstore
 
         with tempfile.TemporaryDirectory(prefix="scenefuse-") as folder:
@@ -167,11 +167,11 @@ class StorePlace:
 
     @property
     def shares_scratch(self) -> bool:
-        """False: other machines write here too, and do not find it."""
+        """False: other machines that write here cannot find it."""
         return False
 
     def update(self, change: Change) -> bool:
-        """Replace the content by what change makes of it, if nobody else did meanwhile, else once more."""
+        """Replace the content with the result of change if nobody else changed it meanwhile, else try again."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         ours: bytes | None = None
@@ -179,15 +179,15 @@ class StorePlace:
             found = self._get()
             old = None if found is None else found[0]
             if ours is not None and old == ours:
-                return True  # an attempt whose answer was lost
+                return True  # an earlier attempt succeeded, but its answer was lost
             ours = change(old)
             if ours is None or ours == old:
                 return False
-            # Gone between reading and writing is a lost race like any other.
+            # An object that disappears between reading and writing is a lost race like any other.
             with contextlib.suppress(AlreadyExistsError, PreconditionError, FileNotFoundError):
                 self._put(ours, "create" if found is None else {"e_tag": found[1]})
                 return True
-            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads those who race, no secret
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads competing writers, no secret
         raise TransientError(
             f"{self} was changed by others {_CONTENTIONS} times while this run tried",
             "its own change was not made",
@@ -195,10 +195,10 @@ class StorePlace:
         )
 
     def discard(self, when: Callable[[bytes], bool] | None = None) -> None:
-        """Remove the object, if there is one (and if its content is such).
+        """Remove the object if it exists (and, with when, if its content qualifies).
 
-        Stores do not remove on a condition: between looking and removing another one may write. Who calls this for
-        a lease has it for longer than a request takes.
+        Stores have no conditional delete: another writer may write between the check and the removal. A caller that
+        uses this for a lease holds it for longer than a request takes.
         """
         import obstore
 
@@ -214,15 +214,15 @@ class StorePlace:
         return StoreJournal(self)
 
     def exists(self) -> bool:
-        """True for an object, and for a prefix with objects below."""
+        """True for an object, or for a prefix with objects below."""
         return self.is_folder() or self.is_file()
 
     def is_folder(self) -> bool:
-        """True for a prefix with objects below, and for a bucket."""
+        """True for a prefix with objects below, or for a bucket."""
         return not self.key or self._any_below()
 
     def names(self) -> list[str]:
-        """Names of objects and prefixes right below, sorted."""
+        """Names of objects and prefixes directly below, sorted."""
         import obstore
 
         found = attempt(lambda: obstore.list_with_delimiter(self._store, self._prefix), f"Listing {self}")
@@ -234,32 +234,32 @@ class StorePlace:
         return sorted(self._relative(entry["path"]) for entry in self._entries())
 
     def make(self) -> tuple[StorePlace, ...]:
-        """Nothing is made, for a store has no folders: this place alone, if nothing is below yet."""
+        """Makes nothing, as a store has no folders: returns this place alone if nothing is below yet."""
         return () if self.is_folder() else (self,)
 
     def unmake(self) -> None:
-        """Nothing: a prefix without objects is not there."""
+        """Does nothing: a prefix without objects does not exist."""
 
     def clear(self, last: str | None = None) -> None:
-        """Remove all objects below; those that begin with `last` at the end."""
+        """Remove all objects below, those that begin with `last` at the end."""
         import obstore
 
         paths = [entry["path"] for entry in self._entries()]
-        if last is not None:  # a listing is sorted, and a name with a dot comes first
+        if last is not None:  # a listing is sorted, so a name with a dot comes first
             paths.sort(key=lambda path: self._relative(path).startswith(last))
         for start in range(0, len(paths), _DELETED_AT_ONCE):
             some = paths[start : start + _DELETED_AT_ONCE]
             attempt(lambda some=some: obstore.delete(self._store, some), f"Removing {self}")  # type: ignore[misc] # bound
 
     def sweep(self) -> None:
-        """Nothing: an object is there whole or not at all."""
+        """Does nothing: an object is there whole or not at all."""
 
     def stored_bytes(self) -> int:
-        """Size of all objects below together."""
+        """Total size of all objects below."""
         return sum(entry["size"] for entry in self._entries())
 
     def free_bytes(self) -> None:
-        """None, for a store has no limit; StorageError when an object cannot be put there."""
+        """None, as a store has no limit; StorageError if no object can be put there."""
         probe = self / f".scenefuse-{uuid.uuid4().hex}.probe"
         try:
             probe.put(b"")
@@ -276,13 +276,13 @@ class StorePlace:
         return shutil.disk_usage(tempfile.gettempdir()).free
 
     def local_path(self) -> Path:
-        """Never: a DataError."""
+        """Always raises DataError: there is no local path."""
         raise DataError(
             f"{self} is on an object store", "this step needs it on disk", "Copy it to disk first, and give that copy"
         )
 
     def link_to(self, path: Path) -> str:
-        """The file's URL: from a store no relative path leads to it."""
+        """The file's URL: no relative path leads to it from a store."""
         return path.absolute().as_uri()
 
     @property
@@ -297,7 +297,7 @@ class StorePlace:
         return path.removeprefix(self._prefix or "")
 
     def _get(self) -> tuple[bytes, str | None] | None:
-        """Content and ETag; None when there is no such object."""
+        """Content and ETag; None if there is no such object."""
         import obstore
 
         def get() -> tuple[bytes, str | None]:
@@ -323,7 +323,7 @@ class StorePlace:
         return result["e_tag"]
 
     def _get_range(self, options: Any) -> bytes:
-        """What the store gives for these options of a GET, all that it promised."""
+        """The complete bytes that the store returns for these GET options."""
         import obstore
 
         def get() -> bytes:
@@ -372,7 +372,7 @@ class StoreJournal:
         self.lines: Sequence[bytes] = [line for part in parts for line in part.splitlines()]
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Add lines as the next object; StorageError when another writer was there first."""
+        """Add lines as the next object; StorageError if another writer was there first."""
         data = b"".join(line + b"\n" for line in lines)
         entry = self._place / f"{self._next:08d}"
         if not entry.update(lambda old: data if old is None else None) and entry.read() != data:
@@ -384,4 +384,4 @@ class StoreJournal:
         self._next += 1
 
     def close(self) -> None:
-        """Nothing to let go of: each line was put by a request of its own."""
+        """Does nothing: each addition was a request of its own."""

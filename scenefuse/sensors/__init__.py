@@ -1,1 +1,1 @@
-"""The room sensors: what an instrument is: bands, response, point spread."""
+"""The room sensors: what defines an instrument: bands, response, point spread."""

@@ -1,4 +1,4 @@
-"""A spectral band: where it looks, how wide, how finely."""
+"""A spectral band: its wavelength, its width and its GSD."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AS_FINE = 1.5
-"""Pixels of the finest band that a band's own pixel may measure to count as sharp: coarser ones show no fine detail."""
+"""Largest GSD of a sharp band, in GSDs of the image's finest band: coarser ones show no fine detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Band:
     """One spectral band of an image."""
 
     name: str
-    """Name as the data's maker gives it, unique in its image: `B8A`, `band 112`."""
+    """Name given by the data's producer, unique in its image: `B8A`, `band 112`."""
     wavelength_nm: float | None = None
     """Centre wavelength in nanometres; None when the source does not say."""
     fwhm_nm: float | None = None
@@ -36,9 +36,9 @@ class Band:
 
 
 def sharp_bands(bands: Sequence[Band]) -> NDArray[np.bool_]:
-    """(band,) True for bands as fine as the finest of the image, within AS_FINE; so are those that tell no GSD.
+    """(band,) True for bands as fine as the image's finest, within AS_FINE, and for bands without a GSD.
 
-    The others were upsampled to the fine grid (Sentinel-2's bands of 20 m), and are softer there than the ground is.
+    The others were upsampled to the fine grid (Sentinel-2's 20 m bands) and are softer there than the ground is.
     """
     gsds_m = np.array([band.gsd_m or 0.0 for band in bands])
     finest_m = gsds_m[gsds_m > 0].min(initial=inf)

@@ -29,10 +29,10 @@ class ResponseMatrix:
 def response_matrix(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> ResponseMatrix:
     """Weights of the HSI's bands in each of the MSI's bands, and how much of each MSI band they cover.
 
-    Each HSI band stands for a cell of the spectrum: to the midpoint of its neighbours, but no further than its
-    own FWHM on the inside and half of it at the ends, so that water-vapour gaps count as not covered. A weight is
-    the MSI band's Gaussian integrated over the cell, divided by the sum over all cells. HSI bands without FWHM take
-    the distance to their nearer neighbour; MSI bands must have one.
+    Each HSI band stands for a cell of the spectrum that reaches to the midpoints with its neighbours, but no further
+    than its own FWHM, or half of it at the two ends, so that water-vapour gaps count as not covered. A weight is the
+    MSI band's Gaussian integrated over the cell, divided by the sum over all cells. HSI bands without FWHM take the
+    distance to their nearer neighbour; MSI bands must have one.
     """
     hs_bands = estimate_fwhm(hs_bands)
     left_nm, right_nm = _cells_nm(hs_bands)
@@ -44,7 +44,7 @@ def response_matrix(hs_bands: Sequence[Band], ms_bands: Sequence[Band]) -> Respo
 
 
 def estimate_fwhm(bands: Sequence[Band]) -> tuple[Band, ...]:
-    """The bands, each without FWHM given the distance to its nearer neighbour in wavelength."""
+    """The bands, with a missing FWHM replaced by the distance to the nearer neighbour in wavelength."""
     centres_nm = _centres_nm(bands)
     distinct = np.unique(centres_nm)
     if any(band.fwhm_nm is None for band in bands) and len(distinct) < 2:
@@ -64,7 +64,7 @@ def estimate_fwhm(bands: Sequence[Band]) -> tuple[Band, ...]:
 
 
 def _centres_nm(bands: Sequence[Band]) -> NDArray[np.float64]:
-    """(band,) wavelengths in nm; a band without one is refused."""
+    """(band,) wavelengths in nm; DataError if a band has none."""
     missing = [band.name for band in bands if band.wavelength_nm is None]
     if missing:
         raise DataError(
@@ -76,7 +76,7 @@ def _centres_nm(bands: Sequence[Band]) -> NDArray[np.float64]:
 
 
 def _cells_nm(bands: Sequence[Band]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(band,) left and right edges in nm of the part of the spectrum that each band stands for, in the bands' order."""
+    """(band,) left and right edges in nm of the cell of the spectrum that each band stands for, in the bands' order."""
     centres = _centres_nm(bands)
     widths = np.array([band.fwhm_nm for band in bands], dtype=np.float64)
     order = np.argsort(centres, kind="stable")

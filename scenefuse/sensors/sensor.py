@@ -1,4 +1,4 @@
-"""Sensor cards: what is known of an instrument before any of its files is opened."""
+"""Sensor cards: what is known about an instrument before any of its files is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Role = Literal["hsi", "msi"]
 """Side of a pair: the image with many narrow bands and coarse pixels, or the one with few broad bands and fine ones."""
 
 DEFAULT_MTF_NYQUIST = 0.3
-"""MTF at Nyquist where none is published: the middle of what is measured for such instruments (0.2 to 0.4)."""
+"""MTF at Nyquist where none is published: the middle of the range measured for such instruments (0.2 to 0.4)."""
 
 _CARD_KEYS = {
     "name", "aliases", "role", "source", "product", "product_marks", "scale", "offset",
@@ -35,11 +35,11 @@ class Sensor:
     """An instrument: its bands, its blur, and how its usual product encodes reflectance."""
 
     name: str
-    """Name for people: `EnMAP HSI`."""
+    """Display name: `EnMAP HSI`."""
     aliases: tuple[str, ...]
     """Names in STAC `platform`, `instruments`, `constellation` or in file headers; no two sensors share one."""
     role: Role
-    """Which side of a pair it can be."""
+    """Side of a pair that it can take."""
     bands: tuple[Band, ...]
     """All bands in the product's order, with nominal wavelength, FWHM and GSD."""
     mtf_nyquist: tuple[float, ...]
@@ -51,7 +51,7 @@ class Sensor:
     source: str
     """Where the bands come from."""
     product_marks: tuple[str, ...] = ()
-    """Texts that occur in the ids of that product: `L2SP`; empty when scale, offset and nodata are not given."""
+    """Strings that occur in the ids of that product: `L2SP`; empty when scale, offset and nodata are not given."""
     scale: float | None = None
     """Reflectance per DN; None when it differs from file to file."""
     offset: float | None = None
@@ -66,14 +66,14 @@ class Sensor:
             raise ValueError(f"{self.name}: MTF at Nyquist must lie between 0 and 1")
 
     def describes(self, *texts: str | None) -> bool:
-        """True when an id or a processing level says that a file is the product whose encoding this card gives."""
+        """True if an id or processing level identifies the product whose encoding this card gives."""
         plain = [_plain(text) for text in texts if text]
         return any(_plain(mark) in text for mark in self.product_marks for text in plain)
 
     def match(self, band: Band) -> Band | None:
-        """The card's band that a product's band is: by name, else the nearest within half its FWHM; None if none is.
+        """The card's band for a product's band: by name, else the nearest within half its FWHM; None if there is none.
 
-        A name counts only where the wavelengths, if known, do not contradict it (`band 5` of a subset).
+        A name counts only if the wavelengths, where known, do not contradict it (`band 5` of a subset).
         """
         near = [card for card in self.bands if _agree(card, band)]
         named = [card for card in near if _plain(card.name) == _plain(band.name)]
@@ -85,7 +85,7 @@ class Sensor:
         return min(near, key=lambda card: abs((card.wavelength_nm or 0.0) - wavelength_nm))
 
     def mtf_of(self, band: Band) -> float:
-        """MTF at Nyquist of the card's band that this band is; DEFAULT_MTF_NYQUIST when the card has no such band."""
+        """MTF at Nyquist of the card's band for this band; DEFAULT_MTF_NYQUIST if the card has none."""
         card = self.match(band)
         return DEFAULT_MTF_NYQUIST if card is None else self.mtf_nyquist[self.bands.index(card)]
 
@@ -96,9 +96,9 @@ def sensors() -> tuple[Sensor, ...]:
 
 
 def find_sensor(*names: str | None) -> Sensor | None:
-    """The sensor of the first name that is an alias, whatever its case and punctuation; None if no name is.
+    """The sensor of the first name that is an alias, ignoring case and punctuation; None if none is.
 
-    A name that fits several instruments (`EO-1`, `Sentinel-2`, `msi`) is nobody's alias: nothing is guessed.
+    A name that fits several instruments (`EO-1`, `Sentinel-2`, `msi`) is no sensor's alias: nothing is guessed.
     """
     by_alias = _registry()[1]
     return next((by_alias[_plain(name)] for name in names if name and _plain(name) in by_alias), None)
@@ -164,19 +164,19 @@ def _detector_bands(detector: dict[str, Any]) -> list[Band]:
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
-    """Raise when a card has a key that nobody reads."""
+    """Raise if a card has an unknown key."""
     unknown = set(table) - known
     if unknown:
         raise ValueError(f"sensor card {where}: unknown keys {sorted(unknown)}")
 
 
 def _agree(card: Band, band: Band) -> bool:
-    """True when the wavelengths do not contradict each other: within half the card's FWHM, or one is unknown."""
+    """True if the wavelengths do not contradict each other: within half the card's FWHM, or one is unknown."""
     if card.wavelength_nm is None or band.wavelength_nm is None:
         return True
     return abs(card.wavelength_nm - band.wavelength_nm) <= (card.fwhm_nm or 0.0) / 2
 
 
 def _plain(name: str) -> str:
-    """The name in small letters and digits alone, numbers without leading zeros: `B02` and `b2` are one."""
+    """The name in lower-case letters and digits only, numbers without leading zeros: `B02` and `b2` are equal."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[^a-z0-9]", "", name.lower()))
