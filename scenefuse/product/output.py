@@ -57,7 +57,7 @@ def require_output(root: Path | Place, item_id: str | None = None) -> None:
 
 
 def read_stac(path: Path | Place) -> dict[str, Any] | None:
-    """The JSON object in a file; None if the file does not exist, DataError if it holds anything else."""
+    """The JSON object in a file; None if the file does not exist, DataError if it cannot be read as one."""
     place = place_at(path)
     try:
         return parse_stac(place.read(), place)
