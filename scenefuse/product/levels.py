@@ -105,7 +105,7 @@ def _check(task: CoreTask) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Crew:
-    """Runs tasks on the cores of one product on a lane, or in this process if the lane cannot see the scratch folder."""
+    """Runs tasks on the cores of one product on a lane, or in this process if the lane cannot see scratch files."""
 
     folder: Place
     spec: ProductSpec

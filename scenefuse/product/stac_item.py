@@ -204,7 +204,7 @@ def report_asset() -> dict[str, Any]:
 
 
 def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
-    """Outline of the grid in WGS 84, as GeoJSON and bounding box; 20 steps a side, as straight lines bend when warped."""
+    """Outline of the grid in WGS 84 as GeoJSON and bounding box; 20 steps a side, as warping bends straight lines."""
     rows, columns = spec.grid.fine_shape
     steps = np.linspace(0.0, 1.0, _EDGE_POINTS)[:-1]
     zero, one = np.zeros_like(steps), np.ones_like(steps)
