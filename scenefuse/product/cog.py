@@ -92,7 +92,7 @@ def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
 
 
 def check_part(path: Path, spec: ProductSpec, part: CogPart) -> bool:
-    """True if GDAL reads the pixels that part was coded from out of the file; a validator would accept zeros.
+    """True if GDAL reads back the pixels that part was coded from; a validator would accept a file of zeros.
 
     TransientError if the file has disappeared.
     """

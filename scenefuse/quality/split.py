@@ -48,7 +48,10 @@ def unseen_blocks(
 
 
 def _blocks(scene: Mapping[str, Any], recipe: Mapping[str, Any], grid: PairGrid) -> tuple[Window, ...]:
-    """Held-out blocks of a scene, from a training's record, in fine pixels; with Wald's protocol it counts HSI's."""
+    """Held-out blocks of a scene, from a training's record, in fine pixels.
+
+    With Wald's protocol, the record counts pixels of the HSI.
+    """
     reduced = recipe["protocol"] == "wald"
     hold_out = HoldOut(
         shape=grid.coarse_shape if reduced else grid.fine_shape,
