@@ -86,7 +86,10 @@ class Lens:
     """A truth on its grid, if there is one."""
 
     def look(self, overview: Image, factor: int) -> Detail:
-        """Look at the part with the most texture. overview: (3, y, x) of the whole product; factor: fine px per pixel."""
+        """Look at the part with the most texture.
+
+        overview: (3, y, x) of the whole product; factor: fine pixels per pixel of it, along each axis.
+        """
         product, ratio = self.product, self.product.ratio
         window = choose_window(overview, factor, shape=product.grid.shape, ratio=ratio)
         coarse = window.coarsen(ratio)
