@@ -1,4 +1,4 @@
-"""The room cli: the commands, one small module each; a command parses, calls one function, prints."""
+"""The commands, one small module each: a command parses its arguments, calls one function and prints the result."""
 
 from scenefuse.cli.app import main as main
 

@@ -1,4 +1,4 @@
-"""The `scenefuse` command: its list of commands, and how an error becomes a message and an exit code."""
+"""The `scenefuse` command: its subcommands, and how errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -41,44 +41,44 @@ COMMANDS = {
     "sensors": "List known instruments",
     "doctor": "Check that this machine can run scenefuse",
 }
-"""Name and one line of each command, in the order of the data's way; each lives in scenefuse.cli.<name>."""
+"""Name and summary of each command, in the order of a typical workflow; each lives in scenefuse.cli.<name>."""
 
 
 SYSTEM_SAYS_NO = FORBIDDEN | FULL | {errno.ENOTDIR}
-"""Errors of the operating system that explain themselves: no right, no space, a file where a folder should be."""
+"""System errors that explain themselves: no permission, no space, a file where a folder should be."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when it is called: `--help` needs no torch."""
+    """A group that imports a command's module only when it is called: `--help` needs no torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
-        """Names of all commands, in the order of the data's way."""
+        """Names of all commands, in the order of a typical workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
-        """The command of that name; None when there is none."""
+        """The command of that name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"scenefuse.cli.{cmd_name}").command
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands that begin so, and options; without importing the commands."""
+        """Matching commands and options, without importing the commands."""
         commands = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """The command's exit code; a reader of stdout that went away (`| head`) is no error."""
+        """Run the command and return its exit code; a reader of stdout that goes away (`| head`) is no error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             if not _reader_is_gone():
                 raise
-            discard(sys.stdout)  # or the exit would flush it again
+            discard(sys.stdout)  # otherwise the exit would flush it again
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
-        """The list of commands in the help, without importing them."""
+        """Write the help's list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -126,20 +126,20 @@ def main() -> NoReturn:
 
 
 def _keep_standard_descriptors() -> None:
-    """Give descriptors 0 to 2 to the null device, for this process and its workers, where the caller had closed them.
+    """Open descriptors 0 to 2 on the null device if the caller closed them, for this process and its workers.
 
-    Else the next file that is opened, a ledger for example, is one of them, and has in it what a library then prints.
+    Otherwise the next file opened, for example a ledger, would get one of them and receive what a library prints.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
             os.set_inheritable(opened, True)
 
 
 def _reader_is_gone() -> bool:
-    """True when stdout is a pipe that nobody reads any more."""
+    """True if stdout is a pipe that nobody reads any more."""
     stdout = select.poll()
     stdout.register(sys.stdout.fileno(), 0)
     return any(state & select.POLLERR for _, state in stdout.poll(0))
@@ -150,14 +150,14 @@ def _as_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _misuse(error: click.ClickException) -> UsageError:
-    """What click found wrong with the call, as one of our errors."""
+    """Turn click's complaint about the call into one of our errors."""
     context = getattr(error, "ctx", None)
     command = "scenefuse" if context is None else context.command_path
     return UsageError(error.format_message().rstrip("."), "nothing was done", f"See {command} --help")
 
 
 def _report(error: SceneFuseError, *, as_json: bool) -> int:
-    """Print the error for people, and for programs when they asked; its exit code."""
+    """Print the error for people and, if requested, for programs; return its exit code."""
     if "--log-json" in sys.argv[1:]:
         level = "info" if isinstance(error, InterruptedRunError) else "error"
         log_line("end", level=level, kind=error.kind, cause=str(error), exit_code=error.exit_code)
@@ -167,7 +167,7 @@ def _report(error: SceneFuseError, *, as_json: bool) -> int:
 
 
 def _describe(error: SceneFuseError, *, as_json: bool) -> int:
-    """Print the error for programs when they asked; its exit code."""
+    """Print the error for programs if requested; return its exit code."""
     if as_json:
         emit_json(error_record(error))
     return error.exit_code

@@ -1,4 +1,4 @@
-"""`scenefuse batch`: all pairs of an archive."""
+"""`scenefuse batch`: fuse all pairs of an archive."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
 
 
 def show_batch(report: BatchReport) -> None:
-    """Say what became of an archive, for people."""
+    """Print what became of the pairs of an archive."""
     for product in report.products:
         show_product(product)
     for entry in report.pairing.unpaired:

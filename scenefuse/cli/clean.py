@@ -1,4 +1,4 @@
-"""`scenefuse clean`: what abandoned runs left under an output."""
+"""`scenefuse clean`: remove what abandoned runs left under an output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell offers for a word that is begun: names of methods, and paths."""
+"""Shell completion: names of methods, and paths."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from scenefuse.models.names import known_names
 
 
 class Href(click.ParamType[str]):
-    """A path or a URL, of which a shell can complete the path."""
+    """A path or a URL; a shell can complete the path."""
 
     name = "text"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 # click's signature
-        """Paths, as the shell knows them."""
+        """Let the shell complete paths."""
         return [CompletionItem(incomplete, type="file")]
 
 
 class ModelName(click.ParamType[str]):
-    """The name of a method; whether there is one of that name is found out by who makes it."""
+    """Name of a method; whether it exists is checked where the method is made."""
 
     name = "text"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 # click's signature
-        """The methods that begin so."""
+        """Methods whose names start with the word."""
         return [CompletionItem(name) for name in known_names() if name.startswith(incomplete)]
 
 
 class ModelNames(click.ParamType[str]):
-    """Names of methods, by commas."""
+    """Comma-separated names of methods."""
 
     name = "text"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 # click's signature
-        """The list with each method that the last name may become and that it does not have yet."""
+        """The list completed by each method that its last name may become and that it does not have yet."""
         head, comma, begun = incomplete.rpartition(",")
         listed = head.split(",")
         names = [name for name in known_names() if name.startswith(begun) and name not in listed]

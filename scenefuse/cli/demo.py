@@ -1,4 +1,4 @@
-"""`scenefuse demo`: the main job on a simulated archive with known truth."""
+"""`scenefuse demo`: the whole workflow on a simulated archive with known truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scenefuse.demo.size import DemoSize
 from scenefuse.errors import WorkError
 
 ASK_ABOVE_BYTES = 10 * 10**9
-"""Archives larger than this are not made without asking."""
+"""Archives larger than this are only made after asking."""
 
 
 @click.command(name="demo")

@@ -1,4 +1,4 @@
-"""`scenefuse doctor`: whether this machine can run scenefuse, and what it would use."""
+"""`scenefuse doctor`: check whether this machine can run scenefuse, and with what."""
 
 from __future__ import annotations
 

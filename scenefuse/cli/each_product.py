@@ -1,4 +1,4 @@
-"""Looking at several products one after the other: each is told as soon as it is known, or all in one document."""
+"""Process several products in order, reporting each as soon as it is done, or all in one JSON document."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def run_on_products(
     show: Callable[[T], None],
     record: Callable[[T], dict[str, Any]] | None,
 ) -> tuple[list[T], int]:
-    """What was found in each product, and the exit code: 3 where one of several failed, 130 where it was interrupted.
+    """Look at each product; return the results and the exit code: 3 if one of several failed, 130 if interrupted.
 
-    show tells people of one as soon as it is found, which of large products takes minutes. Where there is a record,
-    what it makes of each is printed at the end instead, in one JSON document. What stops a single product is raised.
+    show prints each result as soon as it is there, as large products take minutes. If record is given, its results are
+    printed at the end instead, in one JSON document. The failure of a single product is raised.
     """
 
     def told() -> Iterator[T | ProductFailure]:

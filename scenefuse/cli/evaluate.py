@@ -1,4 +1,4 @@
-"""`scenefuse evaluate`: scores of a product, or of methods side by side."""
+"""`scenefuse evaluate`: score products, or compare methods."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from scenefuse.quality.table import Standing
 
 CONTEST_OPTIONS = ("truths", "ms_sensor", "ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds", "out")
-"""Options that only a comparison of methods has."""
+"""Options that apply only when methods are compared."""
 
 
 @click.command(name="evaluate")
@@ -153,7 +153,7 @@ def command(
 def _show_contest(
     arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol, out: Path | None, *, as_json: bool
 ) -> int:
-    """Compare the methods, and print what is finished, also where that is not all; the exit code."""
+    """Compare the methods, print what is finished even if it is not everything, and return the exit code."""
     from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
     from scenefuse.quality.table import standings
 
@@ -191,16 +191,16 @@ def _show_contest(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredProducts:
-    """What a call without methods scores."""
+    """The products to score when no methods are given."""
 
     inputs: tuple[str, ...]
     """The products."""
     reference: str | None
-    """Raster of the truth; None: their own inputs."""
+    """Raster of the truth; None for the products' own inputs."""
     convention: str
-    """Formulas against a truth."""
+    """Formulas of the scores against a truth."""
     moved: tuple[str, str] | None
-    """Where HSI and MSI of the one product are now."""
+    """Where HSI and MSI of the single product are now."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -219,7 +219,7 @@ class ScoredProducts:
             )
 
     def show(self, config: RunConfig, *, as_json: bool) -> int:
-        """Score them, print the scores and what could not be scored; the exit code."""
+        """Score the products, print scores and failures, and return the exit code."""
         from scenefuse.pipeline.evaluate import evaluate_products
 
         found, stopped = until_interrupted(
@@ -244,7 +244,7 @@ class ScoredProducts:
 
 
 def show_result(result: Result) -> None:
-    """Say on stderr that a method is done, once for all its folds."""
+    """Note on stderr that a method is done, once for all its folds."""
     if result.fold == 0:
         noise = f" at {result.snr_db:g} dB, seed {result.seed}" if math.isfinite(result.snr_db) else ""
         seen = ", scored only where no network has learnt from it" if result.scored_share < 1 else ""
@@ -252,7 +252,7 @@ def show_result(result: Result) -> None:
 
 
 def show_scores(title: str, scores: Sequence[Scored]) -> None:
-    """Print scores as a table, a row per product."""
+    """Print scores as a table with one row per product."""
     if not scores:
         return
     names = list(scores[0].values)
@@ -263,7 +263,7 @@ def show_scores(title: str, scores: Sequence[Scored]) -> None:
 
 
 def show_standings(title: str, table: Sequence[Standing]) -> None:
-    """Print a row per level of noise and method: mean, and spread where there are several results."""
+    """Print one row per noise level and method: the mean, and the spread if there are several results."""
     from scenefuse.quality.table import spread
 
     names = list(table[0].mean)
@@ -281,14 +281,14 @@ def show_standings(title: str, table: Sequence[Standing]) -> None:
 
 
 def score_record(entry: Scored) -> dict[str, object]:
-    """The scores as JSON can hold them."""
+    """The scores as JSON-compatible values."""
     from scenefuse.quality.table import scores_record
 
     return {"name": entry.name, **scores_record(entry.values), "notes": list(entry.notes)}
 
 
 def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) -> None:
-    """UsageError when an option is given that products have no use for."""
+    """Raise UsageError for an option that does not apply to products."""
     names = (
         *CONTEST_OPTIONS,
         "catalogs",
@@ -308,7 +308,7 @@ def _refuse_contest_options(catalogs: tuple[str, ...], options: dict[str, Any]) 
 
 
 def _refuse_product_options(reference: str | None, moved: tuple[str | None, str | None]) -> None:
-    """UsageError when an option is given that a comparison of methods has no use for."""
+    """Raise UsageError for an option that does not apply to a comparison of methods."""
     if moved != (None, None):
         raise UsageError("--hs and --ms with methods to compare", "they belong to a product", "Give HS MS as arguments")
     if reference is not None:
@@ -318,7 +318,7 @@ def _refuse_product_options(reference: str | None, moved: tuple[str | None, str 
 
 
 def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
-    """The methods of --methods, then those of --model."""
+    """The methods of --methods, followed by those of --model."""
     from scenefuse.models.registry import weightless_names
     from scenefuse.quality.contest import enter
 
@@ -336,7 +336,7 @@ def _entries(models: tuple[str, ...], methods: str | None) -> tuple[Entry, ...]:
 
 
 def _protocol(options: dict[str, Any], convention: str) -> ContestProtocol:
-    """The protocol: defaults, then the options that were given."""
+    """The protocol: defaults, overridden by the options given."""
     from scenefuse.quality.contest import ContestProtocol
 
     given = {name: options[name] for name in ("ratio", "mtf_nyquist", "snr_db", "noise_on", "seeds", "folds")}
@@ -345,7 +345,7 @@ def _protocol(options: dict[str, Any], convention: str) -> ContestProtocol:
 
 
 def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]) -> Arena:
-    """The scenes that are named on the command line, or the pairs of the catalogues."""
+    """The scenes named on the command line, or the pairs of the catalogues."""
     from scenefuse.archive.pair_search import find_in_archive
     from scenefuse.pipeline.evaluate import Arena
 

@@ -1,4 +1,4 @@
-"""`scenefuse fuse`: one pair of scenes."""
+"""`scenefuse fuse`: fuse one pair of scenes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
 
 
 def show_product(product: FusedProduct) -> None:
-    """Say what became of a pair, for people."""
+    """Print what became of a pair."""
     click.echo(f"{WORDS[product.status]}: {product.location}")
     bands, rows, columns = product.shape
     click.echo(f"  {counted(bands, 'band')}, {rows} x {columns} px of {product.gsd_m:g} m, {product.seconds:.1f} s")

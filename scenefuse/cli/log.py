@@ -1,4 +1,4 @@
-"""What a service says on stderr: a line per event with its time, for people or as JSON for programs."""
+"""Logs of a service on stderr: one line per event with its time, for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log_json_option = click.option("--log-json", is_flag=True, help="Log one JSON ob
 
 _LEVELS = {"retry": "warning", "warning": "warning", "failed": "error"}
 _SKIPPED = {"group", "done"}
-"""Events that come every few seconds of a run."""
+"""Events that occur every few seconds during a run."""
 
 
 class Log(AbstractContextManager["Log"]):
-    """An Observer that writes lines; what a run does in between is left to the progress bar."""
+    """An Observer that writes a line for each event of a pass; events within a run go to the progress bar."""
 
     def __init__(self) -> None:
         self._bar = ProgressBar()
@@ -46,10 +46,10 @@ class Log(AbstractContextManager["Log"]):
 
 
 class JsonLog(AbstractContextManager["JsonLog"]):
-    """An Observer that writes one JSON object a line: time, level, event, and what the event tells."""
+    """An Observer that writes one JSON object per line: time, level, event and the event's facts."""
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left to be done."""
+        """Nothing to clean up."""
 
     def notify(self, event: Event) -> None:
         """Write the event."""
@@ -60,7 +60,7 @@ class JsonLog(AbstractContextManager["JsonLog"]):
 
 
 def open_log(*, as_json: bool) -> Log | JsonLog:
-    """The log for people or for programs."""
+    """Open the log for people, or for programs."""
     return JsonLog() if as_json else Log()
 
 
@@ -70,18 +70,18 @@ def log_line(event: str, *, level: str, **facts: Any) -> None:
 
 
 def json_line(event: str, *, level: str, **facts: Any) -> str:
-    """One JSON object: time, level, event, and what the event tells."""
+    """One JSON object: time, level, event and the event's facts."""
     head = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event}
     return json.dumps({**head, **facts}, ensure_ascii=False, default=plain, allow_nan=False)
 
 
 def moment_text(moment: datetime) -> str:
-    """A moment for people, UTC: `2026-11-26 02:30:00Z`."""
+    """A time for people, in UTC: `2026-11-26 02:30:00Z`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def counts_text(counts: dict[str, int]) -> str:
-    """What became of a pass's pairs: what is zero is left out, but for the first three."""
+    """Outcome of a pass's pairs in words; zero counts are left out, except the first three."""
     words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in progress elsewhere"}
     words |= {"published": "published", "unpublished": "not published"}
     told = [f"{counts.get(name, 0)} {word}" for name, word in words.items() if counts.get(name) or word == name]

@@ -1,4 +1,4 @@
-"""`scenefuse models`: the fusion methods, what they need and what they cost."""
+"""`scenefuse models`: list the fusion methods, what they need and what they cost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from scenefuse.models.shelf import Shelved
 
 EXAMPLE = ("EnMAP", "Sentinel-2A")
-"""HSI and MSI whose bands the figures are for."""
+"""HSI and MSI for whose bands the figures hold."""
 
 WEIGHTS_COLUMNS = ("weights", "model", "ratio", "hs_bands", "ms_bands", "psnr_db", "licence", "sha256")
-"""What is told of weights; psnr_db is their score on held-out blocks of what they were trained on."""
+"""Columns of the table of weights; psnr_db is the score on held-out blocks of the training scenes."""
 
 
 @click.command(name="models")
@@ -70,7 +70,7 @@ def command(ratio: int, *, as_json: bool) -> None:
 
 
 def _weights_record(entry: Shelved) -> dict[str, Any]:
-    """Weights as the list shows them."""
+    """The table row of some weights."""
     card = entry.card
     score = card.training.get("score", {})
     sizes = (card.ratio, len(card.hs_bands), len(card.ms_bands), score.get("psnr_db"), card.licence, card.sha256)
@@ -78,7 +78,7 @@ def _weights_record(entry: Shelved) -> dict[str, Any]:
 
 
 def _record(card: ModelCard, shelf: Sequence[Shelved]) -> dict[str, Any]:
-    """The method as the list shows it; its weights by their labels, of whatever bands and ratio they are."""
+    """The record of a method; it lists all its weights by label, for any bands and ratio."""
     from scenefuse.models.registry import needs_weights
 
     return {

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become a RunConfig or a PairRule."""
+"""Options shared by several commands, and their conversion to a RunConfig or a PairRule."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class PlaceType(click.ParamType[Place]):
 
     name = "place"
     may_be_file = False
-    """Whether it may name a file of this machine."""
+    """Whether it may name a local file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
-        """The place that was named; a file of this machine is none for products."""
+        """The place named; a local file is refused where a folder is needed."""
         if isinstance(value, str) and not self.may_be_file and own_path(value).is_file():
             self.fail(f"Directory {value!r} is a file.", param, ctx)
         return place_at(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 # click's signature
-        """Paths, as the shell knows them."""
+        """Let the shell complete paths."""
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -46,17 +46,17 @@ class ProductType(PlaceType):
 
 
 class FileType(PlaceType):
-    """A file on this machine or a store, `-` for stdout."""
+    """A file on this machine or in an object store, or `-` for stdout."""
 
     name = "file"
     may_be_file = True
 
 
 class OwnPath(click.Path):
-    """A path of this machine, with ~ for a home folder, which shells leave as it is in `--out=~/x`."""
+    """A local path; expands ~, which shells leave alone in `--out=~/x`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path that was named."""
+        """The path with ~ expanded."""
         return super().convert(own_path(value), param, ctx)
 
 
@@ -66,7 +66,7 @@ FILE = FileType()
 
 
 def _products(_ctx: click.Context, _param: click.Parameter, places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """The products that were named; `products/*` names the catalogue beside them, too."""
+    """The products named, without the catalogue's files that `products/*` also matches."""
     from scenefuse.product.folder import without_files_of_an_output
 
     return without_files_of_an_output(places)
@@ -157,7 +157,7 @@ _PAIR_OPTIONS = (
 )
 
 PAIR_NAMES = ("hs_collection", "ms_collection", "max_gap_hours", "min_overlap_fraction", "max_cloud_fraction")
-"""Names of the options of pairing, as a PairRule has them."""
+"""Options for pairing, named as the fields of PairRule."""
 
 
 def _search_options(what: str) -> tuple[Callable[[F], F], ...]:
@@ -169,31 +169,31 @@ def _search_options(what: str) -> tuple[Callable[[F], F], ...]:
 
 
 SEARCH_NAMES = ("bbox", "since", "until")
-"""Names of the options of a search, as Bounds have them."""
+"""Options for searching, named as the fields of Bounds."""
 
 
 def run_options(function: F) -> F:
-    """The options of a run, as keyword arguments that `run_config` takes."""
+    """Add the options of a run, as keyword arguments that `run_config` takes."""
     return _with(_RUN_OPTIONS, function)
 
 
 def scene_options(function: F) -> F:
-    """How scenes are opened, as keyword arguments that `scene_config` takes."""
+    """Add the options for opening scenes, as keyword arguments that `scene_config` takes."""
     return _with(_SCENE_OPTIONS, function)
 
 
 def pair_options(function: F) -> F:
-    """The options of pairing, as keyword arguments that `pair_rule` takes."""
+    """Add the options for pairing, as keyword arguments that `pair_rule` takes."""
     return _with(_PAIR_OPTIONS, function)
 
 
 def search_options(function: F) -> F:
-    """The bounds of a search for scenes: bbox, since, until."""
+    """Add the bounds of a search for scenes: bbox, since, until."""
     return _with(_search_options("acquisition"), function)
 
 
 def pair_search_options(function: F) -> F:
-    """The bounds of a search for pairs: bbox, since, until."""
+    """Add the bounds of a search for pairs: bbox, since, until."""
     return _with(_search_options("the HSI's acquisition"), function)
 
 
@@ -204,7 +204,7 @@ def _with(options: tuple[Callable[[F], F], ...], function: F) -> F:
 
 
 def run_config(options: dict[str, Any]) -> RunConfig:
-    """The configuration: defaults, then --config's file, then the options that were given. Empties what it takes."""
+    """The configuration: defaults, then --config's file, then the options given. Removes the options it uses."""
     path: Path | None = options.pop("config")
     formats: str | None = options.pop("formats")
     names = [option for option in RunConfig.__dataclass_fields__ if option in options]
@@ -215,18 +215,18 @@ def run_config(options: dict[str, Any]) -> RunConfig:
 
 
 def scene_config(options: dict[str, Any]) -> RunConfig:
-    """A configuration that says how scenes are opened, and nothing else. Empties what it takes."""
+    """A configuration that only sets how scenes are opened. Removes the options it uses."""
     return RunConfig().updated(_given((*INPUT_OPTIONS, "allow_host"), options))
 
 
 def _given(names: Iterable[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The options of these names, taken out; None where a repeatable one was not given."""
+    """Pop the named options; None for a repeatable one that was not given."""
     values = {name: options.pop(name) for name in names}
     return {name: None if value == () else value for name, value in values.items()}
 
 
 def pair_rule(options: dict[str, Any]) -> PairRule:
-    """The rule: defaults, then the options that were given. Empties what it takes."""
+    """The rule: defaults, then the options given. Removes the options it uses."""
     from scenefuse.archive.pairing import PairRule
 
     given = {name: options.pop(name) for name in PAIR_NAMES}
@@ -234,13 +234,13 @@ def pair_rule(options: dict[str, Any]) -> PairRule:
 
 
 def first_given(options: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """The first of these options that the running command was given, as it is written there; None where none was."""
+    """The first of these options given to the running command, as written there; None if none was given."""
     written = {option.name: option.opts[0] for option in click.get_current_context().command.params}
     return next((written[name] for name in names if options[name] not in {None, ()}), None)
 
 
 def refuse_without_catalog(options: Mapping[str, Any]) -> None:
-    """UsageError when an option that chooses among an archive's scenes is given with scenes that are named."""
+    """Raise UsageError if an option that selects from an archive is given together with named scenes."""
     given = first_given(options, (*PAIR_NAMES, *SEARCH_NAMES))
     if given is not None:
         raise UsageError(
@@ -251,9 +251,9 @@ def refuse_without_catalog(options: Mapping[str, Any]) -> None:
 
 
 def moved_to(hs: str | None, ms: str | None, *, products: int = 1) -> tuple[str, str] | None:
-    """Where the two scenes of a product are now, of --hs and --ms; None where neither was given.
+    """Where the two scenes of a product are now, from --hs and --ms; None if neither was given.
 
-    products: how many were named; UsageError where one pair would have to be that of several.
+    products: the number of products named; UsageError unless it is one, as each product has its own pair.
     """
     if hs is None and ms is None:
         return None
@@ -269,6 +269,6 @@ def moved_to(hs: str | None, ms: str | None, *, products: int = 1) -> tuple[str,
 
 
 def bounds_of(options: dict[str, Any]) -> Bounds:
-    """The bounds of a search. Empties what it takes."""
+    """The bounds of a search. Removes the options it uses."""
     bbox, since, until = (options.pop(name) for name in SEARCH_NAMES)
     return Bounds(bbox=bbox, since=parse_time("--since", since), until=parse_time("--until", until, day_ends=True))

@@ -1,4 +1,4 @@
-"""What a command prints: one JSON document on stdout, or tables; progress and notes on stderr."""
+"""Command output: one JSON document or tables on stdout; progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def emit_json(document: Any) -> None:
-    """Print the document on stdout, indented, keys in their own order."""
+    """Print the document on stdout, indented, with keys in their original order."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=plain, allow_nan=False))
 
 
 def show_failures(failures: Iterable[ProductFailure]) -> None:
-    """Say which products could not be looked at, and why."""
+    """Print which products failed, and why."""
     for failure in failures:
         click.echo(f"Failed: {failure.product} ({failure.kind}): {failure.cause}")
 
 
 def note_skipped(skipped: Iterable[SkippedItem]) -> None:
-    """Say on stderr which items of an archive could not be read, and why."""
+    """Note on stderr which items of an archive could not be read, and why."""
     for entry in skipped:
         note(f"Left out {entry.href}: {entry.reason}")
 
 
 def error_record(error: SceneFuseError) -> dict[str, Any]:
-    """What a document says of an error: its parts, and the exit code."""
+    """An error as part of a JSON document: its parts and the exit code."""
     parts = {name: getattr(error, name) for name in ("kind", "value", "consequence", "cure", "retryable")}
     return {"error": parts, "exit_code": error.exit_code}
 
 
 def plain(value: object) -> str:
-    """What JSON has no type for, as text; times as ISO 8601 writes them, with a T."""
+    """Text for values that JSON has no type for; times as ISO 8601, with a T."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def note(text: str) -> None:
-    """Print a line for people on stderr; when nobody reads it any more, that stops no work."""
+    """Print a line for people on stderr; if nobody reads it any more, carry on."""
     try:
         click.echo(text, err=True)
     except BrokenPipeError:
@@ -61,41 +61,41 @@ def note(text: str) -> None:
 
 
 class PlainConsole(Console):
-    """A console that prints text as it is: rich would take `[b]` in a path for a style, and `:100:` for a picture."""
+    """A console that prints text verbatim: rich would take `[b]` in a path for a style and `:100:` for an emoji."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 class NotesConsole(PlainConsole):
-    """A console for stderr; when nobody reads it any more, that stops no work."""
+    """A console for stderr; if nobody reads it any more, the work goes on."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
 
     def on_broken_pipe(self) -> None:
-        """Go on in silence, where rich would end the process."""
+        """Go on silently; rich would end the process."""
         self.quiet = True
         discard(sys.stderr)
 
 
 def discard(stream: TextIO) -> None:
-    """From now on what is written to the stream goes nowhere, what waits in its buffer too."""
+    """Redirect the stream to the null device, including what is still in its buffer."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _WIDEST = 10_000
-"""Columns of a table that is piped: enough for every name, so that a row is a line."""
+"""Columns of a piped table: enough for every name, so that each row is one line."""
 _LEAST_TEXT = 6
-"""Characters of a column of text on the narrowest terminal."""
+"""Minimum width of a text column, in characters, on the narrowest terminal."""
 _BESIDE, _BETWEEN = 2, 3
-"""Columns of the terminal beside a table, and between two of its columns."""
+"""Terminal columns beside a table, and between two of its columns."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on stdout: numbers to the right, None as a dash; nothing is cut when output is piped.
+    """Print a table on stdout: numbers right-aligned, None as a dash; nothing is cut when output is piped.
 
-    Where a terminal is too narrow, text goes on in the line below. A number does not: its beginning would pass for it.
+    On a narrow terminal, text wraps. Numbers do not, as the first part of one could be taken for the whole.
     """
     body = [list(row) for row in rows]
     console = PlainConsole()
@@ -123,7 +123,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def _fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths of columns that together fit the room: the widest gives way first, none below its least.
+    """Column widths that fit in room together: the widest column shrinks first, none below its least width.
 
     >>> _fitted([30, 8, 12], [6, 8, 6], 32)
     [12, 8, 12]

@@ -1,4 +1,4 @@
-"""`scenefuse pair`: which scenes belong together, and why others do not."""
+"""`scenefuse pair`: list which scenes form pairs, and why others do not."""
 
 from __future__ import annotations
 

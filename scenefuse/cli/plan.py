@@ -1,4 +1,4 @@
-"""`scenefuse plan`: what a fusion would cost."""
+"""`scenefuse plan`: show what a fusion would cost."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
 
 
 def _time_text(order: Order) -> str:
-    """How long a run would roughly take, phase by phase, and what is not in it."""
+    """Rough duration of a run, phase by phase, and what it leaves out."""
     seconds = order.seconds()
     names = {"prepare": "preparation", "tiles": "tiles", "finish": "overviews"}
     names["finish"] += " and COG" if "cog" in order.config.format else ""
@@ -72,7 +72,7 @@ def _time_text(order: Order) -> str:
 
 
 def _seconds_text(seconds: float) -> str:
-    """A rough duration: whole seconds, from ten minutes on minutes, from ten hours on hours."""
+    """A rough duration in whole seconds; from ten minutes on in minutes, from ten hours on in hours."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 10 * size:
             return f"{seconds / size:.0f} {unit}"

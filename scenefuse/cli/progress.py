@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _TwoLines(Progress):
-    """The bar, and below it where the time goes: side by side the two leave no room for the tiles on 80 columns."""
+    """A bar with a second line for where the time goes: on one line of 80 columns, the tiles would not fit."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The lines from top to bottom."""
@@ -38,14 +38,14 @@ class _TwoLines(Progress):
 
 
 class ProgressBar:
-    """An Observer that draws a bar on a terminal, and writes a line per pair and warning elsewhere."""
+    """An Observer that draws a bar on a terminal; elsewhere it writes a line per pair and warning."""
 
     def __init__(self) -> None:
         self._console = NotesConsole()
         self._bar = _TwoLines(
             SpinnerColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None, table_column=Column(max_width=24)),  # what gives way on a narrow terminal
+            BarColumn(bar_width=None, table_column=Column(max_width=24)),  # shrinks first on a narrow terminal
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
@@ -89,7 +89,7 @@ class ProgressBar:
             self._task = None
 
     def _point_to(self, dashboard: str | None) -> None:
-        """Say once where the workers can be watched."""
+        """Print the address of the workers' dashboard once."""
         if dashboard and dashboard != self._dashboard and self._console.is_terminal:
             self._bar.console.print(f"Watch the workers at {dashboard}", style="dim", soft_wrap=True)
             self._dashboard = dashboard

@@ -1,4 +1,4 @@
-"""`scenefuse publish`: products into a catalogue."""
+"""`scenefuse publish`: publish products to a catalogue."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def command(
     )
     unfinished = [product for product in products if is_unfinished(product)]
     if len(unfinished) == len(products):
-        unfinished = []  # and be told so, where there is nothing else to do
+        unfinished = []  # if there is nothing else to publish, let them fail with the reason
     for product in unfinished:
         note(f"Left out {product}: it is not finished")
     entries = catalogue.publish([product for product in products if product not in unfinished])

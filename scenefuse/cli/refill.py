@@ -1,4 +1,4 @@
-"""`scenefuse refill`: what failed under an output, once more."""
+"""`scenefuse refill`: retry what failed under an output."""
 
 from __future__ import annotations
 

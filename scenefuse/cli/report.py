@@ -1,4 +1,4 @@
-"""`scenefuse report`: a product on one page."""
+"""`scenefuse report`: a product's report on one page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.report import Report
 
 NOWHERE = "-"
-"""As a file: stdout, and for the pipeline none."""
+"""The value of --out for stdout; for the pipeline, it means no file."""
 
 
 @click.command(name="report")
@@ -86,12 +86,12 @@ def command(
 
 
 def _print(made: Report) -> None:
-    """The page itself, for what reads stdout."""
+    """Print the page itself to stdout."""
     click.echo(made.html, nl=False)
 
 
 def _show(made: Report) -> None:
-    """Say where the report is and what it found, for people."""
+    """Print where the report is and what it found."""
     from scenefuse.quality.page.wording import share_text
 
     figures = made.figures

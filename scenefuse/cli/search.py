@@ -1,4 +1,4 @@
-"""`scenefuse search`: the scenes of catalogues and STAC APIs."""
+"""`scenefuse search`: list the scenes of catalogues and STAC APIs."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _show_known(*, as_json: bool) -> None:
 
 
 def scene_record(scene: Scene) -> dict[str, Any]:
-    """The scene as JSON can hold it; hrefs without credentials."""
+    """The scene as JSON-compatible values; hrefs without credentials."""
     return {
         "id": scene.id,
         "collection": scene.collection,

@@ -1,4 +1,4 @@
-"""`scenefuse sensors`: the instruments known by name."""
+"""`scenefuse sensors`: list the instruments known by name."""
 
 from __future__ import annotations
 

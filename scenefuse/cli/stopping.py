@@ -1,4 +1,4 @@
-"""How a long command is stopped: in order by the first signal, at once by the second."""
+"""Stopping a long command: orderly at the first signal, immediately at the second."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRunError(SceneFuseError):
-    """SIGINT or SIGTERM came; what is finished is kept, the same call resumes."""
+    """SIGINT or SIGTERM arrived; finished work is kept, and the same call resumes."""
 
     kind = "interrupted"
     exit_code = 130
@@ -28,20 +28,20 @@ class InterruptedRunError(SceneFuseError):
 
 
 def interruption() -> InterruptedRunError:
-    """What is told when a command was interrupted."""
+    """The error of an interrupted command that can be resumed."""
     return InterruptedRunError("Interrupted", "what is finished is kept", "The same command resumes")
 
 
 def until_interrupted(found: Iterable[T], *, whole: str) -> tuple[list[T], InterruptedRunError | None]:
-    """All that is found; where SIGINT or SIGTERM came, what was found before it, and the error to end with.
+    """Collect everything found; on SIGINT or SIGTERM, what was found before it, and the error to end with.
 
-    whole: what all of it would be, in words. For commands of which nothing stays but what they print:
-    InterruptedRunError where nothing was found yet.
+    whole: the full amount in words. For commands that leave nothing but their output: InterruptedRunError is raised if
+    nothing was found yet.
     """
     done: list[T] = []
     try:
         for entry in found:
-            done.append(entry)  # noqa: PERF402 - what came before an interruption is kept
+            done.append(entry)  # noqa: PERF402 - entries from before an interruption are kept
     except KeyboardInterrupt as error:
         interrupted = begun_anew(f"{len(done)} of {whole}", shown=bool(done))
         if not done:
@@ -51,16 +51,16 @@ def until_interrupted(found: Iterable[T], *, whole: str) -> tuple[list[T], Inter
 
 
 def begun_anew(done: str, *, shown: bool) -> InterruptedRunError:
-    """What is told when a command was interrupted that begins anew; done: how far it came, in words."""
+    """The error of an interrupted command that cannot be resumed; done: how far it came, in words."""
     left = "what was finished is shown, and only that" if shown else "there is nothing to show yet"
     return InterruptedRunError(f"Interrupted after {done}", left, "The same command starts over")
 
 
 @contextmanager
 def stopping_in_order(*, as_json: bool) -> Iterator[None]:
-    """A block that the first SIGINT or SIGTERM ends by InterruptedRunError, and a second one at once.
+    """Context that the first SIGINT or SIGTERM ends with InterruptedRunError, and a second one immediately.
 
-    At once is as by SIGKILL: workers end with this process, its leases are free, the same command resumes.
+    The latter is like SIGKILL: workers end with this process, its leases are free, the same command resumes.
     """
     heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
 
@@ -74,7 +74,7 @@ def stopping_in_order(*, as_json: bool) -> Iterator[None]:
         name = signal.Signals(number).name
         line = json_line("stopping", level="info", signal=name, message=text) if as_json else f"{name}: {text}"
         with contextlib.suppress(OSError):
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())  # print may be at work
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())  # print may be running
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in heard}
@@ -84,5 +84,5 @@ def stopping_in_order(*, as_json: bool) -> Iterator[None]:
         raise interruption() from error
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is stop:  # else the process ends soon, and a second signal ends it at once
+            if signal.getsignal(number) is stop:  # otherwise the process is ending, and a second signal still ends it
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""`scenefuse train`: weights for a network, from pairs of scenes."""
+"""`scenefuse train`: train weights for a network on pairs of scenes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scenefuse.pipeline.train import Trained
 
 RECIPE_OPTIONS = ("iterations", "patch_px", "batch", "accumulate", "lr", "precision", "score_every", "block_px")
-"""Fields of Recipe that have an option of their own."""
+"""Fields of Recipe that have their own option."""
 
 
 @click.command(name="train")
@@ -116,13 +116,13 @@ def command(
 
 
 def show_row(row: dict[str, float]) -> None:
-    """Say how training goes, on stderr."""
+    """Note the progress of training on stderr."""
     scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.endswith(("_db", "_deg", "_px")))
     note(f"  step {row['step']:.0f}: loss {row['loss']:.4g}, held-out {scores}")
 
 
 def show_trained(trained: Trained) -> None:
-    """Say what was trained, for people."""
+    """Print what was trained."""
     click.echo(f"Trained: {trained.weights}")
     for name, value in trained.scores.items():
         base = f" (bicubic {trained.bicubic[name]:.3f})" if name in trained.bicubic else ""
@@ -136,7 +136,7 @@ def show_trained(trained: Trained) -> None:
 def _pairs(
     scenes: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any], *, allow_hosts: tuple[str, ...]
 ) -> list[tuple[str | Scene, str | Scene]]:
-    """The pairs named on the command line, or those of the catalogues. Empties what it takes of the options."""
+    """The pairs named on the command line, or those of the catalogues. Removes the options it uses."""
     from scenefuse.archive.pair_search import find_in_archive
 
     if scenes:
@@ -162,7 +162,7 @@ def _pairs(
 
 
 def _recipe(model: str, options: dict[str, Any]) -> Recipe:
-    """The network's recipe of --recipe-name, then --recipe's file, then the options that were given."""
+    """The network's recipe of --recipe-name, overridden by --recipe's file, then by the options given."""
     values = asdict(TABLES[options["recipe_name"]][model])
     path: Path | None = options["recipe"]
     table = {} if path is None else read_toml(path)
@@ -172,7 +172,7 @@ def _recipe(model: str, options: dict[str, Any]) -> Recipe:
 
 
 def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """Options of the network: values as TOML has them, and bare words as text."""
+    """Options of the network: TOML values, or bare words as text."""
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")

@@ -1,4 +1,4 @@
-"""`scenefuse verify`: a product's checksums and schemas."""
+"""`scenefuse verify`: check a product's checksums and schemas."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _record(report: VerifyReport) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Lines:
-    """What people are told of each product."""
+    """Prints the verdict on each product."""
 
     unchecked: tuple[str, ...] = ()
-    """What could not be looked at in the product before: of products of one version it is the same."""
+    """What could not be checked in the previous product: for products of one version it is the same."""
 
     def show(self, report: VerifyReport) -> None:
-        """Print the verdict, and what led to it."""
+        """Print the verdict and the reasons for it."""
         verdict = "ok" if report.ok else counted(len(report.mismatches), "mismatch", "mismatches")
         click.echo(f"{report.product}: {verdict}; {counted(report.files, 'file')} checked")
         for mismatch in report.mismatches:

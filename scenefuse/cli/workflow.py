@@ -1,4 +1,4 @@
-"""`scenefuse workflow`: what an operator's workflow file asks for, once, on schedule, and over the past."""
+"""`scenefuse workflow`: run an operator's workflow file once, on schedule, or over a past range."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FILE = OwnPath(dir_okay=False, path_type=Path)
 _REASONS = 5
-"""Reasons that a status without any pair tells: `scenefuse pair` has those of each scene."""
+"""Reasons listed by a status without any pair; `scenefuse pair` lists those of every scene."""
 
 
 @click.group(name="workflow")
@@ -53,7 +53,7 @@ def run(file: Path, *, log_json: bool, as_json: bool) -> int:
     from scenefuse.workflow.specification import read_workflow
 
     workflow = read_workflow(file)
-    from scenefuse.workflow.one_pass import run_pass  # takes seconds: a wrong file is refused before
+    from scenefuse.workflow.one_pass import run_pass  # takes seconds, so a wrong file is refused first
 
     now = datetime.now(UTC)
     if log_json:
@@ -87,7 +87,7 @@ def serve(files: tuple[Path, ...], *, log_json: bool) -> None:
     from scenefuse.workflow.specification import read_workflow
 
     workflows = [read_workflow(file) for file in files]
-    from scenefuse.workflow.serve import serve as serve_all  # takes seconds: a wrong file is refused before
+    from scenefuse.workflow.serve import serve as serve_all  # takes seconds, so a wrong file is refused first
 
     with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
         serve_all(workflows, observer=log)
@@ -115,7 +115,7 @@ def backfill(
     workflow = read_workflow(file)
     bounds = Bounds(since=parse_time("--since", since), until=parse_time("--until", until, day_ends=True))
     parts = list(cut(bounds.since or datetime.now(UTC), bounds.until or datetime.now(UTC), parse_step("--step", step)))
-    from scenefuse.workflow.backfill import backfill as do_steps  # takes seconds: a wrong file is refused before
+    from scenefuse.workflow.backfill import backfill as do_steps  # takes seconds, so a wrong file is refused first
 
     if newest_first:
         parts.reverse()
@@ -162,7 +162,7 @@ def status(file: Path, max_age: str | None, *, as_json: bool) -> int:
             found = look_at_workflow(workflow, now=now)
         except SceneFuseError:
             if not as_json:
-                _show_passes(look_at_passes(workflow, now=now))  # when the archive is away, this is what is known
+                _show_passes(look_at_passes(workflow, now=now))  # all that is known while the archive is unavailable
             raise
         if as_json:
             emit_json(found.facts())
@@ -189,7 +189,7 @@ def _show_published(report: PassReport) -> None:
 
 
 def _show_step(step: StepReport, *, as_json: bool) -> None:
-    """Say how a step ended: on stderr where stdout is for the document."""
+    """Print how a step ended, on stderr if stdout is reserved for the document."""
     what = f"failed ({step.error['kind']}): {step.error['cause']}" if step.report is None else ""
     if step.report is not None:
         what = counts_text(step.report.counts())
@@ -234,7 +234,7 @@ def _show_status(found: Status) -> None:
     )
     if found.unpaired:
         click.echo(f"{counted(len(found.unpaired), 'scene')} in no pair")
-    if not found.pairs:  # a name of a collection that is wrong, for one, shows in the reasons
+    if not found.pairs:  # the reasons reveal, for example, a wrong collection name
         for reason, number in Counter(lone.reason for lone in found.unpaired).most_common(_REASONS):
             click.echo(f"No pair for {counted(number, 'scene')}: {reason}")
     rows = [
@@ -297,7 +297,7 @@ def _pass_text(record: PassRecord, *, under_way: bool) -> str:
 
 
 def _ago(seconds: float) -> str:
-    """A time that went by, for people: its largest unit, rounded."""
+    """An elapsed time for people: its largest unit, rounded."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

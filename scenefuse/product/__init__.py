@@ -1,1 +1,1 @@
-"""The room product: what a run leaves behind."""
+"""The product: everything a run leaves behind."""

@@ -1,4 +1,4 @@
-"""Weights that belong to one product: a network was adapted to its pair, and replay needs what it became."""
+"""Weights that belong to one product: its network was adapted to the pair, and replay needs the adapted weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def keep_weights(folder: Place, path: Path) -> None:
 
 
 def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
-    """The product's own weights with that digest as a file on this machine; None when it has none.
+    """The product's own weights with that digest, as a local file; None if it has none.
 
-    What lies on a store is copied into the cache, a folder.
+    They are copied into the folder cache first, as the product may lie on an object store.
     """
     from scenefuse.models.weights import read_card  # needs torch
 

@@ -1,4 +1,4 @@
-"""The collection and the catalogue that link the products of one output."""
+"""The collection and the catalogue that link the products of an output."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _LINKS = (
     {"rel": "root", "href": "./catalog.json", "type": "application/json"},
     {"rel": "parent", "href": "./catalog.json", "type": "application/json"},
 )
-"""What a collection of files links besides its items."""
+"""Links of a file-based collection, apart from its items."""
 
 
 def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
-    """True when `collection.json` and `catalog.json` under root changed so that they link the item; else they did.
+    """Link the item in `collection.json` and `catalog.json` under root; True if that changed either of them.
 
-    The item stands at `<id>/<id>.json`; TransientError when it does not: root is another folder by now. The
-    collection's extent, summaries and item_assets grow to hold it; other content of the two files is kept. Safe
-    against others that link other items at the same time.
+    The item must be at `<id>/<id>.json`; TransientError if it is not, since root is then no longer the same folder.
+    The collection's extent, summaries and item_assets grow to include it; other content of the two files is kept.
+    Safe while other processes link other items.
     """
     root = place_at(root)
     if not (root / item["id"] / f"{item['id']}.json").is_file():
         raise went_away(root)
-    read_stac(root / CATALOG)  # refused before the collection changes
+    read_stac(root / CATALOG)  # refuse a bad catalogue before the collection changes
 
     def with_item(collection: dict[str, Any]) -> None:
         if collection.get("id") != COLLECTION_ID:
@@ -62,7 +62,7 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
 
 
 def _update(place: Place, new: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> bool:
-    """True when the document at place, or a new one where there is none, differs after the change."""
+    """Apply change to the document at place, or to new if there is none; True if the document changed."""
 
     def changed(old: bytes | None) -> bytes:
         document = copy.deepcopy(new) if old is None else parse_stac(old, place)
@@ -81,7 +81,7 @@ def _new_catalog() -> dict[str, Any]:
 
 
 def new_collection(item: dict[str, Any], links: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """A collection of one item, to which it has no link yet."""
+    """A collection covering one item, not yet linking to it."""
     start, end = _interval(item)
     extent = pystac.Extent(
         pystac.SpatialExtent([item["bbox"]]),
@@ -95,12 +95,12 @@ def new_collection(item: dict[str, Any], links: Sequence[dict[str, Any]] = ()) -
 
 
 def widen(collection: dict[str, Any], item: dict[str, Any]) -> None:
-    """Let the collection's extent, summaries and item_assets grow until they hold the item.
+    """Grow the collection's extent, summaries and item_assets to include the item.
 
-    The order of items does not matter, nor whether one comes twice.
+    The result depends neither on the order of items nor on repeats.
     """
     _grow(collection["extent"], item)
-    if "summaries" in collection:  # of a collection that was begun without they would leave out its first items
+    if "summaries" in collection:  # a collection begun without them would summarise only its later items
         summarise(collection, item)
 
 
@@ -114,7 +114,7 @@ def _add_link(document: dict[str, Any], rel: str, href: str, title: str | None) 
 
 
 def _grow(extent: dict[str, Any], item: dict[str, Any]) -> None:
-    """Widen the extent's first bounding box and first interval until they hold the item."""
+    """Widen the extent's first bounding box and first interval to include the item."""
     boxes = extent["spatial"]["bbox"]
     west, south, east, north = _corners(boxes[0])
     box = _corners(item["bbox"])
@@ -129,7 +129,7 @@ def _grow(extent: dict[str, Any], item: dict[str, Any]) -> None:
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
-    """West, south, east, north of a bounding box, which may have heights."""
+    """West, south, east and north of a bounding box, which may be three-dimensional."""
     west, south, east, north = (*box[:2], *box[len(box) // 2 :][:2])
     return west, south, east, north
 

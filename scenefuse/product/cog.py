@@ -1,10 +1,10 @@
 """The product as cloud-optimised GeoTIFF: a copy of finished shards for readers that do not open Zarr.
 
-GDAL's COG driver writes pixel-interleaved files only (GDAL 3.10), of which one band is 14 times as slow to read, and
-any copy within GDAL codes every pixel twice in one process. So cores are coded where there are workers, each to a
-part of the file: GDAL codes the tiles, band by band, and only their bytes are kept. The file is then a header, whose
-fields GDAL wrote for an empty image, and the parts' bytes behind it, overviews first. Last, GDAL reads every pixel
-of it back. The result passes `rio cogeo validate --strict`.
+GDAL's COG driver writes pixel-interleaved files only (GDAL 3.10), in which reading one band is 14 times as slow, and
+any copy within GDAL codes every pixel twice in one process. Cores are therefore coded on the workers, each to a part
+of the file: GDAL codes the tiles, band by band, and only their bytes are kept. The file then consists of a header,
+with fields that GDAL wrote for an empty image, followed by the parts' bytes, overviews first. Finally GDAL reads every
+pixel of it back. The result passes `rio cogeo validate --strict`.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_PAM_ENABLED": "NO"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CogPart:
-    """The coded tiles of one core of one level, in a file of their own."""
+    """The coded tiles of one core of one level, in their own file."""
 
     core: LevelCore
     """The core."""
     path: Path
-    """The tiles' bytes, one after the other: by band, then row, then column."""
+    """File with the tiles' bytes, concatenated by band, then row, then column."""
     tile_bytes: tuple[int, ...]
-    """Their sizes, in this order."""
+    """Size of each tile, in the same order."""
     crc32: tuple[int, ...]
     """CRC-32 of each band's pixels before coding."""
 
 
 def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_in: Path) -> CogPart:
-    """The part of one core, coded from what is stored and now in a file of the folder parts_in."""
+    """Code one core from its stored pixels and write the part to a file in the folder parts_in."""
     window = spec.core_window(core)
     stored = core_of_cog(folder / STORE, spec, core)
     checksums: list[int] = []
@@ -78,7 +78,7 @@ def write_part(folder: Path | Place, spec: ProductSpec, core: LevelCore, parts_i
 
 
 def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
-    """Write the COG of these parts, which must be those of every core of every level, to target."""
+    """Write the COG to target from its parts, one for every core of every level."""
     by_core = {part.core: part for part in parts}
     image = read_image(_empty_image(spec))
     directories = [image, *(overview_directory(image, *spec.level_shape(factor)) for factor in spec.overview_factors)]
@@ -92,9 +92,9 @@ def assemble(target: Path, spec: ProductSpec, parts: Sequence[CogPart]) -> None:
 
 
 def check_part(path: Path, spec: ProductSpec, part: CogPart) -> bool:
-    """True when GDAL reads from the file the pixels that part was coded from; a validator passes files of zeros.
+    """True if GDAL reads back the pixels that part was coded from; a validator would accept a file of zeros.
 
-    TransientError when the file is not there any more.
+    TransientError if the file has disappeared.
     """
     core, window = part.core, spec.core_window(part.core)
     level = {} if core.factor == 1 else {"overview_level": spec.overview_factors.index(core.factor)}
@@ -115,7 +115,7 @@ def check_part(path: Path, spec: ProductSpec, part: CogPart) -> bool:
 
 
 def wrong_pixels(name: str, core: LevelCore) -> WorkError:
-    """The error of a file that check_part found to differ."""
+    """The error for a file that check_part found to differ."""
     return WorkError(
         f"{name} differs from {STORE} in core ({core.iy}, {core.ix}) at 1/{core.factor} of its resolution",
         "GDAL reads back other pixels than were written",
@@ -125,7 +125,7 @@ def wrong_pixels(name: str, core: LevelCore) -> WorkError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """Tiles that lie one after the other both in a part and in the COG: those of one band in one row of a core."""
+    """Tiles contiguous in both a part and the COG: those of one band in one row of a core."""
 
     path: Path
     offset: int
@@ -137,7 +137,7 @@ class _Run:
 
 
 def _runs(spec: ProductSpec, factor: int, parts: Mapping[LevelCore, CogPart]) -> Iterator[_Run]:
-    """The tiles of a level in TIFF's order: by band, then row, then column of the whole level."""
+    """The tiles of a level in TIFF order: by band, then row, then column of the whole level."""
     starts = {core: tuple(accumulate(part.tile_bytes, initial=0)) for core, part in parts.items()}
     rows, columns = spec.shard_counts(factor)
     for band in range(len(spec.bands)):
@@ -158,7 +158,7 @@ def _tile_counts(spec: ProductSpec, core: LevelCore) -> tuple[int, int]:
 
 
 def _tiles(dataset: DatasetReader) -> Iterator[tuple[int, int]]:
-    """Offset and size in the file of each tile, by band, then row, then column."""
+    """Offset and size of each tile in the file, by band, then row, then column."""
     (tile_rows, tile_columns), (rows, columns) = dataset.block_shapes[0], dataset.shape
     for band in dataset.indexes:
         for row in range(-(-rows // tile_rows)):
@@ -171,7 +171,7 @@ def _tiles(dataset: DatasetReader) -> Iterator[tuple[int, int]]:
 
 
 def _profile(spec: ProductSpec) -> dict[str, Any]:
-    """How GDAL codes tiles; zstd's level 3 is 3 % smaller than its first, and four times as slow."""
+    """Creation options for GDAL; zstd level 3 is 3 % smaller than level 1, and four times as slow."""
     return {
         "driver": "GTiff",
         "count": len(spec.bands),
@@ -190,7 +190,7 @@ def _profile(spec: ProductSpec) -> dict[str, Any]:
 
 
 def _empty_image(spec: ProductSpec) -> bytes:
-    """A BigTIFF of the product's size that says all of it but has no tile."""
+    """A BigTIFF with the product's size and metadata but no tiles."""
     rows, columns = spec.grid.fine_shape
     place = {"height": rows, "width": columns, "transform": Affine(*spec.grid.fine_transform)}
     with rasterio.Env(**_GDAL), MemoryFile(ext=".tif") as file:  # type: ignore[no-untyped-call]
@@ -200,12 +200,12 @@ def _empty_image(spec: ProductSpec) -> bytes:
 
 
 def _describe(dataset: DatasetWriter, spec: ProductSpec) -> None:
-    """Give each band its scale, name, wavelength and width, these two in both ways GDAL has for ENVI, and colour."""
+    """Set each band's scale, name, colour, and wavelength and width, the last two in both of GDAL's ENVI notations."""
     dataset.scales = (spec.scale,) * dataset.count
     dataset.offsets = (0.0,) * dataset.count
     shown = rgb_bands(spec.bands)
     colours = dict(zip(shown, (ColorInterp.red, ColorInterp.green, ColorInterp.blue), strict=True))
-    if len(colours) < len(shown):  # beyond the visible one band is nearest to all three: no picture is in colour
+    if len(colours) < len(shown):  # outside the visible range, one band is nearest to several colours: none is assigned
         colours = {}
     for index, band in enumerate(spec.bands):
         dataset.set_band_description(index + 1, spec.band_label(index))

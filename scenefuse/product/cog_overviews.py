@@ -1,11 +1,11 @@
-"""Overviews of the COG whose image has odd sides.
+"""Overviews of a COG whose image has odd sides.
 
-A TIFF does not say where its overviews lie. GDAL and all other readers stretch each over the image: a pixel of one
-of n rows covers 1/n of the image's. The store's levels say themselves where they lie, and a pixel covers exactly
-2 x 2 of the level below, the last one perhaps less. Both are the same where a level's factor divides the image. Where
-it does not, the store's level would be seen up to a pixel too far north-west, more with each row and column (0.87 of
-a pixel at the last of 2049 at 1/8), and beside the quality flags, whose overviews GDAL makes. So pixels are averaged
-once more for the COG, weighted by what they have in common, as GDAL does it.
+A TIFF does not record where its overviews lie. GDAL and all other readers stretch each over the image: in an overview
+of n rows, a pixel covers 1/n of the image's rows. The store's levels carry their own transform, and each pixel covers
+exactly 2 x 2 pixels of the level below, the last one perhaps fewer. The two agree if a level's factor divides the
+image's sides. If it does not, the store's level would appear up to a pixel too far north-west, more with each row and
+column (0.87 of a pixel at the last of 2049 at 1/8), and out of step with the quality flags, whose overviews GDAL
+makes. The COG's overviews are therefore averaged separately, weighted by overlap, as GDAL does it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from scenefuse.product.shards import StoredCore, open_level
 from scenefuse.product.spec import LevelCore, ProductSpec
 
 _TAPS = 3
-"""Pixels of the level below, a side, that a pixel can have something in common with."""
+"""Pixels of the level below that one pixel can overlap, along each axis."""
 _HALF = np.float32(0.5)
 
 
 def core_of_cog(store: Path | Place, spec: ProductSpec, core: LevelCore) -> StoredCore | StretchedCore:
-    """The pixels of a core as the COG has them; TransientError when a shard of them is not there."""
+    """A core's pixels as the COG needs them; TransientError if one of their shards is missing."""
     if any(side % core.factor for side in spec.grid.fine_shape):
         return StretchedCore(store, spec, core)
     return StoredCore(store, spec, core)
 
 
 class StretchedCore:
-    """The reflectance of one core of an overview that is stretched over the image, made of the level below."""
+    """Reflectance of one core of an overview stretched over the image, made from the level below."""
 
     def __init__(self, store: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
-        """TransientError when the store is not there."""
+        """TransientError if the store is missing."""
         below, window = core.factor // 2, spec.core_window(core)
         rows, columns = spec.grid.fine_shape
         self._rows = _shares(rows, below, range(window.y0, window.y1))
@@ -47,11 +47,11 @@ class StretchedCore:
         self._nodata = spec.nodata
 
     def read(self, bands: range) -> NDArray[np.int16]:
-        """Integers (band, y, x) of neighbouring bands; TransientError when a shard is not there."""
+        """Integers (band, y, x) of neighbouring bands; TransientError if a shard is missing."""
         pixels = np.asarray(self._level[bands.start : bands.stop, self._rows.pixels, self._columns.pixels])
         result = np.empty((len(bands), self._rows.weights.shape[1], self._columns.weights.shape[1]), np.int16)
         all_shares = self._rows.weights.sum(axis=0)[:, None] * self._columns.weights.sum(axis=0)
-        for band, values in enumerate(pixels):  # one band stays in the processor's cache
+        for band, values in enumerate(pixels):  # one band at a time stays in the CPU cache
             valid = values != self._nodata
             if valid.all():
                 mean = self._sums(values) / all_shares
@@ -63,23 +63,23 @@ class StretchedCore:
         return result
 
     def _sums(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Sums of pixels (y, x) weighted by their shares, for each pixel of the overview."""
+        """Sums of pixels (y, x), weighted by overlap, for each pixel of the overview."""
         return self._columns.sums(np.ascontiguousarray(self._rows.sums(values).T)).T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shares:
-    """What neighbouring pixels of an overview have in common with those of the level below, along one axis."""
+    """Overlaps of neighbouring overview pixels with the pixels of the level below, along one axis."""
 
     pixels: slice
     """The pixels of the level below that are needed."""
     first: NDArray[np.int64]
-    """The first of them that each pixel of the overview has something in common with, counted from there."""
+    """First pixel of that slice that each overview pixel overlaps, counted from the slice's start."""
     weights: NDArray[np.float32]
-    """Shares of it and of the two behind it, 0 to 1, (3, pixel of the overview)."""
+    """Overlap with that pixel and the two after it, 0 to 1, (3, overview pixel)."""
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Weighted sums along the first axis; every other pixel is the first one but at a few places."""
+        """Weighted sums along the first axis, by strided slices: `first` advances by 2 but at a few places."""
         result = np.zeros((self.first.size, *values.shape[1:]), np.float32)
         ends = [*(np.flatnonzero(np.diff(self.first) != 2) + 1), self.first.size]
         for start, end in pairwise([0, *ends]):
@@ -95,7 +95,7 @@ class _Shares:
 
 
 def _shares(side: int, below: int, wanted: range) -> _Shares:
-    """Shares along an axis of so many fine pixels; below: fine pixels per pixel of the level below.
+    """Overlaps along an axis of `side` fine pixels; below: fine pixels per pixel of the level below.
 
     In units of 1 / n of a fine pixel, where n is the overview's number of pixels, all borders are integers.
     """

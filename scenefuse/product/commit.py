@@ -1,4 +1,4 @@
-"""From finished shards to a product: what has no item does not exist for readers, so the item comes last."""
+"""Turn finished shards into a product. Readers see only what has an item, so the item is written last."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from scenefuse.product.stac_item import build_item
 from scenefuse.words import counted
 
 _FINISHED_BYTES_PER_S = {False: 1e8, True: 4e7}
-"""Rough rate at which a core makes overviews of a product's bytes, and, where True, the COG as well: it is coded once
-more, and read back."""
+"""Rough bytes of a product that one core finishes per second: overviews alone, or (True) with the COG as well, which
+is coded once more and read back."""
 
 
 def finish_data(
     folder: Path | Place, spec: ProductSpec, *, cog: bool, lane: Lane | None = None, observer: Observer | None = None
 ) -> None:
-    """Make overviews, `quality.tif`, `quicklook.png` and, if asked for, `fused.tif` from the shards.
+    """Make overviews, `quality.tif`, `quicklook.png` and, if requested, `fused.tif` from the shards.
 
-    Done again, it makes the same files again. Needs every shard of the product, and that nobody else writes there.
-    Without a lane all runs in this process.
+    Running it again produces the same files. Every shard of the product must be there, and nobody else may write to
+    the folder. Without a lane, everything runs in this process.
     """
     folder = place_at(folder)
     _require(folder, {shard_key(name, *core) for name in ("reflectance", "quality") for core in _cores(spec)})
     if cog:
-        folder.sweep()  # what a killed run coded of the COG
+        folder.sweep()  # parts of the COG that a killed run left behind
         with folder.scratch() as scratch:
             parts = make_overviews(folder, spec, parts_in=scratch, lane=lane, observer=observer)
             write_cog(folder, spec, parts, lane=lane, observer=observer)
@@ -54,7 +54,7 @@ def finish_data(
 
 
 def finish_seconds(spec: ProductSpec, *, cog: bool, workers: int) -> float:
-    """Rough time of `finish_data` on so many workers, from typical rates."""
+    """Rough duration of `finish_data` on that many workers, from typical rates."""
     bands, rows, columns = spec.shape
     alone = rows * columns * (2 * bands + 1) / _FINISHED_BYTES_PER_S[cog]
     return alone / min(workers, math.prod(spec.shard_counts()))
@@ -69,10 +69,10 @@ def commit(
     run: RunRecord,
     receipts: Iterable[ShardReceipt] = (),
 ) -> Place:
-    """The product's item, written last: manifest, provenance, run, item, then the catalogue's links.
+    """Commit the product and return its item: manifest, provenance, run, item, then the catalogue's links.
 
-    For the holder of the commit lease, after finish_data. receipts are the ledger's: a shard that
-    is not what its receipt says stops the commit. Interrupted anywhere, it can be repeated with the same result.
+    For the holder of the commit lease, after finish_data. receipts come from the ledger: a shard that differs from
+    its receipt stops the commit. After an interruption at any point, it can be repeated with the same result.
     """
     folder = place_at(folder)
     item = folder / f"{spec.item_id}.json"
@@ -91,7 +91,7 @@ def commit(
 
 
 def write_item(item: Place, document: dict[str, Any]) -> None:
-    """Put the item: from now on the product exists for readers."""
+    """Write the item, which makes the product visible to readers."""
     item.put(json_bytes(document))
 
 

@@ -1,4 +1,4 @@
-"""A recomputed core against the stored one, integer by integer."""
+"""Compare a recomputed core with the stored one, integer by integer."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class CoreComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparingSink:
-    """A Sink that stores nothing: it encodes each core and compares it with the store."""
+    """A Sink that stores nothing but encodes each core and compares it with the store."""
 
     store: Path | Place
-    """Where the store `fused.zarr` is."""
+    """The store `fused.zarr`."""
     spec: ProductSpec
     """The arrays."""
     found: list[CoreComparison] = field(default_factory=list)
-    """Comparisons so far, in the order of writing; stays in this process."""
+    """Comparisons so far, in order of encoding; stays in this process."""
 
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
-        """No shards: the comparison is in found."""
+        """Compare the core and append to found; there are no shards."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
         group = open_store(self.store)
         rows, columns = tile.core.slices

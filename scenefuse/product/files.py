@@ -1,4 +1,4 @@
-"""Names of what lies in a product's folder, and in the output around it. `<item id>.json` is the one name not here."""
+"""Names of the files in a product's folder and in the output around it. Only `<item id>.json` is not listed here."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ COG = "fused.tif"
 QUALITY = "quality.tif"
 """The quality flags as cloud-optimised GeoTIFF."""
 QUICKLOOK = "quicklook.png"
-"""The picture for people."""
+"""A picture for people."""
 STATE = "state.safetensors"
 """The frozen scene state."""
 WEIGHTS = "weights.safetensors"
-"""The weights of a network that was adapted to the pair."""
+"""Weights of a network that was adapted to the pair."""
 WEIGHTS_CARD = "weights.json"
-"""What those weights come from."""
+"""The card of those weights: where they come from."""
 MODEL = "model.json"
-"""The method as a STAC item: of a network its MLM item."""
+"""The method as a STAC item; for a network, its MLM item."""
 PROVENANCE = "provenance.json"
-"""What the numbers depend on."""
+"""Everything the numbers depend on."""
 RUN = "run.json"
 """Times, host and measurements of the run."""
 REPORT = "report.html"
-"""The report for people; a view of the product, made after it, that may be made again."""
+"""The report for people: a view of the finished product that can be made again at any time."""
 
 LEDGER = "ledger.jsonl"
-"""Finished tiles, while a run is under way and after it."""
+"""Finished tiles; kept after the run."""
 LEASE = ".lease"
-"""Who works in the folder now."""
+"""Who is working in the folder now."""
 
 CATALOG = "catalog.json"
-"""The output's STAC catalogue."""
+"""STAC catalogue of the output."""
 COLLECTION = "collection.json"
-"""The output's collection, which links the products' items."""
+"""STAC collection of the output, which links the products' items."""
 FAILURES = "failures.jsonl"
-"""One JSON record per pair that failed under the output and has not succeeded since."""
+"""One JSON record for each pair that failed under the output and has not succeeded since."""
 
 PRODUCT_FILES = frozenset(
     {STORE, MANIFEST, COG, QUALITY, QUICKLOOK, STATE, WEIGHTS, WEIGHTS_CARD, MODEL, PROVENANCE, RUN, REPORT}
 )
-"""What belongs to a finished product, besides `<item id>.json`."""
+"""Files of a finished product, besides `<item id>.json`."""

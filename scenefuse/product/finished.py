@@ -1,4 +1,4 @@
-"""Whether a product is there, with what is asked for."""
+"""Check whether a finished product exists, with the files requested."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from scenefuse.product.stac_item import read_item
 
 
 def read_finished(folder: Place, *, cog: bool) -> Provenance | None:
-    """The provenance of the finished product in folder; None where there is none, or where it lacks the COG asked for.
+    """Provenance of the finished product in folder; None if there is none, or if a requested COG is missing.
 
-    One whose item or provenance cannot be read is not finished: to fuse its pair again writes them anew, from the
-    tiles that are kept.
+    A product whose item or provenance cannot be read counts as unfinished: fusing the pair again rewrites both from
+    the tiles already stored.
     """
     try:
         assets = read_item(folder)["assets"]

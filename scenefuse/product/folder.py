@@ -1,4 +1,4 @@
-"""The folder of a product, from what a person writes: the folder, or the item in it that `fuse` names."""
+"""Find a product's folder from what a person types: the folder itself, or the item in it that `fuse` prints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _OF_AN_OUTPUT = frozenset({CATALOG, COLLECTION, FAILURES})
 
 
 def without_files_of_an_output(locations: Sequence[str | Path | Place]) -> tuple[Place, ...]:
-    """The places of what a shell makes of `products/*`, without the output's own files beside a product.
+    """Places of an expanded `products/*`, without the output's own files that the shell matched.
 
-    Such a file stays where nothing else of its folder was named: then somebody means it, and is told that it is none.
+    Such a file is kept if nothing else from its folder was named: then it was meant, and gets an error message.
     """
     places = tuple(place_at(location) for location in locations)
     with_products = {str(place.parent) for place in places if place.name not in _OF_AN_OUTPUT}
@@ -25,20 +25,20 @@ def without_files_of_an_output(locations: Sequence[str | Path | Place]) -> tuple
 
 
 def is_unfinished(place: Place) -> bool:
-    """True for the folder of a product that a run began and has not committed: to readers it does not exist yet."""
+    """True for a product folder that a run has begun but not committed, so that readers do not see it yet."""
     names = {*place.names()} if place.is_folder() else set()
     return STORE in names and not {MANIFEST, PROVENANCE, f"{place.resolved().name}.json"} & names
 
 
 def is_product(place: Place) -> bool:
-    """True for the folder of a finished product, whole or not."""
+    """True for the folder of a finished product, intact or damaged."""
     return (place / f"{place.name}.json").is_file() and (place / PROVENANCE).is_file()
 
 
 def product_folder(location: str | Path | Place) -> Place:
-    """The folder at location, or around the item there, links followed; DataError where no finished product is.
+    """The product folder at location, or around the item there, links resolved; DataError if there is no product.
 
-    A product that lost its item, or anything else, is one all the same: what is wrong with it is for verify to say.
+    A product that lost its item or other files still counts: verify reports what is wrong with it.
     """
     place = place_at(location).resolved()
     if place.name == f"{place.parent.name}.json" and place.is_file():

@@ -1,4 +1,4 @@
-"""What makes two products the same: their inputs, the method, and every option that changes numbers."""
+"""Identity of a product: it depends on the inputs, the method, and every option that changes numbers."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from scenefuse.errors import DataError
 from scenefuse.sensors.sensor import Role
 
 NUMERICS = 8
-"""Raised when a release changes results."""
+"""Incremented by every release that changes results."""
 
 _LONGEST_NAME = 200
-"""Characters of an item id: file systems take 255 bytes for the name of a file that is made of it."""
+"""Longest item id in characters: file systems allow 255 bytes for the file names built from it."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=@,-]{{0,{_LONGEST_NAME - 1}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductInput:
-    """One file that a product was made of, as its identity and its provenance name it."""
+    """One input file of a product, as its identity and its provenance record it."""
 
     role: Role
-    """Which of the two images it belongs to."""
+    """Which of the two images the file belongs to."""
     scene_id: str
     """STAC item id, or the file's stem."""
     key: str
-    """Name of the file: tells the files of one scene apart, wherever they lie."""
+    """File name; distinguishes the files of one scene, wherever they lie."""
     href: str
-    """Where the file lies, redacted; of a local file its name alone, since folders are nobody else's business."""
+    """Location of the file, redacted; for a local file its name alone, as folders are private."""
     checksum: str
-    """What tells its content, after its kind: `file:checksum:1220...`, `size+etag:...` or `size+mtime:...`."""
+    """Evidence of the content, prefixed by its kind: `file:checksum:1220...`, `size+etag:...` or `size+mtime:...`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductMethod:
-    """The method, with all of it that its numbers depend on."""
+    """The method with everything about it that changes numbers."""
 
     name: str
-    """Name in the registry: `gsa`."""
+    """Name in the registry, for example `gsa`."""
     source: str = ""
     """Paper and DOI."""
     weights_sha256: str | None = None
-    """Digest of the weights' file; None for a method without weights."""
+    """Digest of the weights file; None for a method without weights."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The method's own options: numbers, strings, booleans."""
 
@@ -55,8 +55,8 @@ def product_identity(
 ) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 
-    numerics: that of an older product, to tell whether its inputs are the same; None for this release's.
-    Where a file lies does not matter, nor do workers, batch or logging: leave those out of options.
+    numerics: an older product's, to see whether its inputs are the same; None for this release's.
+    File locations do not matter, nor do workers, batch or logging: leave those out of options.
     """
     document = {
         "inputs": sorted([file.role, file.key, file.checksum] for file in inputs),
@@ -69,7 +69,7 @@ def product_identity(
 
 
 def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
-    """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`; DataError when an id cannot be part of a name."""
+    """`<hs id>_<ms id>_<method>_<first 8 digits of the identity>`; DataError if an id cannot be part of a name."""
     require_name(hs_id)
     require_name(ms_id)
     name = f"{hs_id}_{ms_id}_{method}_{identity[:8]}"
@@ -83,7 +83,7 @@ def item_id(hs_id: str, ms_id: str, method: str, identity: str) -> str:
 
 
 def require_name(text: str) -> None:
-    """Refuse an item id that cannot name a folder: ids come from catalogues, and may be paths."""
+    """Refuse an item id that cannot name a folder: ids come from catalogues and could be paths."""
     if not _NAME.fullmatch(text) or ".." in text:
         raise DataError(
             f"the item id {_shown(text)!r} cannot name a folder",

@@ -1,4 +1,4 @@
-"""The store of a product, laid out before any work: all metadata and coordinates, no pixel."""
+"""The Zarr store of a product, laid out before any work: all metadata and coordinates, no pixels."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from scenefuse.product.spec import ProductSpec
 _WORKING_SUFFIXES = (".lease", ".lock")
 
 ROOT = "zarr.json"
-"""Key that makes a store of a folder; written last."""
+"""Key that turns a folder into a store; written last."""
 _THREADS = 8
-"""Documents that are put at the same time."""
+"""Documents written concurrently."""
 
 COMPRESSOR = BloscCodec(typesize=2, cname="zstd", clevel=1, shuffle="shuffle")
-"""Byte shuffle makes int16 reflectance 23 % smaller than zstd alone at the same 550 MB/s (EnMAP tiles, one core)."""
+"""Byte shuffle makes int16 reflectance 23 % smaller than zstd alone, both at 550 MB/s (EnMAP tiles, one CPU core)."""
 
 _CONVENTIONS = {
     "multiscales": "d35379db-88df-4056-af3a-620245f8e347",
@@ -43,14 +43,14 @@ _CONVENTIONS = {
 
 
 def level_path(factor: int) -> str:
-    """Path of a level's group in the store, with the slash: empty for the product itself, `overviews/4/`."""
+    """Path of a level's group in the store, with a trailing slash: `overviews/4/`, or empty for the product itself."""
     return "" if factor == 1 else f"overviews/{factor}/"
 
 
 def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
-    """The store in the product's folder, with the metadata and coordinates of every array and no pixels.
+    """Create the store in the product's folder, with metadata and coordinates of every array but no pixels.
 
-    Calling it again with the same spec keeps what is there, finished shards included.
+    Calling it again with the same spec keeps everything there, finished shards included.
     """
     store = place_at(folder) / STORE
     refuse_foreign(folder, spec.item_id)
@@ -64,7 +64,7 @@ def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
                 "choose another output folder, or remove this one",
             )
     absent = documents.keys() - present
-    with ThreadPoolExecutor(_THREADS) as pool:  # each waits for the disk, or for the store's answer
+    with ThreadPoolExecutor(_THREADS) as pool:  # each thread waits for the disk or the object store
         list(pool.map(lambda key: (store / key).put(documents[key]), sorted(absent - {ROOT})))
     if ROOT in absent:
         (store / ROOT).put(documents[ROOT])
@@ -72,7 +72,7 @@ def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
 
 
 def laid_out_core_px(folder: Path | Place) -> int | None:
-    """Side of the cores of the store in the product's folder; None where there is no store yet."""
+    """Core side in pixels of the store in the product's folder; None if there is no store yet."""
     document = place_at(folder) / STORE / "reflectance" / "zarr.json"
     if not document.is_file():
         return None
@@ -83,13 +83,13 @@ def laid_out_core_px(folder: Path | Place) -> int | None:
 
 
 def belongs(name: str, item_id: str) -> bool:
-    """True when a product's folder may hold a file of this name: its own, a lease, a lock, a ledger, a hidden file."""
+    """True if a product's folder may hold a file of this name: product file, lease, lock, ledger or hidden file."""
     working = name.startswith((".", "ledger")) or name.endswith(_WORKING_SUFFIXES)
     return working or name in PRODUCT_FILES or name == f"{item_id}.json"
 
 
 def refuse_foreign(folder: Path | Place, item_id: str) -> None:
-    """Refuse a folder that holds anything but what a product's folder may hold; an absent one may be made."""
+    """Refuse a folder with files that do not belong to a product; an absent folder is fine."""
     folder = place_at(folder)
     if folder.is_file():
         raise DataError(f"{folder} is a file", "a product needs a folder", "choose another output folder")
@@ -103,12 +103,12 @@ def refuse_foreign(folder: Path | Place, item_id: str) -> None:
 
 
 def layout_documents(spec: ProductSpec) -> dict[str, bytes]:
-    """Every file of an empty store by its key, the same bytes for the same spec."""
+    """Every file of an empty store by its key; the same spec gives the same bytes."""
     return read_all(layout_in_memory(spec))
 
 
 def layout_in_memory(spec: ProductSpec) -> MemoryStore:
-    """An empty store with the metadata and coordinates of every array."""
+    """An empty store in memory, with the metadata and coordinates of every array."""
     memory = MemoryStore()
     root = zarr.create_group(memory, zarr_format=3, attributes=_root_attributes(spec))
     crs = CRS.from_wkt(spec.grid.crs_wkt)
@@ -123,11 +123,11 @@ def layout_in_memory(spec: ProductSpec) -> MemoryStore:
 
 
 def _consolidate(memory: MemoryStore, spec: ProductSpec) -> None:
-    """Write the metadata of all members into each level's own document, too, and into the root's.
+    """Write the metadata of all members into the document of each level, and of the root.
 
-    Over plain HTTP nobody can list a store's folders: a reader finds there only what the document at the address
-    that it was given names. The multiscales convention asks for it; Zarr's specification does not have it yet, and
-    lets those who do not know it pass over it (`must_understand` is false).
+    Over plain HTTP nobody can list a store's folders: a reader finds only what the document at the address it was
+    given names. The multiscales convention requires it; Zarr's specification does not have it yet, and lets readers
+    that do not know it ignore it (`must_understand` is false).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", UserWarning)
@@ -136,7 +136,7 @@ def _consolidate(memory: MemoryStore, spec: ProductSpec) -> None:
 
 
 def read_all(memory: MemoryStore) -> dict[str, bytes]:
-    """Every key of a store in memory and its bytes, in the order of keys."""
+    """Every key of a store in memory with its bytes, sorted by key."""
 
     async def gather() -> dict[str, bytes]:
         prototype = default_buffer_prototype()
@@ -174,7 +174,7 @@ def quality_attributes() -> dict[str, Any]:
 
 
 def reflectance_array(group: zarr.Group, spec: ProductSpec, factor: int = 1) -> zarr.Array[Any]:
-    """The reflectance of a level, (band, y, x), made in the group."""
+    """Create a level's reflectance array, (band, y, x), in the group."""
     return group.create_array(
         "reflectance",
         shape=(spec.shape[0], *spec.level_shape(factor)),
@@ -189,7 +189,7 @@ def reflectance_array(group: zarr.Group, spec: ProductSpec, factor: int = 1) -> 
 
 
 def quality_array(group: zarr.Group, spec: ProductSpec) -> zarr.Array[Any]:
-    """The quality flags, (y, x), made in the group."""
+    """Create the quality flag array, (y, x), in the group."""
     return group.create_array(
         "quality",
         shape=spec.level_shape(1),
@@ -240,7 +240,7 @@ def _vector(
 
 
 def _root_attributes(spec: ProductSpec) -> dict[str, Any]:
-    """Attributes after CF and the Zarr conventions multiscales, proj and spatial (v0.1)."""
+    """Attributes that follow CF and the Zarr conventions multiscales, proj and spatial (v0.1)."""
     crs = CRS.from_wkt(spec.grid.crs_wkt)
     authority = crs.to_authority(min_confidence=100)
     projection = {"proj:code": ":".join(authority)} if authority else {"proj:wkt2": crs.to_wkt()}

@@ -1,4 +1,4 @@
-"""What is made of finished shards, core by core where there are workers: overviews, and the COG."""
+"""Overviews and the COG, made from finished shards core by core, on workers if there are any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scenefuse.product.spec import LevelCore, ProductSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreTask:
-    """Something to be done with one core. Picklable."""
+    """A task on one core. Picklable."""
 
     folder: Place
     """The product's folder."""
@@ -31,15 +31,15 @@ class CoreTask:
     core: LevelCore
     """The core."""
     parts_in: Path | None = None
-    """Scratch folder for its part of the COG."""
+    """Scratch folder for the core's part of the COG."""
     part: CogPart | None = None
-    """Its part of the COG, to be compared."""
+    """The core's part of the COG, to be compared."""
     cog: Path | None = None
     """The file to compare it with."""
 
     @property
     def needs_scratch(self) -> bool:
-        """True when it works on files that only this machine may have."""
+        """True if the task works on files that only this machine may see."""
         return self.parts_in is not None or self.cog is not None
 
 
@@ -51,9 +51,9 @@ def make_overviews(
     lane: Lane | None = None,
     observer: Observer | None = None,
 ) -> tuple[CogPart, ...]:
-    """The parts of the COG, in the folder parts_in, none without one; every overview shard is stored, from the finest.
+    """Store every overview shard, from the finest level up; with parts_in, return the parts of the COG made there.
 
-    While a level is made from the one below, that one is coded for the COG.
+    A level is coded for the COG while the level above is made from it.
     """
     crew = _Crew(place_at(folder), spec, lane or InProcessLane(), observer or NullObserver())
     parts: list[CogPart] = []
@@ -74,7 +74,7 @@ def write_cog(
     lane: Lane | None = None,
     observer: Observer | None = None,
 ) -> Place:
-    """`fused.tif` in the product's folder, put together from its parts and read back by GDAL before it is put."""
+    """Assemble `fused.tif` in the product's folder from its parts; GDAL reads it back before it is put in place."""
     crew = _Crew(place_at(folder), spec, lane or InProcessLane(), observer or NullObserver())
     parts = tuple(parts)
     target = crew.folder / COG
@@ -105,7 +105,7 @@ def _check(task: CoreTask) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Crew:
-    """Tasks on the cores of one product, worked off by a lane; in this process, where the lane lacks the scratch."""
+    """Runs tasks on the cores of one product on a lane, or in this process if the lane cannot see scratch files."""
 
     folder: Place
     spec: ProductSpec
@@ -118,7 +118,7 @@ class _Crew:
         return CoreTask(folder=self.folder, spec=self.spec, core=core, parts_in=parts_in, part=part, cog=cog)
 
     def run(self, tasks: Sequence[tuple[Callable[[CoreTask], Any], CoreTask]]) -> list[Any]:
-        """Results in the order of tasks; a GivenUpError when one failed for good."""
+        """Results in the order of tasks; GivenUpError if one failed for good."""
         salt = hashlib.sha256(str(self.folder.resolved()).encode()).hexdigest()[:16]
         works = [
             Work(
@@ -132,7 +132,7 @@ class _Crew:
         return results_in_order(works, self._ended(works), _stopped_by)
 
     def _ended(self, works: Sequence[Work]) -> Generator[tuple[Work, Any | TaskFailure], None, None]:
-        """Each work as it ends."""
+        """Each work with its result, as it ends."""
         everywhere = self.lane.on_this_machine or self.folder.shares_scratch
         there = [work for work in works if everywhere or not work.argument.needs_scratch]
         here = [work for work in works if work.argument.needs_scratch and not everywhere]

@@ -1,4 +1,4 @@
-"""The manifest: size and digest of every file of a store, in sorted lines."""
+"""The manifest: size and digest of every file of a store, one per line, sorted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ManifestLine:
 
 
 def measure(store: Path | Place) -> tuple[ManifestLine, ...]:
-    """A line for every finished file of the store, read back from there, in the order of keys."""
+    """A line for every finished file of the store, measured by reading it back, sorted by key."""
     store = place_at(store)
     keys = sorted(key for key in store.files() if not key.endswith(PART))
 
@@ -42,14 +42,14 @@ def measure(store: Path | Place) -> tuple[ManifestLine, ...]:
 
 
 def write_manifest(folder: Path | Place, lines: tuple[ManifestLine, ...]) -> str:
-    """Digest of `fused.zarr.manifest`, now in the product's folder: lines `sha256  size  key`, sorted by key."""
+    """Write `fused.zarr.manifest`, lines of `sha256  size  key` sorted by key, and return its digest."""
     data = "".join(f"{line.sha256}  {line.size_bytes}  {line.key}\n" for line in sorted(lines)).encode()
     (place_at(folder) / MANIFEST).put(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def read_manifest(folder: Path | Place) -> tuple[ManifestLine, ...]:
-    """The manifest's lines."""
+    """Read the lines of the manifest; MismatchError if it cannot be read."""
     path = place_at(folder) / MANIFEST
     lines = []
     try:

@@ -1,4 +1,4 @@
-"""What made a product as a STAC item: a network by the Machine Learning Model extension (MLM 1.4), else a method."""
+"""STAC item of what made a product: a network as a Machine Learning Model item (MLM 1.4), or a plain method."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from scenefuse.product.stac_item import FILE_EXTENSION, stac_band
 from scenefuse.sensors.band import Band
 
 TRAINING = ("adapted_from", "seed", "recipe", "steps", "stopped", "score", "bicubic", "float16_cost_db")
-"""What the item repeats of the card's training; the scenes and their digests stand in the card alone."""
+"""Training fields that the item repeats from the card; scenes and their digests stay in the card alone."""
 AXES = ["batch", "band", "y", "x"]
-"""Axes of both inputs and of the result."""
+"""Axes of both inputs and of the output."""
 ALWAYS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
-"""The interval that the MLM extension has for what is bound to no time."""
+"""The interval that the MLM extension uses for anything not bound to a time."""
 
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s;,]+")
 
@@ -49,13 +49,13 @@ def build_model_item(
     href: str | None = None,
     made: datetime | None = None,
 ) -> dict[str, Any]:
-    """The item document of weights that lie at href (relative to the item) and have so many bytes.
+    """Build the STAC item document of a network's weights.
 
     Two inputs, reflectance on full scale 1, the coarse one with its margin; one output on the fine grid with the
-    coarse one's bands. The bands are described at the weights' asset: MLM's schema (to 1.5.2) looks for them in the
-    item's properties, where STAC 1.1 forbids them. A model shows no ground, so the item has no geometry.
-    href: None where the weights do not lie beside the item: they are named by their digest. made: its time; None for
-    an item that has the same bytes whenever it is made.
+    coarse one's bands. The bands are described on the weights asset: MLM's schema (up to 1.5.2) expects them in the
+    item's properties, where STAC 1.1 forbids them. A model covers no ground, so the item has no geometry.
+    size_bytes: size of the weights file. href: the file relative to the item; None when it does not lie beside the
+    item, and the asset then names it by digest. made: creation time; None for an item whose bytes do not depend on it.
     """
     ratio = f"{len(weights.hs_bands)} and {len(weights.ms_bands)} bands at ratio {weights.ratio}"
     item = _item(item_id, model, made, title=f"{model.title}, trained for {ratio}")
@@ -102,7 +102,7 @@ def build_model_item(
 
 
 def build_method_item(method: ModelCard) -> dict[str, Any]:
-    """The item document of a method without weights: what it is, for which ratio, with which options; no geometry."""
+    """Build the item document of a method without weights: source, ratio and options; no geometry."""
     item = _item(method.name, method, None, title=method.title)
     item.properties |= {
         "license": method.licence,
@@ -114,14 +114,14 @@ def build_method_item(method: ModelCard) -> dict[str, Any]:
 
 
 def write_model_item(folder: Place, document: dict[str, Any]) -> Place:
-    """`model.json` in the product's folder, the same bytes for the same document."""
+    """Write `model.json` to the product's folder; the same document gives the same bytes."""
     place = folder / MODEL
     place.put(json_bytes(document))
     return place
 
 
 def digest_name(sha256: str) -> str:
-    """The URI of content by its hexadecimal digest, wherever it lies (RFC 6920).
+    """URI that names content by its hexadecimal SHA-256 digest, independent of location (RFC 6920).
 
     >>> digest_name("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
     'ni:///sha-256;n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg'
@@ -130,7 +130,7 @@ def digest_name(sha256: str) -> str:
 
 
 def _item(item_id: str, model: ModelCard, made: datetime | None, *, title: str) -> Item:
-    """The item with what it has of any method: its title, source and the papers."""
+    """The fields common to all methods: title, source and links to the papers."""
     start, end = (None, None) if made else ALWAYS
     properties = {"title": title, "description": f"{model.title}. {model.source}"}
     item = Item(
@@ -148,7 +148,7 @@ def _item(item_id: str, model: ModelCard, made: datetime | None, *, title: str) 
 
 
 def _json(value: Any) -> Any:
-    """The value with null for numbers that JSON does not have: a score may be infinite."""
+    """The value with non-finite floats, which JSON lacks, replaced by null: a score may be infinite."""
     if isinstance(value, Mapping):
         return {key: _json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -157,6 +157,6 @@ def _json(value: Any) -> Any:
 
 
 def _input(name: str, bands: tuple[Band, ...]) -> ModelInput:
-    """One image, of any size."""
+    """One input image of any size."""
     shape = InputStructure.create([-1, len(bands), -1, -1], AXES, DataType.FLOAT32)
     return ModelInput.create(name, [band.name for band in bands], shape)

@@ -1,4 +1,4 @@
-"""Whether an output folder may receive a product: judged before any work, and without writing."""
+"""Decide, before any work and without writing, whether an output folder may receive a product."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from scenefuse.product.layout import refuse_foreign
 from scenefuse.product.stac_item import COLLECTION_ID
 
 CATALOG_ID = "scenefuse-output"
-"""STAC id of the catalogue of an output folder."""
+"""STAC id of an output folder's catalogue."""
 
 _EMPTY = "choose an empty folder, or one that scenefuse made"
 
 
 def require_output(root: Path | Place, item_id: str | None = None) -> None:
-    """Refuse a root that is neither absent, nor empty, nor an output folder of scenefuse's.
+    """Refuse a root that is neither absent, nor empty, nor an output folder made by scenefuse.
 
-    A root with our collection.json may hold other files besides. One without it may hold products that were begun,
-    and nothing else: what people have in a folder is never mixed with a product. item_id: the product whose folder
-    is looked at too.
+    A root with our collection.json may hold other files too. A root without it may hold nothing but unfinished
+    products, so that a product is never mixed with other people's files. item_id: also check this product's folder.
     """
     root = place_at(root)
     if root.is_file():
@@ -58,7 +57,7 @@ def require_output(root: Path | Place, item_id: str | None = None) -> None:
 
 
 def read_stac(path: Path | Place) -> dict[str, Any] | None:
-    """The JSON object in a file, None when there is no such file; DataError when it is not one."""
+    """The JSON object in a file; None if the file does not exist, DataError if it cannot be read as one."""
     place = place_at(path)
     try:
         return parse_stac(place.read(), place)
@@ -71,7 +70,7 @@ def read_stac(path: Path | Place) -> dict[str, Any] | None:
 
 
 def parse_stac(data: bytes, path: Place) -> dict[str, Any]:
-    """The JSON object that data is; path names it in the DataError when it is none."""
+    """Parse data as a JSON object; path names the file in the DataError if it is not one."""
     try:
         document = json.loads(data)
     except ValueError as error:
@@ -88,7 +87,7 @@ def parse_stac(data: bytes, path: Place) -> dict[str, Any]:
 
 
 def _is_ours(path: Place) -> bool:
-    """True for hidden files, the catalogue, the record of failures, and the folder of a product, begun or whole."""
+    """True for hidden files, the catalogue, the record of failures, and product folders, finished or not."""
     if path.name.startswith(".") or path.name in {CATALOG, FAILURES}:
         return True
     if not path.is_folder():

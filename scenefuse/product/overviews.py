@@ -17,12 +17,12 @@ from scenefuse.product.spec import LevelCore, ProductSpec
 def halve(pixels: NDArray[np.int16], nodata: int) -> NDArray[np.int16]:
     """Mean of the valid pixels of every 2 x 2 block, (band, ceil(y / 2), ceil(x / 2)), rounded half up.
 
-    A block with no valid pixel is no data; at an odd edge the block is what there is of it.
+    A block without valid pixels is no data; at an odd edge, a block has only the pixels that exist.
     """
     bands, rows, columns = pixels.shape
     result = np.empty((bands, -(-rows // 2), -(-columns // 2)), np.int16)
     even = np.full((rows + rows % 2, columns + columns % 2), nodata, np.int16)
-    for band, values in enumerate(pixels):  # one band stays in the processor's cache: twice as fast
+    for band, values in enumerate(pixels):  # one band at a time stays in the CPU cache: twice as fast
         even[:rows, :columns] = values
         valid = even != nodata
         if valid.all():
@@ -38,16 +38,16 @@ def halve(pixels: NDArray[np.int16], nodata: int) -> NDArray[np.int16]:
 
 
 def _sums(values: NDArray[Any], dtype: type[np.integer] = np.int32) -> NDArray[Any]:
-    """Sums of 2 x 2 blocks."""
+    """Sums over 2 x 2 blocks."""
     pairs = np.add(values[:, ::2], values[:, 1::2], dtype=dtype)
     sums: NDArray[Any] = pairs[::2] + pairs[1::2]
     return sums
 
 
 def build_overview(folder: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
-    """Store the shard of a core of an overview, made from up to four shards of the level below.
+    """Make one overview core from up to four shards of the level below, and store its shard.
 
-    In memory are this shard, and of one shard below its bytes and some bands. Done again, it writes the same bytes.
+    Memory holds this shard, plus the bytes and some bands of one shard below. Repeating it writes the same bytes.
     """
     store = folder / STORE
     below, side = core.factor // 2, spec.core_px

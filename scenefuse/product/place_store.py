@@ -1,4 +1,4 @@
-"""A Zarr store that is read from a Place: on a disk and on an object store the same arrays by the same code."""
+"""A Zarr store that reads from a Place, so that the same code reads from a disk and from an object store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEPT_FILES = 4
 
 
 def open_store(store: Path | Place) -> zarr.Group:
-    """The root group of a product's store, to read; TransientError when it is not there."""
+    """Open the root group of a product's store for reading; TransientError if it is missing."""
     place = place_at(store)
     try:
         return zarr.open_group(PlaceStore(place), mode="r", zarr_format=3, use_consolidated=False)
@@ -30,7 +30,7 @@ def open_store(store: Path | Place) -> zarr.Group:
 
 
 def read_shard(store: Place, key: str) -> bytes:
-    """All of a shard; TransientError when it is not there."""
+    """All bytes of a shard; TransientError if it is missing."""
     try:
         return (store / key).read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -46,7 +46,7 @@ def _missing(store: Place, key: str) -> TransientError:
 
 
 class PlaceStore(Store):
-    """The files below a place by their keys; shards are written by put_shard alone."""
+    """Read-only store of the files below a place, by key; only put_shard writes shards."""
 
     supports_writes = False
     supports_deletes = False
@@ -68,10 +68,10 @@ class PlaceStore(Store):
         return str(self._place)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The file's bytes, or a range of them; None when there is no such document.
+        """The file's bytes, or a range of them; None if there is no such document.
 
-        A shard is always there, also one without any data: zarr would take an absent one for no data, and where the
-        folder is away for a moment overviews and the COG would be made of it.
+        A missing shard is an error, as shards are stored even without any data: zarr would take it for no data, and
+        while the folder is unavailable for a moment, overviews and the COG would be made from that.
         """
         try:
             data = await asyncio.to_thread(self._read, key, byte_range)
@@ -88,7 +88,7 @@ class PlaceStore(Store):
         return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
     async def exists(self, key: str) -> bool:
-        """True when there is such a file."""
+        """True if the file exists."""
         return await asyncio.to_thread((self._place / key).is_file)
 
     async def list(self) -> AsyncIterator[str]:
@@ -97,22 +97,22 @@ class PlaceStore(Store):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Keys of all files that begin so."""
+        """Keys of all files that start with prefix."""
         async for key in self.list():
             if key.startswith(prefix):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Names right below a prefix."""
+        """Names directly below a prefix."""
         for name in await asyncio.to_thread((self._place / prefix.rstrip("/")).names):
             yield name
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Never: zarr's own region write reads the old shard, drops one that is all fill, and does not sync."""
+        """Not supported: zarr's region write reads the old shard, drops one that is all fill, and does not sync."""
         raise NotImplementedError(f"{self} is read only")
 
     async def delete(self, key: str) -> None:
-        """Never."""
+        """Not supported."""
         raise NotImplementedError(f"{self} is read only")
 
     def _read(self, key: str, byte_range: ByteRequest | None) -> bytes:
@@ -121,7 +121,7 @@ class PlaceStore(Store):
         return _cut(self._whole(key), byte_range)
 
     def _whole(self, key: str) -> bytes:
-        """The file, one of the last few that were read: zarr asks for a shard's index and for each of its chunks."""
+        """A whole file, cached for the last few: zarr requests a shard's index and each of its chunks separately."""
         with self._keeping:
             kept = self._kept.get(key)
             if kept is None:
@@ -132,7 +132,7 @@ class PlaceStore(Store):
             return kept.result()
         try:
             reading.set_result((self._place / key).read())
-        except BaseException as error:  # noqa: BLE001 - raised for all who wait for it
+        except BaseException as error:  # noqa: BLE001 - passed on to all who wait for the file
             reading.set_exception(error)
             with self._keeping:
                 self._kept.pop(key, None)

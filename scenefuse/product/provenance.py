@@ -1,4 +1,4 @@
-"""Where a product comes from, as W3C PROV-JSON: deterministic, and read back to the same noun."""
+"""Provenance of a product as W3C PROV-JSON: deterministic, with a lossless round trip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFIXES = {
 }
 _JSON = "scenefuse:json"
 _DROPPED = "href"
-"""A field of the method that products of older releases have, always without a value."""
+"""A method field, always empty, in products of older releases."""
 _PRODUCT, _FUSE, _AGENT, _METHOD, _STATE = (
     "scenefuse:product",
     "scenefuse:fuse",
@@ -35,35 +35,35 @@ _PRODUCT, _FUSE, _AGENT, _METHOD, _STATE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the scene was cut and computed; together with inputs, method and state it gives the same numbers again."""
+    """How the scene was cut and computed; with inputs, method and state, it reproduces the numbers."""
 
     core_px: int
     """Side of a core in fine pixels."""
     halo_px: int
     """Context on each side in fine pixels."""
     lattice_px: int
-    """Tile origins are multiples of this, fine pixels."""
+    """Tile origins are multiples of this many fine pixels."""
     tiling: Literal["exact"]
-    """How tiles become the product."""
+    """How tiles are combined into the product."""
     precision: str
-    """Arithmetic of the network: `fp32`, `bf16`, `fp16`."""
+    """Arithmetic of the network: `fp32`, `bf16` or `fp16`."""
     device: str
-    """Kind of device: `cpu`, `cuda`."""
+    """Kind of device: `cpu` or `cuda`."""
     batch: int
     """Windows computed at once."""
     instruction_set: str
-    """The processor's, as torch names it: `AVX512`; for a GPU its compute capability, `sm_90`. Where tiles were made on
-    unlike ones, all of them: `AVX2, AVX512`."""
+    """The processor's, as torch names it: `AVX512`; for a GPU its compute capability, `sm_90`. If tiles were computed
+    on different processors, all of them: `AVX2, AVX512`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """All that the product's numbers depend on, and digests of what came out."""
+    """Everything that the product's numbers depend on, and digests of the results."""
 
     item_id: str
     """STAC item id."""
     identity: str
-    """product_identity, hexadecimal sha256."""
+    """Hexadecimal sha256 from product_identity."""
     inputs: tuple[ProductInput, ...]
     """Every file that was read."""
     method: ProductMethod
@@ -71,23 +71,23 @@ class Provenance:
     plan: Plan
     """Tiling, precision, device."""
     numerics: int
-    """NUMERICS of the release that made it."""
+    """NUMERICS of the release that made the product."""
     software: Mapping[str, str]
-    """Versions by package name, of what made tiles; `scenefuse` and `torch` at least. Where they differ, by worker or
-    for a run that went on after an upgrade, all of them: `2.12.0, 2.13.0`."""
+    """Versions by package name, at least `scenefuse` and `torch`, of the software that computed tiles. If they differ
+    between workers, or because a run was resumed after an upgrade, all of them: `2.12.0, 2.13.0`."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options of the run that change numbers, as given."""
     grid: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Facts of the grids: both GSDs, ratio, case, phase, kernel, registration shift."""
+    """Facts about the grids: both GSDs, ratio, case, phase, kernel, registration shift."""
     state_sha256: str
     """SceneState.sha256 of the frozen state."""
     checks: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What the run found in its own result: SelfCheck.facts(); empty in products of releases without it."""
+    """Findings of the run's self-check, SelfCheck.facts(); empty in products of releases without it."""
     manifest_sha256: str = ""
-    """Digest of `fused.zarr.manifest`, and so of every array; empty until commit."""
+    """Digest of `fused.zarr.manifest`, which covers every array; empty until commit."""
 
     def to_prov(self) -> dict[str, Any]:
-        """PROV-JSON document (W3C member submission of 2013-04-24)."""
+        """The PROV-JSON document (W3C member submission of 2013-04-24)."""
         files = {f"scenefuse:input/{number}": file for number, file in enumerate(self.inputs)}
         used = [*files, _METHOD, _STATE]
         return {
@@ -126,7 +126,7 @@ class Provenance:
 
     @classmethod
     def from_prov(cls, document: Mapping[str, Any]) -> Provenance:
-        """The noun that to_prov wrote."""
+        """Inverse of to_prov."""
         entities, activity = document["entity"], _values(document["activity"][_FUSE])
         product = _values(entities[_PRODUCT])
         names = sorted(
@@ -151,14 +151,14 @@ class Provenance:
 
 
 def write_provenance(folder: Path | Place, provenance: Provenance) -> Place:
-    """`provenance.json` in the product's folder, the same bytes for the same provenance."""
+    """Write `provenance.json` to the product's folder; the same provenance gives the same bytes."""
     place = place_at(folder) / PROVENANCE
     place.put(json_bytes(provenance.to_prov()))
     return place
 
 
 def read_provenance(folder: Path | Place) -> Provenance:
-    """The provenance of the product in folder."""
+    """Read the provenance of the product in folder; MismatchError if it cannot be read."""
     path = place_at(folder) / PROVENANCE
     try:
         return Provenance.from_prov(json.loads(path.read()))
@@ -172,24 +172,24 @@ def read_provenance(folder: Path | Place) -> Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """What a run was, besides what its numbers depend on; never part of `the same bytes`."""
+    """Facts of a run that its numbers do not depend on; they may differ between runs that give the same bytes."""
 
     started: datetime
-    """Begin of the run, UTC."""
+    """Start of the run, UTC."""
     finished: datetime
     """End of the run, UTC."""
     host: str
     """Name of the coordinator's machine."""
     hrefs: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Where the inputs were found, by role: `hsi`, `msi`; for replay. Redacted when written."""
+    """Where the inputs were found, by role: `hsi`, `msi`; used by replay. Redacted when written."""
     roots: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Folders of the sources that the inputs were found in, by role, whose files their items may name."""
+    """Source folders in which the inputs were found, by role; their items may refer to files there."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Durations in seconds, sizes in bytes, drift, seams, workers: what JSON can hold."""
+    """Durations in seconds, sizes in bytes, drift, seams, workers: JSON-compatible values."""
 
 
 def write_run(folder: Path | Place, run: RunRecord) -> Place:
-    """`run.json` in the product's folder."""
+    """Write `run.json` to the product's folder."""
     hrefs = {role: redact(href) for role, href in run.hrefs.items()}
     times = {"started": run.started.isoformat(), "finished": run.finished.isoformat()}
     document = {**asdict(run), **times, "hrefs": hrefs}
@@ -199,7 +199,7 @@ def write_run(folder: Path | Place, run: RunRecord) -> Place:
 
 
 def read_run(folder: Path | Place) -> RunRecord:
-    """The record that write_run wrote."""
+    """Read the record that write_run wrote; MismatchError if it cannot be read."""
     path = place_at(folder) / RUN
     try:
         document = json.loads(path.read())
@@ -214,7 +214,7 @@ def read_run(folder: Path | Place) -> RunRecord:
 
 
 def _attributes(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """PROV-JSON attributes: strings and numbers as they are, all else as a literal of type scenefuse:json."""
+    """PROV-JSON attributes: strings and integers as they are, everything else as a literal of type scenefuse:json."""
     attributes: dict[str, Any] = {"prov:type": {"$": kind, "type": "prov:QUALIFIED_NAME"}}
     for name, value in values.items():
         plain = isinstance(value, str | int) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""The quality flags as cloud-optimised GeoTIFF: one band of bytes, so GDAL copies it whole in a moment."""
+"""The quality flags as cloud-optimised GeoTIFF: one band of bytes, which GDAL copies quickly as a whole."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK_PX, "GDAL_PAM_EN
 
 
 def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
-    """`quality.tif` in the product's folder: the flags of QualityFlag as uint8, overviews by nearest pixel."""
+    """Write `quality.tif` to the product's folder: QualityFlag bits as uint8, overviews by nearest pixel."""
     target = place_at(folder) / QUALITY
     flags = cast("zarr.Array[Any]", open_store(folder / STORE)["quality"])
     with target.writing() as part:
-        draft = part.with_name(f".draft{part.name}")  # beside it, and known by its name when it is left behind
+        draft = part.with_name(f".draft{part.name}")  # beside the part, and recognisable by name if left behind
         try:
             with _told_when_full(part, spec), rasterio.Env(**_GDAL):  # type: ignore[no-untyped-call]
                 _write_draft(draft, spec, flags)
@@ -62,9 +62,9 @@ def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
 
 @contextmanager
 def _told_when_full(part: Path, spec: ProductSpec) -> Iterator[None]:
-    """A block in which GDAL writes; where it fails, the system is asked whether the file would have had room.
+    """Context in which GDAL writes part; if it fails, ask the system whether there was room for the file.
 
-    GDAL's own errors say of a full disk only that a write failed, or that the file it had begun is not recognised.
+    On a full disk, GDAL itself reports only that a write failed, or that the file it had begun is not recognised.
     """
     try:
         yield
@@ -111,7 +111,7 @@ def _write_draft(draft: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None
 
 
 def _check(path: Path, spec: ProductSpec, flags: zarr.Array[Any]) -> None:
-    """Raise WorkError unless every pixel of the file is the store's; a validator passes files of zeros."""
+    """Raise WorkError unless every pixel of the file equals the store's; a validator would accept a file of zeros."""
     with rasterio.open(path) as dataset:
         for core in spec.level_cores(1):
             window = spec.core_window(core)

@@ -1,4 +1,4 @@
-"""A small picture of the product for people and browsers."""
+"""The quicklook: a small picture of the product for people and browsers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LONGEST_PX = 1024
 
 
 def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
-    """`quicklook.png`: bands nearest to 660, 560 and 480 nm, at most 1024 px a side.
+    """Write `quicklook.png` from the bands nearest to 660, 560 and 480 nm, at most 1024 px a side.
 
-    Transparent where no data; each colour is stretched from its 2nd to its 98th percentile. Drawn from the finest
-    overview that fits.
+    Transparent where there is no data; each colour is stretched from its 2nd to its 98th percentile. Drawn from the
+    finest level that fits.
     """
     factor = quicklook_factor(spec)
     group = open_store(folder / STORE)
@@ -41,24 +41,24 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
 
 
 def quicklook_factor(spec: ProductSpec) -> int:
-    """Fine pixels per pixel of the quicklook, a side."""
+    """Fine pixels per quicklook pixel, along each axis."""
     return next(factor for factor in (1, *spec.overview_factors) if max(spec.level_shape(factor)) <= _LONGEST_PX)
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """A PNG of red, green, blue and opacity, (4, y, x); the same bytes for the same picture."""
+    """PNG of red, green, blue and opacity, (4, y, x); the same picture gives the same bytes."""
     return _png_bytes(picture)
 
 
 def indexed_png_bytes(shades: Picture, palette: Picture) -> bytes:
-    """A PNG of shades (y, x), each of which stands for a row of the palette: red, green, blue and opacity."""
+    """PNG of shades (y, x) that index rows of the palette: red, green, blue and opacity."""
     return _png_bytes(shades[np.newaxis], {index: tuple(colour) for index, colour in enumerate(palette.tolist())})
 
 
 def _png_bytes(planes: Picture, palette: Mapping[int, tuple[int, ...]] | None = None) -> bytes:
     count, rows, columns = planes.shape
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".png") as file:  # type: ignore[no-untyped-call]
-        # any transform but the default: rasterio warns of a picture that is not on the ground
+        # any transform but the default: rasterio warns about a picture that is not georeferenced
         with file.open(
             driver="PNG",
             height=rows,

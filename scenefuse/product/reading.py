@@ -1,4 +1,4 @@
-"""Reading a finished product back, window by window."""
+"""Read a finished product back, window by window."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from scenefuse.sensors.band import Band
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProduct:
-    """A finished product: what its store says of itself."""
+    """A finished product as its store describes it."""
 
     folder: Path | Place
     """The product's folder."""
     grid: RasterGrid
-    """Its pixels on the ground."""
+    """Georeferenced pixel grid."""
     bands: tuple[Band, ...]
     """Its bands, sorted by wavelength."""
     core_px: int
     """Side of a shard in pixels."""
     ratio: int
-    """HSI pixel / product pixel."""
+    """HSI pixel size / product pixel size."""
     band_chunk: int
     """Bands that are decoded together."""
     scale: float
@@ -44,23 +44,23 @@ class StoredProduct:
     nodata: int
     """Integer that means no data."""
     _opened: dict[str, zarr.Array[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Arrays that were read from, by path: to open one takes as long as to read a shard."""
+    """Opened arrays by path: opening one takes as long as reading a shard."""
 
     def read(self, window: Window, bands: slice = slice(None)) -> NDArray[np.float32]:
-        """(band, y, x) reflectance of a window inside the product, of all its bands or some; NaN = no data."""
+        """Reflectance (band, y, x) of a window inside the product, all bands or some; NaN = no data."""
         return self._reflectance(np.asarray(self._array("reflectance")[(bands, *window.slices)]))
 
     def read_overview(self, factor: int, bands: Sequence[int]) -> NDArray[np.float32]:
-        """(band, y, x) reflectance of some bands of a whole level; NaN = no data. factor: 1 or one of its overviews."""
+        """Reflectance (band, y, x) of some bands of a whole level; NaN = no data. factor: 1 or an overview's factor."""
         level = self._array(f"{level_path(factor)}reflectance")
         return self._reflectance(np.stack([np.asarray(level[band]) for band in bands]))
 
     def read_flags(self, window: Window) -> NDArray[np.uint8]:
-        """(y, x) bits of QualityFlag of a window inside the product."""
+        """QualityFlag bits (y, x) of a window inside the product."""
         return np.asarray(self._array("quality")[window.slices], np.uint8)
 
     def overview_factor(self, longest_px: int) -> int:
-        """Fine pixels per pixel of the finest level with no side longer than that; else of the coarsest there is."""
+        """Factor of the finest level with no side longer than longest_px, or else of the coarsest level."""
         group = open_store(self.folder / STORE)
         factor = 1
         while max(-(-side // factor) for side in self.grid.shape) > longest_px:
@@ -81,7 +81,7 @@ class StoredProduct:
 
 
 def open_product(folder: Path | Place) -> StoredProduct:
-    """The product in folder; DataError when it has no item, for what has no item does not exist."""
+    """Open the product in folder; DataError if it has no item, without which a product does not exist."""
     folder = place_at(folder).resolved()
     try:
         item = read_item(folder)

@@ -1,7 +1,7 @@
-"""The report beside a product: put, and named as an asset of its item, so that both can be made again at any time.
+"""The report beside a product and its asset in the item; both can be made again at any time.
 
-A report is a view of a committed product. It is no part of what is the same from run to run, and of no digest but its
-own, which its asset carries. Whatever interrupts the three steps here, the product verifies.
+A report is a view of a committed product. It is not reproducible from run to run, and no digest covers it but the one
+in its own asset. The product verifies even if writing the report is interrupted between any two steps.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from scenefuse.product.stac_item import read_item, report_asset
 
 
 def put_report(folder: Path | Place, html: str) -> Place:
-    """`report.html` in the folder of a finished product, and its asset with size and digest in the item.
+    """Write `report.html` to the folder of a finished product and add its asset, with size and digest, to the item.
 
-    First the item forgets the old report, then the file is replaced, then the item names it: readers see a product
-    without a report, never one with a wrong digest. The collection that links the item learns of the asset.
+    The item first drops the old report, then the file is replaced, then the item names it: readers may see a product
+    without a report, but never one with a wrong digest. A collection that links the item gains the asset too.
     """
     folder = place_at(folder)
     data = html.encode()
@@ -45,12 +45,12 @@ def put_report(folder: Path | Place, html: str) -> Place:
 
 
 def has_report(folder: Path | Place) -> bool:
-    """True when the item of the product in folder names a report."""
+    """True if the item of the product in folder names a report."""
     return "report" in read_item(folder)["assets"]
 
 
 def _change(folder: Place, asset: Mapping[str, Any] | None) -> None:
-    """Give the item this report, or none, as one step for all who change it."""
+    """Set or remove the report asset of the item, atomically among concurrent writers."""
 
     def changed(old: bytes | None) -> bytes | None:
         if old is None:
@@ -70,5 +70,5 @@ def _change(folder: Place, asset: Mapping[str, Any] | None) -> None:
 
 
 def _beside(href: str) -> str:
-    """The report's href, as the item writes those of the other files: relative, or below the URL that serves them."""
+    """Href of the report in the form of the item's other hrefs: relative, or below the URL that serves them."""
     return f"{href.removesuffix(PROVENANCE)}{REPORT}"

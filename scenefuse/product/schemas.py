@@ -1,4 +1,4 @@
-"""JSON schemas that the project carries, so that no validation needs a network."""
+"""JSON schemas shipped with the project, so that validation needs no network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN = "scenefuse/item.json"
 
 
 def schema_folder() -> Path:
-    """Folder of the carried schemas; DataError when an installation lacks it."""
+    """Folder of the shipped schemas; DataError if an installation lacks it."""
     folder = shipped_folder("catalogs") / "schemas"
     if not folder.is_dir():
         raise DataError(
@@ -32,7 +32,7 @@ def schema_folder() -> Path:
 
 
 def schema_map() -> dict[str, str]:
-    """URL to file of every carried schema, in the form stac-validator's schema_map takes.
+    """URL to file of every shipped schema, in the form of stac-validator's schema_map.
 
     A schema lies at its URL's host and path below schema_folder.
     """
@@ -42,10 +42,10 @@ def schema_map() -> dict[str, str]:
 
 
 def schema_errors(document: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What a STAC document breaks in the carried schemas, and URLs of its schemas that are not carried.
+    """Violations of the shipped schemas by a STAC document, and the URLs of its schemas that are not shipped.
 
-    Checked are the core schema of its version, its extensions, and for an item scenefuse's own profile, which holds
-    the fields that scenefuse writes of extensions whose schema is not carried.
+    The document is checked against the core schema of its version, its extensions and, if it is an item, scenefuse's
+    own profile, which covers the fields that scenefuse writes of extensions whose schema is not shipped.
     """
     urls = [_CORE.format(version=document.get("stac_version"), kind=_KINDS.get(str(document.get("type")), "item"))]
     urls += document.get("stac_extensions") or []
@@ -71,7 +71,7 @@ def _validator(path: str) -> Validator:
 
 @cache
 def _registry() -> Registry[Any]:
-    """Every carried schema by its URL; a reference to anything else fails."""
+    """Every shipped schema by its URL; a reference to any other schema fails."""
     return Registry[Any]().with_resources((url, _read(path)) for url, path in schema_map().items())
 
 

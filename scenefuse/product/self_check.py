@@ -1,8 +1,8 @@
-"""What every run looks at in its own result: do tiles agree at their seams, and how far does bf16 drift?
+"""The check that every run makes of its own result: do tiles agree at their seams, and how far does bf16 drift?
 
-A few small windows across seams are computed again, with all the context that the model can use, and compared with
-what is stored. Where tiles have the full halo nothing differs; a halo that is too short shows as a step.
-Differences are in steps of the stored integers, 1e-4: what is smaller moves few values by one step, or none.
+A few small windows across seams are recomputed with all the context that the model can use and compared with what is
+stored. Tiles that had the full halo show no difference; a halo that is too short shows as a step. Differences are
+quantised to the stored integers, 1e-4: smaller errors move only a few values by one step, or none.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from scenefuse.tiles.seams import at_seam, seam_tiles
 from scenefuse.tiles.tiling import Tile
 
 SAMPLE_WINDOWS = 4
-"""Windows that are computed again, spread over the scene."""
+"""Windows to recompute, spread over the scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfCheck:
-    """What a run found in its own result; the same for the same product, whatever made it."""
+    """What a run found in its own result; it depends only on the product, not on what computed it."""
 
     windows: int
-    """Windows that were computed again."""
+    """Windows that were recomputed."""
     seams: Mapping[str, float] | None
-    """`rms`, `p999` and `max` of the step at seams, reflectance; None where no seam was looked at."""
+    """`rms`, `p999` and `max` of the steps at seams, reflectance; None if no seam was checked."""
     drift: Mapping[str, float] | None
-    """The same of the stored result against one in float32; None for a result in float32."""
+    """The same figures for the stored result against one in float32; None for a result in float32."""
     not_finite_px: int
     """Pixels of the windows with data in both images but no finite result."""
 
     def facts(self) -> dict[str, Any]:
-        """The check as JSON can hold it."""
+        """The check as JSON-compatible values."""
         return {
             "windows": self.windows,
             "seams": None if self.seams is None else dict(self.seams),
@@ -58,7 +58,7 @@ class SelfCheck:
         }
 
     def warnings(self) -> tuple[str, ...]:
-        """What people have to know: seams over budget, results that are no numbers."""
+        """Warnings for people: seams over budget, results that are not finite."""
         found = []
         if self.seams and (self.seams["rms"] > SEAM_RMS_BUDGET or self.seams["p999"] > SEAM_P999_BUDGET):
             found.append(
@@ -76,29 +76,29 @@ class SelfCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowCheck:
-    """One window against the store."""
+    """Comparison of one window with the store."""
 
     seams: SeamSums
-    """Differences at seams."""
+    """Differences at the seams."""
     everywhere: SeamSums
-    """Differences of all its pixels."""
+    """Differences over all pixels of the window."""
     not_finite_px: int
-    """Pixels with data that have no finite result, in the store or now."""
+    """Pixels with data but no finite result, stored or recomputed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckingSink:
-    """A Sink that stores nothing: it compares each window with the store."""
+    """A Sink that stores nothing but compares each window with the store."""
 
     store: Path | Place
-    """Where the store `fused.zarr` is."""
+    """The store `fused.zarr`."""
     spec: ProductSpec
     """The arrays."""
     found: list[WindowCheck] = field(default_factory=list)
-    """Comparisons so far, in the order of writing; stays in this process."""
+    """Comparisons so far, in order of encoding; stays in this process."""
 
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
-        """No shards: the comparison is in found."""
+        """Compare the window and append to found; there are no shards."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
         level = open_level(self.store, 1)
         now = self._reflectance(integers)
@@ -131,23 +131,23 @@ class CheckingSink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckTask:
-    """Windows to compute and compare; the sink stays in the process that runs it. Picklable."""
+    """Windows to compute and compare; the sink's findings stay in the process that runs it. Picklable."""
 
     group: GroupTask
-    """What is fused."""
+    """What to fuse."""
     sink: CheckingSink
-    """What it is compared with."""
+    """What to compare it with."""
 
 
 def check_windows(task: CheckTask) -> list[WindowCheck]:
-    """Comparisons of the task's windows, in their order."""
+    """Comparisons of the task's windows, in order."""
     sink = replace(task.sink, found=[])
     fuse_group(replace(task.group, sink=sink))
     return sink.found
 
 
 def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: Lane, observer: Observer) -> SelfCheck:
-    """What the finished tiles of a job look like at a sample of their seams; needs every shard of the product."""
+    """Check a sample of the seams between a job's finished tiles; needs every shard of the product."""
     tiling, precision = job.plan.tiling, job.plan.precision
     seamless = len(tiling) == 1
     if seamless and precision == "fp32":
@@ -196,7 +196,7 @@ def _stopped_by(_: Work, failure: TaskFailure) -> GivenUpError:
 
 
 def _scores(sums: Sequence[SeamSums]) -> dict[str, float] | None:
-    """rms, p999 and max over all windows; None where nothing was compared."""
+    """rms, p999 and max over all windows; None if nothing was compared."""
     total = SeamSums()
     for each in sums:
         total = total.merge(each)

@@ -1,4 +1,4 @@
-"""Finished cores become shards: encoded in memory to the bytes that zarr would write, hashed, put whole, read whole."""
+"""Encode finished cores as shards: in memory, to the bytes zarr would write, hashed, stored and read as a whole."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from scenefuse.tiles.tiling import Tile
 _threads_own = threading.local()
 _STEPS = 32767
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-"""Blosc's numbers of what zarr names."""
+"""Blosc's codes for zarr's shuffle names."""
 _KNOWN_FLAGS = 16
-"""Encoded shards of flags that a thread keeps."""
+"""Encoded quality shards that each thread caches."""
 _ROWS = 128
-"""Rows of a band that are turned into integers at a time: they stay in the cache."""
+"""Rows of a band converted to integers at a time, so that they stay in the cache."""
 
 
 def encode_reflectance(
     fused: NDArray[np.float32], quality: NDArray[np.uint8], spec: ProductSpec
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Integers (band, y, x) of a core and its quality with what encoding found.
+    """Encode a core: integers (band, y, x), and its quality flags with those that encoding adds.
 
-    integer = round(reflectance * (1 / scale)), half to even, clipped to +-32767; the product is float32's, so the
-    integer is within 0.504 of the real quotient. Pixels flagged NODATA are no data in every band. Elsewhere a value
-    that is not finite is no data and sets NOT_FINITE, a clipped one sets CLIPPED.
+    integer = round(reflectance * (1 / scale)), half to even, clipped to +-32767; the product is computed in float32,
+    so the integer is within 0.504 of the real quotient. Pixels flagged NODATA are no data in every band. Elsewhere, a
+    non-finite value becomes no data and sets NOT_FINITE, and a clipped one sets CLIPPED.
     """
     per_unit = np.float32(1 / spec.scale)
     absent = (quality & np.uint8(QualityFlag.NODATA)).astype(bool)
@@ -53,13 +53,13 @@ def encode_reflectance(
     buffer = np.empty((_ROWS, absent.shape[1]), np.float32)
     parts = [slice(first, min(first + _ROWS, len(absent))) for first in range(0, len(absent), _ROWS)]
     holes = [bool(absent[rows].any()) for rows in parts]
-    with np.errstate(over="ignore"):  # beyond float32 is beyond the integers, too
+    with np.errstate(over="ignore"):  # overflow in float32 is clipped anyway
         for values, encoded in zip(fused, integers, strict=True):
             for rows, any_absent in zip(parts, holes, strict=True):
                 steps = buffer[: rows.stop - rows.start]
                 np.multiply(values[rows], per_unit, out=steps)
                 np.rint(steps, out=steps)
-                if not (steps.min() >= -_STEPS and steps.max() <= _STEPS):  # NaN is neither
+                if not (steps.min() >= -_STEPS and steps.max() <= _STEPS):  # also taken for NaN
                     void = ~np.isfinite(values[rows])
                     not_finite[rows] |= void
                     clipped[rows] |= (np.abs(steps) > _STEPS) & ~void
@@ -75,21 +75,21 @@ def encode_reflectance(
 
 
 def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[Any]) -> bytes:
-    """The bytes of one shard that begins with pixels and is fill beyond them; the same for the same pixels.
+    """Bytes of one shard that starts with pixels and is fill elsewhere; the same pixels give the same bytes.
 
-    Every chunk is stored, also one of fill. zarr's region write into the product would first read the old shard,
-    would delete one that is all fill, and would not sync.
+    Every chunk is stored, even one of fill only. zarr's own region write would first read the old shard, would delete
+    one that is all fill, and would not sync.
     """
     return _codec(shard, like).encode(_whole(pixels, shard, cast("Any", like.metadata).fill_value))
 
 
 def decode_shard(data: bytes, bands: range, shard: tuple[int, ...], like: zarr.Array[Any]) -> NDArray[Any]:
-    """Pixels of neighbouring bands, the first of three axes, from the bytes of a shard."""
+    """Decode a range of bands, the first of three axes, from the bytes of a shard."""
     return _codec(shard, like).decode(data, bands)
 
 
 def _codec(shard: tuple[int, ...], like: zarr.Array[Any]) -> _ShardCodec:
-    """The codec of such shards, one for each thread."""
+    """The codec for such shards, cached per thread."""
     kind = (shard, like.chunks, str(like.dtype), repr(like.compressors))
     codecs: dict[Any, _ShardCodec] = _threads_own.__dict__.setdefault("codecs", {})
     if kind not in codecs:
@@ -98,12 +98,12 @@ def _codec(shard: tuple[int, ...], like: zarr.Array[Any]) -> _ShardCodec:
 
 
 def encode_core(integers: NDArray[np.int16], spec: ProductSpec) -> bytes:
-    """The shard of a core's reflectance, of any level."""
+    """The reflectance shard of a core of any level."""
     return encode_shard(integers, spec.shard_shape, _empty_arrays(spec)["reflectance"])
 
 
 def encode_quality(flags: NDArray[np.uint8], shard: tuple[int, ...], like: zarr.Array[Any]) -> bytes:
-    """The bytes of a shard of flags, of which most of a scene's are alike: those of late are not encoded again."""
+    """Bytes of a shard of flags. Most shards of a scene are alike, so recent ones are cached."""
     known: OrderedDict[tuple[Any, bytes], bytes] = _threads_own.__dict__.setdefault("known_flags", OrderedDict())
     key = ((flags.shape, shard, like.chunks, like.metadata.fill_value), flags.tobytes())
     if key not in known:
@@ -115,10 +115,10 @@ def encode_quality(flags: NDArray[np.uint8], shard: tuple[int, ...], like: zarr.
 
 
 class StoredCore:
-    """The reflectance of one core of a level as it is stored: its bytes read once, its bands decoded as asked for."""
+    """Stored reflectance of one core of a level: bytes are read once, bands decoded on request."""
 
     def __init__(self, store: Path | Place, spec: ProductSpec, core: LevelCore) -> None:
-        """TransientError when its shard is not there."""
+        """TransientError if the shard is missing."""
         self._shape = spec.core_window(core).shape
         self._spec = spec
         self._data = read_shard(place_at(store), shard_key("reflectance", core.iy, core.ix, factor=core.factor))
@@ -132,10 +132,10 @@ class StoredCore:
 
 
 class _ShardCodec:
-    """Turns arrays of one shape into shards and back: the sharding codec of Zarr v3 (version 1.0), index at the end.
+    """Encodes and decodes shards of one shape: the sharding codec of Zarr v3 (version 1.0), index at the end.
 
-    zarr's own hands every chunk through an event loop to a thread and copies it three times, which took a third of a
-    shard's time. Chunks are coded by the library that zarr codes with, and stand in zarr's order: the bytes are zarr's.
+    zarr's own codec passes every chunk through an event loop to a thread and copies it three times, which took a third
+    of a shard's time. Chunks are coded with the library zarr uses and stored in zarr's order: the bytes are identical.
     """
 
     def __init__(self, shard: tuple[int, ...], like: zarr.Array[Any]) -> None:
@@ -149,7 +149,7 @@ class _ShardCodec:
         self._places = sorted(np.ndindex(*self._counts), key=self._morton)
 
     def encode(self, pixels: NDArray[Any]) -> bytes:
-        """The bytes of the shard of these pixels."""
+        """Encode pixels of the whole shard."""
         index = np.empty((*self._counts, 2), "<u8")
         parts, offset = [], 0
         for place in self._places:
@@ -161,7 +161,7 @@ class _ShardCodec:
         return b"".join([*parts, self._checksum.encode(index)])
 
     def decode(self, data: bytes, bands: range) -> NDArray[Any]:
-        """Pixels of neighbouring bands, the first of three axes, from the bytes of a shard."""
+        """Decode a range of bands, the first of three axes."""
         size = 16 * len(self._places) + 4
         index = np.frombuffer(self._checksum.decode(data[-size:]), "<u8").reshape(*self._counts, 2)
         stored = memoryview(data)
@@ -181,7 +181,7 @@ class _ShardCodec:
         return pixels
 
     def _morton(self, place: tuple[int, ...]) -> int:
-        """The place's number in zarr's order: the bits of its coordinates in turn, the first one's lowest."""
+        """Position of a chunk in zarr's Morton order: the coordinates' bits interleaved, the first one's lowest."""
         code = position = 0
         for bit in range(max(self._counts).bit_length()):
             for coordinate, count in zip(place, self._counts, strict=True):
@@ -192,7 +192,7 @@ class _ShardCodec:
 
 
 def _whole(pixels: NDArray[Any], shard: tuple[int, ...], fill: Any) -> NDArray[Any]:
-    """Pixels of the whole shard."""
+    """Pixels padded with fill to the whole shard."""
     if pixels.shape == shard:
         return pixels
     whole = np.full(shard, fill, pixels.dtype)
@@ -201,13 +201,13 @@ def _whole(pixels: NDArray[Any], shard: tuple[int, ...], fill: Any) -> NDArray[A
 
 
 def shard_key(name: str, iy: int, ix: int, *, factor: int = 1) -> str:
-    """Key below the store of the shard in row iy and column ix of `reflectance` or `quality`."""
+    """Key, below the store, of the shard of `reflectance` or `quality` in row iy and column ix."""
     bands = "0/" if name == "reflectance" else ""
     return f"{level_path(factor)}{name}/c/{bands}{iy}/{ix}"
 
 
 def shard_keys(spec: ProductSpec) -> list[str]:
-    """Keys of all shards of a finished product, overviews included, in the order of keys."""
+    """Keys of all shards of a finished product, overviews included, sorted."""
     keys = []
     for factor in (1, *spec.overview_factors):
         rows, columns = spec.shard_counts(factor)
@@ -217,39 +217,39 @@ def shard_keys(spec: ProductSpec) -> list[str]:
 
 
 def open_level(store: Path | Place, factor: int) -> zarr.Array[Any]:
-    """The reflectance of a level, (band, y, x) integers, for reading."""
+    """Open the reflectance of a level, (band, y, x) integers, for reading."""
     return cast("zarr.Array[Any]", open_store(store)[f"{level_path(factor)}reflectance"])
 
 
 def with_digest(key: str, data: bytes) -> EncodedShard:
-    """The bytes of a shard, ready to be stored under its key."""
+    """A shard's bytes with key and digest, ready to be stored."""
     return EncodedShard(key=key, data=data, sha256=hashlib.sha256(data).hexdigest())
 
 
 def put_shard(store: Path | Place, shard: EncodedShard) -> ShardReceipt:
-    """The receipt of a shard that is now stored whole. The only function that stores a shard."""
+    """Store a shard as a whole and return its receipt. No other function stores shards."""
     tag = (place_at(store) / shard.key).put(shard.data)
     return ShardReceipt(key=shard.key, size_bytes=len(shard.data), sha256=shard.sha256, tag=tag)
 
 
 @functools.lru_cache(maxsize=4)
 def _empty_arrays(spec: ProductSpec) -> dict[str, zarr.Array[Any]]:
-    """The arrays as lay_out makes them, without reading them back for every core."""
+    """The arrays as lay_out creates them, without reading them back for every core."""
     group = zarr.create_group(MemoryStore(), zarr_format=3)
     return {"reflectance": reflectance_array(group, spec), "quality": quality_array(group, spec)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrSink:
-    """Cores into a store that lay_out has made; implements the engine's Sink, picklable."""
+    """Writes cores to a store made by lay_out; implements the engine's Sink. Picklable."""
 
     store: Path | Place
-    """Where the store `fused.zarr` is."""
+    """The store `fused.zarr`."""
     spec: ProductSpec
     """The arrays."""
 
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
-        """The core's two shards, reflectance and quality.
+        """Encode the core's two shards, reflectance and quality.
 
         fused: (band, y, x) reflectance of tile.core, NaN = no data; quality: (y, x) flags of QualityFlag.
         """
@@ -262,11 +262,11 @@ class ZarrSink:
         return tuple(with_digest(shard_key(name, tile.iy, tile.ix), data) for name, data in shards.items())
 
     def put(self, shards: Sequence[EncodedShard]) -> tuple[ShardReceipt, ...]:
-        """Receipts of shards that are stored whole now."""
+        """Store the shards as a whole and return their receipts."""
         return tuple(put_shard(self.store, shard) for shard in shards)
 
     def holds(self, receipt: ShardReceipt) -> bool:
-        """True when the stored shard has the receipt's size and digest."""
+        """True if the stored shard has the receipt's size and digest."""
         return (place_at(self.store) / receipt.key).holds(receipt.size_bytes, receipt.sha256, receipt.tag)
 
     def _check(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> None:

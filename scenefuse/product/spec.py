@@ -1,4 +1,4 @@
-"""ProductSpec: what a product's arrays look like, before a pixel is written."""
+"""ProductSpec: what a product's arrays look like, known before a pixel is written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scenefuse.product.identity import require_name
 from scenefuse.sensors.band import Band
 
 QUALITY_OUTSIDE = 255
-"""Declared as no data of the quality flags: what a reader puts where a product has no pixel, instead of 0, a good one.
+"""No-data value declared for the quality flags: readers use it outside the product, where 0 would mean a good pixel.
 
-No pixel of a product has it, for it would be every flag at once; its bit of no data is set.
+No pixel of a product has this value, which would be every flag at once, the no-data bit included.
 """
 
 _BAND_CHUNK = 16
@@ -28,21 +28,21 @@ class LevelCore:
     """One core of one level: the pixels of one shard."""
 
     factor: int
-    """Fine pixels per pixel of the level, a side; 1 is the product itself."""
+    """Fine pixels per pixel of the level, along each axis; 1 is the product itself."""
     iy: int
-    """Row of cores."""
+    """Row in the grid of cores."""
     ix: int
-    """Column of cores."""
+    """Column in the grid of cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductSpec:
-    """The arrays of one product: where they lie, how they are cut, how a reflectance becomes an integer."""
+    """The arrays of one product: their grid, their chunking, and how reflectance is encoded as integers."""
 
     item_id: str
     """STAC item id, also the folder's name."""
     grid: PairGrid
-    """The product is on its fine grid."""
+    """Grids of the pair; the product is on the fine grid."""
     bands: tuple[Band, ...]
     """Bands of the result, sorted by wavelength."""
     core_px: int
@@ -65,16 +65,16 @@ class ProductSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Bands, rows and columns of the reflectance, (band, y, x)."""
+        """Shape of the reflectance, (band, y, x)."""
         return len(self.bands), *self.grid.fine_shape
 
     @property
     def chunk_shape(self) -> tuple[int, int, int]:
-        """Inner chunk, (band, y, x): about 16 bands of at most 128 px a side.
+        """Shape of an inner chunk, (band, y, x): about 16 bands of at most 128 px a side.
 
-        A map reads one band, a spectrum reads all: with all bands in a chunk the map would decode the whole
-        shard. Inside a shard a chunk costs 16 bytes of index and no file, so chunks may be small. The band count
-        is split evenly (177 bands: 12 chunks of 15), the side is the largest divisor of core_px up to 128.
+        A map reads one band, a spectrum reads all: with all bands in one chunk, a map would decode the whole shard.
+        Inside a shard a chunk costs 16 bytes of index and no file, so chunks may be small. The band count is split
+        evenly (177 bands: 12 chunks of 15); the side is the largest divisor of core_px up to 128.
         """
         groups = -(-len(self.bands) // _BAND_CHUNK)
         side = max(px for px in range(1, _CHUNK_PX + 1) if self.core_px % px == 0)
@@ -82,13 +82,13 @@ class ProductSpec:
 
     @property
     def shard_shape(self) -> tuple[int, int, int]:
-        """One core, (band, y, x); its bands are rounded up to whole chunks, the excess is fill."""
+        """Shape of a shard, (band, y, x): one core, with its bands rounded up to whole chunks; the excess is fill."""
         chunk = self.chunk_shape[0]
         return -(-len(self.bands) // chunk) * chunk, self.core_px, self.core_px
 
     @property
     def overview_factors(self) -> tuple[int, ...]:
-        """Fine pixels per overview pixel, a side: 2, 4, ... until the longer side is below 512 px."""
+        """Fine pixels per overview pixel, along each axis: 2, 4, ... until the longer side is below 512 px."""
         factors: list[int] = []
         while max(self.level_shape(factors[-1] if factors else 1)) >= _OVERVIEW_BELOW_PX:
             factors.append(2 ** (len(factors) + 1))
@@ -100,39 +100,39 @@ class ProductSpec:
         return -(-rows // factor), -(-columns // factor)
 
     def level_transform(self, factor: int) -> Transform:
-        """Affine of a level from (column, row) to CRS units."""
+        """Affine transform of a level from (column, row) to CRS units."""
         return coarsened(self.grid.fine_transform, factor)
 
     def shard_counts(self, factor: int = 1) -> tuple[int, int]:
-        """Rows and columns of shards of a level."""
+        """Rows and columns of shards in a level."""
         rows, columns = self.level_shape(factor)
         return -(-rows // self.core_px), -(-columns // self.core_px)
 
     def level_cores(self, factor: int) -> Iterator[LevelCore]:
-        """Every core of a level, row by row."""
+        """All cores of a level, row by row."""
         rows, columns = self.shard_counts(factor)
         return (LevelCore(factor=factor, iy=iy, ix=ix) for iy in range(rows) for ix in range(columns))
 
     def core_window(self, core: LevelCore) -> Window:
-        """Pixels of its level that a core covers; short at the right and bottom edges."""
+        """Pixels of its level that a core covers; smaller at the right and bottom edges."""
         y0, x0, side = core.iy * self.core_px, core.ix * self.core_px, self.core_px
         return Window(y0=y0, y1=y0 + side, x0=x0, x1=x0 + side).clip(self.level_shape(core.factor))
 
     def band_groups(self) -> Iterator[range]:
-        """Indexes of the bands of each row of inner chunks: what is decoded together."""
+        """Band indexes of each row of inner chunks, which are decoded together."""
         step = self.chunk_shape[0]
         return (range(first, min(first + step, len(self.bands))) for first in range(0, len(self.bands), step))
 
     @property
     def cog_tile_px(self) -> int:
-        """Side of a tile of the COG: the divisor of core_px and multiple of 16 nearest to 512 px by ratio.
+        """Side of a COG tile: the divisor of core_px and multiple of 16 nearest to 512 px by ratio.
 
-        Tiles of the COG lie whole in a core, so that cores can be coded apart.
+        No tile crosses a core's border, so each core can be coded separately.
         """
         sides = [px for px in range(16, self.core_px + 1, 16) if self.core_px % px == 0]
         return min(sides, key=lambda px: max(px / _COG_TILE_PX, _COG_TILE_PX / px))
 
     def band_label(self, index: int) -> str:
-        """Label of a band by its index from 0, with the wavelength in micrometres: `band 12 (0.6542 um)`."""
+        """Label of the band at an index counted from 0, with its wavelength in micrometres: `band 12 (0.6542 um)`."""
         band = self.bands[index]
         return band.name if band.wavelength_nm is None else f"{band.name} ({band.wavelength_nm / 1000:.4f} um)"

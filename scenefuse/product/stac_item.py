@@ -44,7 +44,7 @@ from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
 from scenefuse.sensors.band import Band
 
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
-"""Digest and size of a file."""
+"""Size and digest of a file."""
 PROJECTION_EXTENSION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 """CRS and grid."""
 RASTER_EXTENSION = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
@@ -56,10 +56,10 @@ EXTENSIONS = (
     PROJECTION_EXTENSION,
     RASTER_EXTENSION,
 )
-"""Extensions of every item."""
+"""Extensions that every item uses."""
 
 COLLECTION_ID = "scenefuse"
-"""Id of the collection that holds all products of one output."""
+"""Id of the collection that holds all products of an output."""
 
 _EDGE_POINTS = 21
 
@@ -157,15 +157,15 @@ _FILES = (
 def build_item(
     folder: Path | Place, spec: ProductSpec, *, pair: ScenePair, provenance: Provenance, finished: datetime
 ) -> dict[str, Any]:
-    """The item of a finished product folder as a JSON document; hrefs are relative to the folder.
+    """Build the item of a finished product folder as a JSON document; hrefs are relative to the folder.
 
-    Its time is the HSI's acquisition; with both known, start and end span the two. `instruments` are those of both
-    scenes; `platform` and `constellation`, of which an item has one, are there where both scenes have the same.
-    Properties `scenefuse:...`: `method` (registry name), `identity` (sha256), `ratio` (coarse / fine pixel),
-    `band_count`, `hs_gsd_m` and `ms_gsd_m` (native, metres), `hs_platform` and `ms_platform`, `grid` (`ms-grid`: the
-    MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between the acquisitions, where both are known),
-    `precision`, `seam_rms` and `seam_p999` (steps between tiles, reflectance), `drift_rms` and `drift_p999` (against
-    float32, where the precision is another), and `datetime_from` when the time is not the HSI's: `msi`, or
+    The item's datetime is the HSI's acquisition; if both times are known, start and end span the two. `instruments`
+    lists those of both scenes; `platform` and `constellation`, of which an item can have only one, are given if both
+    scenes share them. Properties `scenefuse:...`: `method` (registry name), `identity` (sha256), `ratio` (coarse /
+    fine pixel), `band_count`, `hs_gsd_m` and `ms_gsd_m` (native, metres), `hs_platform` and `ms_platform`, `grid`
+    (`ms-grid`: the MSI's own; `hs-grid`: the HSI's, refined), `gap_hours` (between the acquisitions, if both are
+    known), `precision`, `seam_rms` and `seam_p999` (steps between tiles, reflectance), `drift_rms` and `drift_p999`
+    (against float32, for any other precision), and `datetime_from` when the datetime is not the HSI's: `msi`, or
     `processing` when neither is known.
     """
     folder = place_at(folder)
@@ -198,13 +198,13 @@ def build_item(
 
 
 def report_asset() -> dict[str, Any]:
-    """The asset of `report.html` but for its size and digest: title, type and roles as build_item has them."""
+    """The asset of `report.html` without size and digest: title, type and roles as in build_item."""
     file = next(file for file in _FILES if file.name == REPORT)
     return {"href": f"./{file.name}", "title": file.title, "type": file.media_type, "roles": list(file.roles)}
 
 
 def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
-    """The grid's outline in WGS 84, GeoJSON and bounding box, with 20 steps a side: straight lines bend on the way."""
+    """Outline of the grid in WGS 84 as GeoJSON and bounding box; 20 steps a side, as warping bends straight lines."""
     rows, columns = spec.grid.fine_shape
     steps = np.linspace(0.0, 1.0, _EDGE_POINTS)[:-1]
     zero, one = np.zeros_like(steps), np.ones_like(steps)
@@ -212,8 +212,8 @@ def footprint(spec: ProductSpec) -> tuple[dict[str, Any], list[float]]:
     down = np.concatenate([steps, one, 1 - steps, zero]) * rows
     right = np.concatenate([zero, steps, one, 1 - steps]) * columns
     longitude, latitude = warp_points(spec.grid.crs_wkt, "EPSG:4326", *to_ground(spec.grid.fine_transform, down, right))
-    with np.errstate(invalid="ignore"):  # infinite where the CRS ends
-        east = np.asarray(longitude) - 360.0 * np.round(np.mean(longitude) / 360.0)  # some count from 0 to 360
+    with np.errstate(invalid="ignore"):  # infinite beyond the domain of the CRS
+        east = np.asarray(longitude) - 360.0 * np.round(np.mean(longitude) / 360.0)  # some CRSs count from 0 to 360
     ring = [[round(x, 7), round(y, 7)] for x, y in zip(east.tolist(), latitude, strict=True)]
     xs, ys = [point[0] for point in ring], [point[1] for point in ring]
     if not np.isfinite([*xs, *ys]).all() or max(xs) - min(xs) > 180.0 or max(map(abs, xs)) > 180.0:
@@ -263,7 +263,7 @@ def _properties(spec: ProductSpec, pair: ScenePair, provenance: Provenance, fini
 
 
 def _instruments(pair: ScenePair) -> dict[str, Any]:
-    """What took the two images, as far as their items say."""
+    """Platforms, constellation and instruments of the two scenes, where their items give them."""
     scenes = (pair.hs.properties, pair.ms.properties)
     found: dict[str, Any] = {}
     for name in ("platform", "constellation"):
@@ -280,7 +280,7 @@ def _instruments(pair: ScenePair) -> dict[str, Any]:
 
 
 def _checked(checks: Mapping[str, Any]) -> dict[str, float]:
-    """Steps at seams, and drift against float32, where the run measured them: `scenefuse:seam_rms`, and so on."""
+    """Steps at seams and drift against float32, if the run measured them: `scenefuse:seam_rms` and so on."""
     return {
         f"scenefuse:{name}_{score}": found[score]
         for name, found in (("seam", checks.get("seams")), ("drift", checks.get("drift")))
@@ -298,7 +298,7 @@ def _projection(crs_wkt: str) -> dict[str, Any]:
 
 
 def stac_band(band: Band) -> dict[str, Any]:
-    """The band as STAC 1.1 describes it: its name, and centre and width in micrometres, where known."""
+    """The band as STAC 1.1 describes it: name, and centre and width in micrometres if known."""
     fields = {"eo:center_wavelength": band.wavelength_nm, "eo:full_width_half_max": band.fwhm_nm}
     return {"name": band.name, **{key: round(nm / 1000, 7) for key, nm in fields.items() if nm is not None}}
 
@@ -330,7 +330,7 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
     fields: dict[str, Any] = {"file:checksum": multihash(sha256), "file:size": size_bytes}
     if file.key == "cog":
         fields |= _encoding(spec)
-    if file.key == "quicklook":  # the item's shape and transform are those of the whole product
+    if file.key == "quicklook":  # the item's shape and transform describe the full-resolution product
         factor = quicklook_factor(spec)
         fields |= {"proj:shape": list(spec.level_shape(factor)), "proj:transform": list(spec.level_transform(factor))}
     if file.key == "quality":
@@ -341,14 +341,14 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
 
 
 def _source_link(folder: Place, href: str, title: str) -> Link:
-    """derived_from: a URL, redacted, or the path from the product's folder to the file."""
+    """`derived_from` link to a source: its URL, redacted, or the path from the product's folder to the file."""
     local = href.removeprefix("file://")
     target = redact(href) if "://" in local else folder.link_to(Path(local))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
 
 
 def _model_link(model: Mapping[str, Any]) -> Link:
-    """derived_from: the method's own item, in the product's folder; named as the MLM extension asks for."""
+    """`derived_from` link to the method's item in the product's folder, named as the MLM extension requires."""
     name = {"mlm:name": model["properties"]["mlm:name"]} if "mlm:name" in model["properties"] else {}
     title = model["properties"]["title"]
     return Link(

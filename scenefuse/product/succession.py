@@ -1,6 +1,6 @@
-"""Versions of a product: where an input was corrected, the new item says which one it replaces, and the old one so.
+"""Versions of a product: after an input was corrected, the new item links the one it replaces, and vice versa.
 
-Fields and links are those of the STAC extension `version`: `deprecated`, `predecessor-version`, `successor-version`.
+Fields and links follow the STAC extension `version`: `deprecated`, `predecessor-version`, `successor-version`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from scenefuse.product.provenance import Provenance, read_provenance, read_run
 from scenefuse.product.stac_item import read_item
 
 VERSION_EXTENSION = "https://stac-extensions.github.io/version/v1.2.0/schema.json"
-"""Which item replaces which."""
+"""The STAC extension for successive versions of an item."""
 PREDECESSOR, SUCCESSOR = "predecessor-version", "successor-version"
 
 Document = dict[str, Any]
 
 
 def succeed(folder: Path | Place, hrefs: dict[str, str]) -> tuple[str, ...]:
-    """Ids of the items that the product in folder replaces now: they are deprecated, and each links the other.
+    """Mark the products that the one in folder replaces as deprecated, link both ways, and return their ids.
 
-    Replaced is what was made of the same two items (their ids, and their places in hrefs, by role), by the same method
-    with the same options, from other files or by another release's numbers. The product asked for last is the current
-    one, also when it was there before. For products that their output links; safe to repeat, whatever it was ended by.
+    A product is replaced if it was made from the same two items (by id, and by place in hrefs, which is by role), with
+    the same method and options, but from other files or by a release with other NUMERICS. The product requested last
+    becomes the current one, even if it existed before. Only for products linked by their output; safe to repeat after
+    any interruption.
     """
     folder = place_at(folder)
     replaced = tuple(place.name for place in _older(folder, hrefs))
@@ -44,7 +45,7 @@ def succeed(folder: Path | Place, hrefs: dict[str, str]) -> tuple[str, ...]:
 
 
 def pass_on(folder: Path | Place) -> None:
-    """Mark what the product in folder says that it replaces, where that stands beside it: in another catalogue."""
+    """Mark the products that the one in folder replaces, if they are beside it, for example in another catalogue."""
     folder = place_at(folder)
     for link in read_item(folder)["links"]:
         if link["rel"] == PREDECESSOR:
@@ -52,12 +53,12 @@ def pass_on(folder: Path | Place) -> None:
 
 
 def item_name(link: Mapping[str, Any]) -> str:
-    """Id of the item, of the same output or the same API, that a link of this module leads to."""
+    """Id of the item, in the same output or API, that a link made by this module leads to."""
     return str(link["href"]).rpartition("/")[2].removesuffix(".json")
 
 
 def _older(folder: Place, hrefs: dict[str, str]) -> Iterator[Place]:
-    """The products beside folder that it replaces and that do not say so yet."""
+    """Products beside folder that it replaces and that are not marked so yet."""
     collection = read_stac(folder.parent / COLLECTION) or {}
     stem = folder.name.rpartition("_")[0]
     names = {item_name(link) for link in collection.get("links", ())}
@@ -72,11 +73,11 @@ def _older(folder: Place, hrefs: dict[str, str]) -> Iterator[Place]:
             if same and _made_of(read_provenance(place)) == made:
                 yield place
         except (OSError, ValueError, KeyError, MismatchError):
-            continue  # not there any more, or damaged: verify tells
+            continue  # gone by now, or damaged: verify reports it
 
 
 def _made_of(provenance: Provenance) -> tuple[Any, ...]:
-    """What the versions of one product have in common: the scenes, the method, the options."""
+    """What the versions of one product have in common: scenes, method and options."""
     scenes = sorted({(file.role, file.scene_id) for file in provenance.inputs})
     return scenes, product_identity((), provenance.method, provenance.options, numerics=0)
 
@@ -89,7 +90,7 @@ def _change(folder: Place, change: Callable[[Document], Document]) -> None:
 
 
 def _as_current(item: Document, replaced: tuple[str, ...]) -> Document:
-    """The item as one that replaces others and is replaced by none."""
+    """The item, marked as replacing others and not deprecated itself."""
     properties = {key: value for key, value in item["properties"].items() if key != "deprecated"}
     links = [link for link in item["links"] if link["rel"] != SUCCESSOR]
     return _versioned(
@@ -98,7 +99,7 @@ def _as_current(item: Document, replaced: tuple[str, ...]) -> Document:
 
 
 def as_replaced(item: Document, successor: str, href: str) -> Document:
-    """The item as one that the item of the id successor, at href, replaces."""
+    """The item, marked as replaced by the item with the id successor at href."""
     properties = {**item["properties"], "deprecated": True}
     links = [
         link
@@ -109,7 +110,7 @@ def as_replaced(item: Document, successor: str, href: str) -> Document:
 
 
 def _versioned(item: Document, rel: str, hrefs: Mapping[str, str]) -> Document:
-    """The item with links of a relation to other items, by their ids."""
+    """The item with added links of one relation to other items, given as href by id."""
     there = {(link["rel"], item_name(link)) for link in item["links"]}
     added = [
         {"rel": rel, "href": href, "type": "application/geo+json", "title": name}
@@ -121,5 +122,5 @@ def _versioned(item: Document, rel: str, hrefs: Mapping[str, str]) -> Document:
 
 
 def _href(name: str) -> str:
-    """How an item of the same output refers to another."""
+    """Relative href from one item of an output to another."""
     return f"../{name}/{name}.json"

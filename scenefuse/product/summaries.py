@@ -1,4 +1,4 @@
-"""What a collection says of all its items: values that its readers filter by, and the assets that items have."""
+"""Collection-level summaries over all items: property values to filter by, and the assets that items have."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SETS = (
     "scenefuse:ms_platform",
     "scenefuse:ratio",
 )
-"""Properties of items whose values a collection lists."""
+"""Item properties whose distinct values the collection lists."""
 RANGES = ("gsd", "scenefuse:band_count", "scenefuse:hs_gsd_m", "scenefuse:ms_gsd_m")
-"""Properties of items of which a collection gives the smallest and the largest value."""
+"""Item properties whose minimum and maximum the collection gives."""
 ASSET_FIELDS = (
     "data_type",
     "nodata",
@@ -32,13 +32,13 @@ ASSET_FIELDS = (
     "type",
     "unit",
 )
-"""What a collection says of an asset where all items agree; bands stand in the items, as hundreds they may be."""
+"""Asset fields that the collection repeats when all items agree; bands stay in the items, as there can be hundreds."""
 
 
 def summarise(collection: dict[str, Any], item: Mapping[str, Any]) -> None:
-    """Widen the collection's `summaries`, which may be empty, and its `item_assets` until they hold the item.
+    """Widen the collection's `summaries`, which may be empty, and `item_assets` to cover the item.
 
-    The order of items does not matter, nor whether one comes twice. What is there in another form is kept.
+    The result depends neither on the order of items nor on repeats. Summaries in any other form are left untouched.
     """
     properties = item["properties"]
     for name in SETS:
@@ -64,7 +64,7 @@ def _widen_set(summaries: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _order(value: Any) -> tuple[float, str]:
-    """Numbers by size, then all else by its text."""
+    """Sort key: numbers by value, then everything else by its text."""
     return (value, "") if isinstance(value, int | float) else (inf, str(value))
 
 

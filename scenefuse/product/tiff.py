@@ -1,6 +1,6 @@
-"""The header of a tiled TIFF: fields copied from a file that GDAL wrote, for tiles that are stored after it.
+"""The header of a tiled TIFF: fields copied from a file that GDAL wrote, for tiles stored after it.
 
-Entries are copied byte for byte; only where the tiles lie is our own. Little endian.
+Entries are copied byte for byte, except the tiles' offsets and sizes, which are written here. Little endian.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from scenefuse.raster.tiff_directory import (
 _CLASSIC = Form(order="<", big=False)
 _BIG = Form(order="<", big=True)
 _HEADS = {_CLASSIC: b"II*\0", _BIG: b"II+\0\x08\0\0\0"}
-"""Byte order and version; the offset of the first directory follows, and then that directory."""
+"""Byte order and version; the offset of the first directory follows, then the directory itself."""
 _CLASSIC_BYTES = 2**32
-"""Files that classic offsets can reach."""
+"""File sizes below this are within reach of classic TIFF offsets."""
 _ALIGNED_BYTES = 8
 
 _OF_EVERY_LEVEL = frozenset({WIDTH, LENGTH, 258, 259, 262, 277, 284, 317, 322, 323, 338, 339, 42113})
-"""Tags that an overview has in common with its image: how pixels are coded, and what means no data."""
+"""Tags that an overview shares with its image: pixel coding and the no-data value."""
 
 
 def read_image(data: bytes) -> Directory:
-    """The fields of the first image of a little-endian TIFF except where its tiles are; ValueError of another file."""
+    """Fields of the first image of a little-endian TIFF, without the tile locations; ValueError for any other file."""
 
     def read(first: int, end: int) -> bytes:
         return data[first:end]
@@ -51,7 +51,7 @@ def read_image(data: bytes) -> Directory:
 
 
 def overview_directory(image: Directory, rows: int, columns: int) -> Directory:
-    """The directory of an overview of that many rows and columns."""
+    """The directory of an overview with that many rows and columns."""
     size = {WIDTH: columns, LENGTH: rows}
     kept = [
         _long(entry.tag, [size[entry.tag]]) if entry.tag in size else entry
@@ -62,10 +62,10 @@ def overview_directory(image: Directory, rows: int, columns: int) -> Directory:
 
 
 def cog_header(directories: Sequence[Directory], tile_bytes: Sequence[Sequence[int]]) -> bytes:
-    """All of a cloud-optimised TIFF before its first tile: directories in their order, the image's first.
+    """Everything in a cloud-optimised TIFF before its first tile: directories in order, the image's first.
 
-    tile_bytes: sizes of each directory's tiles, in TIFF's order. After the header come the tiles of the last
-    directory, then those of the one before it, the image's at the end. Classic where 4 GiB hold it, else BigTIFF.
+    tile_bytes: sizes of each directory's tiles, in TIFF order. The tiles of the last directory follow the header, then
+    those of the one before it, and so on to the image's. Classic TIFF if 4 GiB suffice, else BigTIFF.
     """
     stored = sum(map(sum, tile_bytes))
     blank = [[0] * len(sizes) for sizes in tile_bytes]
@@ -84,7 +84,7 @@ def _packed(
     tile_bytes: Sequence[Sequence[int]],
     offsets: Sequence[Sequence[int]],
 ) -> bytes:
-    """The header; its length does not depend on the offsets."""
+    """Pack the header; its length does not depend on the offsets."""
     header = bytearray(_HEADS[form])
     header += struct.pack(form.offset, len(header) + form.width)
     for number, (directory, sizes, places) in enumerate(zip(directories, tile_bytes, offsets, strict=True), start=1):
@@ -100,7 +100,7 @@ def _packed(
 
 
 def _block(form: Form, entries: Sequence[Entry], *, start: int, last: bool) -> bytes:
-    """One directory at `start`, then the values that do not fit its entries, up to a multiple of 8 bytes."""
+    """One directory at `start`, then the values that do not fit in its entries, padded to a multiple of 8 bytes."""
     table, values = bytearray(struct.pack(form.count, len(entries))), bytearray()
     values_at = start + len(table) + len(entries) * (struct.calcsize(form.entry) + form.width) + form.width
     for entry in entries:

@@ -1,4 +1,4 @@
-"""From reflectance to the colours of a picture: which bands are shown, and how each is stretched. One rule for all."""
+"""From reflectance to the colours of a picture: which bands to show and how to stretch them. Shared by all pictures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Image = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 RGB_NM = (660.0, 560.0, 480.0)
-"""Wavelengths of red, green and blue."""
+"""Wavelengths of red, green and blue, nm."""
 STRETCHED = (2.0, 98.0)
-"""Percentiles of a colour that are shown dark, and full."""
+"""Percentiles of a colour that are shown darkest and brightest."""
 _LEAST_SPAN = 1e-6
-"""Least reflectance between the two."""
+"""Smallest difference in reflectance between the two."""
 
 
 def rgb_bands(bands: Sequence[Band]) -> tuple[int, int, int]:
-    """Indexes of the bands nearest to RGB_NM; where no wavelength is known, those at 3/4, 2/4 and 1/4 of all."""
+    """Indexes of the bands nearest to RGB_NM; if no wavelength is known, those at 3/4, 2/4 and 1/4 of all bands."""
     waves = np.array([np.nan if band.wavelength_nm is None else band.wavelength_nm for band in bands])
     if np.isfinite(waves).any():
         red, green, blue = (int(np.nanargmin(np.abs(waves - nm))) for nm in RGB_NM)
@@ -31,9 +31,9 @@ def rgb_bands(bands: Sequence[Band]) -> tuple[int, int, int]:
 
 
 def stretch_limits(rgb: Image) -> tuple[Image, Image]:
-    """(3,) reflectance that is shown dark, and full, of each colour of (3, y, x): STRETCHED where all three are data.
+    """Reflectance (3,) shown darkest and brightest for each colour of (3, y, x), at the percentiles STRETCHED.
 
-    NaN where there is no such pixel.
+    Only pixels with data in all three colours count; NaN if there are none.
     """
     valid = np.isfinite(rgb).all(axis=0)
     if not valid.any():
@@ -43,14 +43,14 @@ def stretch_limits(rgb: Image) -> tuple[Image, Image]:
 
 
 def stretched(rgb: Image, low: Image, high: Image) -> Image:
-    """(3, y, x) of 0 (at low) to 1 (at high); 0 where a colour has no data."""
+    """Scale (3, y, x) to 0 (at low) to 1 (at high), clipped; 0 where a colour has no data."""
     span = np.maximum(high - low, np.float32(_LEAST_SPAN))
     shares = (rgb - low[:, None, None]) / span[:, None, None]
     return np.asarray(np.clip(np.nan_to_num(shares), 0.0, 1.0), np.float32)
 
 
 def colours(rgb: Image) -> Picture:
-    """Red, green, blue and opacity, (4, y, x), of reflectance (3, y, x); transparent where one is missing.
+    """Red, green, blue and opacity (4, y, x) of reflectance (3, y, x); transparent where any colour is missing.
 
     Each colour is stretched from its 2nd to its 98th percentile.
     """

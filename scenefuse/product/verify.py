@@ -1,4 +1,4 @@
-"""Whether a product is what its checksums, its item and its provenance say."""
+"""Verify a product against its checksums, its STAC item and its provenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scenefuse.words import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Mismatch:
-    """One thing that is not as it should be."""
+    """One thing that is wrong with a product."""
 
     kind: str
     """`missing`, `foreign`, `size`, `checksum`, `undecodable`, `schema`, `item`, `provenance` or `manifest`."""
@@ -41,16 +41,16 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What verify found."""
+    """Result of verifying a product."""
 
     product: str
     """Name of the product's folder."""
     files: int
     """Files whose digest was computed."""
     mismatches: tuple[Mismatch, ...]
-    """Everything that is wrong, sorted; empty for a good product."""
+    """Everything that is wrong, sorted; empty for an intact product."""
     unchecked: tuple[str, ...] = field(default=())
-    """What could not be checked and why; not a mismatch."""
+    """What could not be checked, and why; these are not mismatches."""
 
     @property
     def ok(self) -> bool:
@@ -58,7 +58,7 @@ class VerifyReport:
         return not self.mismatches
 
     def raise_if_bad(self) -> None:
-        """Raise a MismatchError that names the first mismatches, if there are any."""
+        """Raise a MismatchError naming the first few mismatches, if there are any."""
         if self.mismatches:
             listed = "; ".join(f"{m.kind} {m.name}" for m in self.mismatches[:5])
             raise MismatchError(
@@ -69,16 +69,16 @@ class VerifyReport:
 
 
 def verify(folder: str | Path | Place) -> VerifyReport:
-    """Every mismatch of a product, its scene state included. Reads every byte and needs no network.
+    """Find every mismatch of a product, its scene state included. Reads every byte and needs no network.
 
-    In the report `.ok` is True for a good product, `.mismatches` says what is wrong, and `.unchecked` what could not be
-    checked.
+    In the report, `.ok` is True for an intact product, `.mismatches` lists what is wrong and `.unchecked` what could
+    not be checked.
 
     Args:
-        folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
+        folder: The product's folder, local or s3://bucket/prefix/<item id>, or the item in it.
 
     Raises:
-        DataError: If there is no product.
+        DataError: If there is no product there.
     """
     folder = product_folder(folder)
     found: list[Mismatch] = []
@@ -93,7 +93,7 @@ def verify(folder: str | Path | Place) -> VerifyReport:
 
 
 def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> int:
-    """Number of asset files whose digest was computed; schemas and assets' sizes and digests are checked."""
+    """Check the item's schemas and the sizes and digests of its assets; return how many files were hashed."""
     name = f"{folder.name}.json"
     try:
         item = read_item(folder)
@@ -114,7 +114,7 @@ def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> i
 
 
 def _lacking_item(folder: Place) -> str:
-    """That there is no item, or that the folder bears another name than the item in it."""
+    """Message for a missing item; where the folder was renamed, it says so."""
     others = [name for name in folder.names() if name.endswith(".json") and not belongs(name, folder.name)]
     if len(others) != 1:
         return "is not there"
@@ -122,7 +122,7 @@ def _lacking_item(folder: Place) -> str:
 
 
 def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) -> bool:
-    """True when the digest of the asset's file was computed."""
+    """Check one asset's file; True if its digest was computed."""
     href = str(asset.get("href"))
     name = href.rpartition("/")[2]
     place, expected = folder / name, asset.get("file:checksum")
@@ -144,7 +144,7 @@ def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) ->
 
 
 def _check_store(folder: Place, found: list[Mismatch]) -> int:
-    """Number of store files whose digest was computed; missing, foreign and undecodable ones are found too."""
+    """Check the store for missing, foreign, altered and undecodable files; return how many files were hashed."""
     store = folder / STORE
     try:
         lines = read_manifest(folder)
@@ -173,7 +173,7 @@ def _check_store(folder: Place, found: list[Mismatch]) -> int:
 
 
 def _undecodable(store: Place) -> Iterator[Mismatch]:
-    """Shards that zarr cannot decode, read one at a time."""
+    """Find the shards that zarr cannot decode, reading one at a time."""
     try:
         group = open_store(store)
         arrays = [
@@ -181,7 +181,7 @@ def _undecodable(store: Place) -> Iterator[Mismatch]:
             for path, member in group.members(max_depth=None)
             if isinstance(member, zarr.Array) and member.shards is not None
         ]
-    except Exception as error:  # noqa: BLE001 -- damaged metadata fails in zarr in as many ways as there are fields
+    except Exception as error:  # noqa: BLE001 -- damaged metadata makes zarr fail in as many ways as there are fields
         yield Mismatch(kind="undecodable", name=STORE, message=repr(error))
         return
     for path, array in sorted(arrays, key=lambda entry: entry[0]):
@@ -191,7 +191,7 @@ def _undecodable(store: Place) -> Iterator[Mismatch]:
             name = f"{STORE}/{path}/c/{'/'.join(map(str, place))}"
             try:
                 array[slices]
-            except Exception as error:  # noqa: BLE001 -- each codec has errors of its own for damaged bytes
+            except Exception as error:  # noqa: BLE001 -- each codec raises its own errors for damaged bytes
                 yield Mismatch(kind="undecodable", name=name, message=repr(error))
 
 
@@ -231,7 +231,7 @@ def _check_provenance(folder: Place, found: list[Mismatch], unchecked: list[str]
 
 
 def _model_weights(folder: Place, provenance: Provenance) -> Iterator[tuple[str, str | None, Any]]:
-    """The weights' digest in the provenance and in the method's item, where there is one that can be read."""
+    """The weights' digest in the provenance and in the method's item, if the item exists and can be read."""
     if not (folder / MODEL).is_file():  # a product of an older release
         return
     said = provenance.method.weights_sha256
@@ -239,12 +239,12 @@ def _model_weights(folder: Place, provenance: Provenance) -> Iterator[tuple[str,
         weights = json.loads((folder / MODEL).read())["assets"].get("weights", {})
         there = weights.get("file:checksum")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # its own checksum tells
+        return  # the checksum of the item's asset reveals the damage
     yield "digest of the weights", None if said is None else multihash(said), there
 
 
 def _item_identity(folder: Place, provenance: Provenance) -> Iterator[tuple[str, str, Any]]:
-    """The identity in the provenance and in the item, when the item can be read."""
+    """The identity in the provenance and in the item, if the item can be read."""
     try:
         properties = read_item(folder)["properties"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,1 +1,1 @@
-"""The room publish: a product into a catalogue."""
+"""Publish products to a catalogue."""

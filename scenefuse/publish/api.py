@@ -1,12 +1,13 @@
-"""Products into a STAC API: first their items, then the collection that holds them.
+"""Publish products to a STAC API: first their items, then the collection that holds them.
 
-Nothing in the Transaction extension lets two publishers change one document in turns. Items have one publisher each.
-The collection has all of them, and who writes it may undo what another has just written; so whoever wrote it looks at
-the items that are there by then, which stand there before their publishers look at the collection. The last to write
-it sees all of them, and the collection ends by holding every item.
+The Transaction extension has no way to make publishers take turns at a document. Each item has a single publisher, but
+all share the collection, and writing it may undo what another publisher has just written. So after writing it, each
+publisher checks it against the items that are there by then; publishers write their items before they read the
+collection. The last one to write the collection sees all items, so in the end it covers every one of them.
 
-Others' assets are dear to read, and seldom needed: whoever wrote the collection looks again after _SETTLING_S at least,
-so who reads it and writes it within that time undoes nothing unseen. Who took longer reads the assets of all.
+Other publishers' assets are expensive to read and seldom needed: each publisher waits at least _SETTLING_S between
+writing the collection and checking it, so whoever reads and writes it within that time undoes nothing unseen. A
+publisher that took longer reads the assets of all items.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from scenefuse.publish.readable import readable_item
 from scenefuse.publish.stac_api import PAGE, Document, StacApi
 
 _ROUNDS = 12
-"""Times that a document is looked at while others write it."""
+"""Attempts at a document while others write it."""
 _WEIGHED = ("id", "bbox", "properties")
-"""What of the items of others widens a collection; with "assets", which a page of pgSTAC takes five times as long for,
-`item_assets` too. Leaving out the bands, which are most of them, takes as long again."""
+"""Fields of other publishers' items that widen a collection; "assets", for `item_assets`, make a page of pgSTAC take
+five times as long. Omitting the bands, which are most of them, takes as long again."""
 _SETTLING_S = (0.2, 0.6)
-"""Pause after the collection was written, shortest and longest: who read it before has written it by then."""
+"""Shortest and longest pause after writing the collection: whoever read it before has written it by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +53,14 @@ class ApiCatalogue:
     root: AssetRoot
     """Where readers find the products' folders."""
     policy: AccessPolicy = field(default_factory=AccessPolicy)
-    """Which hosts are talked to."""
+    """Which hosts may be contacted."""
     checks_assets: bool = False
-    """Whether each asset has to be there, in its size, before its item is published."""
+    """Whether to check, before publishing an item, that each of its assets exists with the right size."""
 
     def publish(
         self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
     ) -> list[Published]:
-        """Take in the products in folders, as Catalogue says."""
+        """Publish the products in folders, see Catalogue."""
         with StacApi(self.url, self.policy) as api:
             stand = _standing(api, self._readable(api, [folder for folder in folders if folder.name in trusted]))
             found = checked(folders, lambda folder: _verified(product_folder(folder), stand), failed)
@@ -81,7 +82,7 @@ class ApiCatalogue:
             try:
                 outcomes = in_order(documents, lambda document: (document, _put(api, document, done, stand)), told_of)
             except SceneFuseError:
-                with suppress(SceneFuseError):  # the first failure is the one to tell
+                with suppress(SceneFuseError):  # the first failure is the one to report
                     _hold_all(api, done)
                 raise
             try:
@@ -98,28 +99,28 @@ class ApiCatalogue:
         ]
 
     def held(self, names: Iterable[str]) -> set[str]:
-        """Those of the item ids that stand in the collection."""
+        """Those of the item ids that the collection has."""
         with StacApi(self.url, self.policy) as api:
             if api.read(COLLECTION_ID) is None:
                 return set()
             return {str(item["id"]) for item in api.find(COLLECTION_ID, names, ("id",))}
 
     def _looked_at(self, document: Document) -> Document:
-        """The item, all of whose assets are there."""
+        """The item, after checking that all its assets are there."""
         self.root.check(document, self.policy)
         return document
 
     def _readable(self, api: StacApi, folders: Iterable[Place]) -> Iterator[Document]:
-        """The item of each product that has one, as it would stand in the API."""
+        """The item of each product that has one, as it would be written to the API."""
         for folder in folders:
             try:
                 item = read_item(folder)
-            except (OSError, ValueError):  # verifying it tells
+            except (OSError, ValueError):  # verification will report it
                 continue
             yield from self._items(api, [item])
 
     def _items(self, api: StacApi, items: Sequence[Document]) -> list[Document]:
-        """The items as they will stand in the API; links to other versions are there where the API has those then."""
+        """The items as they will be written to the API, linking only versions that it will then have."""
         ids = {item["id"] for item in items}
 
         def version_href(name: str) -> str | None:
@@ -127,7 +128,7 @@ class ApiCatalogue:
             return api.address(COLLECTION_ID, name) if there else None
 
         def no_href(_href: str) -> None:
-            """None: readers of an API have no files of this machine."""
+            """None: an API's readers cannot access files of this machine."""
 
         return [
             _linked(api, readable_item(item, root=self.root, version_href=version_href, source_href=no_href))
@@ -136,7 +137,7 @@ class ApiCatalogue:
 
 
 def _standing(api: StacApi, items: Iterable[Document]) -> set[str]:
-    """Ids of the items that stand in the API as they are."""
+    """Ids of the items that the API already has exactly so."""
     standing: set[str] = set()
     for some in batched(items, PAGE):
         ours = {item["id"]: item for item in some}
@@ -145,14 +146,14 @@ def _standing(api: StacApi, items: Iterable[Document]) -> set[str]:
 
 
 def _verified(folder: Place, trusted: Container[str]) -> Place:
-    """The product's folder, whose bytes are what its item says."""
+    """The product's folder, after verifying it unless trusted."""
     if folder.name not in trusted:
         verify(folder).raise_if_bad()
     return folder
 
 
 def _collection(api: StacApi, items: Sequence[Document]) -> Document:
-    """The collection of the items; where there is none yet, a new one of the first item."""
+    """The collection of the items, created from the first item if there is none yet."""
     for _ in range(2):
         there = api.read(COLLECTION_ID)
         if there is not None:
@@ -170,7 +171,7 @@ def _collection(api: StacApi, items: Sequence[Document]) -> Document:
 
 
 def _put(api: StacApi, item: Document, done: list[Document], standing: Container[str]) -> Outcome:
-    """What it took to have the item in the API, and those marked that it replaces; then it is one of those done."""
+    """Write the item, mark those it replaces, and add it to done; return what that took."""
     outcome: Outcome = "unchanged" if item["id"] in standing else _written(api, item)
     done.append(item)
     replaced = [item_name(link) for link in item["links"] if link["rel"] == PREDECESSOR]
@@ -179,7 +180,7 @@ def _put(api: StacApi, item: Document, done: list[Document], standing: Container
 
 
 def _written(api: StacApi, item: Document) -> Outcome:
-    """What it took to have the item in the API."""
+    """Write the item until the API has it; return what that took."""
     outcome: Outcome | None = None
     for _ in range(_ROUNDS):
         there = api.read(COLLECTION_ID, item["id"])
@@ -197,7 +198,7 @@ def _written(api: StacApi, item: Document) -> Outcome:
 
 
 def _mark(api: StacApi, name: str, successor: str) -> bool:
-    """True when the item of that name had to be marked as one that its successor replaces; else it was, or is gone."""
+    """Mark an item as replaced by its successor; False if it was marked already or is gone."""
     for turn in range(_ROUNDS):
         there = api.read(COLLECTION_ID, name)
         if there is None:
@@ -210,8 +211,8 @@ def _mark(api: StacApi, name: str, successor: str) -> bool:
 
 
 def _hold_all(api: StacApi, done: Sequence[Document]) -> None:
-    """Let the collection hold the items that were published, and those of others that it lost meanwhile."""
-    if not done or not api.takes_collections:  # then the collection is its operator's
+    """Widen the collection to cover the published items, and those of others that concurrent writes lost."""
+    if not done or not api.takes_collections:  # in the latter case, the API's operator maintains the collection
         return
     items = list(done)
     for _ in range(_ROUNDS):
@@ -224,7 +225,7 @@ def _hold_all(api: StacApi, done: Sequence[Document]) -> None:
             return
         api.replace(_linked(api, wider))
         was_quick = time.monotonic() - began < min(_SETTLING_S)
-        time.sleep(random.uniform(*_SETTLING_S))  # noqa: S311 - spreads those who race, no secret
+        time.sleep(random.uniform(*_SETTLING_S))  # noqa: S311 - spreads competing publishers, not a secret
         items = [*done, *api.items(COLLECTION_ID, _WEIGHED if was_quick else (*_WEIGHED, "assets"))]
     raise _contended(api, None)
 
@@ -234,7 +235,7 @@ def _holds(collection: Document, item: Document) -> bool:
 
 
 def _widened(collection: Document, items: Iterable[Document]) -> Document:
-    """The collection, grown until it holds the items; those of others that tell no place or time are left out."""
+    """The collection widened to cover the items; items without a place or time are skipped."""
     wider = copy.deepcopy({key: value for key, value in collection.items() if value is not None})
     for item in items:
         with suppress(KeyError, TypeError, ValueError):
@@ -243,7 +244,7 @@ def _widened(collection: Document, items: Iterable[Document]) -> Document:
 
 
 def _linked(api: StacApi, document: Document) -> Document:
-    """A collection or an item with the links that lead from it through the API, as the API itself makes them."""
+    """A collection or item with the navigation links that the API itself would give it."""
     whole, json = api.address(COLLECTION_ID), "application/json"
     is_item = document.get("type") == "Feature"
     own = {"root": (f"{api.url}/", json), "parent": (whole if is_item else f"{api.url}/", json)}

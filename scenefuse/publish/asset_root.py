@@ -14,18 +14,18 @@ from scenefuse.place.store import StorePlace
 from scenefuse.product.files import STORE
 
 _METADATA = "zarr.json"
-"""What every group of a Zarr store has; the store itself is a folder."""
+"""Present in every group of a Zarr store; checked in place of the store, which is a folder."""
 
 _NO_HEAD = {405, 501}
-"""Statuses of servers that do not know HEAD."""
+"""Statuses of servers that do not support HEAD."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetRoot:
-    """The URL whose folders are the products': `<url>/<item id>/<file>`."""
+    """The URL below which readers find products: `<url>/<item id>/<file>`."""
 
     url: str
-    """Without the slash at its end."""
+    """The URL; a trailing slash is ignored."""
 
     def __post_init__(self) -> None:
         if scheme_of(self.url) not in ("http", "https", *STORE_SCHEMES) or not urlsplit(self.url).netloc:
@@ -46,7 +46,7 @@ class AssetRoot:
         return f"{self.url.rstrip('/')}/{quote(item_id)}/{quote(name)}"
 
     def check(self, item: dict[str, Any], policy: AccessPolicy) -> None:
-        """Raise DataError for an asset of the item, whose hrefs are under the root, that is not there as it says."""
+        """Raise DataError if an asset of the item, with hrefs under the root, is missing or has another size."""
         with Fetcher(policy) as fetcher:
             for asset in item["assets"].values():
                 self._check_file(asset, fetcher)

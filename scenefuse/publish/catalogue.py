@@ -1,4 +1,4 @@
-"""From what a person writes to the catalogue that is meant."""
+"""Find the catalogue that a person's destination refers to."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scenefuse.publish.static import StaticCatalogue
 def catalogue_at(
     destination: str, *, asset_root: str | None = None, policy: AccessPolicy | None = None, checks_assets: bool = False
 ) -> Catalogue:
-    """The catalogue at a path or s3:// URL, or behind the landing page of a STAC API; nothing is read or written yet.
+    """The catalogue at a path or s3:// URL, or behind a STAC API's landing page; nothing is read or written yet.
 
-    asset_root: URL of the products' folders, for an API that of where they lie, which checks_assets looks at; policy:
-    which hosts of the two may be talked to.
+    asset_root: URL below which the products' folders are served, for an API where they already lie. checks_assets:
+    look at each file there first. policy: which hosts of the two may be contacted.
     """
     root = None if asset_root is None else AssetRoot(url=asset_root)
     if scheme_of(destination) in ("http", "https"):

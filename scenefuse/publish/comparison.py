@@ -1,4 +1,4 @@
-"""Whether a STAC API has a document already, however it writes it."""
+"""Decide whether a STAC API already has a document, regardless of how it formats it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pystac.utils import str_to_datetime
 from scenefuse.product.succession import PREDECESSOR, SUCCESSOR
 
 SERVERS_LINKS = frozenset({"self", "root", "parent", "collection", "items", "item", "child", "data"})
-"""Relations that a STAC API makes itself, for each reply anew."""
+"""Link relations that a STAC API generates for each reply."""
 _SERVERS_KEYS = {"stac_version", "created", "updated"}
-"""What a STAC API may have set itself: its own version, and when it took the document in."""
+"""Fields that a STAC API may set itself: its STAC version, and when it stored the document."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)")
 
 
 def is_held(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """True when theirs, of a STAC API, is ours.
+    """True if theirs, from a STAC API, is our document.
 
-    It may have more on the top level, links of its own, times and numbers written in another way, and no nulls.
-    Everything below the top level has to be the same.
+    It may have extra top-level fields, links of its own and another notation of times and numbers, and may lack nulls.
+    Everything below the top level must be the same.
     """
     return (
         all(_same(value, theirs.get(key)) for key, value in ours.items() if key not in {*_SERVERS_KEYS, *_SETS})
@@ -31,17 +31,17 @@ def is_held(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 _SETS = {"links", "stac_extensions"}
-"""Lists whose order means nothing."""
+"""Lists in which order has no meaning."""
 
 
 def without_servers_links(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without the links that a STAC API makes itself."""
+    """The document without the links that a STAC API generates."""
     links = [link for link in document.get("links", ()) if link.get("rel") not in SERVERS_LINKS]
     return {**document, "links": links}
 
 
 def _links(document: dict[str, Any], ours: dict[str, Any]) -> list[dict[str, Any]]:
-    """The document's links of the relations that are ours to set, sorted."""
+    """The document's links with relations that we set, sorted."""
     rels = {PREDECESSOR, SUCCESSOR, "derived_from", *(link["rel"] for link in ours["links"])} - SERVERS_LINKS
     links = [link for link in document.get("links", ()) if link.get("rel") in rels]
     return sorted(links, key=lambda link: (link["rel"], str(link.get("href"))))

@@ -1,4 +1,4 @@
-"""The seam of publishing: whatever takes products into a catalogue."""
+"""Interface of publishing: anything that takes products into a catalogue."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from scenefuse.place.place import Place
 
 Outcome = Literal["added", "replaced", "unchanged"]
 Failed = Callable[[Place, Exception], None]
-"""Told of a product's folder that could not be taken in, and why."""
+"""Called with the folder of a product that could not be published, and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing one product did."""
+    """Result of publishing one product."""
 
     item_id: str
     """STAC item id."""
     outcome: Outcome
     """`added`: it was not there; `replaced`: it was there and differed; `unchanged`: nothing was written."""
     href: str
-    """Where the item stands now: a path or a URL."""
+    """Path or URL of the item in the catalogue."""
 
 
 class Catalogue(Protocol):
-    """A catalogue that products are published to: static STAC on a disk or a store, or a STAC API."""
+    """A catalogue to publish to: static STAC on a disk or an object store, or a STAC API."""
 
     def publish(
         self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
     ) -> list[Published]:
-        """Take in the products in folders, in order; doing it again changes nothing.
+        """Publish the products in folders, in order; repeating the call changes nothing.
 
-        All are verified before the first is taken in, but for those whose item ids are trusted and whose items stand
-        in the catalogue as they would be written: a pass over an archive trusts what it found, else each would read
-        every byte of all products twice. WorkError when something failed after the first was taken in: the same call
-        goes on there. failed: told of each product that cannot be taken in, and does not keep the others from it.
+        All products are verified before the first is published, except those with trusted item ids that the catalogue
+        already has with the same item: a pass over an archive trusts what it found, or each pass would read every byte
+        of all products twice. WorkError if something fails after the first was published: the same call continues from
+        there. failed: called for each product that cannot be published; the others are published all the same.
         """
         ...
 
     def held(self, names: Iterable[str]) -> set[str]:
-        """Those of the item ids that stand in the catalogue; reads only."""
+        """Those of the item ids that the catalogue has; reads only."""
         ...

@@ -1,4 +1,4 @@
-"""Several products one after the other, and what is said when one of them stops the rest."""
+"""Process several products in order, and report when one of them stops the rest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Done = TypeVar("Done")
 def in_order(
     things: Sequence[Thing], publish: Callable[[Thing], Done], failed: Callable[[Thing, Exception], None] | None = None
 ) -> list[Done]:
-    """What publishing gives for each; WorkError where one fails after others were published: they stay there.
+    """Publish each thing and return the results; WorkError if one fails after others, which stay published.
 
-    failed: told of each that fails, which is then left out.
+    failed: called for each failure; the remaining things are then still published.
     """
     done: list[Done] = []
     for thing in things:
@@ -35,12 +35,12 @@ def in_order(
 def checked(
     things: Sequence[Thing], check: Callable[[Thing], Done], failed: Callable[[Thing, Exception], None] | None
 ) -> list[Done]:
-    """What checking gives for each, before any is published; the first that fails ends it unless failed is told."""
+    """Check all things before any is published; the first failure is raised unless failed is given to take it."""
     if failed is None:
         return [check(thing) for thing in things]
     return in_order(things, check, failed)
 
 
 def interrupted(error: SceneFuseError, done: int, of: int) -> WorkError:
-    """The error of one product as that of all, of which some are published already."""
+    """Turn the error of one product into that of the whole call, in which some were published already."""
     return WorkError(f"{error.value}, after {done} of {of} products", error.consequence, error.cure)

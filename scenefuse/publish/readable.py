@@ -1,4 +1,4 @@
-"""The item of a product as it stands in a catalogue: its hrefs lead its readers, who are elsewhere, somewhere."""
+"""The item of a product as published: its hrefs are resolvable by readers elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def readable_item(
     version_href: Callable[[str], str | None],
     source_href: Callable[[str], str | None],
 ) -> dict[str, Any]:
-    """The product's item with assets under root (relative where it is None), and links that readers can follow.
+    """The product's item with assets under root (relative if it is None), and only links that readers can follow.
 
-    version_href: href of another version by its item's id, None where that is not in the catalogue. source_href: href
-    of a source that is a path or a file:// URL here, None where readers have none; the provenance names every source.
-    The method's item goes with the product.
+    version_href: href of another version by its item id, None if it is not in the catalogue. source_href: href of a
+    source given as a local path or file:// URL, None if readers have none; the provenance still names every source.
+    The method's item is published with the product.
     """
     here = {asset["href"] for asset in item["assets"].values()}
     moved = {href: href if root is None else root.href(item["id"], href.rpartition("/")[2]) for href in here}
@@ -43,6 +43,6 @@ def readable_item(
 
 
 def source_path(folder: Place, href: str) -> Path | None:
-    """Where a source is that an item in folder has as a path or a file:// URL; None where it is not there any more."""
+    """Local path of a source that an item in folder gives as a path or file:// URL; None if it no longer exists."""
     path = Path(unquote(urlsplit(href).path)) if scheme_of(href) == "file" else folder.local_path() / href
     return path.resolve() if path.exists() else None

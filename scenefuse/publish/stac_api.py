@@ -1,4 +1,4 @@
-"""A STAC API with the Transaction extension: its documents read and written, its refusals told apart."""
+"""Client of a STAC API with the Transaction extension: reads and writes documents, and classifies refusals."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from scenefuse.place.href import redact
 Document = dict[str, Any]
 
 _TRANSACTIONS = "/ogcapi-features/extensions/transaction"
-"""End of the conformance class of an API whose items can be written."""
+"""End of the conformance class of an API that accepts items."""
 _COLLECTIONS = "/collections/extensions/transaction"
-"""End of that of an API whose collections can be written."""
+"""End of the conformance class of an API that accepts collections."""
 _SEARCH = "/item-search"
-"""End of that of an API that finds items by their ids."""
+"""End of the conformance class of an API that finds items by id."""
 _FIELDS = "#fields"
-"""End of those of an API that can leave parts of items out, of a collection's and of found ones."""
+"""End of the conformance classes of an API that can omit fields of items, in a collection and in search results."""
 PAGE = 250
-"""Items of one page; one of 300 bands has 0.1 MiB where the API leaves nothing out."""
+"""Items per page; an item of 300 bands takes 0.1 MiB if the API omits nothing."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE = re.compile(r"[\x20-\x7e]+")
 
 
 class StacApi:
-    """A STAC API that can be written. Use it in a with statement: it holds connections.
+    """A writable STAC API. Use it in a with statement, as it holds connections.
 
-    Credentials are sent to its own host alone. TransientError where the API fails in a way that passes, StorageError
-    where it lets nobody, or not this one, write, DataError where it does not take a document.
+    Credentials are sent to its own host only. TransientError if the API fails temporarily, StorageError if it denies
+    write access, DataError if it rejects a document.
     """
 
     def __init__(self, url: str, policy: AccessPolicy) -> None:
-        """Read the landing page; refused where it is none, or one of an API that cannot be written."""
+        """Read the landing page; DataError if it is not one, or belongs to an API that cannot be written to."""
         _check_address(url, policy)
         self._headers = {"Accept": "application/json, application/geo+json", **_credentials()}
         self._fetcher = Fetcher(policy)
@@ -78,13 +78,13 @@ class StacApi:
         return url if item is None else f"{url}/items/{quote(item, safe='')}"
 
     def read(self, collection: str, item: str | None = None) -> Document | None:
-        """The collection, or the item, as it stands there; None when there is none."""
+        """The collection or item as the API has it; None if it has none."""
         url = self.address(collection, item)
         reply = self._ask("GET", url)
         return None if reply.status == 404 else self._document("GET", reply)
 
     def create(self, document: Document, *, collection: str | None = None) -> bool:
-        """Put a new collection, or a new item into a collection; False when there is one of its id already."""
+        """Create a collection, or an item in a collection; False if there is one with the same id already."""
         url = f"{self.url}/collections" if collection is None else f"{self.address(collection)}/items"
         reply = self._ask("POST", url, document)
         if reply.status == 409:
@@ -93,7 +93,7 @@ class StacApi:
         return True
 
     def replace(self, document: Document, *, collection: str | None = None) -> bool:
-        """Put the collection, or the item of a collection, in place of the one of its id; False when there is none."""
+        """Replace the collection, or the item in a collection, with the same id; False if there is none."""
         url = self.address(document["id"]) if collection is None else self.address(collection, document["id"])
         reply = self._ask("PUT", url, document)
         if reply.status == 404:
@@ -102,9 +102,9 @@ class StacApi:
         return True
 
     def items(self, collection: str, only: tuple[str, ...] = ()) -> Iterator[Document]:
-        """All items of a collection, page by page; only the named fields where the API can leave others out.
+        """All items of a collection, page by page; only the fields in `only` if the API can omit others.
 
-        Of a link to the next page the query counts, not its host: behind a proxy APIs often do not know their own.
+        Only the query of a link to the next page is used, not its host: behind a proxy, APIs often get theirs wrong.
         """
         start = f"{self.address(collection)}/items"
         query: dict[str, str] = {"limit": str(PAGE)}
@@ -123,9 +123,9 @@ class StacApi:
             query |= dict(parse_qsl(urlsplit(following).query))
 
     def find(self, collection: str, ids: Iterable[str], only: tuple[str, ...] = ()) -> Iterator[Document]:
-        """Those items of a collection that have one of the ids, PAGE of them by a request; only as in `items`.
+        """Items of a collection with any of the ids, requested PAGE at a time; `only` as in `items`.
 
-        An API that cannot search by ids lists all items where some fields are asked for, and else gives one by one.
+        If the API cannot search by id, list all items when `only` is given, and otherwise read them one by one.
         """
         wanted = dict.fromkeys(ids)
         if not self._finds and only:
@@ -143,12 +143,12 @@ class StacApi:
                 items, following = self._page("POST", self._ask("POST", f"{self.url}/search", body))
                 found = {item["id"]: item for item in items if item.get("id") in waiting}
                 yield from found.values()
-                if not found or following is None:  # else it gives fewer at once than were asked for
+                if not found or following is None:  # otherwise the API returns fewer at once than requested
                     break
                 waiting = [name for name in waiting if name not in found]
 
     def _page(self, method: str, reply: Reply) -> tuple[list[Document], str | None]:
-        """The items of a page, and where the next one is, None after the last."""
+        """The items of a page, and the href of the next page, None after the last."""
         page = self._document(method, reply)
         features, links = page.get("features"), page.get("links")
         if not isinstance(features, list) or not isinstance(links, list):
@@ -157,7 +157,7 @@ class StacApi:
         return [feature for feature in features if isinstance(feature, dict)], following
 
     def _landing(self, url: str) -> Document:
-        """The landing page at url; the API's own address is where that was found."""
+        """Read the landing page at url; the address it is served from becomes the API's own."""
         self.url = redact(url).rstrip("/")
         reply = self._ask("GET", url)
         self._check_host(reply)
@@ -168,7 +168,7 @@ class StacApi:
         return document
 
     def _ask(self, method: str, url: str, body: Document | None = None) -> Reply:
-        """The reply to a request; refusals of rights are errors already."""
+        """Send a request and return the reply; raise if access is denied."""
         try:
             reply = self._fetcher.exchange(method, url, headers=self._headers, body=body)
         except TransientError as error:
@@ -180,7 +180,7 @@ class StacApi:
         return reply
 
     def _taken(self, method: str, reply: Reply) -> None:
-        """Refuse a reply that does not say that the API took what was sent: a page to sign in on says 200, too."""
+        """Refuse a reply that does not confirm that the API took the document: a sign-in page has status 200, too."""
         if reply.body or not 200 <= reply.status < 300:
             self._document(method, reply)
         self._check_host(reply)
@@ -195,7 +195,7 @@ class StacApi:
             )
 
     def _document(self, method: str, reply: Reply) -> Document:
-        """The JSON object that a reply brings."""
+        """The JSON object in a reply."""
         if not 200 <= reply.status < 300:
             self._refused(method, reply)
         try:
@@ -214,7 +214,7 @@ class StacApi:
         )
 
     def _refused(self, method: str, reply: Reply) -> NoReturn:
-        """The API's refusal, in its own words."""
+        """Raise the error for an API's refusal, quoting its message."""
         said = message_from(reply.body)
         what = f"{method} {redact(reply.url)} answered {reply.status}" + (f" ({said})" if said else "")
         if reply.status in (401, 403):
@@ -231,7 +231,7 @@ class StacApi:
 
 
 def _check_address(url: str, policy: AccessPolicy) -> None:
-    """Refuse a URL that is no landing page's, or whose host the policy does not let be talked to."""
+    """Refuse a URL that cannot be a landing page's, or whose host the policy does not allow."""
     parts = urlsplit(url)
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise UsageError(
@@ -250,7 +250,7 @@ def _check_address(url: str, policy: AccessPolicy) -> None:
 
 
 def _credentials() -> dict[str, str]:
-    """The header that identifies this caller, from the environment; empty where that has none."""
+    """The header that authenticates this caller, from the environment; empty if none is set."""
     token, header = stac_credentials()
     if token is not None and header is not None:
         raise UsageError(

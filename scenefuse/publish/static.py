@@ -1,4 +1,4 @@
-"""Products into a static catalogue, on a path or an object store."""
+"""Publish products to a static catalogue on a disk or an object store."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from scenefuse.publish.readable import readable_item, source_path
 from scenefuse.publish.transfer import alone_in, put_by_rename, put_in_place
 
 _READERS = 16
-"""Items that are looked for at the same time: each look waits for a disk, or for a store's answer."""
+"""Items looked up concurrently: each look-up waits for a disk or an object store."""
 _PATIENCE_S = 90.0
-"""How long to wait for another who publishes the same product; a dead one's lease ends within 60 s."""
+"""Time to wait for another publisher of the same product; a dead publisher's lease ends within 60 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +38,22 @@ class _Checked:
     folder: Place
     """Its folder."""
     stands: bool
-    """Its item stands in the catalogue as it would be written, and is believed to be there whole."""
+    """The catalogue has its item exactly as it would be written, and is trusted to have the whole product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticCatalogue:
-    """A folder of static STAC; implements Catalogue."""
+    """A static STAC catalogue in a folder; implements Catalogue."""
 
     root: Place
-    """Folder of `catalog.json` and `collection.json`."""
+    """Folder with `catalog.json` and `collection.json`."""
     asset_root: AssetRoot | None = None
-    """What serves root, for absolute asset hrefs; None keeps them relative."""
+    """URL that serves root, for absolute asset hrefs; None keeps them relative."""
 
     def publish(
         self, folders: Sequence[Place], *, trusted: Container[str] = (), failed: Failed | None = None
     ) -> list[Published]:
-        """Take in the products in folders, as Catalogue says; DataError where the root lies in a product's folder."""
+        """Publish the products in folders, see Catalogue; DataError if the root lies in a product's folder."""
         self._refuse_root_in_product()
         found = checked(folders, lambda folder: self._checked(product_folder(folder), trusted), failed)
 
@@ -64,14 +64,14 @@ class StaticCatalogue:
         return in_order(found, self._publish, None if failed is None else told)
 
     def held(self, names: Iterable[str]) -> set[str]:
-        """Those of the item ids that stand in the catalogue."""
+        """Those of the item ids that the catalogue has."""
         wanted = list(names)
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(lambda name: (self.root / name / f"{name}.json").is_file(), wanted)
             return {name for name, stands in zip(wanted, found, strict=True) if stands}
 
     def _refuse_root_in_product(self) -> None:
-        """A catalogue's files in a product's folder would be none of its own: the product would be no longer whole."""
+        """Refuse a root in a product's folder: the catalogue's files there would damage that product."""
         place: Place = self.root.resolved()
         while True:
             if is_product(place):
@@ -88,7 +88,7 @@ class StaticCatalogue:
         return self.root.resolved() / folder.name
 
     def _checked(self, folder: Place, trusted: Container[str]) -> _Checked:
-        """The product, whose bytes are what its item says; one that stands in the catalogue already may be trusted."""
+        """Verify a product; one that the catalogue has already may be trusted instead."""
         target = self._target(folder)
         if target == folder:
             raise DataError(
@@ -100,7 +100,7 @@ class StaticCatalogue:
         return _Checked(folder=folder, stands=stands)
 
     def _publish(self, product: _Checked) -> Published:
-        """Take in one product: its files, then its item, then the links to it."""
+        """Publish one product: its files, then its item, then the links to it."""
         folder = product.folder
         target = self._target(folder)
         item = self._item(folder, target)
@@ -115,10 +115,10 @@ class StaticCatalogue:
         return Published(item_id=item["id"], outcome=outcome, href=str(target / f"{folder.name}.json"))
 
     def _item(self, folder: Place, target: Place) -> dict[str, Any]:
-        """The item as it will stand in target.
+        """The item as it will be written to target.
 
-        A source on this disk is linked while it is there and the catalogue is read from this disk, or beside it: from
-        a web server or a store the path would lead nowhere.
+        A local source is linked if it exists and the catalogue is read from this disk, or if it lies below the
+        catalogue's root: from a web server or an object store, the path would lead nowhere.
         """
         root = self.root.resolved()
 
@@ -139,7 +139,7 @@ class StaticCatalogue:
 
     def _make_root(self) -> None:
         if not isinstance(self.root, LocalPlace):
-            self.root.free_bytes()  # a bucket that is not there says so before any file is sent
+            self.root.free_bytes()  # fails for a missing bucket before any file is sent
             return
         try:
             self.root.make()
@@ -151,10 +151,10 @@ class StaticCatalogue:
             ) from error
 
     def _put(self, folder: Place, target: Place, item: dict[str, Any]) -> Outcome:
-        """Put the product into target, so that no reader sees half of it as a product; what that did in the end."""
+        """Put the product into target so that no reader sees a partial one; return what that did in the end."""
         on_disk = isinstance(target, LocalPlace)
         with alone_in(target.parent.local_path()) if on_disk else _lease(target):
-            now = _outcome(target, item)  # another may have put it while this one waited
+            now = _outcome(target, item)  # another publisher may have put it while this one waited
             if now == "unchanged":
                 return now
             if isinstance(target, LocalPlace):
@@ -165,20 +165,20 @@ class StaticCatalogue:
 
 
 def _outcome(target: Place, item: dict[str, Any]) -> Outcome:
-    """What publishing has to do; a target that is damaged counts as one that differs."""
+    """What publishing has to do; a damaged target counts as different."""
     if not (target / f"{target.name}.json").is_file():
         return "added"
     return "unchanged" if _is_written(target, item) and verify(target).ok else "replaced"
 
 
 def _is_written(target: Place, item: dict[str, Any]) -> bool:
-    """Whether the item stands in target just as it would be written."""
+    """True if target has the item exactly as it would be written."""
     place = target / f"{target.name}.json"
     return place.is_file() and place.read() == json_bytes(item)
 
 
 def _lease(target: Place) -> Lease:
-    """The lease on a product's folder of a store, where nothing is renamed: one publisher at a time."""
+    """The lease on a product's folder in an object store, which has no rename: one publisher at a time."""
     end = time.monotonic() + _PATIENCE_S
     while True:
         try:

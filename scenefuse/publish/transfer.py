@@ -1,4 +1,4 @@
-"""A product's files from one place to another."""
+"""Copy a product's files from one place to another."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from scenefuse.product.manifest import read_manifest
 
 _LOCK = ".publishing.lock"
 _BLOCK_BYTES = 32 << 20
-"""What is held of a file at once."""
+"""Bytes of a file held in memory at once."""
 _THREADS = 8
-"""Files that are on their way at once, where one of the places is a store."""
+"""Files in transfer at once if one of the places is an object store."""
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """A block for one publisher at a time into a folder on a disk.
+    """Context that allows one publisher at a time into a folder on a disk.
 
-    Under the kernel's lock on a file there, which holds on NFS, too: one on the folder would be this machine's alone.
+    It holds the kernel's lock on a file there, which works on NFS; a lock on the folder would only bind this machine.
     """
     with (folder / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -36,9 +36,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any]) -> None:
-    """Put the product in folder, with the item, into target: built beside it and renamed, so that it is there whole.
+    """Put the product in folder, with the item, into target: built beside it, then renamed, so it appears whole.
 
-    For who is alone in the folder around target: what publishers that were killed left of this product goes.
+    The caller must be alone in the folder around target: leftovers of this product by killed publishers are removed.
     """
     path = target.path
     part, old = (path.with_name(f".{path.name}{end}{PART}") for end in ("", ".old"))
@@ -61,7 +61,7 @@ def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any]) -> No
 def put_in_place(folder: Place, target: Place, item: dict[str, Any]) -> None:
     """Put the product in folder, with the item, into target, for the holder of its lease.
 
-    The item goes first and comes last: what has no item does not exist for readers.
+    The item is removed first and written last: readers see only products with an item.
     """
     (target / f"{target.name}.json").discard()
     _bring(folder, target, item)
@@ -84,7 +84,7 @@ def _bring(folder: Place, target: Place, item: dict[str, Any]) -> None:
 
 
 def _copy(source: Place, target: Place, size_bytes: int) -> None:
-    """Copy a file of which the size is known."""
+    """Copy a file of known size."""
     if size_bytes <= _BLOCK_BYTES:
         target.put(source.read())
         return
@@ -95,7 +95,7 @@ def _copy(source: Place, target: Place, size_bytes: int) -> None:
 
 
 def _files(folder: Place, item: dict[str, Any]) -> dict[str, int]:
-    """Size of everything the item's assets consist of, by its path below folder; working files stay behind."""
+    """Size, by path below folder, of every file that the item's assets consist of; working files are left out."""
     single = {
         str(asset["href"]).rpartition("/")[2]: int(asset["file:size"])
         for asset in item["assets"].values()
@@ -106,7 +106,7 @@ def _files(folder: Place, item: dict[str, Any]) -> dict[str, int]:
 
 
 def _sync(folder: Path) -> None:
-    """Wait until every file below folder is on the disk."""
+    """Sync every file and folder below folder to the disk."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             sync_folder(path)

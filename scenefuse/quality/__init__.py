@@ -1,1 +1,1 @@
-"""The room quality: scores of a product, and its report."""
+"""Quality: scores of products and methods, and the report of a product."""

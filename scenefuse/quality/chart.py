@@ -1,4 +1,4 @@
-"""A line chart as an SVG that a page's own styles colour: geometry alone, no fonts and no drawing library."""
+"""Line charts as SVG geometry, coloured by the page's styles: no fonts and no drawing library."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from math import ceil, floor, isfinite, log10
 from statistics import median
 
 WIDTH, HEIGHT = 480, 250
-"""Of a chart's own coordinates; a page scales it."""
+"""Size in the chart's own coordinates; the page scales it."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40
 """Margins around the plot, for labels."""
 GAP_STEPS = 6
-"""A line is broken where two points are further apart than so many times the usual."""
+"""A line is broken where two points are further apart than this many times the median step."""
 BREATHING = 0.05
-"""Share of the values' range that is left free above and below."""
+"""Share of the value range left free above and below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values of one kind."""
+    """The values of one line or set of dots."""
 
     name: str
-    """What the legend calls it."""
+    """Name in the legend."""
     style: str
     """CSS class: `fused`, `hs`, `ms`, `truth`."""
     x: Sequence[float]
-    """Where."""
+    """Positions."""
     y: Sequence[float]
-    """How much; what is not finite is left out."""
+    """Values; non-finite ones are left out."""
     dots: bool = False
-    """Dots instead of a line: values between which nothing is known."""
+    """Draw dots instead of a line, if nothing is known between the values."""
 
     def points(self) -> list[tuple[float, float]]:
         """The finite points from left to right."""
@@ -41,17 +41,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
-    """In the chart's coordinates."""
+    """Position in the chart's coordinates."""
     label: str
     """The value there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """One chart; where no series has a finite point there is nothing to draw."""
+    """One chart; false if no series has a finite point, as there is nothing to draw."""
 
     title: str
     """What a reader sees in it, in words."""
@@ -60,9 +60,9 @@ class Chart:
     y_label: str
     """Quantity and unit."""
     series: tuple[Series, ...]
-    """What is drawn, the last on top."""
+    """What to draw, the last on top."""
     zero: bool = False
-    """Whether the axis of values begins at 0."""
+    """Whether the value axis starts at 0."""
 
     def __bool__(self) -> bool:
         return any(series.points() for series in self.series)
@@ -80,18 +80,18 @@ class Chart:
         return [Tick(at=y(value), label=f"{value:g}") for value in nice_values(y.low, y.high, 5)]
 
     def path(self, series: Series) -> str:
-        """The line of a series as SVG writes it, broken where points are missing."""
+        """SVG path of a series, broken where points are missing."""
         x, y = self._scales()
         parts = ([f"{x(point[0]):g} {y(point[1]):g}" for point in part] for part in _unbroken(series.points()))
         return " ".join("M" + " L".join(part) for part in parts)
 
     def marks(self, series: Series) -> list[tuple[float, float]]:
-        """The dots of a series in the chart's coordinates."""
+        """Dots of a series in the chart's coordinates."""
         x, y = self._scales()
         return [(x(point[0]), y(point[1])) for point in series.points()]
 
     def _scales(self) -> tuple[_Scale, _Scale]:
-        """From values to the chart's coordinates, along both axes; larger values are further up."""
+        """Scales from values to the chart's coordinates along x and y; larger values are higher up."""
         points = [point for series in self.series for point in series.points()]
         xs, ys = [x for x, _ in points], [y for _, y in points]
         left, right = _widened(min(xs), max(xs), 0.0)
@@ -106,7 +106,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """Values of [low, high] to coordinates from start to end, in tenths."""
+    """Maps values of [low, high] to coordinates from start to end, rounded to tenths."""
 
     low: float
     high: float
@@ -118,7 +118,7 @@ class _Scale:
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
-    """The range with so much of it free at both ends; around a single value a tenth of it."""
+    """The range extended by that share of itself at both ends; for a single value, by a tenth of it."""
     spare = (high - low) * share if high > low else max(abs(high), 1e-6) * 0.1
     return low - spare, high + spare
 
@@ -137,7 +137,7 @@ def nice_values(low: float, high: float, most: int) -> list[float]:
 
 
 def _unbroken(points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
-    """The points in parts, between which more is missing than between any of a part."""
+    """Split the points where the gap exceeds GAP_STEPS times the median one."""
     gaps = [after[0] - before[0] for before, after in pairwise(points)]
     widest = GAP_STEPS * median(gaps) if gaps else 0.0
     part: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Contest: any methods on any trials under one protocol, one image at a time; what stays are numbers and pictures."""
+"""Contest: score any methods on any trials under one protocol, one image at a time, keeping numbers and pictures."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from scenefuse.quality.trial import NoisyImages, Trial
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 
 LEAST_PART_PX = 11
-"""Least side of a fold, fine pixels: the window of SSIM."""
+"""Smallest side of a fold in fine pixels: the window of SSIM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A method that takes part."""
+    """A method that takes part in a contest."""
 
     model: str
     """Name in the registry."""
     weights: str | None = None
-    """A network's weights: a path, or a name on the shelf; None for those on the shelf that fit a scene."""
+    """A network's weights: a path or a name on the shelf; None for the shelf's weights that fit the scene."""
     label: str
-    """Name in tables, unique in a contest."""
+    """Name in tables, unique within the contest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContestProtocol:
-    """What all methods are given, and how they are scored."""
+    """What every method is given, and how it is scored."""
 
     ratio: int | None = None
-    """Coarse pixel size / fine pixel size; None: a pair's own, and 4 where one image is the reference."""
+    """Coarse pixel size / fine pixel size; None for a pair's own, or 4 if a single image is the reference."""
     mtf_nyquist: float = DEFAULT_MTF_NYQUIST
-    """MTF at Nyquist of the blur by which images are degraded."""
+    """MTF at Nyquist of the blur that degrades images."""
     snr_db: tuple[float, ...] = (inf,)
-    """Levels of white noise, dB below each band's power; infinite: none."""
+    """Levels of white noise in dB below each band's power; infinite for none."""
     noise_on: NoisyImages = "both"
-    """Which image has it: HSI and MSI, or the HSI alone as in S3RNet's robustness table."""
+    """Which images get the noise: HSI and MSI, or the HSI alone as in S3RNet's robustness table."""
     seeds: int = 1
-    """Draws of each level's noise."""
+    """Number of noise draws per level."""
     folds: int = 1
-    """Parts of each scene that are scored apart."""
+    """Number of parts of each scene that are scored separately."""
     convention: str = "standard"
-    """Formulas of the scores, a name in CONVENTIONS."""
+    """Formulas of the scores: a name in CONVENTIONS."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "folds"):
@@ -71,7 +71,7 @@ class ContestProtocol:
         self._check_noise()
 
     def _check_noise(self) -> None:
-        """UsageError for levels, images or draws of noise that mean nothing."""
+        """Raise UsageError for meaningless levels, images or draws of noise."""
         impossible = [level for level in self.snr_db if isnan(level) or level == -inf]
         if impossible:
             raise UsageError(
@@ -98,11 +98,11 @@ class ContestProtocol:
             )
 
     def variants(self) -> tuple[tuple[float, int], ...]:
-        """Noise level and seed of each run; a level without noise has one."""
+        """Noise level and seed of each run; a level without noise has one run."""
         return tuple((snr, seed) for snr in self.snr_db for seed in range(self.seeds if isfinite(snr) else 1))
 
     def parts(self, shape: tuple[int, int]) -> tuple[Window, ...]:
-        """The folds of an image of this shape: rectangles of one grid, as near to square as their number allows.
+        """Folds of an image of this shape: a grid of rectangles, as close to square as their number allows.
 
         An image too small for SSIM's window is scored whole, without SSIM and UIQI.
         """
@@ -130,30 +130,30 @@ class Result:
     method: str
     """Label of the entry."""
     snr_db: float
-    """Noise; infinite: none."""
+    """Noise level; infinite for none."""
     seed: int
     """Seed of the noise."""
     fold: int
     """Number of the fold."""
     scored_share: float = 1.0
-    """Share of the fold's pixels that may score: below 1 where a network that takes part learnt from the others."""
+    """Share of the fold's pixels that may be scored; below 1 if a competing network learnt from the others."""
     pixels: int
-    """Pixels that were scored: of those the ones with data in every band of result and truth."""
+    """Pixels scored: those of the share with data in every band of result and truth."""
     values: dict[str, float]
     """Scores by name."""
     seconds: float
     """Wall time of preparation and fusion of the whole trial."""
     parameters: int
-    """Trained values; 0 without weights."""
+    """Trained parameters; 0 without weights."""
     multiply_adds_per_pixel: float
-    """Multiply-adds of fusion per fine pixel."""
+    """Multiply-adds of the fusion per fine pixel."""
 
 
 def enter(models: Sequence[tuple[str, str | None]]) -> tuple[Entry, ...]:
-    """Entries of (name, weights); refused are unknown names, missing or useless weights, and one entry twice.
+    """Make entries from (name, weights); refuse unknown names, missing or unusable weights, and repeated entries.
 
-    A model that enters more than once is called by its weights' file too, by its path where files have one name, as
-    those of two trainings have.
+    If a model enters more than once, its label also names the weights file, or the whole path if two files share a
+    name, as those of two trainings do.
     """
     for model, weights in models:
         require_method(model, weights=weights)
@@ -167,7 +167,7 @@ def enter(models: Sequence[tuple[str, str | None]]) -> tuple[Entry, ...]:
 
 
 def _label(model: str, weights: str | None, models: Sequence[tuple[str, str | None]]) -> str:
-    """The model's name, with as much of its weights' place as tells it from the others."""
+    """The model's name, with as much of its weights' path as distinguishes it from the others."""
     others = [other for name, other in models if name == model]
     if weights is None or len(others) == 1:
         return model
@@ -183,10 +183,10 @@ def compete(
     *,
     show: Callable[[Gallery], None] | None = None,
 ) -> Iterator[Result]:
-    """Results as they are done; trials are drawn one after the other, and one is held at a time.
+    """Yield results as they are ready; trials are taken one after the other, and only one is held at a time.
 
-    Of trials of one name (`hs.tif` and `ms.tif` of several folders) the later ones get a number: `hs_ms (2)`.
-    show: told of each trial once all have fused its first variant, with pictures of each method.
+    If trials share a name (`hs.tif` and `ms.tif` of several folders), the later ones get a number: `hs_ms (2)`.
+    show: called for each trial once all methods have fused its first variant, with pictures of each method.
     """
     for trial in _told_apart(trials):
         parts = protocol.parts((trial.truth.shape[1], trial.truth.shape[2]))
@@ -201,7 +201,7 @@ def compete(
                     sums = score_part(fusion.fused, trial.truth, part, ratio=trial.ratio, scored=trial.scored)
                     key = {"scene": trial.name, "method": entry.label, "snr_db": snr_db, "seed": seed, "fold": fold}
                     yield Result(
-                        **key,  # type: ignore[arg-type] # names and numbers of the fields above
+                        **key,  # type: ignore[arg-type] # matches the fields above
                         scored_share=1.0 if trial.scored is None else float(trial.scored[part.slices].mean()),
                         pixels=int(sums.count),
                         values=sums.scores(protocol.convention),
@@ -213,7 +213,7 @@ def compete(
 
 
 def _told_apart(trials: Iterable[Trial]) -> Iterator[Trial]:
-    """The trials, each with a name that none before it has."""
+    """The trials, renamed where needed so that no two share a name."""
     taken: set[str] = set()
     for trial in trials:
         names = (trial.name if number == 1 else f"{trial.name} ({number})" for number in count(1))

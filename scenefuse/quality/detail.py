@@ -1,6 +1,6 @@
-"""A small part of a product, looked at closely: beside both inputs, pixel by pixel, spectrum by spectrum.
+"""A close look at a small part of a product: beside both inputs, pixel by pixel, spectrum by spectrum.
 
-What is read does not grow with the scene: one window, a few bands at a time.
+The amount read does not grow with the scene: one window, a few bands at a time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Image = NDArray[np.float32]
 SIDE_PX = 256
 """Longest side of the part, fine pixels."""
 LEAST_GAIN = 0.1
-"""MSI / HSI below which a gain is taken for none: the band was not found in the HSI."""
+"""MSI / HSI gain below which a gain counts as unknown: the band was not found in the HSI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spectra:
-    """One pixel of the product, and what the others say of its ground."""
+    """Spectra of one pixel of the product, its inputs and the truth."""
 
     row: int
     """Row of the fine pixel in the product."""
@@ -43,50 +43,53 @@ class Spectra:
     fused: Image
     """(hs band,) reflectance."""
     hs: Image | None
-    """(hs band,) of the coarse pixel around it; None where the inputs were not read."""
+    """(hs band,) reflectance of the coarse pixel around it; None if the inputs were not read."""
     ms: Image | None
-    """(ms band,) of the same pixel in the HSI's terms: gain and offset between the two taken off; None likewise."""
+    """(ms band,) reflectance of the same pixel, corrected for gain and offset to the HSI; None likewise."""
     truth: Image | None
-    """(hs band,) of the same pixel; None without a truth."""
+    """(hs band,) reflectance of the same pixel; None without a truth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detail:
-    """The part, as a report shows it."""
+    """The part as a report shows it."""
 
     window: Window
-    """Where it lies, fine pixels; on multiples of the ratio."""
+    """Its window, fine pixels, on multiples of the ratio."""
     fused: Image
     """(3, y, x) reflectance in red, green and blue."""
     hs: Image | None
-    """(3, y, x) of the HSI, coarse pixels; None where the inputs were not read."""
+    """(3, y, x) reflectance of the HSI, coarse pixels; None if the inputs were not read."""
     ms: Image | None
-    """(3, y, x) of the MSI."""
+    """(3, y, x) reflectance of the MSI; None likewise."""
     points: tuple[Spectra, ...]
-    """Pixels without a flag, dark to bright; none where there is no such pixel."""
+    """Pixels without flags, dark to bright; empty if there are none."""
     spectral: ReferenceSums | None
-    """The product, degraded by the state's PSF, against the HSI."""
+    """Scores of the product, degraded by the state's PSF, against the HSI; None if the inputs were not read."""
     spatial: ReferenceSums | None
-    """The product seen through the MSI's response against the MSI's bands of `seen`; None where none is."""
+    """Scores of the product, seen through the MSI's response, against the bands `seen`; None if there are none."""
     seen: NDArray[np.bool_] | None
-    """(ms band,) those that are sharp and covered by the HSI."""
+    """(ms band,) mask of bands that are sharp and covered by the HSI; None if the inputs were not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lens:
-    """A product, and what it can be compared with."""
+    """A product and everything it can be compared with."""
 
     product: StoredProduct
     """The product."""
     state: SceneState
-    """What was found out about its scene: response and PSF."""
+    """State of its scene: response and PSF."""
     source: PairSource | None = None
-    """Its inputs, where they can be read."""
+    """Its inputs, if they can be read."""
     truth: Truth | None = None
-    """A truth on its grid, where there is one."""
+    """A truth on its grid, if there is one."""
 
     def look(self, overview: Image, factor: int) -> Detail:
-        """The part with the most texture. overview: (3, y, x) of the whole product, factor fine pixels to a pixel."""
+        """Look at the part with the most texture.
+
+        overview: (3, y, x) of the whole product; factor: fine pixels per pixel of it, along each axis.
+        """
         product, ratio = self.product, self.product.ratio
         window = choose_window(overview, factor, shape=product.grid.shape, ratio=ratio)
         coarse = window.coarsen(ratio)
@@ -133,7 +136,7 @@ class Lens:
         )
 
     def _in_terms_of_hs(self, ms: Image) -> Image:
-        """(ms band,) values without their gain and offset against the HSI; those that have no gain as they are."""
+        """Remove gain and offset against the HSI from (ms band,) values; bands without a known gain are unchanged."""
         gain, offset = (self.state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
         if gain is None or offset is None:
             return ms
@@ -141,7 +144,7 @@ class Lens:
         return np.where(known, (ms - offset) / np.where(known, gain, 1.0), ms).astype(np.float32)
 
     def _spatial(self, seen: Image, ms: Image, counted: NDArray[np.bool_]) -> ReferenceSums | None:
-        """Sums of the bands that are counted; gain and offset are those between the two instruments."""
+        """Sums over the bands that count, after applying gain and offset between the two instruments."""
         if not counted.any():
             return None
         gain, offset = (self.state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
@@ -150,9 +153,9 @@ class Lens:
 
 
 def choose_window(overview: Image, factor: int, *, shape: tuple[int, int], ratio: int) -> Window:
-    """The window of at most SIDE_PX, on multiples of ratio, with data and the most texture; the first of equals.
+    """The window with data and the most texture, at most SIDE_PX a side, on multiples of ratio; the first if tied.
 
-    Texture is the mean step between neighbours of the overview (3, y, x); one that lacks data counts as none.
+    Texture is the mean step between neighbours in the overview (3, y, x); a step without data counts as zero.
     """
     sides = [min(side, SIDE_PX // ratio * ratio) for side in shape]
     brightness = overview.mean(axis=0)
@@ -174,7 +177,7 @@ def choose_window(overview: Image, factor: int, *, shape: tuple[int, int], ratio
 
 
 def _starts(length: int, side: int, ratio: int) -> list[int]:
-    """Where windows of a side may begin on a line: at every half side, and so that the last ends at the line's end."""
+    """Possible starts of windows of that side along an axis: every half side, and one that ends at the axis' end."""
     step = max(ratio, side // 2 // ratio * ratio)
     return sorted({*range(0, length - side, step), length - side})
 
@@ -188,11 +191,11 @@ def _places(rgb: Image, flags: NDArray[np.uint8], hs: Image | None, ratio: int) 
 
 
 def _part(pixels: Image, held: Window, window: Window) -> Image:
-    """The window of pixels (band, y, x), which hold another."""
+    """Cut a window out of pixels (band, y, x) that cover the window held."""
     return pixels[(slice(None), *window.within(held))]
 
 
 def _groups(product: StoredProduct) -> Iterator[slice]:
-    """Bands that are decoded together."""
+    """Slices of bands that are decoded together."""
     count, step = len(product.bands), product.band_chunk
     return (slice(first, min(first + step, count)) for first in range(0, count, step))

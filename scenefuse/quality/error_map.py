@@ -1,4 +1,4 @@
-"""Where a product differs from its truth: the error of each pixel, and of whole scenes a picture of it."""
+"""Where a product differs from its truth: per-pixel errors, and a picture of them for the whole scene."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scenefuse.quality.thinning import picture_shape, thinned
 Image = NDArray[np.float32]
 
 SCALE_PERCENTILE = 99.0
-"""Percentile of the errors at which the scale of a picture ends: a few pixels would darken all others."""
+"""Percentile of the errors at which a picture's scale ends; otherwise a few pixels would darken all others."""
 
 
 def mean_squared_error(fused: Image, truth: Image) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def mean_squared_error(fused: Image, truth: Image) -> NDArray[np.float64]:
 
 
 def spectral_angle_deg(fused: Image, truth: Image) -> NDArray[np.float64]:
-    """(y, x) angle between the two spectra in degrees; NaN where one lacks data or is zero. Band by band."""
+    """(y, x) angle between the two spectra in degrees; NaN where either lacks data or is zero. Band by band."""
     dot, fused_norm, truth_norm = np.zeros((3, *truth.shape[1:]), np.float64)
     for f, t in zip(fused, truth, strict=True):
         dot += f * t
@@ -39,23 +39,23 @@ def spectral_angle_deg(fused: Image, truth: Image) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ErrorMap:
-    """The error of a product in a picture of its whole, gathered window by window."""
+    """Errors of a whole product at picture resolution, gathered window by window."""
 
     factor: int
-    """Fine pixels per pixel of the picture, a side."""
+    """Fine pixels per pixel of the picture, along each axis."""
     squares: NDArray[np.float64]
-    """(y, x) sums of the mean squared errors of the fine pixels that each pixel of the picture covers."""
+    """(y, x) sum of the mean squared errors of the fine pixels under each pixel of the picture."""
     pixels: NDArray[np.int64]
-    """(y, x) how many of them have an error."""
+    """(y, x) number of those fine pixels that have an error."""
 
     @classmethod
     def blank(cls, shape: tuple[int, int], factor: int) -> ErrorMap:
-        """The map of a product of this shape, before anything is known of it."""
+        """An empty map for a product of this shape."""
         size = picture_shape(shape, factor)
         return cls(factor=factor, squares=np.zeros(size, np.float64), pixels=np.zeros(size, np.int64))
 
     def add(self, window: Window, fused: Image, truth: Image) -> None:
-        """Gather the fine pixels of a window, (band, y, x); each must come once."""
+        """Add the fine pixels of a window, (band, y, x); each pixel must be added only once."""
         errors = mean_squared_error(fused, truth)
         known = np.isfinite(errors)
         for picture, values in ((self.squares, np.where(known, errors, 0.0)), (self.pixels, known.astype(np.int64))):
@@ -64,18 +64,18 @@ class ErrorMap:
 
     @property
     def rmse(self) -> NDArray[np.float64]:
-        """(y, x) root mean square error over the bands and the fine pixels of each pixel; NaN where there is none."""
+        """(y, x) root mean square error over the bands and fine pixels of each pixel; NaN if it has none."""
         mean = np.divide(self.squares, self.pixels, out=np.full_like(self.squares, np.nan), where=self.pixels > 0)
         return np.sqrt(mean)
 
     @property
     def top(self) -> float:
-        """Where the scale of the picture ends: the percentile SCALE_PERCENTILE; 0 where nothing is known."""
+        """End of the picture's scale: the percentile SCALE_PERCENTILE of rmse; 0 if there are no errors."""
         known = self.rmse[self.pixels > 0]
         return float(np.percentile(known, SCALE_PERCENTILE)) if known.size else 0.0
 
     def facts(self) -> dict[str, Any]:
-        """What the picture shows, as JSON can hold it."""
+        """Key figures of the picture as JSON-compatible values."""
         known = self.rmse[self.pixels > 0]
         median = float(np.median(known)) if known.size else None
         return {"factor": self.factor, "median_rmse": median, "top_rmse": self.top if known.size else None}

@@ -1,4 +1,4 @@
-"""How many pixels of a product have which quality flag, and where: counted core by core over all of them."""
+"""Count the pixels of a product by quality flag, and map them, core by core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRAVEST_FIRST = (
     QualityFlag.NEAR_NODATA,
     QualityFlag.NEAR_EDGE,
 )
-"""Flags in the order in which they take trust away."""
+"""Flags in order of severity, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,17 +31,17 @@ class FlagCount:
     good: int
     """Pixels without any flag."""
     by_flag: dict[str, int]
-    """Pixels with each flag, by its name in small letters; a pixel may have several."""
+    """Pixels with each flag, by its name in lower case; a pixel may have several."""
     picture: NDArray[np.uint8]
-    """(y, x) all flags of the factor x factor pixels that each pixel of the picture covers."""
+    """(y, x) union of the flags of the factor x factor fine pixels under each pixel of the picture."""
 
     def facts(self) -> dict[str, int | dict[str, int]]:
-        """The counts as JSON can hold them."""
+        """The counts as JSON-compatible values."""
         return {"pixels": self.pixels, "good": self.good, "by_flag": dict(self.by_flag)}
 
 
 def count_flags(product: StoredProduct, factor: int) -> FlagCount:
-    """The flags of every pixel; reads one core at a time. factor: fine pixels per pixel of the picture, a side."""
+    """Count the flags of all pixels, one core at a time. factor: fine pixels per pixel of the picture on each axis."""
     picture = np.zeros(picture_shape(product.grid.shape, factor), np.uint8)
     counts = np.zeros(256, np.int64)
     for tile in Tiling(fine_shape=product.grid.shape, core_px=product.core_px, halo_px=0, lattice_px=1):

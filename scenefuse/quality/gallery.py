@@ -1,4 +1,4 @@
-"""Gallery: what is kept of fused images for pictures, and the pictures, each method beside the truth."""
+"""Gallery: pictures of fused images, each method beside the truth, and the data kept for them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST_PX = 512
-"""Most pixels of a panel's side; larger images are thinned."""
+"""Longest side of a panel in pixels; larger images are thinned."""
 PANEL_INCHES = 2.4
-"""Side of a panel."""
+"""Side of a panel, inches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exhibit:
-    """One image for the wall."""
+    """One image in the gallery."""
 
     name: str
     """Method, or `truth`."""
@@ -35,7 +35,7 @@ class Exhibit:
     error: Image | None = None
     """(y, x) root mean square error over bands, reflectance; None for the truth."""
     angle_deg: Image | None = None
-    """(y, x) spectral angle; None for the truth."""
+    """(y, x) spectral angle in degrees; None for the truth."""
     spectra: Image
     """(point, band) reflectance."""
 
@@ -45,30 +45,30 @@ class Gallery:
     """The pictures of one trial."""
 
     scene: str
-    """Its name."""
+    """Name of the trial."""
     bands: tuple[Band, ...]
     """Bands of the spectra."""
     points: tuple[tuple[int, int], ...]
     """Row and column of each spectrum, fine pixels."""
     exhibits: tuple[Exhibit, ...]
-    """Truth first."""
+    """The images, truth first."""
 
     @classmethod
     def of(cls, trial: Trial) -> Gallery:
-        """The gallery with the truth alone; scored points where its brightness has the percentiles BRIGHTNESS."""
+        """Start a gallery with the truth alone; its points are scored pixels at the percentiles BRIGHTNESS."""
         shown = trial.truth.mean(axis=0)
         points = dark_to_bright(shown if trial.scored is None else np.where(trial.scored, shown, np.nan))
         empty = cls(scene=trial.name, bands=trial.hs_bands, points=points, exhibits=())
         return replace(empty, exhibits=(empty._exhibit("truth", trial.truth),))
 
     def with_method(self, name: str, fused: Image, truth: Image) -> Gallery:
-        """The gallery with what a method made of the trial."""
+        """The gallery with one method's result added."""
         error, angle_deg = np.sqrt(mean_squared_error(fused, truth)), spectral_angle_deg(fused, truth)
         exhibit = replace(self._exhibit(name, fused), error=_thin(error), angle_deg=_thin(angle_deg))
         return replace(self, exhibits=(*self.exhibits, exhibit))
 
     def draw(self, folder: Path, stem: str) -> tuple[Path, Path]:
-        """Paths of `<stem>-images.png` and `<stem>-spectra.png`, written into folder."""
+        """Write `<stem>-images.png` and `<stem>-spectra.png` into folder and return their paths."""
         images, spectra = folder / f"{stem}-images.png", folder / f"{stem}-spectra.png"
         _save(self._images(), images)
         _save(self._spectra(), spectra)
@@ -83,7 +83,7 @@ class Gallery:
         )
 
     def _images(self) -> Figure:
-        """A row for the truth and for each method: colours, error, angle; scales are the same in all rows."""
+        """One row for the truth and each method: colours, error, angle; all rows share the same scales."""
         from matplotlib.figure import Figure
 
         truth, methods = self.exhibits[0], self.exhibits[1:]
@@ -109,7 +109,7 @@ class Gallery:
         return figure
 
     def _spectra(self) -> Figure:
-        """A panel for each point: truth in black, a line for each method."""
+        """One panel per point: the truth in black and a line for each method."""
         from matplotlib.figure import Figure
 
         waves = [index if band.wavelength_nm is None else band.wavelength_nm for index, band in enumerate(self.bands)]
@@ -130,7 +130,7 @@ class Gallery:
 
 
 def _thin(image: NDArray[Any]) -> Image:
-    """Every n-th pixel of the image (y, x), so that no side is longer than LONGEST_PX; a copy."""
+    """Every n-th pixel of an image (y, x), so that no side exceeds LONGEST_PX; a copy."""
     step = -(-max(image.shape) // LONGEST_PX)
     return np.array(image[::step, ::step], np.float32)
 

@@ -1,4 +1,4 @@
-"""A method on a trial, and the scores of what it made."""
+"""Run a method on a trial and score the result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fusion:
-    """What a method made of a trial."""
+    """A method's result on a trial."""
 
     fused: Image
     """(hs band, y, x) reflectance on the truth's grid; NaN = no data."""
@@ -37,9 +37,9 @@ class Fusion:
 
 
 def fuse_trial(trial: Trial, name: str, *, weights: str | None = None) -> Fusion:
-    """The trial fused by a method the way of a product, on one CPU thread and in float32.
+    """Fuse the trial with a method as a product would be, on one CPU thread and in float32.
 
-    Only registration is not asked for: a trial's images lie where they should.
+    Only registration is left out: a trial's images are aligned already.
     """
     ref = ModelRef(name=name, hs_bands=trial.hs_bands, ms_bands=trial.ms_bands, ratio=trial.ratio)
     handle = ModelHandle(ref=ready(ref, weights), load=load_model)
@@ -50,7 +50,7 @@ def fuse_trial(trial: Trial, name: str, *, weights: str | None = None) -> Fusion
 
 
 def ready(ref: ModelRef, weights: str | None) -> ModelRef:
-    """The reference with its weights as they are now: a path, a name on the shelf, or None for those that fit it."""
+    """The reference with its weights resolved: weights is a path, a name on the shelf, or None for fitting ones."""
     if not needs_weights(ref.name):
         return replace(ref, weights=weights)
     ref = with_weights(ref, weights)
@@ -60,9 +60,9 @@ def ready(ref: ModelRef, weights: str | None) -> ModelRef:
 def score_part(
     fused: Image, truth: Image, part: Window, *, ratio: int, scored: NDArray[np.bool_] | None = None
 ) -> ReferenceSums:
-    """Sums of one part of the image: fine pixels of the window, with the context that their local windows see.
+    """Score sums over one part of the image: the window's fine pixels, with the context of their local windows.
 
-    scored: (y, x) pixels that count, local windows whole among them; None for all.
+    scored: (y, x) mask of pixels that count, with local windows entirely inside it; None for all.
     """
     around = part.grow(CONTEXT_PX).clip(truth.shape[1:])
     there = (slice(None), *around.slices)

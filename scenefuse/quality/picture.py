@@ -1,4 +1,4 @@
-"""Pictures of a page: flags over a grey image, errors in colours, and the PNG within a page."""
+"""Pictures for the report page: flags over a grey image, error maps, and PNGs as data URIs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scenefuse.product.true_colour import Picture
 from scenefuse.quality.flags import GRAVEST_FIRST
 
 BRIGHTNESS = (5, 35, 65, 95)
-"""Percentiles of brightness at which pixels are taken for spectra: dark ground to bright."""
+"""Percentiles of brightness at which pixels are chosen for spectra, from dark to bright."""
 FLAG_COLOURS = {
     QualityFlag.NODATA: (125, 133, 144),
     QualityFlag.NOT_FINITE: (168, 85, 247),
@@ -22,15 +22,15 @@ FLAG_COLOURS = {
     QualityFlag.NEAR_NODATA: (249, 145, 22),
     QualityFlag.NEAR_EDGE: (37, 119, 235),
 }
-"""Red, green and blue of each flag, in pictures and in their legend."""
+"""Red, green and blue of each flag in pictures and legend."""
 ERROR_COLOURS = ((18, 22, 48), (84, 34, 110), (170, 50, 98), (232, 104, 60), (252, 186, 90), (252, 246, 196))
 """Red, green and blue from no error to the end of the scale, evenly spaced; each lighter than the one before."""
 ERROR_STEPS = 48
-"""Shades of a picture of errors: more are told apart by no eye, and noise makes each cost bytes."""
+"""Shades of an error picture: more cannot be told apart by eye, and noise makes every shade cost bytes."""
 
 
 def dark_to_bright(brightness: NDArray[np.floating[Any]]) -> tuple[tuple[int, int], ...]:
-    """Row and column of the pixels that have the percentiles BRIGHTNESS, (y, x); NaN is never taken."""
+    """Row and column of the pixels at the percentiles BRIGHTNESS of brightness (y, x); NaN is never chosen."""
     flat = brightness.ravel()
     order = np.argsort(flat, kind="stable")[: int(np.isfinite(flat).sum())]
     chosen = dict.fromkeys(int(order[len(order) * percent // 100]) for percent in BRIGHTNESS if len(order))
@@ -38,7 +38,7 @@ def dark_to_bright(brightness: NDArray[np.floating[Any]]) -> tuple[tuple[int, in
 
 
 def flagged(picture: Picture, flags: NDArray[np.uint8]) -> Picture:
-    """The picture in grey, and over it the gravest flag of each pixel in its colour, through which the ground shows."""
+    """The picture in grey, with each pixel's gravest flag as a translucent colour over it."""
     grey = picture[:3].mean(axis=0)
     shown = np.stack([grey, grey, grey, picture[3].astype(np.float64)])
     strength = np.where(picture[3] > 0, 0.7, 1.0)
@@ -51,12 +51,12 @@ def flagged(picture: Picture, flags: NDArray[np.uint8]) -> Picture:
 
 
 def data_uri(picture: Picture) -> str:
-    """The picture as a PNG within a page."""
+    """The picture as a PNG data URI."""
     return _uri(png_bytes(picture))
 
 
 def error_uri(errors: NDArray[np.float64], top: float) -> str:
-    """Errors (y, x) in ERROR_COLOURS, from 0 to top and beyond, as a PNG within a page; transparent where NaN."""
+    """Errors (y, x) in ERROR_COLOURS, from 0 to top and clipped above, as a PNG data URI; transparent where NaN."""
     known = np.isfinite(errors)
     shares = np.clip(np.where(known, errors, 0.0) / (top or 1.0), 0.0, 1.0)
     shades = np.where(known, 1 + np.rint(shares * (ERROR_STEPS - 1)), 0).astype(np.uint8)

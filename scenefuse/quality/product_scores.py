@@ -35,13 +35,13 @@ class Scored:
     values: dict[str, float] = field(default_factory=dict)
     """Scores by name: psnr_db, ssim, sam_deg, ergas, cc, uiqi, rmse, rase, d_lambda, d_s, qnr, ..."""
     notes: tuple[str, ...] = ()
-    """Caveats to read the scores with, such as that the network learnt from the very scene."""
+    """Caveats on the scores, for example that the network learnt from this scene."""
 
 
 def score_with_reference(
     product: StoredProduct, reference: str, *, convention: str = "standard", policy: AccessPolicy | None = None
 ) -> Scored:
-    """Scores against a raster of the same pixels; it may cover more ground and hold more bands.
+    """Score against a raster of the same pixels, which may cover more ground and have more bands.
 
     Streams over the product's cores; equal to whole-image scores within 1e-6.
     """
@@ -54,7 +54,7 @@ def reference_sums(
 ) -> ReferenceSums:
     """Sums of all scores against the truth over the whole product, core by core.
 
-    told: of each core, with the pixels (band, y, x) of product and truth in it.
+    told: called with each core and its pixels (band, y, x) in product and truth.
     """
     sums = ReferenceSums(ratio=product.ratio)
     for core, window in _cores(product):
@@ -67,13 +67,13 @@ def reference_sums(
 
 
 def score_without_reference(product: StoredProduct, source: PairSource, state: SceneState) -> Scored:
-    """QNR with its two distortions, and how far the product, degraded, is from both inputs.
+    """QNR with its two distortions, and how far the degraded product is from both inputs.
 
     spectral_consistency_rmse: the product degraded by the state's PSF against the HSI; spatial_consistency_rmse: the
-    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Of the MSI its sharp
-    bands count, in D_s too: those upsampled to the fine grid are softer there than the truth, and would prefer a
-    blurred product; the spatial ones are NaN where the HSI covers no sharp band. Streams over cores; the scores do
-    not depend on them.
+    product seen through the MSI's response (state's `srf`, gain and offset) against the MSI. Only the MSI's sharp
+    bands count, in D_s too: bands upsampled to the fine grid are softer there than the truth and would favour a blurred
+    product; the spatial scores are NaN if the HSI covers no sharp band. Streams over cores; the scores do not depend
+    on them.
     """
     qnr = QnrSums.of(len(product.bands))
     spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
@@ -107,7 +107,7 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
 
 
 def bands_seen(ms_bands: Sequence[Band], state: SceneState) -> NDArray[np.bool_]:
-    """(ms band,) those that a fused image can be compared with: sharp on the fine grid, and covered by the HSI."""
+    """Mask (ms band,) of the bands that a fused image can be compared with: sharp and covered by the HSI."""
     covered = np.asarray(state.arrays["srf"], np.float64).sum(axis=1) > 0
     return np.asarray(sharp_bands(ms_bands) & covered)
 
@@ -120,9 +120,9 @@ def read_degraded(
     ratio: int,
     sigma_px: float,
 ) -> NDArray[np.float32]:
-    """(band, y, x) of a coarse window of a fine image of this shape, blurred by a Gaussian of sigma_px fine pixels.
+    """Degrade a fine image of this shape to a coarse window, (band, y, x), by a Gaussian of sigma_px fine pixels.
 
-    read: a fine window inside the scene. Outside it the scene is its mirror image.
+    read: reads a fine window inside the scene. Beyond its borders, the scene is mirrored.
     """
     reach = degrade_reach_px(ratio, sigma_px)
     coarse_reach = -(-reach // ratio)

@@ -1,4 +1,4 @@
-"""A product's report: what was found in it, as figures for programs and as one page for people."""
+"""A product's report: its findings as figures for programs and as a page for people."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from scenefuse.quality.table import scores_record
 from scenefuse.sensors.band import Band
 
 PICTURE_PX = 512
-"""Longest side of the picture of the whole product."""
+"""Longest side of the picture of the whole product, pixels."""
 
 Values = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dossier:
-    """All that a report is made of; what has to be read is read once, when it is asked for."""
+    """Everything that a report is made of; whatever must be read is read once, on first use."""
 
     lens: Lens
-    """The product with what it can be compared with."""
+    """The product with everything it can be compared with."""
     item: Mapping[str, Any]
     """Its STAC item."""
     provenance: Provenance
-    """Where it comes from."""
+    """Its provenance."""
     run: RunRecord
-    """How the run went that made it."""
+    """The record of the run that made it."""
     inputs_note: str | None = None
-    """Why its inputs were not read; None where they were."""
+    """Why its inputs were not read; None if they were."""
     reference: str | None = None
-    """What the truth is called, where there is one."""
+    """Name of the truth, if there is one."""
     reference_notes: tuple[str, ...] = ()
-    """What the scores against it have to be read with: that the network learnt from the very scene."""
+    """Caveats on the scores against the truth, for example that the network learnt from this scene."""
     against_inputs: Scored | None = None
-    """Scores of the whole product against its inputs, where they were asked for."""
+    """Scores of the whole product against its inputs, if requested."""
 
     @cached_property
     def factor(self) -> int:
-        """Fine pixels per pixel of the picture of the whole product."""
+        """Fine pixels per pixel of the picture of the whole product, along each axis."""
         return self.lens.product.overview_factor(PICTURE_PX)
 
     @cached_property
     def overview(self) -> NDArray[np.float32]:
-        """(3, y, x) reflectance of the whole product in red, green and blue."""
+        """Reflectance (3, y, x) of the whole product in red, green and blue."""
         return self.lens.product.read_overview(self.factor, rgb_bands(self.lens.product.bands))
 
     @cached_property
@@ -72,7 +72,7 @@ class Dossier:
 
     @cached_property
     def against_truth(self) -> tuple[ReferenceSums, ErrorMap] | None:
-        """Sums of the whole product's scores against the truth, and where the two differ; None without a truth."""
+        """Score sums of the whole product against the truth, and a map of the errors; None without a truth."""
         if self.lens.truth is None:
             return None
         error_map = ErrorMap.blank(self.lens.product.grid.shape, self.factor)
@@ -80,18 +80,18 @@ class Dossier:
 
     @property
     def truth_sums(self) -> ReferenceSums | None:
-        """Sums of the whole product's scores against the truth; None without one."""
+        """Score sums of the whole product against the truth; None without one."""
         return None if self.against_truth is None else self.against_truth[0]
 
     @property
     def error_map(self) -> ErrorMap | None:
-        """Where the product differs from the truth; None where the two have no pixel in common."""
+        """Where the product differs from the truth; None if the two share no pixel."""
         known = self.against_truth is not None and self.against_truth[1].pixels.any()
         return self.against_truth[1] if self.against_truth is not None and known else None
 
     @cached_property
     def by_band(self) -> Values:
-        """Scores of each band, by name: against the HSI (`spectral_...`, of the detail), against the truth."""
+        """Scores of each band by name: against the HSI (`spectral_...`, of the detail) and against the truth."""
         found: Values = {}
         if self.detail.spectral is not None and self.detail.spectral.count:
             by_band = self.detail.spectral.by_band()
@@ -102,7 +102,7 @@ class Dossier:
 
     @cached_property
     def ms_bands(self) -> tuple[Band, ...]:
-        """The MSI's bands that by_ms_band has scores of: sharp ones that the HSI covers."""
+        """The MSI bands that by_ms_band scores: sharp and covered by the HSI."""
         source, seen = self.lens.source, self.detail.seen
         if source is None or seen is None:
             return ()
@@ -110,7 +110,7 @@ class Dossier:
 
     @cached_property
     def by_ms_band(self) -> Values:
-        """Scores of each band of ms_bands against the MSI, of the detail: `spatial_rmse`, `spatial_cc`."""
+        """Scores of each band in ms_bands against the MSI, of the detail: `spatial_rmse`, `spatial_cc`."""
         if self.detail.spatial is None or not self.detail.spatial.count:
             return {}
         by_band = self.detail.spatial.by_band()
@@ -118,14 +118,14 @@ class Dossier:
 
     @cached_property
     def scores(self) -> Mapping[str, float]:
-        """Scores of the whole product against the truth, or against its inputs; empty where neither was asked for."""
+        """Scores of the whole product against the truth, or against its inputs; empty if neither was requested."""
         if self.truth_sums is not None:
             return self.truth_sums.scores()
         return {} if self.against_inputs is None else self.against_inputs.values
 
     @cached_property
     def consistency(self) -> dict[str, float | None]:
-        """Scores of the detail against both inputs; empty where they were not read."""
+        """Scores of the detail against both inputs; empty if these were not read."""
         found: dict[str, float | None] = {}
         if self.detail.spectral is not None:
             scores = self.detail.spectral.scores()
@@ -137,12 +137,12 @@ class Dossier:
 
     @property
     def shift(self) -> Mapping[str, Any] | None:
-        """What registration found, as Shift has it; None where it was not asked for."""
+        """Result of the registration, with the fields of Shift; None if it was not requested."""
         found: Mapping[str, Any] | None = self.provenance.grid.get("shift")
         return found
 
     def findings(self) -> tuple[str, ...]:
-        """What somebody who relies on the product has to know, a sentence each; empty when all is well."""
+        """What users of the product must know, one sentence each; empty when all is well."""
         pixels, by_flag = max(1, self.flags.pixels), self.flags.by_flag
         seams, found = self.provenance.checks.get("seams"), []
         if self.item["properties"].get("deprecated"):
@@ -163,7 +163,7 @@ class Dossier:
         return tuple(dict.fromkeys(found))
 
     def facts(self) -> dict[str, Any]:
-        """The figures of the report as JSON can hold them."""
+        """The figures of the report as JSON-compatible values."""
         product, properties, checks = self.lens.product, self.item["properties"], self.provenance.checks
         rows, columns = product.grid.shape
         window = self.detail.window

@@ -1,4 +1,4 @@
-"""Split: which pixels of a scene score methods honestly, where networks among them learnt from that very scene."""
+"""Split: which pixels of a scene score methods fairly when some of the networks learnt from that very scene."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scenefuse.grid.window import Window
 from scenefuse.training.hold_out import HoldOut
 
 Training = Mapping[str, Any]
-"""What a card of weights says of their training."""
+"""The training record in the card of some weights."""
 
 
 def truths_learnt(training: Training) -> frozenset[str]:
-    """Digests, `sha256:<hex>`, of the truths that a training, or one that it goes on from, learnt from."""
+    """Digests, `sha256:<hex>`, of the truths that a training, or one it continues, learnt from."""
     base = training.get("base")
     before = frozenset[str]() if base is None else truths_learnt(base)
     return before.union(*(told[1:] for told in training.get("truths", ())))
@@ -27,12 +27,12 @@ def truths_learnt(training: Training) -> frozenset[str]:
 def unseen_blocks(
     training: Training, inputs: Collection[str], grid: PairGrid | None, *, truths: Collection[str] = ()
 ) -> tuple[Window, ...] | None:
-    """Blocks of a scene that a training held out, fine pixels of its grid; None where it learnt from other scenes.
+    """Blocks of a scene that a training held out, fine pixels of its grid; None if it learnt from other scenes only.
 
     inputs: the scene's files as `kind:checksum`; grid: the pair's, None for an image without a partner; truths:
-    digests of what it is scored against. There are no blocks where one of the files was learnt from with other
-    partners, a truth with other scenes, or the pair without a hold-out (adapted weights): then it is not known which
-    pixels were never seen.
+    digests of what the scene is scored against. The result is empty, as nobody knows which pixels were never seen, if
+    the training used one of the files with other partners, one of the truths with other scenes, or the pair without a
+    hold-out (adapted weights).
     """
     if not set(training.get("inputs", ())).isdisjoint(inputs):
         return ()
@@ -48,7 +48,10 @@ def unseen_blocks(
 
 
 def _blocks(scene: Mapping[str, Any], recipe: Mapping[str, Any], grid: PairGrid) -> tuple[Window, ...]:
-    """The held-out blocks of a scene in a training's record; at reduced resolution its pixels are the HSI's."""
+    """Held-out blocks of a scene, from a training's record, in fine pixels.
+
+    With Wald's protocol, the record counts pixels of the HSI.
+    """
     reduced = recipe["protocol"] == "wald"
     hold_out = HoldOut(
         shape=grid.coarse_shape if reduced else grid.fine_shape,
@@ -64,10 +67,10 @@ def _blocks(scene: Mapping[str, Any], recipe: Mapping[str, Any], grid: PairGrid)
 def honest_pixels(
     name: str, kept: Iterable[tuple[str, tuple[Window, ...]]], window: Window, step: int
 ) -> NDArray[np.bool_] | None:
-    """(y, x) of the truth: pixels that no network has seen; None where all are.
+    """Mask (y, x) over the truth of the pixels that no network has seen; None if that is all of them.
 
-    kept: label and held-out blocks, fine pixels, of each network that learnt from the scene, which has that name.
-    window: the truth's ground, fine pixels; step: fine pixels per pixel of the truth. DataError where none is left.
+    kept: label and held-out blocks, fine pixels, of each network that learnt from the scene called name.
+    window: the truth's extent, fine pixels; step: fine pixels per pixel of the truth. DataError if no pixel is left.
     """
     mask: NDArray[np.bool_] | None = None
     for label, blocks in kept:

@@ -17,34 +17,34 @@ from scenefuse.quality.trial import NoisyImages
 from scenefuse.words import counted
 
 COSTS = ("seconds", "parameters", "multiply_adds_per_pixel")
-"""What a method costs, beside its scores."""
+"""Costs of a method, reported beside its scores."""
 NOISY: dict[NoisyImages, str] = {"both": "HSI and MSI", "hs": "the HSI", "ms": "the MSI"}
-"""Images that have noise, in words."""
+"""Which images have noise, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a method did over scenes, seeds and folds at one level of noise."""
+    """Results of a method over scenes, seeds and folds at one noise level."""
 
     method: str
     """Label of the entry."""
     snr_db: float
-    """Noise; infinite: none."""
+    """Noise level; infinite for none."""
     count: int
-    """Results that the means are over."""
+    """Number of results behind the means."""
     mean: dict[str, float]
-    """Mean of each score, of the finite ones; where there is none infinity if that was found, else NaN."""
+    """Mean of each score over its finite values; if there are none, infinity if any is infinite, else NaN."""
     std: dict[str, float]
-    """Their standard deviation (n - 1); NaN for fewer than two."""
+    """Standard deviation of each score (n - 1); NaN for fewer than two values."""
     seconds: float
-    """Mean wall time of a scene."""
+    """Mean wall time per scene."""
     parameters: int
-    """Trained values; the most of the scenes', which may differ in bands."""
+    """Trained parameters: the maximum over scenes, which may differ in bands."""
     multiply_adds_per_pixel: float
-    """Multiply-adds per fine pixel, likewise."""
+    """Multiply-adds per fine pixel: likewise the maximum."""
 
     def record(self) -> dict[str, Any]:
-        """The standing as JSON can hold it; scores beside the method's name."""
+        """The standing as JSON-compatible values, with the scores beside the method's name."""
         return {
             "name": self.method,
             "snr_db": finite_or_none(self.snr_db),
@@ -56,10 +56,10 @@ class Standing:
 
 
 def standings(results: Iterable[Result]) -> tuple[Standing, ...]:
-    """A standing for each level of noise and method, in the order in which they first come.
+    """One standing per noise level and method, in order of first appearance.
 
-    Of a contest that was stopped, the run that it stopped in is left out: methods that came before would be judged on
-    it too, those that did not come would not.
+    If the contest was stopped, the run under way is left out: the methods that had finished it would be judged on it
+    while the others would not.
     """
     groups: dict[tuple[float, str], list[Result]] = {}
     for result in _comparable(list(results)):
@@ -68,7 +68,7 @@ def standings(results: Iterable[Result]) -> tuple[Standing, ...]:
 
 
 def _comparable(results: Sequence[Result]) -> list[Result]:
-    """Of each level of noise the runs (a scene, a seed) that all its methods finished; all where there is none."""
+    """For each noise level, the runs (scene, seed) that all its methods finished; all runs if there is no such run."""
     runs: dict[tuple[float, str, int], set[tuple[str, int]]] = {}
     everyone: dict[float, set[tuple[str, int]]] = {}
     for result in results:
@@ -88,10 +88,10 @@ def markdown(
     whole: bool = True,
     degraded: bool = True,
 ) -> str:
-    """The protocol, the standings, those of each scene where there are several, and the pictures.
+    """Protocol, standings, standings by scene if there are several, and pictures, as Markdown.
 
-    whole: False for the results of a contest that was stopped before its end. degraded: False where pairs are fused as
-    they are, against a truth.
+    whole: False for results of a contest that was stopped early. degraded: False if pairs were fused as they are,
+    against a truth.
     """
     scenes = list(dict.fromkeys(result.scene for result in results))
     over = _spread(protocol, len(scenes)) if whole else "what every method had finished when it was stopped"
@@ -107,7 +107,7 @@ def markdown(
 
 
 def csv_text(results: Sequence[Result]) -> str:
-    """A line per result; no noise and missing scores are empty, infinite ones `inf`."""
+    """CSV with one line per result; no noise and missing scores are empty, infinite ones `inf`."""
     text = io.StringIO()
     rows = [_flat(result, {name: None if isnan(v) else v for name, v in result.values.items()}) for result in results]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -117,27 +117,27 @@ def csv_text(results: Sequence[Result]) -> str:
 
 
 def result_record(result: Result) -> dict[str, Any]:
-    """The result flat, as JSON can hold it."""
+    """The result as a flat, JSON-compatible record."""
     return _flat(result, scores_record(result.values))
 
 
 def _flat(result: Result, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The result with its scores beside all else."""
+    """The result with its scores flattened beside its other fields."""
     own = {name: value for name, value in asdict(result).items() if name not in {"values", *COSTS}}
     own["snr_db"] = finite_or_none(result.snr_db)
     return {**own, **values, **{name: getattr(result, name) for name in COSTS}}
 
 
 def protocol_facts(protocol: ContestProtocol, *, degraded: bool = True) -> dict[str, Any]:
-    """The protocol as JSON can hold it; None: no noise, the pair's own ratio, or no blur, for nothing is degraded."""
+    """The protocol as JSON-compatible values; None means no noise, the pair's own ratio, or no blur as none is used."""
     noise = [finite_or_none(level) for level in protocol.snr_db]
     return {**asdict(protocol), "mtf_nyquist": protocol.mtf_nyquist if degraded else None, "snr_db": noise}
 
 
 def scores_record(values: Mapping[str, float]) -> dict[str, Any]:
-    """Scores as JSON can hold them, which has no word for infinity: None, and the name in the list `infinite`.
+    """Scores as JSON-compatible values: JSON has no infinity, so it becomes None, and `infinite` lists the names.
 
-    A None that is not listed there is a score that could not be found. No list where there is nothing infinite.
+    A None that is not listed is a score that could not be computed. The list is left out if no score is infinite.
 
     >>> scores_record({"psnr_db": inf, "ssim": float("nan"), "rmse": 0.0})
     {'psnr_db': None, 'ssim': None, 'rmse': 0.0, 'infinite': ['psnr_db']}
@@ -148,7 +148,7 @@ def scores_record(values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def finite_or_none(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
+    """The value, or None if it is not finite, which JSON cannot express."""
     return value if isfinite(value) else None
 
 
@@ -156,7 +156,7 @@ def _standing(group: Sequence[Result]) -> Standing:
     values = {name: np.array([result.values[name] for result in group]) for name in group[0].values}
     mean, std = {}, {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing finite, whose mean and spread are NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # without finite values, mean and spread are NaN
         for name, column in values.items():
             told = column[np.isfinite(column)]
             mean[name] = inf if not told.size and np.isinf(column).any() else float(np.mean(told))
@@ -174,7 +174,7 @@ def _standing(group: Sequence[Result]) -> Standing:
 
 
 def _facts(protocol: ContestProtocol, *, degraded: bool) -> list[str]:
-    """Lines of Markdown that say under what conditions."""
+    """Markdown lines on the conditions of the contest."""
     noise = ", ".join(f"{level:g} dB" if isfinite(level) else "none" for level in protocol.snr_db)
     return [
         f"- ratio: {'own' if protocol.ratio is None else protocol.ratio}",
@@ -185,7 +185,7 @@ def _facts(protocol: ContestProtocol, *, degraded: bool) -> list[str]:
 
 
 def _splits(results: Sequence[Result]) -> list[str]:
-    """Lines of Markdown on the scenes that a network learnt from."""
+    """Markdown lines on the scenes that a network learnt from."""
     shares: dict[str, dict[int, float]] = {}
     for result in results:
         shares.setdefault(result.scene, {})[result.fold] = result.scored_share
@@ -214,12 +214,12 @@ def _rows(table: Sequence[Standing]) -> list[str]:
 
 
 def spread(mean: float, std: float) -> str:
-    """`34.21 ± 0.15`; the mean alone where there is no spread."""
+    """`34.21 ± 0.15`; the mean alone if there is no spread."""
     text = "-" if isnan(mean) else f"{mean:.4g}"
     return f"{text} ± {std:.2g}" if isfinite(std) else text
 
 
 def _spread(protocol: ContestProtocol, scenes: int) -> str:
-    """`2 scenes, 3 seeds, 4 folds`."""
+    """Counts in words: `2 scenes, 3 seeds, 4 folds`."""
     counts = {"scene": scenes, "seed": protocol.seeds, "fold": protocol.folds}
     return ", ".join(counted(count, name) for name, count in counts.items())

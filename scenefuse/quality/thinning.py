@@ -1,4 +1,4 @@
-"""From fine pixels to those of a picture, window by window."""
+"""Reduce fine pixels to those of a picture, window by window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenefuse.grid.window import Window
 
 
 def picture_shape(shape: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Rows and columns of a picture of which each pixel covers factor x factor fine pixels."""
+    """Rows and columns of a picture in which each pixel covers factor x factor fine pixels."""
     rows, columns = shape
     return -(-rows // factor), -(-columns // factor)
 
@@ -19,10 +19,10 @@ def picture_shape(shape: tuple[int, int], factor: int) -> tuple[int, int]:
 def thinned(
     values: NDArray[Any], window: Window, factor: int, gather: np.ufunc
 ) -> tuple[tuple[slice, slice], NDArray[Any]]:
-    """What gather makes of the fine pixels (y, x) of a window, block by block; and where in the picture that belongs.
+    """Reduce the fine pixels (y, x) of a window block by block with gather; also return the place in the picture.
 
-    Blocks that reach out of the window are what there is of them in it: windows that share one have to be put together
-    by gather, too.
+    A block that reaches beyond the window is reduced over its pixels inside, so windows that share a block must be
+    combined with gather as well.
     """
     down, across = _starts(window.y0, window.y1, factor), _starts(window.x0, window.x1, factor)
     part = gather.reduceat(gather.reduceat(values, down, axis=0), across, axis=1)
@@ -31,6 +31,6 @@ def thinned(
 
 
 def _starts(start: int, stop: int, factor: int) -> NDArray[np.intp]:
-    """Where, counted from start, the pixels of [start, stop) pass from one multiple of factor to the next."""
+    """Offsets from start at which the pixels of [start, stop) enter a new block of factor pixels."""
     edges = np.arange(start // factor * factor, stop, factor, dtype=np.intp) - start
     return np.maximum(edges, 0)

@@ -1,4 +1,4 @@
-"""Trial: a pair in memory whose truth is known, and the ways to one."""
+"""Trial: a pair in memory whose truth is known, and the ways to make one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from scenefuse.simulate.wald import WaldProtocol, add_noise, pair_at_reduced_res
 
 Image = NDArray[np.float32]
 NoisyImages = Literal["both", "hs", "ms"]
-"""Images of a trial that get noise."""
+"""Which images of a trial get noise."""
 
 MOST_VALUES = 2**28
-"""Most values (bands x fine pixels) of a trial, 1 GiB as float32: a larger scene is cut to its middle."""
+"""Most values (bands x fine pixels) in a trial, 1 GiB as float32; a larger scene is cropped to its middle."""
 REFERENCE_RATIO = 4
-"""Ratio of a trial made of one image, where none is asked for."""
+"""Default ratio of a trial made from a single image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,12 +49,12 @@ class Trial:
     ratio: int
     """Coarse pixel size / fine pixel size."""
     scored: NDArray[np.bool_] | None = None
-    """(y, x) of the truth: pixels that score methods, `honest_pixels`; None for all."""
+    """(y, x) mask over the truth of pixels that are scored, see `honest_pixels`; None for all."""
 
     def noisy(self, snr_db: float, seed: int, *, on: NoisyImages = "both") -> Trial:
-        """The trial with white Gaussian noise on HSI, MSI or both, snr_db below each band's power; inf: with none.
+        """The trial with white Gaussian noise on HSI, MSI or both, snr_db below each band's power; inf for none.
 
-        An image has the same noise whether or not the other has any.
+        The noise of one image does not depend on whether the other has any.
         """
         hs_rng, ms_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
         hs = self.hs if on == "ms" else add_noise(self.hs, snr_db, hs_rng)
@@ -64,10 +64,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialSource:
-    """The trial as the engine reads any pair; without a place on the ground, pixels are a metre wide."""
+    """A trial as a source that the engine can read; it is not georeferenced, and fine pixels are 1 m wide."""
 
     trial: Trial
-    """What is read."""
+    """The trial to read."""
 
     @property
     def grid(self) -> PairGrid:
@@ -107,10 +107,10 @@ class TrialSource:
 def wald_trial(
     source: PairSource, name: str, *, ratio: int | None = None, mtf_nyquist: float = DEFAULT_MTF_NYQUIST
 ) -> Trial:
-    """The pair at reduced resolution, its HSI the truth (Wald's protocol).
+    """Make a trial from a pair at reduced resolution, with its HSI as the truth (Wald's protocol).
 
-    The MSI is degraded by the pair's own ratio, to the HSI's grid; the HSI by `ratio`, None being the pair's own.
-    Both by a Gaussian of mtf_nyquist. A scene of more than MOST_VALUES values is cut to its middle.
+    The MSI is degraded by the pair's own ratio to the HSI's grid, the HSI by `ratio` (None: the pair's own), both with
+    a Gaussian of mtf_nyquist. A scene of more than MOST_VALUES values is cropped to its middle.
     """
     own = source.grid.ratio
     ratio = own if ratio is None else ratio
@@ -142,7 +142,7 @@ def reference_trial(
     ratio: int | None = None,
     mtf_nyquist: float = DEFAULT_MTF_NYQUIST,
 ) -> Trial:
-    """The pair that a coarse instrument and ms_sensor would make of one hyperspectral image, the truth.
+    """Make a trial from one hyperspectral image, the truth, as a coarse instrument and ms_sensor would see it.
 
     reference: (hs band, y, x) reflectance. The MSI has the bands of ms_sensor that the HSI covers: `covered_bands`.
     """
@@ -164,9 +164,9 @@ def reference_trial(
 def covered_bands(
     name: str, hs_bands: Sequence[Band], ms_sensor: Sensor
 ) -> tuple[tuple[Band, ...], NDArray[np.float64]]:
-    """Bands of ms_sensor of whose response at least LEAST_COVERAGE lies within hs_bands, and it, (ms band, hs band).
+    """Bands of ms_sensor with at least LEAST_COVERAGE of their response within hs_bands, and that response.
 
-    DataError when there is none; name is the HSI's.
+    The response is (ms band, hs band). DataError if there are no such bands; name is the HSI's.
     """
     response = response_matrix(hs_bands, ms_sensor.bands)
     covered = [index for index, share in enumerate(response.coverage) if share >= LEAST_COVERAGE]
@@ -180,18 +180,18 @@ def covered_bands(
 
 
 def middle_of(source: PairSource, *, truth: bool = False) -> Window:
-    """The coarse window in the scene's middle that holds at most MOST_VALUES values.
+    """The coarse window in the middle of the scene that holds at most MOST_VALUES values.
 
-    truth: whether a truth on the fine grid is read beside the pair, of all values most.
+    truth: whether a truth on the fine grid is read as well; it has the most values of all.
     """
     hs, ms = len(source.hs_bands), len(source.ms_bands)
     return middle_window(source.grid.coarse_shape, hs + (ms + (hs if truth else 0)) * source.grid.ratio**2)
 
 
 def reduced_middle(source: PairSource, name: str, ratio: int) -> Window:
-    """`middle_of`, less the last rows and columns that fill no pixel at reduced resolution; DataError if none is left.
+    """`middle_of` without the last rows and columns that fill no pixel at reduced resolution; DataError if it is empty.
 
-    ratio: by which the HSI is degraded; name is the pair's.
+    ratio: the factor that degrades the HSI; name: the pair's.
     """
     middle = middle_of(source)
     rows, columns = (side // ratio * ratio for side in middle.shape)

@@ -1,1 +1,1 @@
-"""The report's page: what a dossier says, as HTML that needs no network and runs no script."""
+"""The report page: a dossier as HTML that needs no network and runs no scripts."""

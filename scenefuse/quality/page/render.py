@@ -1,4 +1,4 @@
-"""From a dossier to HTML: charts and pictures made, numbers written, all text from elsewhere escaped."""
+"""Render a dossier as HTML: draw charts and pictures, format numbers, escape all text from outside."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from scenefuse.sensors.band import Band, sharp_bands
 from scenefuse.words import counted
 
 PHASES = ("open", "adapt", "prepare", "tiles", "check", "finish")
-"""Phases of a run in their order; run.json has them by name."""
+"""Phases of a run in order, by their names in run.json."""
 NANOMETRES = "wavelength (nm)"
 NUMBERS = "band"
-"""What bands are drawn over where a wavelength is not known."""
+"""X-axis label of charts over bands whose wavelengths are not all known."""
 
 
 def render(dossier: Dossier) -> str:
-    """The page: one file with its styles and pictures, the same text for the same product and run.
+    """Render the page: a single file with its styles and pictures, the same text for the same product and run.
 
-    All that differs between two runs that made the same bytes stands in the section `run`.
+    Everything that differs between two runs with identical results is in the section `run`.
     """
     return _template().render(
         css=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
@@ -55,7 +55,7 @@ def render(dossier: Dossier) -> str:
 
 
 def _identity(dossier: Dossier) -> dict[str, Any]:
-    """What the product is."""
+    """What the product is: item, provenance, grid, files and findings."""
     provenance, product, item = dossier.provenance, dossier.lens.product, dossier.item
     scenes = {file.role: file.scene_id for file in provenance.inputs}
     waves = [band.wavelength_nm for band in product.bands if band.wavelength_nm is not None]
@@ -169,7 +169,7 @@ def _scores(dossier: Dossier) -> dict[str, Any]:
 
 
 def _truth_curves(dossier: Dossier) -> Iterator[Chart]:
-    """How near each band is to the truth."""
+    """Accuracy of each band against the truth."""
     x, label = _abscissa(dossier.lens.product.bands)
     titles = {
         "psnr_db": ("PSNR against the truth", "PSNR (dB)"),
@@ -184,7 +184,7 @@ def _truth_curves(dossier: Dossier) -> Iterator[Chart]:
 
 
 def _consistency_curves(dossier: Dossier) -> Iterator[Chart]:
-    """How near the detail is to its inputs, by band of each."""
+    """Agreement of the detail with its inputs, by band of each."""
     x, label = _abscissa(dossier.lens.product.bands)
     ms_x, ms_label = _abscissa(dossier.ms_bands)
     titles = {
@@ -204,7 +204,7 @@ def _consistency_curves(dossier: Dossier) -> Iterator[Chart]:
 
 
 def _origin(dossier: Dossier) -> dict[str, Any]:
-    """The run that made it."""
+    """The run that made the product."""
     phases = dossier.run.facts.get("phases", {})
     known = [name for name in PHASES if name in phases] + [name for name in phases if name not in PHASES]
     record = dossier.item["assets"].get("run", {})
@@ -241,7 +241,7 @@ def _spectra(number: int, point: Spectra, dossier: Dossier) -> Chart:
 
 
 def _abscissa(bands: Sequence[Band]) -> tuple[list[float], str]:
-    """Where each band is drawn: at its wavelength, or, where one has none, at its number; and the axis' label."""
+    """Position of each band on the x axis, by wavelength or, if one is unknown, by number; and the axis label."""
     waves = [band.wavelength_nm for band in bands if band.wavelength_nm is not None]
     if len(waves) == len(bands):
         return waves, NANOMETRES
@@ -253,7 +253,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _score_rows(scores: Mapping[str, float | None]) -> list[tuple[str, str, float | None]]:
-    """Name, reading and value of each score."""
+    """Title, unit or reading, and value of each score."""
     return [(*SCORE_TEXTS.get(name, (name, "")), value) for name, value in scores.items()]
 
 

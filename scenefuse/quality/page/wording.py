@@ -1,11 +1,11 @@
-"""What the page calls things, and how it writes numbers."""
+"""Wording and number formats of the report page."""
 
 from __future__ import annotations
 
 from math import isfinite, isnan
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-"""For what is not there, and below zero."""
+"""Shown for missing values, and before negative ones."""
 FLAG_TEXTS = {
     "nodata": ("No data", "one of the inputs has none here"),
     "not_finite": ("Not finite", "the method gave no number; stored as no data"),
@@ -35,11 +35,11 @@ SCORE_TEXTS = {
     "spatial_rmse": ("Spatial RMSE", "through the response, against the MSI; reflectance"),
     "spatial_cc": ("Spatial CC", "through the response, against the MSI; 1 is best"),
 }
-"""Name and reading of each score."""
+"""Title of each score, and its unit or how to read it."""
 
 
 def number_text(value: float | None) -> str:
-    """Four digits: `0.003446`, `43.25`, `1.2e-05`; a dash for what is not there.
+    """The number with four significant digits; a dash if it is missing.
 
     >>> [number_text(value) for value in (43.2468, 0.0034461, 1.23e-5, 0.0, float("inf"))]
     ['43.25', '0.003446', '1.23e-05', '0', 'infinite']
@@ -50,7 +50,7 @@ def number_text(value: float | None) -> str:
 
 
 def small_text(value: float) -> str:
-    """Two digits of a small number.
+    """A small number with two significant digits.
 
     >>> [small_text(value) for value in (2.5e-4, 0.0, 1.23e-12)]
     ['2.5e-4', '0', '1.2e-12']
@@ -59,7 +59,7 @@ def small_text(value: float) -> str:
 
 
 def signed_text(value: float, digits: int) -> str:
-    """The number with its sign, a real minus; 0 has none.
+    """The number with its sign, using a typographic minus; 0 has no sign.
 
     >>> [signed_text(value, 2).replace(MINUS, "-") for value in (0.402, -0.695, -0.002)]
     ['+0.40', '-0.69', '0.00']
@@ -69,7 +69,7 @@ def signed_text(value: float, digits: int) -> str:
 
 
 def share_text(part: float, whole: float) -> str:
-    """The share in per cent, never rounded to 0 or to 100 where it is not.
+    """The share in per cent; only exact 0 and 100 are shown as such.
 
     >>> [share_text(part, 100_000) for part in (0, 1, 4_321, 99_999, 100_000)]
     ['0 %', '< 0.01 %', '4.32 %', '> 99.99 %', '100 %']
@@ -85,7 +85,7 @@ def share_text(part: float, whole: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration for people.
+    """A duration in readable form.
 
     >>> [seconds_text(seconds) for seconds in (0.0002, 1.17, 93.0, 7300.0)]
     ['0.00 s', '1.17 s', '1 min 33 s', '2 h 1 min']
