@@ -85,7 +85,7 @@ class Pairing:
 def split_roles(scenes: Iterable[Scene], rule: PairRule) -> Roles:
     """The scenes by role; collections that the rule names take precedence over metadata.
 
-    A scene listed twice counts once.
+    A scene listed twice counts once, one that its archive has replaced (STAC's `deprecated`) on neither side.
     """
     hs: list[Scene] = []
     ms: list[Scene] = []
@@ -97,7 +97,9 @@ def split_roles(scenes: Iterable[Scene], rule: PairRule) -> Roles:
             continue
         seen.add(key)
         side = _side_of(scene, rule)
-        if side == "hsi":
+        if side is not None and scene.properties.get("deprecated") is True:
+            unpaired.append(Unpaired(scene=scene, reason="its item says that it is deprecated"))
+        elif side == "hsi":
             hs.append(scene)
         elif side == "msi":
             ms.append(scene)

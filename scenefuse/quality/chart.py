@@ -138,13 +138,16 @@ def nice_values(low: float, high: float, most: int) -> list[float]:
 
 def _unbroken(points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
     """Split the points where the gap exceeds GAP_STEPS times the median one."""
-    gaps = [after[0] - before[0] for before, after in pairwise(points)]
+    ends = [0, *breaks([x for x, _ in points]), len(points)]
+    yield from (points[start:stop] for start, stop in pairwise(ends) if start < stop)
+
+
+def breaks(x: Sequence[float]) -> list[int]:
+    """Indices of the points of a rising line before which the gap exceeds GAP_STEPS times the median one.
+
+    >>> breaks([400.0, 410.0, 420.0, 500.0, 510.0])
+    [3]
+    """
+    gaps = [after - before for before, after in pairwise(x)]
     widest = GAP_STEPS * median(gaps) if gaps else 0.0
-    part: list[tuple[float, float]] = []
-    for number, point in enumerate(points):
-        if part and gaps[number - 1] > widest:
-            yield part
-            part = []
-        part.append(point)
-    if part:
-        yield part
+    return [number for number, gap in enumerate(gaps, start=1) if gap > widest]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenefuse.product.true_colour import rgb_bands, stretch_limits, stretched
+from scenefuse.quality.chart import breaks
 from scenefuse.quality.error_map import SCALE_PERCENTILE, mean_squared_error, spectral_angle_deg
 from scenefuse.quality.picture import dark_to_bright
 from scenefuse.quality.trial import Image, Trial
@@ -109,10 +110,12 @@ class Gallery:
         return figure
 
     def _spectra(self) -> Figure:
-        """One panel per point: the truth in black and a line for each method."""
+        """One panel per point: truth in black and a line per method, broken where bands are missing."""
         from matplotlib.figure import Figure
 
         waves = [index if band.wavelength_nm is None else band.wavelength_nm for index, band in enumerate(self.bands)]
+        broken = breaks(waves)
+        places = np.insert(np.array(waves, np.float64), broken, np.nan)
         figure = Figure(figsize=(9, 6), layout="constrained")
         panels = figure.subplots(2, 2, squeeze=False).ravel()
         for panel in panels[len(self.points) :]:
@@ -120,7 +123,7 @@ class Gallery:
         for number, (panel, (row, column)) in enumerate(zip(panels, self.points, strict=False)):
             for exhibit in self.exhibits:
                 style = {"color": "black", "linewidth": 2.0} if exhibit.error is None else {"linewidth": 0.9}
-                panel.plot(waves, exhibit.spectra[number], label=exhibit.name, **style)
+                panel.plot(places, np.insert(exhibit.spectra[number], broken, np.nan), label=exhibit.name, **style)
             panel.set(title=f"row {row}, column {column}", xlabel="wavelength (nm)", ylabel="reflectance")
             panel.grid(alpha=0.3)
         if self.points:

@@ -72,6 +72,13 @@ def test_the_best_of_several_is_taken_and_the_others_say_which() -> None:
     assert [pair.id for pair in both.pairs] == ["h_near", "h_cloudy"]
 
 
+def test_a_scene_that_its_archive_replaced_is_in_no_pair() -> None:
+    old, new = ms("old", properties={"deprecated": True}), ms("new", properties={"deprecated": False})
+    assert reason_of(old, hs(), new) == "its item says that it is deprecated"
+    roles = split_roles([hs(), old, new], PairRule())
+    assert [pair.id for pair in find_pairs(roles.hs, roles.ms).pairs] == ["h_new"]
+
+
 def test_of_two_as_near_in_time_the_one_that_covers_more_is_taken() -> None:
     part, whole = ms("a part", box(13.2, 52, 14, 53)), ms("the whole")
     assert [pair.id for pair in find_pairs([hs()], [part, whole]).pairs] == ["h_the whole"]

@@ -313,6 +313,16 @@ def test_pictures_show_each_method_beside_the_truth(trial: Trial, tmp_path: Path
             assert min(picture.size) > 300
 
 
+def test_a_spectrum_is_not_drawn_through_water_vapour_without_bands() -> None:
+    waves = [*np.arange(500.0, 560.0, 10.0), *np.arange(1460.0, 1520.0, 10.0)]
+    trial = drawn_trial(12, hs_bands=tuple(Band(name=f"h{nm}", wavelength_nm=nm) for nm in waves))
+    panel = Gallery.of(trial)._spectra().axes[0]
+    (line,) = panel.get_lines()
+    x, y = line.get_xdata(), line.get_ydata()
+    np.testing.assert_array_equal(x, [*waves[:6], np.nan, *waves[6:]])
+    assert np.isnan(y).tolist() == np.isnan(x).tolist()
+
+
 def test_no_name_in_the_pictures_is_cut_off(trial: Trial) -> None:
     galleries: list[Gallery] = []
     list(compete([trial], [entry("bicubic"), entry("hysure-l2")], ContestProtocol(), show=galleries.append))
