@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -33,6 +33,10 @@ _WIDTH_FRESH_S = 0.2
 _REGISTER_AGAIN = 5
 """Workers that may die one after the other while they are told of a scene state."""
 _REGISTER_PAUSE_S = 0.5
+
+_SILENT_S = 60.0
+"""Seconds without a heartbeat, of which there is one at least every few seconds, after which a worker that keeps the
+others waiting counts as hung."""
 
 _FAREWELL_S = 1.0
 """Time that a worker whose device failed leaves itself: Dask sends the error of the call that found it a bit later."""
@@ -144,7 +148,7 @@ class DaskLane:
             if self._client.status == "running":
                 # The plugin goes to, and from, every worker: one that dies meanwhile is no error of the others.
                 with contextlib.suppress(OSError):
-                    self._client.unregister_worker_plugin(plugin.name)
+                    self._tell_all(lambda: self._client.unregister_worker_plugin(plugin.name))
 
     def cancel(self) -> None:
         """Cancel what has not started and forget the rest."""
@@ -165,10 +169,54 @@ class DaskLane:
         """Have the plugin in every worker; again when one of them dies meanwhile."""
         for _ in range(_REGISTER_AGAIN):
             with contextlib.suppress(CommClosedError):
-                self._client.register_plugin(plugin)
+                self._tell_all(lambda: self._client.register_plugin(plugin))
                 return
             time.sleep(_REGISTER_PAUSE_S)
-        self._client.register_plugin(plugin)
+        self._tell_all(lambda: self._client.register_plugin(plugin))
+
+    def _tell_all(self, tell: Callable[[], object]) -> None:
+        """Call what waits for an answer of every worker; one that hangs meanwhile is killed, or waited for no more.
+
+        Dask waits without limit: it would be the end of the run. When its process is gone, the call ends by
+        CommClosedError. One without a nanny, or on a machine that hangs as a whole, stays behind with the thread.
+        """
+        answered, errors = threading.Event(), list[BaseException]()
+
+        def telling() -> None:
+            try:
+                tell()
+            except BaseException as error:  # noqa: BLE001 - raised again
+                errors.append(error)
+            finally:
+                answered.set()
+
+        threading.Thread(target=telling, name="scenefuse-tell", daemon=True).start()
+        silence = _Silence()
+        while not answered.wait(_SILENT_S / 4):
+            hung = silence.after(self._heartbeats())
+            if not hung:
+                continue
+            threading.Thread(target=self._kill, args=(hung,), name="scenefuse-kill", daemon=True).start()
+            if not answered.wait(_SILENT_S):
+                raise CommClosedError(f"{', '.join(hung)} did not answer for {2 * _SILENT_S:.0f} s")
+        if errors:
+            raise errors[0]
+
+    def _heartbeats(self) -> dict[str, float]:
+        """When each worker gave its last sign of life, by the scheduler's clock."""
+        with self._reaching():
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        return {address: worker["last_seen"] for address, worker in workers.items()}
+
+    def _kill(self, workers: list[str]) -> dict[str, Any]:
+        """True for each worker that its nanny killed; the nanny starts another one when its process is gone.
+
+        Not restart_workers: it first asks a hung worker to close, and with a worker that is just starting beside it,
+        it was seen to wait for good.
+        """
+        with self._reaching():
+            replies: Any = self._client.run(_kill_worker, workers=workers, nanny=True, on_error="return")
+        return dict(replies)
 
     def _note_start(self, event: tuple[float, Any]) -> None:
         """Remember when a worker began a call, and which: Dask calls this in a thread of its own."""
@@ -213,11 +261,7 @@ class DaskLane:
         _, worker = self._began.pop(key)
         future.cancel()
         cause = f"{key} ran longer than {call.time_limit_s:.0f} s on {worker}"
-        # Not restart_workers: it first asks a hung worker to close, and with a worker that is just starting
-        # beside it, it was seen to wait for good. The nanny starts another one when its process is gone.
-        with self._reaching():
-            replies = self._client.run(_kill_worker, workers=[worker], nanny=True, on_error="return")
-        if replies.get(worker) is not True:
+        if self._kill([worker]).get(worker) is not True:
             cause = f"{cause}, which has no nanny that could restart it"
         return Outcome(key=key, error=TimeLimitError(cause))
 
@@ -263,6 +307,22 @@ class DaskLane:
             all(worker["resources"].get(name, 0) >= amount for name, amount in self._resources.items())
             for worker in workers
         )
+
+
+class _Silence:
+    """Which workers give no sign of life: their heartbeats stand still for _SILENT_S of our own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def after(self, heartbeats: dict[str, float]) -> list[str]:
+        """Workers that have been silent for so long, with these as the last heartbeats of all."""
+        now = time.monotonic()
+        before, self._seen = self._seen, {}
+        for worker, beat in heartbeats.items():
+            known = before.get(worker)
+            self._seen[worker] = known if known is not None and known[0] == beat else (beat, now)
+        return [worker for worker, (_, since) in self._seen.items() if now - since >= _SILENT_S]
 
 
 class _StateKeeper(WorkerPlugin):

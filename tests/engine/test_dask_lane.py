@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import rasterio
 from distributed import Client, LocalCluster
 from rasterio.errors import RasterioIOError
 
+from scenefuse.engine import dask_lane
+from scenefuse.engine.cluster import ClusterSpec, open_client
 from scenefuse.engine.dask_lane import DaskLane, SchedulerLostError
 from scenefuse.engine.lanes import Call
 from scenefuse.errors import ResourceError, TransientError
@@ -98,6 +104,28 @@ def test_calls_of_the_same_name_in_two_lanes_are_two(client: Client) -> None:
         for lane in lanes:
             lane.close()
     assert [outcome and (outcome.key, outcome.result) for outcome in outcomes] == [("a", 4), ("a", 100)]
+
+
+def test_a_worker_that_hangs_while_all_are_told_of_a_state_is_killed_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dask_lane, "_SILENT_S", 3.0)
+    state = SceneState(arrays={"a": np.zeros(2)})
+    with open_client(ClusterSpec(workers=2, memory_limit_bytes=2**30)) as client:
+        lane = DaskLane(client)
+        pids = sorted(client.run(os.getpid).values())
+        os.kill(pids[0], signal.SIGSTOP)
+        with lane.sharing(state) as digest:
+            assert digest == state.sha256
+            lane.submit(Call(key="a", function=double, argument=2, time_limit_s=60))
+            while (outcome := lane.settle(5)) is None:
+                pass
+            assert outcome.result == 4
+            client.wait_for_workers(2)
+            first, *_ = client.run(os.getpid).values()
+            os.kill(first, signal.SIGSTOP)
+        assert not psutil.pid_exists(pids[0]) or psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE
+        lane.close()
 
 
 def test_a_limit_that_passes_while_the_worker_is_gone_waits_for_another(client: Client) -> None:
