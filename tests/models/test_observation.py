@@ -82,7 +82,7 @@ def test_a_known_point_spread_is_taken_and_an_absurd_one_refused() -> None:
     hs, ms = drawn_pair(4, coarse_side=20)
     state = freeze_whole(bicubic(bands(12, "h"), bands(4, "m")), hs, ms, psf_sigma_px=1.7)
     assert (state.facts["psf_sigma_px"], state.facts["psf_source"]) == (1.7, "given")
-    with pytest.raises(UsageError, match="believed"):
+    with pytest.raises(UsageError, match="is plausible"):
         observation_stages(bands(12, "h"), bands(4, "m"), 4, psf_sigma_px=9.0)
 
 
