@@ -65,6 +65,11 @@ def platform_of(product: str) -> str | None:
     return next((platform for platform, pattern in patterns.items() if pattern.fullmatch(product)), None)
 
 
+def product_around(path: Path) -> Path | None:
+    """The folder of the product that a file lies in, by the folder's name; None where it lies in none of these."""
+    return next((folder for folder in path.parents if platform_of(folder.name.removesuffix(".SAFE"))), None)
+
+
 def _sentinel2(path: Path) -> dict[str, Any] | None:
     """A SAFE of level 1C or 2A: one file per band, in 2A also per resolution, of which the finest is used."""
     folder = path.parent if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", path.name) else path

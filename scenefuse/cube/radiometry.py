@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.archive.delivered import product_around
 from scenefuse.archive.scene import Asset
 from scenefuse.errors import DataError
 from scenefuse.raster.raster_file import RasterFile
@@ -93,10 +95,18 @@ def _scale(asset: Asset, raster: RasterFile, given: float | None, option: str | 
     raise DataError(
         f"{raster.path} holds {raster.dtype} values, and neither metadata nor the file gives a scale",
         "reflectance cannot be derived from the stored numbers",
-        f"give it with {option}, for example {option} 0.0001 for reflectance times 10000"
-        if option is not None
-        else "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats",
+        _cure(raster, option),
     )
+
+
+def _cure(raster: RasterFile, option: str | None) -> str:
+    """Where a scale may come from: a band of a delivered product has an offset, too, which no option gives."""
+    folder = product_around(raster.path) if isinstance(raster.path, Path) else None
+    if folder is not None:
+        return f"give the product, {folder}, whose scale and offset are known, and all of its bands"
+    if option is None:
+        return "Store it in the file (reflectance times 10000: gdal_edit.py -scale 0.0001), or reflectance as floats"
+    return f"give it with {option}, for example {option} 0.0001 for reflectance times 10000"
 
 
 def _is_of_card(raster: RasterFile, scale: tuple[float, ...], option: str | None) -> bool:

@@ -21,6 +21,7 @@ from scenefuse.errors import DataError
 from scenefuse.pipeline.planning import plan_fusion
 from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
+from tests.delivered import LANDSAT, write_landsat, write_sentinel2
 
 Pair = tuple[Path, Path]
 
@@ -55,6 +56,18 @@ def test_an_overlap_of_less_than_a_coarse_pixel_is_refused(scenefuse: Command, p
     side = scenes.COARSE_PX * 30.0
     touching = scenes.write_ms(tmp_path / "touching.tif", corner=(scenes.WEST + side - 20, scenes.NORTH))
     assert_refused(scenefuse, pair[0], touching, "no whole HSI pixel in common", "nothing to fuse")
+
+
+def test_a_single_band_of_a_delivered_product_is_not_to_be_scaled_by_hand(
+    scenefuse: Command, pair: Pair, tmp_path: Path
+) -> None:
+    transform = Affine(10, 0, scenes.WEST, 0, -10, scenes.NORTH)
+    reflectance = np.full((4, 60, 60), 0.25, np.float32)
+    landsat = write_landsat(tmp_path, reflectance, transform)
+    safe = write_sentinel2(tmp_path, reflectance, transform)
+    for folder, band in ((landsat, f"{LANDSAT}_SR_B4.TIF"), (safe, "**/*_B04_10m.jp2")):
+        (file,) = folder.glob(band)
+        assert_refused(scenefuse, pair[0], file, "give a scale", f"Give the product, {folder}, whose scale and offset")
 
 
 def test_a_hyperspectral_image_of_one_band_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
