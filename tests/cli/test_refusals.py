@@ -67,7 +67,7 @@ def test_a_single_band_of_a_delivered_product_is_not_to_be_scaled_by_hand(
     safe = write_sentinel2(tmp_path, reflectance, transform)
     for folder, band in ((landsat, f"{LANDSAT}_SR_B4.TIF"), (safe, "**/*_B04_10m.jp2")):
         (file,) = folder.glob(band)
-        assert_refused(scenefuse, pair[0], file, "give a scale", f"Give the product, {folder}, whose scale and offset")
+        assert_refused(scenefuse, pair[0], file, "gives a scale", f"Give the product, {folder}, whose scale and offset")
 
 
 def test_a_hyperspectral_image_of_one_band_is_refused(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
