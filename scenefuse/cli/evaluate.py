@@ -362,10 +362,11 @@ def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str
                 "each input is a single HSI, which is itself the truth",
                 "Give HS... --ms-sensor NAME alone",
             )
-        if config.ms_scale is not None:
-            raise UsageError(
-                "--ms-scale with --ms-sensor", "the MSI is made from the HSI's reflectance", "Leave it out"
-            )
+        given = first_given(
+            {"ms_scale": config.ms_scale, "drop_ms_bands": config.drop_ms_bands}, ("ms_scale", "drop_ms_bands")
+        )
+        if given is not None:
+            raise UsageError(f"{given} with --ms-sensor", "the MSI is made from the HSI's reflectance", "Leave it out")
         return Arena(images=inputs, ms_sensor=ms_sensor, config=config)
     if bool(inputs) == bool(catalogs) or len(inputs) % 2:
         raise UsageError(

@@ -250,7 +250,7 @@ class DaskLane:
         except (FutureCancelledError, ClosedClientError) as error:
             # Nobody but the client itself cancels a call that is in flight, and only when its connection is lost.
             raise self._lost(error) from error
-        except Exception as error:  # noqa: BLE001 - judged by its type in attempts.py
+        except Exception as error:  # noqa: BLE001 - judged by its type in retry.py
             return Outcome(key=key, error=error, began=began)
         finally:
             future.release()

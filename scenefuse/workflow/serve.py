@@ -174,8 +174,10 @@ def _serve_pass(line: _Line, clock: Clock, observer: Observer) -> None:
         line.retry, line.waits = clock.now() + _FIRST_RETRY, True
     except Exception as error:  # noqa: BLE001 - the service outlives a pass, whatever was wrong with it
         facts = asdict(Failure.of(error))
+        # A full disk or an unmounted folder may be mended by an operator before the next pass is due.
+        may_pass = facts["retryable"] or isinstance(error, OSError)
         pause = min(_FIRST_RETRY * 2 ** min(line.failed, 10), _LAST_RETRY)
-        line.ended(began, failed=line.failed + 1, retry=clock.now() + pause if facts["retryable"] else None)
+        line.ended(began, failed=line.failed + 1, retry=clock.now() + pause if may_pass else None)
         if facts["kind"] == SceneFuseError.kind:
             facts["traceback"] = "".join(traceback.format_exception(error))
         _tell(observer, line, "failed", **facts, next=max(line.due, clock.now()))

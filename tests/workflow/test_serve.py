@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -105,6 +106,17 @@ def test_a_failure_that_may_pass_is_tried_again_after_ever_longer_pauses(
     assert "does not answer" in failed["cause"]
     assert passes.times("ended") == ["01 01:15:00", "01 02:00:00"]
     assert history(tmp_path)["failed_in_a_row"] == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSPC, errno.EIO])
+def test_what_the_system_refuses_is_tried_again_soon(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/srv/fused")
+
+    monkeypatch.setattr(one_pass, "find_in_archive", refused)
+    assert served([workflow], 1).times("began")[:3] == ["01 01:00:00", "01 01:01:00", "01 01:03:00"]
 
 
 def test_what_will_not_pass_by_itself_waits_for_the_schedule_and_ends_nothing(
