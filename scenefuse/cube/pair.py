@@ -167,6 +167,13 @@ class PairCube:
         plan = plan_pair_grid(self.hs_image.grids[0], self.ms_image.grids[0], shift_px=total)
         return replace(self, plan=plan)
 
+    def in_place(self) -> PairCube:
+        """The pair with the HSI's pixels where they are, untouched, if grid.phase_px can tell where; else unchanged."""
+        plan = plan_pair_grid(
+            self.hs_image.grids[0], self.ms_image.grids[0], shift_px=self.grid.shift_px, take_phase=True
+        )
+        return replace(self, plan=plan)
+
     def facts(self) -> dict[str, Any]:
         """The decisions about grids, bands and radiometry, for the provenance; JSON values only."""
         grid = self.grid
@@ -178,6 +185,7 @@ class PairCube:
                 "hs_gsd_m": grid.hs_gsd_m,
                 "ms_gsd_m": grid.ms_gsd_m,
                 "phase_rest_px": grid.phase_rest_px,
+                "phase_px": list(grid.phase_px),
                 "shift_px": list(grid.shift_px),
                 "hs_kernel": grid.hs_kernel,
                 "ms_kernel": grid.ms_kernel,

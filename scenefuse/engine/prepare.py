@@ -89,7 +89,7 @@ def prepare(
     lane = lane or InProcessLane()
     observer = observer or NullObserver()
     retry_policy = retry_policy or RetryPolicy()
-    state = SceneState(facts={"ratio": source.grid.ratio})
+    state = SceneState(facts={"ratio": source.grid.ratio, "phase_px": list(source.grid.phase_px)})
     plan = _stages(preparation)
     names, shared = [stage.name for stage, _ in plan], 1 + len(preparation.stages)
     done = 0

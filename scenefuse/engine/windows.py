@@ -57,7 +57,15 @@ def read_scene_window(source: PairSource, window: Window, *, margin: int, state:
     hs, hs_valid = _read_filled(source.read_hs, grown, source.grid.coarse_shape, state.arrays.get("hs_mean"))
     fine = grown.refine(ratio)
     ms, ms_valid = _read_filled(source.read_ms, fine, source.grid.fine_shape, state.arrays.get("ms_mean"))
-    return SceneWindow(hs=hs, ms=ms, hs_valid=hs_valid, ms_valid=ms_valid, margin=margin, ratio=ratio)
+    return SceneWindow(
+        hs=hs,
+        ms=ms,
+        hs_valid=hs_valid,
+        ms_valid=ms_valid,
+        margin=margin,
+        ratio=ratio,
+        phase_px=source.grid.phase_px,
+    )
 
 
 def cut_scene_window(window: SceneWindow, rows: slice, columns: slice) -> SceneWindow:
@@ -76,6 +84,7 @@ def cut_scene_window(window: SceneWindow, rows: slice, columns: slice) -> SceneW
         ms_valid=np.ascontiguousarray(window.ms_valid[fine]),
         margin=margin,
         ratio=ratio,
+        phase_px=window.phase_px,
     )
 
 

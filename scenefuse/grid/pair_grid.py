@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scenefuse.grid.transform import Transform, coarsened
+from scenefuse.grid.resample import MOST_PHASE_PX, NO_PHASE, Phase
+from scenefuse.grid.transform import Transform, coarsened, moved
 
 RATIOS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32)
 """Allowed ratios of coarse to fine pixel size."""
@@ -16,7 +17,8 @@ class PairGrid:
     """A fine grid and a coarse grid whose pixel (0, 0) covers fine pixels [0, ratio) x [0, ratio).
 
     Every window of the engine is in this frame: coarse pixel (i, j) covers fine pixels
-    [i * ratio, (i + 1) * ratio) x [j * ratio, (j + 1) * ratio), with no phase left over.
+    [i * ratio, (i + 1) * ratio) x [j * ratio, (j + 1) * ratio). The HSI's own pixel (i, j) may lie beside that one, by
+    the same phase_px everywhere: upsample and degrade take it into account.
     """
 
     crs_wkt: str
@@ -39,6 +41,8 @@ class PairGrid:
     """True when the MSI is resampled once onto the fine grid; False when its finest pixels are used untouched."""
     phase_rest_px: float = 0.0
     """Largest distance between the HSI's pixel centres and the coarse grid's before resampling, fine pixels."""
+    phase_px: Phase = NO_PHASE
+    """Rows and columns by which the HSI's untouched pixels lie down and right of the coarse grid's, fine pixels."""
     shift_px: tuple[float, float] = (0.0, 0.0)
     """Registration shift (y, x) taken into account: offset of the MSI's content from the HSI's, fine pixels.
 
@@ -54,6 +58,8 @@ class PairGrid:
             raise ValueError(f"ratio must be one of {RATIOS}, got {self.ratio}")
         if min(self.coarse_shape) < 1:
             raise ValueError(f"coarse_shape must be positive, got {self.coarse_shape}")
+        if max(map(abs, self.phase_px)) > MOST_PHASE_PX:
+            raise ValueError(f"phase_px must be at most {MOST_PHASE_PX} along each axis, got {self.phase_px}")
 
     @property
     def fine_shape(self) -> tuple[int, int]:
@@ -62,8 +68,8 @@ class PairGrid:
 
     @property
     def coarse_transform(self) -> Transform:
-        """Affine from coarse (column, row) to CRS units."""
-        return coarsened(self.fine_transform, self.ratio)
+        """Affine from the HSI's (column, row) to CRS units, its phase included."""
+        return coarsened(moved(self.fine_transform, *self.phase_px), self.ratio)
 
     @property
     def fine_gsd_m(self) -> float:

@@ -24,13 +24,15 @@ from scenefuse.grid.relation import (
     overlap_px,
     relate,
 )
+from scenefuse.grid.resample import MOST_PHASE_PX, NO_PHASE, Phase
 from scenefuse.grid.transform import coarsened, moved, refined
 from scenefuse.words import counted
 
 RATIO_TOLERANCE = 1e-3
 """Largest deviation of the ratio of GSDs from an integer at which the grids still nest."""
 PHASE_TOLERANCE_PX = 0.05
-"""Largest offset of the HSI from the coarse grid, in fine pixels, at which it is used untouched."""
+"""Largest offset of the HSI from the coarse grid, or from one beside it by a phase, at which it counts as on it,
+in fine pixels."""
 RATIO_STRETCH = 1.05
 """How many times finer than the MSI's the fine grid may be."""
 
@@ -54,22 +56,25 @@ class PairPlan:
     """What was decided, in sentences, for readers and for the provenance."""
 
 
-def plan_pair_grid(hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> PairPlan:
+def plan_pair_grid(
+    hs: RasterGrid, ms: RasterGrid, *, shift_px: tuple[float, float] = (0.0, 0.0), take_phase: bool = False
+) -> PairPlan:
     """The grids on which the pair is fused; DataError with the reason if it cannot be.
 
     shift_px: (y, x) fine pixels by which the MSI's content lies further down and right than the HSI's, as found by
-    registration; the single resampling, or the choice of phase, compensates for it.
+    registration; the single resampling, or the choice of phase, compensates for it. take_phase: use the HSI untouched
+    if its pixels lie beside the coarse grid by one phase, which the plan's grid then has; without it, it is warped.
     """
     for raster in (hs, ms):
         check_georeference(raster)
     relation = relate(on_turn_of(hs, ms), ms)
     ratio = _nesting_ratio(relation)
     if ratio is not None:
-        return _plan_on_ms_grid(relation, ratio, shift_px)
+        return _plan_on_ms_grid(relation, ratio, shift_px, take_phase=take_phase)
     ratio = _largest_ratio(relation)
     if relation.parallel and not CRS.from_wkt(ms.crs_wkt).is_geographic:
         return _plan_on_hs_grid(relation, ratio, shift_px)
-    return _plan_on_ms_grid(relation, ratio, shift_px)
+    return _plan_on_ms_grid(relation, ratio, shift_px, take_phase=take_phase)
 
 
 def placement_of(raster: RasterGrid, reference: RasterGrid, plan: PairPlan) -> Offset | AxisMap:
@@ -121,8 +126,8 @@ def _largest_ratio(relation: Relation) -> int:
     )
 
 
-def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, float]) -> PairPlan:
-    """Case A: the fine grid is the MSI's own; the HSI is used untouched if it nests, else warped once."""
+def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, float], *, take_phase: bool) -> PairPlan:
+    """Case A: the fine grid is the MSI's own; the HSI is used untouched if it nests, or with its phase, else warped."""
     hs, ms = relation.hs, relation.ms
     mapping = PointMap(frame_transform=ms.transform, frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_px)
     overlap = overlap_px(mapping, ms)
@@ -135,8 +140,9 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     coarse_shape = ((y1 - y0) // ratio, (x1 - x0) // ratio)
     shift_coarse = (shift_px[0] / ratio, shift_px[1] / ratio)
     warp = PointMap(frame_transform=coarsened(fine, ratio), frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_coarse)
-    offset, rest_px = _nearest_offset(warp, coarse_shape, ratio)
-    untouched = rest_px <= PHASE_TOLERANCE_PX
+    offset, rest_px, phase_px, spread_px = _nearest_offset(warp, coarse_shape, ratio)
+    nests = rest_px <= PHASE_TOLERANCE_PX
+    untouched = nests or (take_phase and spread_px <= PHASE_TOLERANCE_PX)
     grid = PairGrid(
         crs_wkt=_recognised(ms.crs_wkt),
         fine_transform=fine,
@@ -148,14 +154,18 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
         hs_resampled=not untouched,
         ms_resampled=False,
         phase_rest_px=rest_px,
+        phase_px=phase_px if untouched and not nests else NO_PHASE,
         shift_px=shift_px,
         hs_kernel="none" if untouched else CUBIC,
     )
     notes = [
         f"The fine grid is the MSI's own from its pixel (row {y0}, column {x0}); {ratio} fine pixels to a coarse one"
     ]
-    if untouched:
+    if nests:
         notes.append(f"the HSI's pixels are used untouched ({rest_px:.3f} fine pixels off the coarse grid)")
+    elif untouched:
+        beside = f"{phase_px[0]:+.3f} rows, {phase_px[1]:+.3f} columns (fine pixels) beside the coarse grid"
+        notes.append(f"the HSI's pixels are used untouched, {beside}")
     elif relation.parallel:
         notes.append(f"the HSI is warped once by {rest_px:.3f} fine pixels, {CUBIC}")
     else:
@@ -235,10 +245,12 @@ def _phase(mapping: PointMap, overlap: tuple[float, float, float, float], ratio:
     return round(float(corner[0])) % ratio, round(float(corner[1])) % ratio
 
 
-def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple[Offset, float]:
-    """The whole-pixel offset nearest to a warp of the coarse frame, and the remainder in fine pixels.
+def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple[Offset, float, Phase, float]:
+    """The whole-pixel offset nearest to a warp of the coarse frame, and how far the raster's pixels are from it.
 
-    The remainder is the largest over a net of coarse pixel centres, corners included.
+    In fine pixels: the largest distance along an axis from the frame's pixels, the phase (y, x) by which they lie
+    beside them in the mean of their extremes, and the largest distance from there. Over a net of coarse pixel centres,
+    corners included.
     """
     rows = np.unique(np.linspace(0, shape[0] - 1, 21).round())
     columns = np.unique(np.linspace(0, shape[1] - 1, 21).round())
@@ -248,8 +260,11 @@ def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple
     middle_y = away_y[len(rows) // 2, len(columns) // 2]
     middle_x = away_x[len(rows) // 2, len(columns) // 2]
     offset = Offset(y0=round(float(middle_y)), x0=round(float(middle_x)))
-    rest = max(float(np.abs(away_y - offset.y0).max()), float(np.abs(away_x - offset.x0).max()))
-    return offset, rest * ratio
+    beside = [ratio * (offset.y0 - away_y), ratio * (offset.x0 - away_x)]
+    down, right = (float(np.clip((axis.min() + axis.max()) / 2, -MOST_PHASE_PX, MOST_PHASE_PX)) for axis in beside)
+    rest = max(float(np.abs(axis).max()) for axis in beside)
+    spread = max(float(np.abs(axis - phase).max()) for axis, phase in zip(beside, (down, right), strict=True))
+    return offset, rest, (down, right), spread
 
 
 def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int) -> tuple[int, int]:

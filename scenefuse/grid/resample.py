@@ -5,7 +5,9 @@ value depends only on the pixels under its kernel, never on the window's size or
 the same taps with torch.
 
 PairGrid defines which fine pixels belong to a coarse pixel: coarse pixel i covers fine pixels
-[i * ratio, (i + 1) * ratio).
+[i * ratio, (i + 1) * ratio). The coarse image may lie beside its grid by a phase of up to half a fine pixel (y, x): its
+pixel i then lies at [i * ratio + phase, (i + 1) * ratio + phase). Both resamplers take it into their weights, so that
+neither image is resampled to make their grids nest.
 """
 
 from __future__ import annotations
@@ -23,6 +25,13 @@ TRUNCATE_SIGMAS = 4.0
 """Where degrade's Gaussian is cut off, in standard deviations: 6e-5 of its mass lies outside."""
 
 Array = NDArray[np.float32]
+Phase = tuple[float, float]
+"""Rows and columns, in fine pixels, by which the coarse image lies down and right of its grid."""
+
+NO_PHASE: Phase = (0.0, 0.0)
+"""The coarse image lies on its grid."""
+MOST_PHASE_PX = 0.5
+"""Largest phase along an axis: beyond it another whole fine pixel is nearer."""
 
 
 def keys_cubic(distance: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -38,14 +47,14 @@ def keys_cubic(distance: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.where(t < 1.0, near, np.where(t < 2.0, far, 0.0))
 
 
-@lru_cache(maxsize=64)
-def upsample_taps(ratio: int) -> Array:
-    """Weights of the coarse pixels at offsets -2..2 for each phase of a fine pixel, (ratio, 5) float32.
+@lru_cache(maxsize=256)
+def upsample_taps(ratio: int, phase_px: float = 0.0) -> Array:
+    """Weights of the coarse pixels at offsets -2..2 for each fine pixel of a coarse one, (ratio, 5) float32.
 
-    Fine pixel k of a coarse pixel has its centre at t = (k + 0.5) / ratio - 0.5 coarse pixels from the coarse
-    centre; its weights are keys_cubic(t - offset). Rows sum to 1. Read-only.
+    Fine pixel k of a coarse pixel has its centre at t = (k + 0.5 - phase_px) / ratio - 0.5 coarse pixels from the
+    coarse centre; its weights are keys_cubic(t - offset). Rows sum to 1. Read-only.
     """
-    centres = (np.arange(ratio) + 0.5) / ratio - 0.5
+    centres = (np.arange(ratio) + 0.5 - _checked(phase_px)) / ratio - 0.5
     offsets = np.arange(-UPSAMPLE_REACH, UPSAMPLE_REACH + 1)
     taps = keys_cubic(centres[:, np.newaxis] - offsets)
     return _frozen(taps / taps.sum(axis=1, keepdims=True))
@@ -54,7 +63,8 @@ def upsample_taps(ratio: int) -> Array:
 def degrade_reach_px(ratio: int, sigma_px: float) -> int:
     """Fine pixels that degrade needs on each side beyond the coarse pixel's own.
 
-    The kernel ends at 4 sigma from the coarse centre, and covers at least the coarse pixel.
+    The kernel ends at 4 sigma from the coarse centre, and covers at least the coarse pixel. A phase does not move its
+    ends: it then ends up to half a fine pixel nearer on one side.
     """
     if ratio < 1 or not sigma_px > 0:
         raise ValueError(f"degrade needs a ratio >= 1 and sigma_px > 0, got {ratio} and {sigma_px}")
@@ -62,43 +72,51 @@ def degrade_reach_px(ratio: int, sigma_px: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def degrade_taps(ratio: int, sigma_px: float) -> Array:
+def degrade_taps(ratio: int, sigma_px: float, phase_px: float = 0.0) -> Array:
     """Weights of the fine pixels under a coarse pixel's Gaussian, (ratio + 2 * reach,) float32, sum 1.
 
-    Tap k lies p = k - (taps - 1) / 2 fine pixels from the coarse pixel's centre (on a fine pixel's centre for
-    odd ratios, between two for even ones): w ~ exp(-p^2 / (2 sigma_px^2)). Read-only.
+    Tap k lies p = k - (taps - 1) / 2 - phase_px fine pixels from the coarse pixel's centre (without a phase on a fine
+    pixel's centre for odd ratios, between two for even ones): w ~ exp(-p^2 / (2 sigma_px^2)). Read-only.
     """
     count = ratio + 2 * degrade_reach_px(ratio, sigma_px)
-    position = np.arange(count) - (count - 1) / 2
+    position = np.arange(count) - (count - 1) / 2 - _checked(phase_px)
     taps = np.exp(-0.5 * (position / sigma_px) ** 2)
     return _frozen(taps / taps.sum())
 
 
-def upsample(coarse: Array, ratio: int) -> Array:
+def upsample(coarse: Array, ratio: int, phase_px: Phase = NO_PHASE) -> Array:
     """The coarse pixels by cubic convolution on the fine grid, (band, y * ratio, x * ratio) float32.
 
     coarse: (band, y + 4, x + 4), including a margin of 2 coarse pixels on each side that is consumed. No data (NaN): a
     fine pixel is no data where its own coarse pixel is; a neighbour without data is replaced by the own coarse pixel's
     value, so that a hole neither grows nor shrinks.
     """
-    taps = upsample_taps(ratio)
+    down, right = (upsample_taps(ratio, phase) for phase in phase_px)
     holes = bool(np.isnan(coarse).any())
-    rows = _upsample_rows(np.asarray(coarse, np.float32), taps, holes=holes)
-    columns = _upsample_rows(rows.swapaxes(1, 2), taps, holes=holes)
+    rows = _upsample_rows(np.asarray(coarse, np.float32), down, holes=holes)
+    columns = _upsample_rows(rows.swapaxes(1, 2), right, holes=holes)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 
-def degrade(fine: Array, ratio: int, sigma_px: float) -> Array:
+def degrade(fine: Array, ratio: int, sigma_px: float, phase_px: Phase = NO_PHASE) -> Array:
     """The fine pixels as the coarse instrument sees them, (band, y, x) float32.
 
-    A Gaussian of sigma_px fine pixels, sampled at the centres of the coarse pixels.
+    A Gaussian of sigma_px fine pixels, sampled at the centres of the coarse pixels, which lie beside the grid's by
+    phase_px (y, x).
     fine: (band, y * ratio + 2 * reach, x * ratio + 2 * reach), reach = degrade_reach_px(ratio, sigma_px).
     No data (NaN) spreads to every coarse pixel whose kernel touches it.
     """
-    taps = degrade_taps(ratio, sigma_px)
-    rows = weigh_rows(np.asarray(fine, np.float32), taps, ratio)
-    columns = weigh_rows(rows.swapaxes(1, 2), taps, ratio)
+    down, right = (degrade_taps(ratio, sigma_px, phase) for phase in phase_px)
+    rows = weigh_rows(np.asarray(fine, np.float32), down, ratio)
+    columns = weigh_rows(rows.swapaxes(1, 2), right, ratio)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
+
+
+def _checked(phase_px: float) -> float:
+    """The phase of one axis; ValueError beyond MOST_PHASE_PX."""
+    if not abs(phase_px) <= MOST_PHASE_PX:
+        raise ValueError(f"phase_px is at most {MOST_PHASE_PX} fine pixels, got {phase_px}")
+    return phase_px
 
 
 def _frozen(taps: NDArray[np.float64]) -> Array:

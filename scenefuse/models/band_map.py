@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from scenefuse.grid.resample import NO_PHASE, Phase
 from scenefuse.models.resample import band_groups, upsample_into
 
 STEADY_PIXELS = 4096
@@ -21,7 +22,7 @@ def map_bands(matrix: Tensor, image: Tensor) -> Tensor:
     return mapped.view(n, -1, height, width)
 
 
-def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int) -> Tensor:
+def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int, phase_px: Phase = NO_PHASE) -> Tensor:
     """upsample(coarse) + gains @ fine, (n, c, y, x): the last step of every additive method.
 
     coarse: (n, c, y / ratio + 4, x / ratio + 4), what the method keeps of the HSI; gains: (c, b); fine: (n, b, y, x).
@@ -32,7 +33,7 @@ def inject(coarse: Tensor, gains: Tensor, fine: Tensor, ratio: int) -> Tensor:
     fused = coarse.new_empty((n, bands, *fine.shape[-2:]))
     for image, hs, ms in zip(fused, coarse, fine.flatten(2), strict=True):
         for group in band_groups(image):
-            upsample_into(image[group], hs[group], ratio)
+            upsample_into(image[group], hs[group], ratio, phase_px)
             add_mapped(image[group].view(-1, ms.shape[1]), gains[group], ms)
     return fused
 

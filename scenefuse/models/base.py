@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scenefuse.grid.resample import UPSAMPLE_REACH
+from scenefuse.grid.resample import NO_PHASE, UPSAMPLE_REACH, Phase
 from scenefuse.models.state import SceneState
 from scenefuse.sensors.band import Band
 
@@ -41,6 +41,9 @@ class ModelCard:
     """Default halo, fine pixels: differs from a halo of support_px by at most 1e-6 on full scale 1."""
     effective_px: int
     """Fine pixels on each side that hold 99.9 % of the gradient's mass: the quality band's reach."""
+    takes_phase: bool = False
+    """True if fuse takes the HSI's pixels where they are, beside the coarse grid by the state's phase_px; otherwise the
+    HSI is first warped onto it."""
     statistics: Literal["none", "scene", "patch"] = "none"
     """Scene-wide quantities frozen before the first tile."""
     precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32",)
@@ -80,6 +83,8 @@ class SceneWindow:
     """Coarse pixels on each side that belong to neighbouring blocks: context, not to be counted."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
+    phase_px: Phase = NO_PHASE
+    """Rows and columns by which hs lies beside the coarse grid, fine pixels: see PairGrid."""
 
 
 class Stage(Protocol):

@@ -33,7 +33,7 @@ class Bicubic:
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:  # noqa: ARG002 - the contract's
         """upsample(hs), (n, hs band, y, x)."""
-        return upsample(hs, self.card.ratio)
+        return upsample(hs, self.card.ratio, state.phase_px)
 
 
 def build(ref: ModelRef) -> Bicubic:

@@ -98,6 +98,7 @@ def card_of(
         support_px=reach.support_px,
         halo_px=reach.halo_px,
         effective_px=reach.effective_px,
+        takes_phase=True,
         statistics="none" if ref.name == "bicubic" else "scene",
         multiply_adds_per_pixel=cost.multiply_adds,
         activation_bytes_per_pixel=4.0 * cost.values,

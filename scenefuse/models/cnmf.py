@@ -150,16 +150,16 @@ class Cnmf:
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """E A + up(hs - E degrade(A)), (n, hs band, y, x)."""
-        ratio = self.card.ratio
+        ratio, phase_px = self.card.ratio, state.phase_px
         endmembers, inverse, ms_endmembers, ms_inverse = (
             frozen(state, f"cnmf/{name}", like=hs) for name in ("endmembers", "inverse", "ms_endmembers", "ms_inverse")
         )  # (hs, p), (p, p), (ms, p), (p, p)
         even = hs.new_full((hs.shape[0], endmembers.shape[1], *hs.shape[-2:]), 1.0 / endmembers.shape[1])
         coarse = unmix(hs, endmembers, inverse, even, HS_STEPS, hold=HS_HOLD)  # (n, p, y + 4, x + 4)
-        start = upsample(coarse, ratio).clamp_(min=0.0)
+        start = upsample(coarse, ratio, phase_px).clamp_(min=0.0)
         fine = unmix(ms, ms_endmembers, ms_inverse, start, MS_STEPS, hold=MS_HOLD)  # (n, p, y, x)
-        low = degrade_window(fine, ratio, float(state.facts["psf_sigma_px"]))  # (n, p, y + 4, x + 4)
-        return inject(hs - map_bands(endmembers, low), endmembers, fine, ratio)
+        low = degrade_window(fine, ratio, float(state.facts["psf_sigma_px"]), phase_px)  # (n, p, y + 4, x + 4)
+        return inject(hs - map_bands(endmembers, low), endmembers, fine, ratio, phase_px)
 
 
 def build(ref: ModelRef) -> Cnmf:

@@ -85,7 +85,8 @@ def _coarse_images(window: SceneWindow, sigma_px: float, *, spare: int) -> tuple
     coarse, fine = _inside(window, sigma_px, spare)
     valid = window.hs_valid[coarse, coarse]
     if not window.ms_valid.all():
-        shares = degrade(window.ms_valid[np.newaxis, fine, fine].astype(np.float32), window.ratio, sigma_px)[0]
+        there = window.ms_valid[np.newaxis, fine, fine].astype(np.float32)
+        shares = degrade(there, window.ratio, sigma_px, window.phase_px)[0]
         valid = valid & (shares >= WHOLE)
     return window.hs[:, coarse, coarse].astype(np.float64), _degraded_ms(window, sigma_px, spare=spare), valid
 
@@ -93,7 +94,7 @@ def _coarse_images(window: SceneWindow, sigma_px: float, *, spare: int) -> tuple
 def _degraded_ms(window: SceneWindow, sigma_px: float, *, spare: int) -> Array:
     """The degraded MSI (band, y, x) in float64; `spare` pixels of margin remain."""
     _, fine = _inside(window, sigma_px, spare)
-    return degrade(window.ms[:, fine, fine], window.ratio, sigma_px).astype(np.float64)
+    return degrade(window.ms[:, fine, fine], window.ratio, sigma_px, window.phase_px).astype(np.float64)
 
 
 def _inside(window: SceneWindow, sigma_px: float, spare: int) -> tuple[slice, slice]:

@@ -50,7 +50,7 @@ class Gsa:
         gains = frozen(state, "gsa/gains", like=hs)  # (hs, ms)
         offsets = frozen(state, "gsa/offsets", like=hs)  # (ms,)
         intensities = map_bands(frozen(state, "gsa/weights", like=hs), hs) + offsets[:, None, None]  # (n, ms, y+4, x+4)
-        return inject(hs - map_bands(gains, intensities), gains, ms, self.card.ratio)
+        return inject(hs - map_bands(gains, intensities), gains, ms, self.card.ratio, state.phase_px)
 
 
 def build(ref: ModelRef) -> Gsa:

@@ -64,13 +64,14 @@ class HysureL2:
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """up(inverse(hs - G degrade(ms))) + G ms, (n, hs band, y, x)."""
         gains = frozen(state, "hysure-l2/gains", like=hs)  # (hs, ms)
-        low = degrade_window(ms, self.card.ratio, float(state.facts["psf_sigma_px"]))  # (n, ms, y + 4, x + 4)
+        ratio, phase_px = self.card.ratio, state.phase_px
+        low = degrade_window(ms, ratio, float(state.facts["psf_sigma_px"]), phase_px)  # (n, ms, y + 4, x + 4)
         left = hs - map_bands(gains, low)  # (n, hs, y + 4, x + 4)
         components = map_bands(frozen(state, "hysure-l2/analysis", like=hs), left)  # (n, k, y + 4, x + 4)
         inverses = state.arrays["hysure-l2/inverses"].tolist()
         sharp = [filter_window(components[:, k : k + 1], taps) for k, taps in enumerate(inverses)]
         left += map_bands(frozen(state, "hysure-l2/basis", like=hs), torch.cat(sharp, dim=1) - components)
-        return inject(left, gains, ms, self.card.ratio)
+        return inject(left, gains, ms, ratio, phase_px)
 
 
 def build(ref: ModelRef) -> HysureL2:

@@ -47,8 +47,9 @@ class MtfGlpHs:
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """up(hs - W degrade(ms)) + W ms, (n, hs band, y, x)."""
         gains = frozen(state, "mtf-glp-hs/synthesis", like=hs)  # (hs, ms)
-        low = degrade_window(ms, self.card.ratio, float(state.facts["psf_sigma_px"]))  # (n, ms, y + 4, x + 4)
-        return inject(hs - map_bands(gains, low), gains, ms, self.card.ratio)
+        ratio, phase_px = self.card.ratio, state.phase_px
+        low = degrade_window(ms, ratio, float(state.facts["psf_sigma_px"]), phase_px)  # (n, ms, y + 4, x + 4)
+        return inject(hs - map_bands(gains, low), gains, ms, ratio, phase_px)
 
 
 def build(ref: ModelRef) -> MtfGlpHs:

@@ -50,16 +50,17 @@ class Sfim:
 
     def fuse(self, hs: Tensor, ms: Tensor, state: SceneState) -> Tensor:
         """up(hs) * P / up(degrade(P)), (n, hs band, y, x)."""
-        ratio = self.card.ratio
+        ratio, phase_px = self.card.ratio, state.phase_px
         offsets = frozen(state, "sfim/offsets", like=hs)[:, None]
         synthesis = torch.hstack([frozen(state, "sfim/synthesis", like=hs), offsets])  # (hs, ms + 1)
         floors = frozen(state, "sfim/floors", like=hs)[:, None]
         fine = _with_ones(ms)
-        blurred = _with_ones(upsample(degrade_window(ms, ratio, float(state.facts["psf_sigma_px"])), ratio))
+        low = degrade_window(ms, ratio, float(state.facts["psf_sigma_px"]), phase_px)  # (n, ms, y + 4, x + 4)
+        blurred = _with_ones(upsample(low, ratio, phase_px))
         fused = hs.new_empty((len(hs), hs.shape[1], *ms.shape[-2:]))
         for image, coarse, sharp, soft in zip(fused, hs, fine, blurred, strict=True):
             for bands in band_groups(image):
-                upsample_into(image[bands], coarse[bands], ratio)
+                upsample_into(image[bands], coarse[bands], ratio, phase_px)
                 synthetic = torch.empty_like(image[bands].flatten(1))  # (group, y*x)
                 for source, modulate in ((sharp, torch.Tensor.mul_), (soft, torch.Tensor.div_)):
                     map_into(synthetic, synthesis[bands], source)

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scenefuse.grid.resample import NO_PHASE, Phase
+
 
 @dataclass(frozen=True, kw_only=True)
 class SceneState:
     """Findings about a whole scene, made before its first tile, frozen and hashed.
 
     Always present after prepare: arrays `hs_mean` (hs bands) and `ms_mean` (ms bands), the fill spectra, reflectance;
-    `srf` (ms bands, hs bands), rows summing to 1; facts `ratio`, `psf_sigma_px` (fine pixels: Gaussian blur from the
-    fine grid to the coarse sampling). Methods and networks add their own as `<method>/<name>`.
+    `srf` (ms bands, hs bands), rows summing to 1; facts `ratio`, `phase_px` (as in PairGrid), `psf_sigma_px` (fine
+    pixels: Gaussian blur from the fine grid to the coarse sampling). Methods and networks add their own as
+    `<method>/<name>`.
     """
 
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -31,6 +34,12 @@ class SceneState:
     ) -> SceneState:
         """A copy of the state with these arrays and facts added."""
         return replace(self, arrays={**self.arrays, **(arrays or {})}, facts={**self.facts, **(facts or {})})
+
+    @property
+    def phase_px(self) -> Phase:
+        """Rows and columns by which the HSI lies beside the coarse grid, fine pixels; none if it is not recorded."""
+        down, right = self.facts.get("phase_px", NO_PHASE)
+        return float(down), float(right)
 
     @property
     def sha256(self) -> str:

@@ -313,14 +313,15 @@ def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[s
 
 def _maker_of_pair(opened: OpenedPair, protocol: ContestProtocol) -> Callable[[], Trial]:
     def make() -> Trial:
-        return wald_trial(opened.cube, opened.pair.id, ratio=protocol.ratio, mtf_nyquist=protocol.mtf_nyquist)
+        cube = opened.cube.in_place()
+        return wald_trial(cube, opened.pair.id, ratio=protocol.ratio, mtf_nyquist=protocol.mtf_nyquist)
 
     return make
 
 
 def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
     def make() -> Trial:
-        cube = opened.cube
+        cube = opened.cube.in_place()
         coarse = middle_of(cube, truth=True)
         fine = coarse.refine(cube.grid.ratio)
         return Trial(
@@ -331,6 +332,7 @@ def _maker_of_truth(opened: OpenedPair, truth: Truth) -> Callable[[], Trial]:
             hs_bands=cube.hs_bands,
             ms_bands=cube.ms_bands,
             ratio=cube.grid.ratio,
+            phase_px=cube.grid.phase_px,
         )
 
     return make

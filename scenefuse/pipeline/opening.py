@@ -137,8 +137,13 @@ def _require_type(config: RunConfig) -> None:
         )
 
 
-def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
-    """Open and align an HSI and an MSI; raises, with the reason, if the two or the method do not fit."""
+def open_aligned(
+    hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig, *, nested: bool = False
+) -> OpenedPair:
+    """Open and align an HSI and an MSI; raises, with the reason, if the two or the method do not fit.
+
+    nested: warp the HSI onto the coarse grid even if the method takes its pixels where they are.
+    """
     require_config(config)
     pair = ScenePair(hs=scene_of(hs, config), ms=scene_of(ms, config))
     if _files(pair.hs) == _files(pair.ms):
@@ -177,12 +182,16 @@ def open_aligned(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConf
     if needs_weights(config.model):
         ref = with_weights(ref, config.weights)
     handle = ModelHandle(ref=ref, load=load_model, device=choose_device(config.device))
-    return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=load_model(ref).card)
+    card = load_model(ref).card
+    if card.takes_phase and not nested:
+        cube = cube.in_place()
+    return OpenedPair(pair=pair, cube=cube, shift=shift, model=handle, card=card)
 
 
 def open_scenes(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
     """Open the pair as `open_aligned` does, without a method: only config's options for opening scenes are used."""
-    return open_aligned(hs, ms, replace(config, model="bicubic", weights=None, adapt=None, device="cpu"))
+    plain = replace(config, model="bicubic", weights=None, adapt=None, device="cpu")
+    return open_aligned(hs, ms, plain, nested=True)
 
 
 def open_to_fuse(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:

@@ -123,7 +123,7 @@ def known_states(order: Order) -> KnownStates:
     """The states that runs into the same output keep for this scene, whatever the method."""
     opened = order.opened
     options = number_options(order.config, opened)
-    seen = {name: options[name] for name in INPUT_OPTIONS}
+    seen = {name: options[name] for name in INPUT_OPTIONS} | {"phase_px": list(opened.cube.grid.phase_px)}
     return KnownStates(
         folder=order.folder.parent / STATES,
         scene=product_identity(product_inputs(opened), ProductMethod(name="scene"), seen),

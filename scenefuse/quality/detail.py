@@ -109,7 +109,14 @@ class Lens:
             fused[bands] = core[:, [y for y, _ in places], [x for _, x in places]]
             if low is not None and seen is not None:
                 read = partial(_part, pixels, around)
-                low[bands] = read_degraded(read, coarse, shape=product.grid.shape, ratio=ratio, sigma_px=sigma_px)
+                low[bands] = read_degraded(
+                    read,
+                    coarse,
+                    shape=product.grid.shape,
+                    ratio=ratio,
+                    sigma_px=sigma_px,
+                    phase_px=self.state.phase_px,
+                )
                 seen += seen_by_ms(core, srf[:, bands])
         truth = None if self.truth is None or not places else self.truth.read(window)
         points = tuple(

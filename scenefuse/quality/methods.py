@@ -45,7 +45,7 @@ def fuse_trial(trial: Trial, name: str, *, weights: str | None = None) -> Fusion
     handle = ModelHandle(ref=ready(ref, weights), load=load_model)
     card = resident_model(handle).card
     began = time.perf_counter()
-    fused = fuse_in_memory(TrialSource(trial), handle)
+    fused = fuse_in_memory(TrialSource(trial if card.takes_phase else trial.nested()), handle)
     return Fusion(fused=fused, seconds=time.perf_counter() - began, card=card)
 
 

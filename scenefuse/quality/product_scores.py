@@ -13,7 +13,7 @@ from scenefuse.archive.access import AccessPolicy
 from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.grid.borders import read_mirrored
-from scenefuse.grid.resample import degrade, degrade_reach_px
+from scenefuse.grid.resample import NO_PHASE, Phase, degrade, degrade_reach_px
 from scenefuse.grid.window import Window
 from scenefuse.metrics.window import CONTEXT_PX
 from scenefuse.metrics.with_reference import ReferenceSums
@@ -79,7 +79,7 @@ def score_without_reference(product: StoredProduct, source: PairSource, state: S
     spectral, spatial = ReferenceSums(ratio=product.ratio), ReferenceSums(ratio=1)
     sigma_px = float(state.facts["psf_sigma_px"])
     ratio, shape = product.ratio, product.grid.shape
-    degraded = partial(read_degraded, shape=shape, ratio=ratio, sigma_px=sigma_px)
+    degraded = partial(read_degraded, shape=shape, ratio=ratio, sigma_px=sigma_px, phase_px=state.phase_px)
     srf = np.asarray(state.arrays["srf"], np.float64)
     sharp, seen = sharp_bands(source.ms_bands), bands_seen(source.ms_bands, state)
     gain, offset = (state.arrays.get(f"observation/{name}") for name in ("gain", "offset"))
@@ -119,17 +119,19 @@ def read_degraded(
     shape: tuple[int, int],
     ratio: int,
     sigma_px: float,
+    phase_px: Phase = NO_PHASE,
 ) -> NDArray[np.float32]:
     """Degrade a fine image of this shape to a coarse window, (band, y, x), by a Gaussian of sigma_px fine pixels.
 
-    read: reads a fine window inside the scene. Beyond its borders, the scene is mirrored.
+    read: reads a fine window inside the scene. Beyond its borders, the scene is mirrored. phase_px: (y, x) fine pixels
+    by which the coarse pixels lie beside their grid.
     """
     reach = degrade_reach_px(ratio, sigma_px)
     coarse_reach = -(-reach // ratio)
     spare = coarse_reach * ratio - reach
     fine = read_mirrored(read, coarse.grow(coarse_reach).refine(ratio), shape)
     inner = slice(spare, -spare or None)
-    return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px)
+    return degrade(np.ascontiguousarray(fine[:, inner, inner]), ratio, sigma_px, phase_px)
 
 
 def _cores(product: StoredProduct) -> list[tuple[Window, Window]]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
+from scenefuse.grid.placement import AxisMap
+from scenefuse.grid.resample import NO_PHASE, Phase
+from scenefuse.grid.warp import warp_axes
 from scenefuse.grid.window import Window
 from scenefuse.models.observation import LEAST_COVERAGE
 from scenefuse.sensors.band import Band
@@ -48,6 +51,8 @@ class Trial:
     """Bands of ms."""
     ratio: int
     """Coarse pixel size / fine pixel size."""
+    phase_px: Phase = NO_PHASE
+    """Rows and columns by which hs lies beside the coarse grid, fine pixels."""
     scored: NDArray[np.bool_] | None = None
     """(y, x) mask over the truth of pixels that are scored, see `honest_pixels`; None for all."""
 
@@ -60,6 +65,17 @@ class Trial:
         hs = self.hs if on == "ms" else add_noise(self.hs, snr_db, hs_rng)
         ms = self.ms if on == "hs" else add_noise(self.ms, snr_db, ms_rng)
         return replace(self, hs=hs, ms=ms)
+
+    def nested(self) -> Trial:
+        """The trial with hs warped onto the coarse grid, as a product's is for a method that takes no phase."""
+        if self.phase_px == NO_PHASE:
+            return self
+        down, right = (-phase / self.ratio for phase in self.phase_px)
+        rows, columns = self.hs.shape[1:]
+        onto = AxisMap(origin=(down, right), scale=(1.0, 1.0))
+        whole = Window(y0=0, y1=rows, x0=0, x1=columns)
+        hs = warp_axes(lambda window: self.hs[:, *window.slices], (rows, columns), onto, whole)
+        return replace(self, hs=hs, phase_px=NO_PHASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +99,7 @@ class TrialSource:
             ms_gsd_m=1.0,
             hs_resampled=False,
             ms_resampled=False,
+            phase_px=self.trial.phase_px,
         )
 
     @property
@@ -121,6 +138,7 @@ def wald_trial(
         source.read_ms(middle.refine(own)),
         protocol,
         ms_sigma_px=psf_sigma_px(mtf_nyquist, own),
+        phase_px=source.grid.phase_px,
     )
     return Trial(
         name=name,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scenefuse.errors import DataError
 from scenefuse.grid.borders import mirror_indices
-from scenefuse.grid.resample import degrade, degrade_reach_px
+from scenefuse.grid.resample import NO_PHASE, Phase, degrade, degrade_reach_px
 
 Image = NDArray[np.float32]
 
@@ -72,12 +72,18 @@ def pair_from_reference(reference: Image, srf: NDArray[np.floating], protocol: W
 
 
 def pair_at_reduced_resolution(
-    hs: Image, ms: Image, protocol: WaldProtocol, *, ms_sigma_px: float | None = None
+    hs: Image,
+    ms: Image,
+    protocol: WaldProtocol,
+    *,
+    ms_sigma_px: float | None = None,
+    phase_px: Phase = NO_PHASE,
 ) -> WaldPair:
     """A real pair, degraded so that the original hs is the truth: ms by its own ratio to hs, hs by the protocol's.
 
     hs: (hs band, y, x); ms: (ms band, y * own, x * own) of the same ground, own the pair's ratio.
     ms_sigma_px: blur of ms, in its own pixels; None if the pair's ratio is the protocol's and its blur is sigma_px.
+    phase_px: (y, x) pixels of ms by which hs lies beside its coarse grid; the degraded ms lies where hs does.
     The new fine image has hs's grid, and the truth contains hs's noise.
     """
     ratio = protocol.ratio
@@ -90,7 +96,8 @@ def pair_at_reduced_resolution(
         )
     truth = _crop(hs, ratio)
     rows, columns = truth.shape[1] * own, truth.shape[2] * own
-    fine = _degrade_mirrored(ms[:, :rows, :columns], own, protocol.sigma_px if ms_sigma_px is None else ms_sigma_px)
+    sigma_px = protocol.sigma_px if ms_sigma_px is None else ms_sigma_px
+    fine = _degrade_mirrored(ms[:, :rows, :columns], own, sigma_px, phase_px)
     return _noisy_pair(_degrade_mirrored(truth, ratio, protocol.sigma_px), fine, truth, protocol)
 
 
@@ -126,8 +133,8 @@ def _crop(image: Image, ratio: int) -> Image:
     return np.ascontiguousarray(image[:, :rows, :columns], np.float32)
 
 
-def _degrade_mirrored(image: Image, ratio: int, sigma_px: float) -> Image:
+def _degrade_mirrored(image: Image, ratio: int, sigma_px: float, phase_px: Phase = NO_PHASE) -> Image:
     """The image as a coarser instrument sees it, mirrored at its borders."""
     reach = degrade_reach_px(ratio, sigma_px)
     rows, columns = (mirror_indices(-reach, size + reach, size) for size in image.shape[1:])
-    return degrade(np.ascontiguousarray(image[:, rows[:, np.newaxis], columns]), ratio, sigma_px)
+    return degrade(np.ascontiguousarray(image[:, rows[:, np.newaxis], columns]), ratio, sigma_px, phase_px)

@@ -183,4 +183,5 @@ def trial_of(pair: DemoPair, name: str) -> Trial:
         hs_bands=cube.hs_bands,
         ms_bands=cube.ms_bands,
         ratio=grid.ratio,
+        phase_px=grid.phase_px,
     )
