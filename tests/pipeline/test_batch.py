@@ -230,6 +230,19 @@ def test_a_corrected_input_makes_a_new_version_and_the_old_one_says_so(pair: Pai
 
 
 @pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("damage", [[], {"properties": None, "assets": {}, "links": []}])
+def test_a_product_whose_item_is_damaged_does_not_stop_the_ones_beside_it(
+    pair: Pair, tmp_path: Path, damage: object
+) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    first.item.write_text(json.dumps(damage))
+    scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert second.status == "done"
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_an_input_that_is_put_back_makes_the_first_version_the_current_one(pair: Pair, tmp_path: Path) -> None:
     archive = scenes.archive_of(pair, tmp_path / "archive")
     data = archive.parent / "hs.tif"
