@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scenefuse.archive.scene import Scene
 from scenefuse.config import RunConfig
 from scenefuse.cube.image import Choice, Image, open_image
-from scenefuse.cube.input_file import InputFile
 from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.errors import DataError, UsageError, WorkError
 from scenefuse.grid.window import Window
@@ -192,7 +191,7 @@ def _honest_pixels(
 ) -> NDArray[np.bool_] | None:
     """Pixels of a pair's truth (a raster or its own HSI) that no network has learnt from; None for all."""
     cube, reduced = opened.cube, raster is None
-    known, truths = _known(cube.inputs), () if raster is None else _digests(networks, (raster,))
+    known, truths = [file.evidence for file in cube.inputs], () if raster is None else _digests(networks, (raster,))
     blocks = {label: unseen_blocks(card.training, known, cube.grid, truths=truths) for label, card in networks.items()}
     kept = [(label, windows) for label, windows in blocks.items() if windows is not None]
     if reduced:
@@ -202,11 +201,6 @@ def _honest_pixels(
         coarse = middle_of(cube, truth=True)
     step = cube.grid.ratio if reduced else 1
     return honest_pixels(opened.pair.id, kept, coarse.refine(cube.grid.ratio), step) if kept else None
-
-
-def _known(files: Sequence[InputFile]) -> tuple[str, ...]:
-    """Input files as a weights' card names its training inputs: kind:checksum."""
-    return tuple(f"{file.checksum_kind}:{file.checksum}" for file in files)
 
 
 def _digests(networks: Mapping[str, ModelCard], files: Iterable[str]) -> tuple[str, ...]:
@@ -261,7 +255,7 @@ def _image_makers(arena: Arena, entries: Sequence[Entry], protocol: ContestProto
         ratio = REFERENCE_RATIO if protocol.ratio is None else protocol.ratio
         networks = _require_fit(entries, ModelRef(name="", hs_bands=image.bands, ms_bands=ms_bands, ratio=ratio))
         paths = {href, *(str(file.path) for file in image.inputs if file.path is not None)}
-        known, truths = _known(image.inputs), _digests(networks, paths)
+        known, truths = [file.evidence for file in image.inputs], _digests(networks, paths)
         for label, card in networks.items():
             if unseen_blocks(card.training, known, None, truths=truths) is not None:
                 honest_pixels(scene.id, [(label, ())], Window(y0=0, y1=1, x0=0, x1=1), 1)
