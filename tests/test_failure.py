@@ -11,7 +11,7 @@ from scenefuse.engine.retry import kind_of
 from scenefuse.errors import DataError, TransientError
 from scenefuse.failure import Failure
 from scenefuse.pipeline.each_product import ProductFailure, for_each_product
-from scenefuse.pipeline.failures import PairFailure
+from scenefuse.pipeline.failures import PairWork
 
 CASES = (
     (PermissionError(errno.EACCES, "Permission denied", "/a"), ("resource", False)),
@@ -31,7 +31,7 @@ def of_task(error: Exception) -> tuple[str, bool]:
 
 
 def of_pair(error: Exception) -> tuple[str, bool]:
-    found = PairFailure(hs_id="h", ms_id="m", hs_href="", ms_href="").because(error)
+    found = PairWork(hs_id="h", ms_id="m", hs_href="", ms_href="", model="gsa").because(error)
     return found.kind, found.retryable
 
 

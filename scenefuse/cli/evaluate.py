@@ -42,7 +42,7 @@ from scenefuse.words import counted
 
 if TYPE_CHECKING:
     from scenefuse.config import RunConfig
-    from scenefuse.pipeline.evaluate import Arena
+    from scenefuse.pipeline.contest import Arena
     from scenefuse.quality.contest import ContestProtocol, Entry, Result
     from scenefuse.quality.product_scores import Scored
     from scenefuse.quality.table import Standing
@@ -154,7 +154,7 @@ def _show_contest(
     arena: Arena, entries: Sequence[Entry], protocol: ContestProtocol, out: Path | None, *, as_json: bool
 ) -> int:
     """Compare the methods, print what is finished even if it is not everything, and return the exit code."""
-    from scenefuse.pipeline.evaluate import contest_document, evaluate_methods
+    from scenefuse.pipeline.contest import contest_document, evaluate_methods
     from scenefuse.quality.table import standings
 
     results: list[Result] = []
@@ -347,7 +347,7 @@ def _protocol(options: dict[str, Any], convention: str) -> ContestProtocol:
 def _arena(inputs: tuple[str, ...], catalogs: tuple[str, ...], options: dict[str, Any]) -> Arena:
     """The scenes named on the command line, or the pairs of the catalogues."""
     from scenefuse.archive.pair_search import find_in_archive
-    from scenefuse.pipeline.evaluate import Arena
+    from scenefuse.pipeline.contest import Arena
 
     if not catalogs:
         refuse_without_catalog(options)

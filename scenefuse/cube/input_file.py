@@ -32,6 +32,11 @@ class InputFile:
     version: str = ""
     """`<bytes>+<nanoseconds since 1970>` of a local file when it was opened, whatever its metadata say; else empty."""
 
+    @property
+    def evidence(self) -> str:
+        """`<kind>:<checksum>`, by which identities, provenance and the cards of weights know the file's content."""
+        return f"{self.checksum_kind}:{self.checksum}"
+
     def changed(self) -> bool:
         """True when the local file is no longer the one that was opened; FileNotFoundError when it is gone."""
         return self.path is not None and _version(self.path) != self.version
@@ -68,7 +73,7 @@ def input_files(asset: Asset, raster: RasterFile, role: Role) -> tuple[InputFile
 
 
 def told_checksum(asset: Asset) -> str | None:
-    """`<kind>:<checksum>` that the asset's file will have as an input, found without opening it; None when unknown.
+    """The evidence that the asset's file will have as an input, found without opening it; None when unknown.
 
     For a remote file only the metadata's checksum is known, and it is trusted.
     """

@@ -146,7 +146,7 @@ def plan_run(source: PairSource, card: ModelCard, request: PlanRequest) -> RunPl
 
     def plan_with(core_px: int) -> RunPlan:
         tiling = Tiling(fine_shape=fine_shape, core_px=core_px, halo_px=halo, lattice_px=lattice)
-        return _costed(tiling, source, card, replace(request, precision=precision))
+        return _costed(tiling, source, card, request, precision)
 
     plan = _chosen(plan_with, request, lattice=lattice, halo_px=halo, fine_shape=fine_shape)
     need = plan.write_bytes
@@ -235,7 +235,7 @@ def _fits(plan: RunPlan, request: PlanRequest) -> bool:
     return plan.worker_bytes <= request.worker_memory_bytes and on_device
 
 
-def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRequest) -> RunPlan:
+def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRequest, precision: Precision) -> RunPlan:
     """The plan for this tiling, with its costs.
 
     A worker holds windows in the reader, the queue and the model's batch; the model's working memory; results (on a
@@ -280,7 +280,7 @@ def _costed(tiling: Tiling, source: PairSource, card: ModelCard, request: PlanRe
         encoders=encoders,
         workers=request.workers,
         device=request.device,
-        precision=request.precision,  # type: ignore[arg-type] # chosen by the caller
+        precision=precision,
         worker_bytes=host,
         device_bytes=on_device if request.device == "cuda" else 0,
         read_bytes=read_bytes,

@@ -188,11 +188,11 @@ def _s3() -> Finding:
     if endpoint is None:
         text = f"obstore {version}; AWS_ENDPOINT_URL is not set: s3:// means Amazon's"
         return Finding(name="s3", verdict="ok", text=text, facts=facts)
-    parts = urlsplit(endpoint)
     try:
+        parts = urlsplit(endpoint)
         with socket.create_connection((parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 443)), timeout=5):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for what is no address
         text = f"{facts['endpoint']} does not answer ({error}): check AWS_ENDPOINT_URL and the network"
         return Finding(name="s3", verdict="failed", text=text, facts=facts)
     if not keys:

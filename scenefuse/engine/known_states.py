@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from scenefuse.engine.state_file import load_state, save_state
@@ -37,12 +38,8 @@ class KnownStates:
         shared: how many of them, from the first, do not depend on the method.
         """
         for count in range(len(stages), 0, -1):
-            path = self._path(stages[:count], shared)
-            if path.is_file():
-                try:
-                    return count, load_state(path)
-                except DataError:  # damaged: measured again and overwritten
-                    continue
+            with suppress(FileNotFoundError, DataError):  # damaged: measured again and overwritten
+                return count, load_state(self._path(stages[:count], shared))
         return None
 
     def keep(self, stages: Sequence[str], shared: int, state: SceneState, seconds: float) -> None:

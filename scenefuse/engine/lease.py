@@ -139,8 +139,14 @@ def live_owner(path: Path | Place) -> Owner | None:
 def _owner(data: bytes) -> Owner | None:
     """The owner named in a lease; None if the data is not a lease: no run wrote it, so it binds nobody."""
     try:
-        return Owner(**json.loads(data))
-    except (ValueError, TypeError):
+        told = json.loads(data)
+        return Owner(
+            machine=str(told["machine"]),
+            pid=int(told["pid"]),
+            started=float(told["started"]),
+            expires=float(told["expires"]),
+        )
+    except (ValueError, TypeError, KeyError):
         return None
 
 

@@ -133,10 +133,17 @@ def _method_of(name: str) -> Method:
 
 @cache
 def _announced() -> dict[str, Method]:
-    """Methods of other packages; refuses a name already taken and anything that is not a Method."""
+    """Methods of other packages; refuses a name already taken, and what cannot be loaded or is not a Method."""
     announced: dict[str, Method] = {}
     for entry in entry_points(group=ENTRY_POINTS):
-        method = entry.load()
+        try:
+            method = entry.load()
+        except Exception as error:  # another package's import may raise anything
+            raise ModelError(
+                f"Entry point {entry.name} = {entry.value} cannot be loaded ({error})",
+                "the method that it announces is missing",
+                "Repair or uninstall the package that announces it",
+            ) from error
         if entry.name in MODELS or entry.name in announced or not isinstance(method, Method):
             raise ModelError(
                 f"Entry point {entry.name} = {entry.value}",

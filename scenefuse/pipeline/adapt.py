@@ -127,7 +127,7 @@ def _facts(opened: OpenedPair, recipe: Recipe) -> dict[str, Any]:
     """What the adapted weights depend on."""
     return {
         "pair": opened.pair.id,
-        "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in opened.cube.inputs),
+        "inputs": sorted(file.evidence for file in opened.cube.inputs),
         "grid": replace(opened, losses=None).facts(),
         "weights": opened.card.weights_sha256,
         "device": opened.model.device,

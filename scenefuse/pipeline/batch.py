@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from scenefuse.engine.lease import LeaseHeldError
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import SceneFuseError
-from scenefuse.pipeline.failures import PairFailure, record_failure, work_of
+from scenefuse.pipeline.failures import PairFailure, PairWork, record_failure
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import require_config
 from scenefuse.pipeline.planning import cluster_spec
@@ -40,7 +40,7 @@ class BatchReport:
     """Items that could not be read."""
     products: tuple[FusedProduct, ...] = ()
     """Products that exist now, whether made by this batch or earlier."""
-    failures: tuple[PairFailure, ...] = field(default=())
+    failures: tuple[PairFailure, ...] = ()
     """Pairs that failed."""
     busy: tuple[PairFailure, ...] = ()
     """Pairs that another process was working on, left to it."""
@@ -110,7 +110,7 @@ def fuse_pairs(pairing: Pairing, *, out: Place, config: RunConfig, observer: Obs
         for number, pair in enumerate(pairing.pairs, start=1):
             call = partial(fuse, pair.hs, pair.ms, out=out, config=config, lane=workers)
             try:
-                made = attempt_pair(call, work_of(pair, config), out=out, observer=observer)
+                made = attempt_pair(call, PairWork.of(pair, config), out=out, observer=observer)
             except _NoWorkersError as error:
                 raise error.reason from None
             if isinstance(made, FusedProduct):
@@ -149,7 +149,7 @@ class _Workers:
 
 
 def attempt_pair(
-    call: Callable[..., FusedProduct], work: PairFailure, *, out: Place, observer: Observer
+    call: Callable[..., FusedProduct], work: PairWork, *, out: Place, observer: Observer
 ) -> FusedProduct | PairFailure:
     """Return the product that call makes or, if it fails in any way, the failure, recorded in out.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ _OF_THE_MACHINE = ("scheduler", "workers", "memory_limit", "allow_host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairFailure:
-    """A pair that could not be fused; one JSON record."""
+class PairWork:
+    """What to fuse, and how; `refill` can repeat it from its record alone."""
 
     hs_id: str
     """The HSI's item id."""
@@ -39,57 +38,63 @@ class PairFailure:
     """Folder of the source in which the HSI was found; its item may name files in it."""
     ms_root: str | None = None
     """Folder of the source in which the MSI was found; its item may name files in it."""
-    kind: str = ""
-    """Kind of failure: data, model, resource, transient, worker, time, work or bug; busy: not failed but running."""
-    cause: str = ""
-    """What went wrong: value, consequence and cure."""
-    retryable: bool = False
-    """True when the same call may succeed later."""
-    model: str = ""
+    model: str
     """Name of the method."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options of the run that differ from the defaults, without those of the machine."""
-    at: str = ""
-    """When it failed, ISO 8601, UTC."""
+
+    @classmethod
+    def of(cls, pair: ScenePair, config: RunConfig) -> PairWork:
+        """The fusion of a pair with a run's options."""
+        default = RunConfig()
+        options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
+        if config.weights is not None and Path(config.weights).is_file():
+            options["weights"] = str(Path(config.weights).absolute())
+        return cls(
+            hs_id=pair.hs.id,
+            ms_id=pair.ms.id,
+            hs_href=redact(pair.hs.href),
+            ms_href=redact(pair.ms.href),
+            hs_root=pair.hs.root,
+            ms_root=pair.ms.root,
+            model=config.model,
+            options={name: value for name, value in options.items() if name not in (*_OF_THE_MACHINE, "model")},
+        )
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Identifies the work, so that a later success or failure of it replaces its record."""
+        return self.hs_href, self.hs_id, self.ms_href, self.ms_id, self.model
 
     def because(self, error: Exception) -> PairFailure:
-        """The record of the same work, failed with this error."""
+        """The record of this work, failed with this error."""
         kind, retryable = _type_of(error)
-        return dataclasses.replace(
-            self,
+        return PairFailure(
+            **{each.name: getattr(self, each.name) for each in fields(PairWork)},
             kind=kind,
             cause=Failure.of(error).cause,
             retryable=retryable,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Identifies the work, so that a later success or failure of it replaces this record."""
-        return self.hs_href, self.hs_id, self.ms_href, self.ms_id, self.model
-
     def config(self, machine: RunConfig) -> RunConfig:
-        """The failed run's options, with those of the machine taken from `machine`."""
+        """The run's options, with those of the machine taken from `machine`."""
         recorded = parse(RunConfig, {**self.options, "model": self.model}, where=f"{FAILURES}: options")
-        return dataclasses.replace(recorded, **{name: getattr(machine, name) for name in _OF_THE_MACHINE})
+        return replace(recorded, **{name: getattr(machine, name) for name in _OF_THE_MACHINE})
 
 
-def work_of(pair: ScenePair, config: RunConfig) -> PairFailure:
-    """The record of a pair's fusion without a failure; `because` completes it."""
-    default = RunConfig()
-    options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
-    if config.weights is not None and Path(config.weights).is_file():
-        options["weights"] = str(Path(config.weights).absolute())
-    return PairFailure(
-        hs_id=pair.hs.id,
-        ms_id=pair.ms.id,
-        hs_href=redact(pair.hs.href),
-        ms_href=redact(pair.ms.href),
-        hs_root=pair.hs.root,
-        ms_root=pair.ms.root,
-        model=config.model,
-        options={name: value for name, value in options.items() if name not in (*_OF_THE_MACHINE, "model")},
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFailure(PairWork):
+    """Work that failed, and why; one JSON record."""
+
+    kind: str
+    """Kind of failure: data, model, resource, transient, worker, time, work or bug; busy: not failed but running."""
+    cause: str
+    """What went wrong: value, consequence and cure."""
+    retryable: bool
+    """True when the same call may succeed later."""
+    at: str
+    """When it failed, ISO 8601, UTC."""
 
 
 def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None:
@@ -105,7 +110,7 @@ def record_failure(out: Place, failure: PairFailure, observer: Observer) -> None
         observer.notify(Event(kind="warning", facts={"message": message}))
 
 
-def forget_failure(out: Place, work: PairFailure) -> None:
+def forget_failure(out: Place, work: PairWork) -> None:
     """Remove the record of this work's failure, if there is one."""
     _rewrite(out, {work.key}, [])
 

@@ -24,7 +24,7 @@ from scenefuse.engine.state_file import load_state, save_state
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import adapt
-from scenefuse.pipeline.failures import forget_failure, record_failure, work_of
+from scenefuse.pipeline.failures import PairWork, forget_failure, record_failure
 from scenefuse.pipeline.opening import open_to_fuse
 from scenefuse.pipeline.phases import Phases
 from scenefuse.pipeline.planning import (
@@ -139,7 +139,7 @@ def fuse(
         phases.begin("adapt")
         opened = adapt(opened, config)
     order = order_of(opened, out=out, config=config)
-    work = work_of(order.opened.pair, config)
+    work = PairWork.of(order.opened.pair, config)
     try:
         product = _made(order, observer, lane, started, phases)
     except WorkError as error:

@@ -12,7 +12,7 @@ from scenefuse.archive.scene import Asset, ScenePair
 from scenefuse.config import INPUT_OPTIONS, RunConfig
 from scenefuse.cube.input_file import told_checksum
 from scenefuse.engine.lease import live_owner
-from scenefuse.pipeline.failures import PairFailure, read_failures, work_of
+from scenefuse.pipeline.failures import PairFailure, PairWork, read_failures
 from scenefuse.place.place import Place
 from scenefuse.product.files import LEASE
 from scenefuse.product.finished import read_finished
@@ -60,7 +60,7 @@ def pair_statuses(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) 
         by_pair.setdefault(name.rpartition("_")[0], []).append(name)
 
     def of_pair(pair: ScenePair) -> PairStatus:
-        work = work_of(pair, config)
+        work = PairWork.of(pair, config)
         candidates = by_pair.get(f"{pair.hs.id}_{pair.ms.id}_{config.model}", ())
         return _standing(pair, [out / name for name in candidates], records.get(work.key), config)
 

@@ -167,7 +167,7 @@ def product_inputs(opened: OpenedPair) -> tuple[ProductInput, ...]:
             scene_id=scenes[file.role],
             key=PurePosixPath(file.href).name,
             href=file.href if is_url(file.href) else PurePosixPath(file.href).name,
-            checksum=f"{file.checksum_kind}:{file.checksum}",
+            checksum=file.evidence,
         )
         for file in opened.cube.inputs
     )

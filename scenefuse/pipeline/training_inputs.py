@@ -103,7 +103,7 @@ def ground_facts(pair: OpenedPair, ground: Ground) -> dict[str, Any]:
     return {
         "pair": pair.pair.id,
         "opened": pair.facts(),
-        "inputs": sorted(f"{file.checksum_kind}:{file.checksum}" for file in pair.cube.inputs),
+        "inputs": sorted(file.evidence for file in pair.cube.inputs),
         "held_out_px": sum(block.shape[0] * block.shape[1] for block in hold_out.blocks()),
         "windows": hold_out.count(),
         "block_px": hold_out.block_px,

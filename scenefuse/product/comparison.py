@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from scenefuse.engine.protocols import EncodedShard, ShardReceipt
 from scenefuse.place.place import Place
-from scenefuse.product.place_store import open_store
+from scenefuse.product.place_store import open_array
 from scenefuse.product.shards import encode_reflectance
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.tiling import Tile
@@ -56,11 +54,9 @@ class ComparingSink:
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
         """Compare the core and append to found; there are no shards."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
-        group = open_store(self.store)
         rows, columns = tile.core.slices
-        arrays = {name: cast("zarr.Array[Any]", group[name]) for name in ("reflectance", "quality")}
-        stored = np.asarray(arrays["reflectance"][:, rows, columns])
-        stored_flags = np.asarray(arrays["quality"][rows, columns])
+        stored = np.asarray(open_array(self.store, "reflectance")[:, rows, columns])
+        stored_flags = np.asarray(open_array(self.store, "quality")[rows, columns])
         steps = np.abs(integers.astype(np.int32) - stored)
         steps[(integers == self.spec.nodata) != (stored == self.spec.nodata)] = np.iinfo(np.uint16).max
         self.found.append(

@@ -17,6 +17,6 @@ def read_finished(folder: Place, *, cog: bool) -> Provenance | None:
     try:
         assets = read_item(folder)["assets"]
         provenance = read_provenance(folder)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, MismatchError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, MismatchError):
         return None
     return None if cog and "cog" not in assets else provenance

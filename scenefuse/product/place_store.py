@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
+from typing import Any, cast
 
 import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -27,6 +28,11 @@ def open_store(store: Path | Place) -> zarr.Group:
         return zarr.open_group(PlaceStore(place), mode="r", zarr_format=3, use_consolidated=False)
     except GroupNotFoundError as error:
         raise _missing(place, "zarr.json") from error
+
+
+def open_array(store: Path | Place, path: str) -> zarr.Array[Any]:
+    """Open an array of a product's store for reading, by its path below the root; TransientError if it is missing."""
+    return cast("zarr.Array[Any]", open_store(store)[path])
 
 
 def read_shard(store: Place, key: str) -> bytes:

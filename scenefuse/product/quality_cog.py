@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -25,7 +25,7 @@ from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.cog import wrong_pixels
 from scenefuse.product.files import QUALITY, STORE
-from scenefuse.product.place_store import open_store
+from scenefuse.product.place_store import open_array
 from scenefuse.product.spec import QUALITY_OUTSIDE, ProductSpec
 
 _BLOCK_PX = 512
@@ -35,7 +35,7 @@ _GDAL = {"GDAL_CACHEMAX": 64, "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK_PX, "GDAL_PAM_EN
 def write_quality_cog(folder: Path | Place, spec: ProductSpec) -> Place:
     """Write `quality.tif` to the product's folder: QualityFlag bits as uint8, overviews by nearest pixel."""
     target = place_at(folder) / QUALITY
-    flags = cast("zarr.Array[Any]", open_store(folder / STORE)["quality"])
+    flags = open_array(folder / STORE, "quality")
     with target.writing() as part:
         draft = part.with_name(f".draft{part.name}")  # beside the part, and recognisable by name if left behind
         try:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import rasterio
-import zarr
 from affine import Affine
 from rasterio.io import MemoryFile
 
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import QUICKLOOK, STORE
-from scenefuse.product.layout import level_path
-from scenefuse.product.place_store import open_store
+from scenefuse.product.shards import decode_reflectance, open_level
 from scenefuse.product.spec import ProductSpec
 from scenefuse.product.true_colour import Picture, colours, rgb_bands
 
@@ -30,11 +27,9 @@ def write_quicklook(folder: Path | Place, spec: ProductSpec) -> Place:
     finest level that fits.
     """
     factor = quicklook_factor(spec)
-    group = open_store(folder / STORE)
-    array = cast("zarr.Array[Any]", group[f"{level_path(factor)}reflectance"])
-    steps = np.stack([np.asarray(array[index]) for index in rgb_bands(spec.bands)])
-    rgb = steps.astype(np.float32) * np.float32(spec.scale)
-    rgb[steps == spec.nodata] = np.nan
+    level = open_level(folder / STORE, factor)
+    integers = np.stack([np.asarray(level[index]) for index in rgb_bands(spec.bands)])
+    rgb = decode_reflectance(integers, scale=spec.scale, nodata=spec.nodata)
     place = place_at(folder) / QUICKLOOK
     place.put(png_bytes(colours(rgb)))
     return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -18,7 +18,8 @@ from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STORE
 from scenefuse.product.layout import level_path
-from scenefuse.product.place_store import open_store
+from scenefuse.product.place_store import open_array, open_store
+from scenefuse.product.shards import decode_reflectance
 from scenefuse.product.stac_item import read_item
 from scenefuse.sensors.band import Band
 
@@ -71,13 +72,11 @@ class StoredProduct:
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if name not in self._opened:
-            self._opened[name] = _array(self.folder, name)
+            self._opened[name] = open_array(self.folder / STORE, name)
         return self._opened[name]
 
     def _reflectance(self, integers: NDArray[np.int16]) -> NDArray[np.float32]:
-        values = integers.astype(np.float32) * np.float32(self.scale)
-        values[integers == self.nodata] = np.nan
-        return values
+        return decode_reflectance(integers, scale=self.scale, nodata=self.nodata)
 
 
 def open_product(folder: Path | Place) -> StoredProduct:
@@ -91,17 +90,17 @@ def open_product(folder: Path | Place) -> StoredProduct:
             "there is nothing to read",
             "Give the folder of a product, or run the fusion again to finish it",
         ) from error
-    array = _array(folder, "reflectance")
-    root = open_store(folder / STORE)
+    store = folder / STORE
+    root, array = open_store(store), open_array(store, "reflectance")
     attributes: dict[str, Any] = dict(array.attrs)
     names = attributes["band_names"]
-    wavelengths, fwhms = (np.asarray(_array(folder, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
+    wavelengths, fwhms = (np.asarray(open_array(store, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
     transform: Any = root.attrs["spatial:transform"]
     a, b, c, d, e, f = (float(value) for value in transform)
     return StoredProduct(
         folder=folder,
         grid=RasterGrid(
-            crs_wkt=str(_array(folder, "spatial_ref").attrs["crs_wkt"]),
+            crs_wkt=str(open_array(store, "spatial_ref").attrs["crs_wkt"]),
             transform=(a, b, c, d, e, f),
             shape=(array.shape[1], array.shape[2]),
             name=folder.name,
@@ -116,10 +115,6 @@ def open_product(folder: Path | Place) -> StoredProduct:
         scale=float(attributes["scale_factor"]),
         nodata=int(attributes["_FillValue"]),
     )
-
-
-def _array(folder: Path | Place, name: str) -> zarr.Array[Any]:
-    return cast("zarr.Array[Any]", open_store(folder / STORE)[name])
 
 
 def _known(value: float) -> float | None:

@@ -26,7 +26,7 @@ from scenefuse.engine.run import FusionJob
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
 from scenefuse.models.base import ModelCard
 from scenefuse.place.place import Place
-from scenefuse.product.shards import encode_reflectance, open_level
+from scenefuse.product.shards import decode_reflectance, encode_reflectance, open_level
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.seams import at_seam, seam_tiles
 from scenefuse.tiles.tiling import Tile
@@ -100,9 +100,10 @@ class CheckingSink:
     def encode(self, tile: Tile, fused: NDArray[np.float32], quality: NDArray[np.uint8]) -> tuple[EncodedShard, ...]:
         """Compare the window and append to found; there are no shards."""
         integers, flags = encode_reflectance(fused, quality, self.spec)
-        level = open_level(self.store, 1)
-        now = self._reflectance(integers)
-        then = self._reflectance(np.asarray(level[(slice(None), *tile.core.slices)]))
+        stored = np.asarray(open_level(self.store, 1)[(slice(None), *tile.core.slices)])
+        now, then = (
+            decode_reflectance(each, scale=self.spec.scale, nodata=self.spec.nodata) for each in (integers, stored)
+        )
         near = at_seam(tile.core, self.spec.core_px, self.spec.grid.fine_shape)
         lost = np.isnan(then).any(axis=0) & ((flags & np.uint8(QualityFlag.NODATA)) == 0)
         lost |= (flags & np.uint8(QualityFlag.NOT_FINITE)) != 0
@@ -122,11 +123,6 @@ class CheckingSink:
     def holds(self, receipt: ShardReceipt) -> bool:  # noqa: ARG002 - the engine's protocol
         """False: nothing is held."""
         return False
-
-    def _reflectance(self, integers: NDArray[np.int16]) -> NDArray[np.float32]:
-        values = integers.astype(np.float32) * np.float32(self.spec.scale)
-        values[integers == self.spec.nodata] = np.nan
-        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

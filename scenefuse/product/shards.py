@@ -23,7 +23,7 @@ from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.layout import level_path, quality_array, reflectance_array
-from scenefuse.product.place_store import open_store, read_shard
+from scenefuse.product.place_store import open_array, read_shard
 from scenefuse.product.spec import LevelCore, ProductSpec
 from scenefuse.tiles.tiling import Tile
 
@@ -72,6 +72,13 @@ def encode_reflectance(
     flags[not_finite & ~absent] |= np.uint8(QualityFlag.NOT_FINITE)
     flags[clipped & ~absent] |= np.uint8(QualityFlag.CLIPPED)
     return integers, flags
+
+
+def decode_reflectance(integers: NDArray[np.int16], *, scale: float, nodata: int) -> NDArray[np.float32]:
+    """Reflectance of stored integers of any shape, in float32; NaN = no data."""
+    values = integers.astype(np.float32) * np.float32(scale)
+    values[integers == nodata] = np.nan
+    return values
 
 
 def encode_shard(pixels: NDArray[Any], shard: tuple[int, ...], like: zarr.Array[Any]) -> bytes:
@@ -218,7 +225,7 @@ def shard_keys(spec: ProductSpec) -> list[str]:
 
 def open_level(store: Path | Place, factor: int) -> zarr.Array[Any]:
     """Open the reflectance of a level, (band, y, x) integers, for reading."""
-    return cast("zarr.Array[Any]", open_store(store)[f"{level_path(factor)}reflectance"])
+    return open_array(store, f"{level_path(factor)}reflectance")
 
 
 def with_digest(key: str, data: bytes) -> EncodedShard:

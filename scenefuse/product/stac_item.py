@@ -61,6 +61,8 @@ EXTENSIONS = (
 COLLECTION_ID = "scenefuse"
 """Id of the collection that holds all products of an output."""
 
+_PARTS = {"properties": dict, "assets": dict, "links": list}
+"""What an item has, and of which type: readers of items rely on it."""
 _EDGE_POINTS = 21
 
 
@@ -357,7 +359,11 @@ def _model_link(model: Mapping[str, Any]) -> Link:
 
 
 def read_item(folder: Path | Place) -> dict[str, Any]:
-    """The item document of the product in folder."""
+    """The item document of the product in folder; ValueError if it is none, with properties, assets and links."""
     place = place_at(folder)
     document: dict[str, Any] = json.loads((place / f"{place.name}.json").read())
+    parts = document if isinstance(document, dict) else {}
+    lacking = [name for name, kind in _PARTS.items() if not isinstance(parts.get(name), kind)]
+    if lacking:
+        raise ValueError(f"{place.name}.json is no STAC item: it lacks {', '.join(lacking)}")
     return document

@@ -72,7 +72,7 @@ def _older(folder: Place, hrefs: dict[str, str]) -> Iterator[Place]:
             same = not read_item(place)["properties"].get("deprecated") and read_run(place).hrefs == hrefs
             if same and _made_of(read_provenance(place)) == made:
                 yield place
-        except (OSError, ValueError, KeyError, MismatchError):
+        except (OSError, ValueError, MismatchError):
             continue  # gone by now, or damaged: verify reports it
 
 

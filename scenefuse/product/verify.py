@@ -133,6 +133,9 @@ def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) ->
         return False
     if expected is None:
         return False
+    if not place.is_file():
+        found.append(Mismatch(kind="missing", name=name, message="the item gives its checksum, but it is no file"))
+        return False
     size_bytes, sha256 = place.measure()
     if size_bytes != asset.get("file:size"):
         message = f"{size_bytes} bytes, not {asset.get('file:size')}"
@@ -247,6 +250,6 @@ def _item_identity(folder: Place, provenance: Provenance) -> Iterator[tuple[str,
     """The identity in the provenance and in the item, if the item can be read."""
     try:
         properties = read_item(folder)["properties"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return
     yield "identity", provenance.identity, properties.get("scenefuse:identity")

@@ -47,22 +47,17 @@ class StacApi:
         self._fetcher = Fetcher(policy)
         try:
             landing = self._landing(url)
+            conforms = [str(conformance) for conformance in landing["conformsTo"]]
+            self._require_transactions(conforms)
         except SceneFuseError:
             self._fetcher.close()
             raise
-        conforms = [str(conformance) for conformance in landing["conformsTo"]]
         self.takes_collections = any(conformance.endswith(_COLLECTIONS) for conformance in conforms)
         self._leaves_out = any(conformance.endswith(_FIELDS) for conformance in conforms)
         self._finds = any(conformance.endswith(_SEARCH) for conformance in conforms) and any(
-            link.get("rel") == "search" and str(link.get("method")).upper() == "POST" for link in landing["links"]
+            link.get("rel") == "search" and str(link.get("method")).upper() == "POST"
+            for link in _objects(landing["links"])
         )
-        if not any(conformance.endswith(_TRANSACTIONS) for conformance in conforms):
-            self._fetcher.close()
-            raise DataError(
-                f"{self.url} does not conform to the Transaction extension",
-                "clients cannot write items to it",
-                "enable it (stac-fastapi-pgstac: ENABLE_TRANSACTIONS_EXTENSIONS=true), or publish to another API",
-            )
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +148,8 @@ class StacApi:
         features, links = page.get("features"), page.get("links")
         if not isinstance(features, list) or not isinstance(links, list):
             self._odd(reply.url, "a page of items without features and links")
-        following = next((str(link.get("href")) for link in links if link.get("rel") == "next"), None)
-        return [feature for feature in features if isinstance(feature, dict)], following
+        following = next((str(link.get("href")) for link in _objects(links) if link.get("rel") == "next"), None)
+        return _objects(features), following
 
     def _landing(self, url: str) -> Document:
         """Read the landing page at url; the address it is served from becomes the API's own."""
@@ -166,6 +161,14 @@ class StacApi:
         if not isinstance(document.get("conformsTo"), list) or not isinstance(document.get("links"), list):
             self._odd(reply.url, f"a JSON object of type {document.get('type')!r} without conformsTo")
         return document
+
+    def _require_transactions(self, conforms: Iterable[str]) -> None:
+        if not any(conformance.endswith(_TRANSACTIONS) for conformance in conforms):
+            raise DataError(
+                f"{self.url} does not conform to the Transaction extension",
+                "clients cannot write items to it",
+                "enable it (stac-fastapi-pgstac: ENABLE_TRANSACTIONS_EXTENSIONS=true), or publish to another API",
+            )
 
     def _ask(self, method: str, url: str, body: Document | None = None) -> Reply:
         """Send a request and return the reply; raise if access is denied."""
@@ -247,6 +250,11 @@ def _check_address(url: str, policy: AccessPolicy) -> None:
             re.split(r"[:;] (?:use|if) |, so it is not", error.consequence)[0],
             f"give its public https address; if the host is yours, --allow-host {parts.hostname}",
         ) from error
+
+
+def _objects(values: list[Any]) -> list[Document]:
+    """The objects in a JSON array."""
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _credentials() -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from scenefuse.quality.detail import Detail, Lens
 from scenefuse.quality.error_map import ErrorMap
 from scenefuse.quality.flags import FlagCount, count_flags
 from scenefuse.quality.product_scores import Scored, reference_sums
-from scenefuse.quality.table import scores_record
+from scenefuse.quality.table import finite_or_none, scores_record
 from scenefuse.sensors.band import Band
 
 PICTURE_PX = 512
@@ -129,10 +128,10 @@ class Dossier:
         found: dict[str, float | None] = {}
         if self.detail.spectral is not None:
             scores = self.detail.spectral.scores()
-            found |= {f"spectral_{name}": _finite(scores[name]) for name in ("rmse", "sam_deg", "cc")}
+            found |= {f"spectral_{name}": finite_or_none(scores[name]) for name in ("rmse", "sam_deg", "cc")}
         if self.detail.spatial is not None:
             scores = self.detail.spatial.scores()
-            found |= {f"spatial_{name}": _finite(scores[name]) for name in ("rmse", "cc")}
+            found |= {f"spatial_{name}": finite_or_none(scores[name]) for name in ("rmse", "cc")}
         return found
 
     @property
@@ -201,8 +200,4 @@ class Dossier:
 
 
 def _listed(values: NDArray[np.float64]) -> list[float | None]:
-    return [_finite(float(value)) for value in values]
-
-
-def _finite(value: float) -> float | None:
-    return value if isfinite(value) else None
+    return [finite_or_none(float(value)) for value in values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def _unpacked_bytes(data: Path, promised: int) -> int:
     with data.open("rb") as file:
         if file.read(2) != GZIP_MAGIC:
             raise damaged(data, "is not gzip-compressed, as its header says")
-        file.seek(-4, 2)
+        file.seek(max(0, data.stat().st_size - 4))
         if int.from_bytes(file.read(4), "little") == promised % 2**32:
             return promised
     held = 0
@@ -214,6 +215,6 @@ def _unpacked_bytes(data: Path, promised: int) -> int:
         with gzip.open(data) as stream:
             while held < promised and (chunk := stream.read(2**20)):
                 held += len(chunk)
-    except (EOFError, OSError):
+    except (EOFError, OSError, zlib.error):
         return held
     return held

@@ -81,6 +81,11 @@ class _Line:
             return self.planned
         return self.retry if self.waits else min(self.planned, self.retry)
 
+    def not_beyond(self, now: datetime) -> None:
+        """Bring back what lies too far in the future: a fast clock was set back, which must not put off any pass."""
+        self.since = min(self.since, now)
+        self.retry = None if self.retry is None else min(self.retry, now + _LAST_RETRY)
+
     def ended(self, began: datetime, *, failed: int = 0, retry: datetime | None = None) -> None:
         """Note a pass that began then; the next one counts from it."""
         self.since, self.failed, self.retry, self.waits = began, failed, retry, False
@@ -100,7 +105,7 @@ def serve(workflows: Sequence[Workflow], *, clock: Clock | None = None, observer
     while True:
         now = clock.now()
         for line in lines:
-            line.since = min(line.since, now)  # else setting back a fast clock would stop all passes
+            line.not_beyond(now)
         line = min(lines, key=lambda line: line.due)
         wait_s = (line.due - now).total_seconds()
         if wait_s > 0:

@@ -20,7 +20,7 @@ from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.architectures import build_model
 from scenefuse.models.shelf import shelved
 from scenefuse.models.weights import WeightsCard, save_weights
-from scenefuse.pipeline.evaluate import Arena, evaluate_methods
+from scenefuse.pipeline.contest import Arena, evaluate_methods
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.shelve import shelve
@@ -87,7 +87,7 @@ def test_of_a_large_scene_no_more_is_held_than_the_bound_says(
         held.extend(made.hs.size + made.ms.size + made.truth.size for made in trials)
         return iter(())
 
-    monkeypatch.setattr("scenefuse.pipeline.evaluate.compete", drawn)
+    monkeypatch.setattr("scenefuse.pipeline.contest.compete", drawn)
     most = shown.size // 4
     monkeypatch.setattr("scenefuse.quality.trial.MOST_VALUES", most)
     arena = Arena(

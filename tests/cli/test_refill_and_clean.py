@@ -14,7 +14,7 @@ from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.retry import GivenUpError, Kind, TaskFailure
 from scenefuse.engine.run import IncompleteRunError, RunReport
 from scenefuse.errors import DataError, StorageError, UsageError, WorkError
-from scenefuse.pipeline.failures import PairFailure, forget_failure, read_failures, record_failure, work_of
+from scenefuse.pipeline.failures import PairWork, forget_failure, read_failures, record_failure
 from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.refill import refill
 from scenefuse.place.local import LocalPlace
@@ -28,7 +28,7 @@ CONFIG = RunConfig(model="gsa", format=("zarr",), core_px=48, workers=1)
 def _recorded(pair: Pair, out: Path, config: RunConfig = CONFIG) -> None:
     """A record that the pair failed, as a batch would have left it."""
     opened = plan_fusion(*pair, out=out, config=config).opened
-    record_failure(place_at(out), work_of(opened.pair, config).because(DataError("a", "b", "c")), NullObserver())
+    record_failure(place_at(out), PairWork.of(opened.pair, config).because(DataError("a", "b", "c")), NullObserver())
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -137,7 +137,7 @@ def test_a_failure_is_recorded_without_the_query_of_a_url_and_what_belongs_to_th
     assert record["kind"] == "data"
 
 
-WORK = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
+WORK = PairWork(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
 
 
 def test_each_method_of_a_pair_has_a_record_of_its_own_and_only_its_last(tmp_path: Path) -> None:
@@ -158,9 +158,9 @@ def test_weights_are_recorded_by_a_path_that_holds_in_every_folder(
     scenes = plan_fusion(*pair, out=tmp_path, config=CONFIG).opened.pair
     (tmp_path / "w.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    options = work_of(scenes, RunConfig(model="aelf", weights="w.safetensors")).options
+    options = PairWork.of(scenes, RunConfig(model="aelf", weights="w.safetensors")).options
     assert options["weights"] == str(tmp_path / "w.safetensors")
-    assert work_of(scenes, RunConfig(model="aelf", weights="shelved")).options["weights"] == "shelved"
+    assert PairWork.of(scenes, RunConfig(model="aelf", weights="shelved")).options["weights"] == "shelved"
 
 
 def test_a_record_runs_on_the_machine_of_who_retries() -> None:

@@ -101,6 +101,17 @@ def test_an_endpoint_that_does_not_answer_is_a_failure_without_its_password(
     assert "secret" not in f"{found.text} {found.facts}"
 
 
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:port", "http://[::1", f"http://{'long' * 20}:9000"])
+def test_an_endpoint_that_is_no_address_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    pytest.importorskip("obstore", reason="the s3 extra")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    found = finding("s3", tmp_path)
+    assert found.verdict == "failed"
+    assert "check AWS_ENDPOINT_URL" in found.text
+
+
 def test_an_endpoint_that_answers_needs_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore", reason="the s3 extra")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)

@@ -24,6 +24,7 @@ from scenefuse.grid.window import Window
 from scenefuse.models.base import SceneWindow
 from scenefuse.models.state import SceneState
 from scenefuse.place.location import place_at
+from scenefuse.place.place import Place
 from tests.engine.fakes import AnalyticSource, Setting, load_fake
 
 HOLES = (Window(y0=3, y1=50, x0=4, x1=90),)
@@ -351,6 +352,20 @@ def test_a_damaged_state_is_measured_again_and_replaced(known: KnownStates) -> N
     assert prepare(source, Preparation(), observer=observer, known=known).sha256 == state.sha256
     assert stage_names(observer) == ["scene/fill"]
     assert load_state(known.folder / name).sha256 == state.sha256
+
+
+def test_a_state_that_another_run_forgets_meanwhile_is_measured_again(
+    known: KnownStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = AnalyticSource(coarse_shape=(70, 130), ratio=2)
+    state = prepare(source, Preparation(), known=known)
+
+    def forgotten_first(place: Place) -> SceneState:
+        known.forget()
+        return load_state(place)
+
+    monkeypatch.setattr(known_states, "load_state", forgotten_first)
+    assert prepare(source, Preparation(), known=known).sha256 == state.sha256
 
 
 def test_a_scene_is_forgotten_without_the_others_beside_it(known: KnownStates) -> None:

@@ -24,7 +24,7 @@ from scenefuse.engine.observers import NullObserver, RecordingObserver
 from scenefuse.errors import DataError, TransientError
 from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
-from scenefuse.pipeline.failures import PairFailure, read_failures, work_of
+from scenefuse.pipeline.failures import PairWork, read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import open_aligned
 from scenefuse.pipeline.planning import plan_fusion
@@ -84,7 +84,7 @@ def test_a_pair_of_an_item_collection_is_opened(pair: Pair, tmp_path: Path, *, s
 
 def test_a_record_of_a_failure_tells_no_secrets_of_an_address() -> None:
     scene = Scene(id="a", assets=(), href="https://user:secret@a.example/hs.json?sig=secret")
-    record = work_of(ScenePair(hs=scene, ms=replace(scene, id="b")), RunConfig())
+    record = PairWork.of(ScenePair(hs=scene, ms=replace(scene, id="b")), RunConfig())
     assert (record.hs_href, record.ms_href) == ("https://a.example/hs.json",) * 2
 
 
@@ -196,7 +196,7 @@ def test_workers_that_cannot_start_end_the_batch_and_are_no_pairs_failure(
 
 
 def test_a_scheduler_that_is_gone_ends_the_batch_and_the_pair_can_be_tried_again(tmp_path: Path) -> None:
-    work = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
+    work = PairWork(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
 
     def lost(**_: object) -> FusedProduct:
         raise SchedulerLostError("scheduler", "gone", "start one") from OSError("closed")
@@ -227,6 +227,19 @@ def test_a_corrected_input_makes_a_new_version_and_the_old_one_says_so(pair: Pai
         assert verify(item.folder).ok
     (again,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
     assert (again.status, read_item(again.folder)) == ("found", read_item(second.folder))
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("damage", [[], {"properties": None, "assets": {}, "links": []}])
+def test_a_product_whose_item_is_damaged_does_not_stop_the_ones_beside_it(
+    pair: Pair, tmp_path: Path, damage: object
+) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    first.item.write_text(json.dumps(damage))
+    scenes.write_hs(archive.parent / "hs.tif", scenes.hs_cube() * 1.05)
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert second.status == "done"
 
 
 @pytest.mark.usefixtures("no_workers")

@@ -15,7 +15,8 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import WeightsCard, save_weights
-from scenefuse.pipeline.evaluate import Arena, evaluate_methods, evaluate_product
+from scenefuse.pipeline.contest import Arena, evaluate_methods
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.opening import open_pair
 from scenefuse.pipeline.replay import replay

@@ -375,12 +375,13 @@ def test_a_cog_that_is_added_after_an_upgrade_does_not_change_what_made_the_tile
 
 
 @pytest.mark.parametrize("damaged", ["item", "provenance.json"])
+@pytest.mark.parametrize("text", ["{", '{"properties": {}, "assets": null, "links": []}'])
 def test_a_product_whose_documents_are_damaged_is_mended_by_fusing_again(
-    pair: PairFiles, product: Path, damaged: str
+    pair: PairFiles, product: Path, damaged: str, text: str
 ) -> None:
     path = product / (f"{product.name}.json" if damaged == "item" else damaged)
     whole = read_item(product), read_provenance(product)
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_text(text)
     again = fuse(*pair.both, out=product.parent, config=CONFIG, lane=InProcessLane())
     assert (again.status, again.folder) == ("resumed", product)
     assert verify(product).ok

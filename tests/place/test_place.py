@@ -359,6 +359,24 @@ def test_an_expired_lease_is_taken_over_and_its_holder_told(folder: Place) -> No
     assert json.loads((folder / ".lease").read())["machine"] == "elsewhere"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"machine": "elsewhere"}',
+        b'{"machine": "elsewhere", "pid": 1, "started": 0.0, "expires": "soon"}',
+        b'{"machine": "elsewhere", "pid": 1, "started": 0.0, "expires": null}',
+    ],
+)
+def test_a_file_that_no_run_wrote_as_its_lease_binds_nobody(folder: Place, data: bytes) -> None:
+    folder.make()
+    (folder / ".lease").put(data)
+    assert live_owner(folder / ".lease") is None
+    with Lease(folder / ".lease") as lease:
+        lease.check()
+
+
 def test_of_those_who_want_a_lease_at_the_same_time_one_has_it(folder: Place) -> None:
     folder.make()
     got: list[Lease] = []

@@ -175,6 +175,15 @@ def test_pages_that_never_end_are_refused(stub: Stub) -> None:
         list(api.items("c"))
 
 
+def test_links_that_are_no_objects_are_passed_over(stub: Stub) -> None:
+    search = "https://api.stacspec.org/v1.0.0/item-search"
+    stub.replies["/"] = [(200, {}, _landing(conformsTo=[CONFORMS, search], links=["/search", None]))]
+    page = {"features": [{"id": "a"}, 7], "links": ["?token=1", None]}
+    stub.replies["/collections/c/items"] = [(200, {}, json.dumps(page).encode())]
+    with _open(stub) as api:
+        assert list(api.items("c")) == [{"id": "a"}]
+
+
 def test_items_are_asked_for_by_their_ids_until_all_are_given(stub: Stub) -> None:
     search = [{"rel": "search", "href": "http://inside:8080/search", "method": method} for method in ("GET", "POST")]
     conforms = [CONFORMS, *(f"https://api.stacspec.org/v1.0.0/item-search{end}" for end in ("", "#fields"))]

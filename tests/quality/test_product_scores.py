@@ -201,7 +201,8 @@ def test_a_band_that_was_upsampled_to_the_fine_grid_does_not_ask_for_a_soft_prod
     values = score_without_reference(product, Inputs(hs, soft, (sharp_band, soft_band)), state).values
     assert values["spatial_consistency_rmse"] == pytest.approx(0.0, abs=1e-6)
     alone = SceneState(arrays={"srf": srf[:1]}, facts={"psf_sigma_px": 1.2})
-    assert values == score_without_reference(product, Inputs(hs, ms[:1], (sharp_band,)), alone).values
+    sharp_only = score_without_reference(product, Inputs(hs, ms[:1], (sharp_band,)), alone).values
+    assert values == pytest.approx(sharp_only, abs=1e-9)  # one band or two through BLAS: not always the same last bits
 
 
 def test_an_msi_that_the_hsi_does_not_cover_has_no_spatial_consistency(product: StoredProduct) -> None:

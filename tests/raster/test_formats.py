@@ -88,6 +88,16 @@ def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_pa
         open_raster(str(path))
 
 
+@pytest.mark.parametrize(
+    "end", [b"", b"\x08", b"\x08" + bytes(7) + b"\xff" * 50], ids=["2 bytes", "3 bytes", "no deflate"]
+)
+def test_a_compressed_envi_file_of_which_nothing_can_be_unpacked_is_refused(tmp_path: Path, end: bytes) -> None:
+    path = write_envi(tmp_path, texture(3, (20, 30)), compressed=True)
+    path.write_bytes(b"\x1f\x8b" + end)
+    with pytest.raises(DataError, match="holds 0 bytes where its header promises"):
+        open_raster(str(path))
+
+
 @pytest.mark.parametrize(("data", "header"), [("A.BSQ", "A.HDR"), ("a.bsq", "a.bsq.HDR"), ("A.IMG", "A.hdr")])
 def test_envi_files_with_names_in_capitals_are_read(tmp_path: Path, data: str, header: str) -> None:
     pixels = texture(3, (20, 30))

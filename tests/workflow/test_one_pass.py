@@ -13,9 +13,9 @@ import pytest
 from scenefuse.archive.bounds import Bounds
 from scenefuse.archive.pairing import Pairing
 from scenefuse.engine.observers import RecordingObserver
-from scenefuse.errors import MismatchError, TransientError
+from scenefuse.errors import DataError, MismatchError, TransientError
 from scenefuse.pipeline.batch import BatchReport
-from scenefuse.pipeline.failures import PairFailure
+from scenefuse.pipeline.failures import PairWork
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.publish.destination import Failed, Published
@@ -61,7 +61,8 @@ def test_what_a_catalogue_does_not_take_is_told_once_for_each_product(tmp_path: 
 
 @pytest.mark.parametrize("left", ["failures", "busy", "unpublished", None])
 def test_a_pass_that_leaves_something_to_do_is_not_whole(left: str | None) -> None:
-    pair = PairFailure(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json")
+    work = PairWork(hs_id="h", ms_id="m", hs_href="h.json", ms_href="m.json", model="gsa")
+    pair = work.because(DataError("a", "b", "c"))
     batch = BatchReport(
         pairing=Pairing(pairs=(), unpaired=()),
         failures=(pair,) if left == "failures" else (),

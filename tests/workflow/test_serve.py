@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from scenefuse.place.local import LocalPlace
 from scenefuse.workflow import one_pass
 from scenefuse.workflow.one_pass import run_pass
 from scenefuse.workflow.pass_record import PassUnderWayError
+from scenefuse.workflow.schedule import ScheduleSpec
 from scenefuse.workflow.serve import serve
 from scenefuse.workflow.specification import Workflow, read_workflow
 from tests.workflow.making import EndOfTestError, Passes, SetClock, history, workflow_of, write_archive, write_workflow
@@ -79,12 +82,40 @@ def test_a_clock_that_was_ahead_and_is_set_right_stops_nothing(workflow: Workflo
     assert passes.times("began") == ["01 02:30:20", "01 01:00:00", "01 02:00:00", "01 03:00:00", "01 04:00:00"]
 
 
+def away(*_: object, **__: object) -> None:
+    raise TransientError("the archive does not answer", "nothing is found", "try again")
+
+
+def under_way(*_: object, **__: object) -> None:
+    raise PassUnderWayError("a pass is under way", "two at a time would do the same work", "wait")
+
+
+@pytest.mark.parametrize("stop", [away, under_way])
+def test_a_clock_that_is_set_right_does_not_put_off_what_is_to_be_tried_again(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, stop: Callable[..., None]
+) -> None:
+    due = datetime(2026, 3, 8, tzinfo=UTC)
+    clock = SetClock(time=due - timedelta(minutes=1), end=due + timedelta(hours=1))
+    passes = Passes(clock=clock)
+    sleep = clock.sleep
+
+    def is_set_right(seconds: float) -> None:
+        sleep(seconds)
+        if passes.times("began") == ["08 00:00:00"]:
+            clock.time -= timedelta(days=5)
+            monkeypatch.setattr(one_pass, "find_in_archive", find_in_archive)
+            monkeypatch.setattr(clock, "sleep", sleep)
+
+    monkeypatch.setattr(one_pass, "find_in_archive", stop)
+    monkeypatch.setattr(clock, "sleep", is_set_right)
+    with pytest.raises(EndOfTestError):
+        serve([replace(workflow, schedule=ScheduleSpec(every="30d"))], clock=clock, observer=passes)
+    assert passes.times("ended")[:1] == ["03 01:00:20"]
+
+
 def test_a_failure_that_may_pass_is_tried_again_after_ever_longer_pauses(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def away(*_: object, **__: object) -> None:
-        raise TransientError("the archive does not answer", "nothing is found", "try again")
-
     monkeypatch.setattr(one_pass, "find_in_archive", away)
     clock = SetClock(time=START, end=START + timedelta(hours=2))
     passes = Passes(clock=clock)
