@@ -259,13 +259,21 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
 
 
 def _require_same_inputs(opened: OpenedPair, method: ProductMethod, provenance: Provenance, folder: Place) -> None:
-    identity = product_identity(product_inputs(opened), method, provenance.options, numerics=provenance.numerics)
+    readings = opened.cube.readings()
+    identity = product_identity(
+        product_inputs(opened), method, provenance.options, readings=readings, numerics=provenance.numerics
+    )
     if identity == provenance.identity:
         return
     then = {(file.role, file.key): file.checksum for file in provenance.inputs}
     now = {(file.role, file.key): file.checksum for file in product_inputs(opened)}
     differing = sorted(" ".join(key) for key in then.keys() | now.keys() if then.get(key) != now.get(key))
-    what = f"inputs {', '.join(differing)}" if differing else "the method's options"
+    if differing:
+        what = f"inputs {', '.join(differing)}"
+    elif any(bands != provenance.grid[side]["band_map"] for side, bands in readings.items()):
+        what = "wavelengths, scale, offset or no-data of bands"
+    else:
+        what = "the method's options"
     raise MismatchError(
         f"{what} differ from the provenance of {folder.name}",
         "recomputed tiles would belong to another product",
