@@ -361,6 +361,11 @@ def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) 
         load_scene(str(tmp_path))
     with pytest.raises(DataError, match="kind catalog"):
         load_scene(str(write(tmp_path / "catalog.json", catalogue())))
+    listed = write(tmp_path / "items.json", {"type": "FeatureCollection", "features": []})
+    with pytest.raises(DataError, match="kind items, not a single item"):
+        load_scene(str(listed))
+    with pytest.raises(DataError, match="has no item gone"):
+        load_scene(str(listed), item_id="gone")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="not a catalogue"):
