@@ -260,6 +260,8 @@ def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
         if not points:
             return False
         west, east = min(x for x, _ in points), max(x for x, _ in points)
+        if west < 0 <= east and east - west > 180:  # the shorter way round crosses the antimeridian
+            west, east = min(x for x, _ in points if x >= 0), max(x for x, _ in points if x < 0)
         south, north = min(y for _, y in points), max(y for _, y in points)
     else:
         return False
@@ -273,7 +275,10 @@ def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
 
 
 def _spans(west: float, east: float) -> list[tuple[float, float]]:
-    """One span of longitudes, or two, one on each side of the antimeridian."""
+    """One span of longitudes, or two, one on each side of the antimeridian; the bounds may lie beyond it (181)."""
+    if east - west >= 360:
+        return [(-180.0, 180.0)]
+    west, east = (x if -180 <= x <= 180 else (x + 180) % 360 - 180 for x in (west, east))
     return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
