@@ -13,7 +13,7 @@ from scenefuse.words import counted
 
 _NM_PER_UM = 1000.0
 _LONGEST_UM = 50.0
-"""A list of wavelengths without unit is in micrometres if all are below this: optical bands lie at 50 nm to 50 um."""
+"""Optical bands lie at 50 nm to 50 um: a list of wavelengths without unit is in micrometres if all are below this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,8 @@ def bands_of(rows: Sequence[Mapping[str, Any]], *, key: str, gsd_m: float | None
             bands.append(
                 Band(
                     name=name,
-                    wavelength_nm=_nm(row.get("eo:center_wavelength"), place),
-                    fwhm_nm=_nm(row.get("eo:full_width_half_max"), place),
+                    wavelength_nm=_nm(row, "eo:center_wavelength", place),
+                    fwhm_nm=_nm(row, "eo:full_width_half_max", place),
                     gsd_m=number_or_none(row.get("gsd", row.get("raster:spatial_resolution")), place) or gsd_m,
                 )
             )
@@ -149,6 +149,13 @@ def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(value) if isinstance(value, list) and all(isinstance(entry, dict) for entry in value) else ()
 
 
-def _nm(value: Any, where: str) -> float | None:
-    """Micrometres converted to nanometres, to 1e-6 nm (0.4927 um is 492.7 nm)."""
-    return None if value is None else round(number(value, where) * _NM_PER_UM, 6)
+def _nm(row: Mapping[str, Any], key: str, where: str) -> float | None:
+    """Micrometres under key as nanometres, to 1e-6 nm (0.4927 um is 492.7 nm); DataError for nanometres."""
+    um = number_or_none(row.get(key), where)
+    if um is not None and um >= _LONGEST_UM:
+        raise DataError(
+            f"{where}: {key} is {um:g}",
+            f"STAC counts it in micrometres, and no optical band lies beyond {_LONGEST_UM:g}",
+            "correct the item: 450 nm is 0.45",
+        )
+    return None if um is None else round(um * _NM_PER_UM, 6)

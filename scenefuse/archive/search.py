@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pystac import Link
@@ -19,9 +18,8 @@ from scenefuse.archive.document import document_kind, link_rel, read_document
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import corners_of, scene_from_item
 from scenefuse.archive.json_values import number
-from scenefuse.archive.parquet_items import items_of
 from scenefuse.archive.scene import Scene
-from scenefuse.archive.source import ArchiveSource
+from scenefuse.archive.source import ArchiveSource, listed_items, place_in_list, self_href
 from scenefuse.errors import DataError
 from scenefuse.place.href import redact
 
@@ -106,10 +104,8 @@ def _search_documents(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene 
     with Fetcher(source.policy) as fetcher:
         if source.kind == "item":
             yield from _scenes(source.document, source.href, source, wanted)
-        elif source.kind == "items":
-            yield from _features(source.document["features"], source.href, source, wanted)
-        elif source.kind == "table":
-            yield from _features(items_of(Path(source.href)), source.href, source, wanted)
+        elif source.kind in ("items", "table"):
+            yield from _features(listed_items(source), source.href, source, wanted)
         else:
             yield from _walk(source, wanted, fetcher)
 
@@ -119,12 +115,7 @@ def _features(
 ) -> Iterator[Scene | SkippedItem]:
     """Scenes of the items in a file; an item whose own address is missing or not allowed gets that of the file."""
     for feature in features:
-        own = _self_href(feature)
-        try:
-            place = href if own is None else source.policy.check(own, href)
-        except DataError:
-            place = href
-        yield from _scenes(feature, place, source, wanted)
+        yield from _scenes(feature, place_in_list(feature, href, source.policy), source, wanted)
 
 
 def _walk(source: ArchiveSource, wanted: _Wanted, fetcher: Fetcher) -> Iterator[Scene | SkippedItem]:
@@ -195,7 +186,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
             ).items_as_dicts()
             for item in pages:
                 try:
-                    href = source.policy.check(_self_href(item) or source.href, source.href)
+                    href = source.policy.check(self_href(item) or source.href, source.href)
                 except DataError as error:
                     yield SkippedItem(href=redact(source.href), reason=f"{item.get('id')}: {error}")
                     continue
@@ -269,6 +260,8 @@ def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
         if not points:
             return False
         west, east = min(x for x, _ in points), max(x for x, _ in points)
+        if west < 0 <= east and east - west > 180:  # the shorter way round crosses the antimeridian
+            west, east = min(x for x, _ in points if x >= 0), max(x for x, _ in points if x < 0)
         south, north = min(y for _, y in points), max(y for _, y in points)
     else:
         return False
@@ -282,7 +275,10 @@ def _touches(scene: Scene, corners: BBox | None, wanted: BBox) -> bool:
 
 
 def _spans(west: float, east: float) -> list[tuple[float, float]]:
-    """One span of longitudes, or two, one on each side of the antimeridian."""
+    """One span of longitudes, or two, one on each side of the antimeridian; the bounds may lie beyond it (181)."""
+    if east - west >= 360:
+        return [(-180.0, 180.0)]
+    west, east = (x if -180 <= x <= 180 else (x + 180) % 360 - 180 for x in (west, east))
     return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
@@ -302,13 +298,6 @@ def _interval(wanted: _Wanted) -> str | None:
         return None
     ends = (time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ".." for time in (wanted.since, wanted.until))
     return "/".join(ends)
-
-
-def _self_href(item: Any) -> str | None:
-    """The item's own address, against which its hrefs are resolved; None if it has none."""
-    found = item.get("links") if isinstance(item, dict) else None
-    links = found if isinstance(found, list) else []
-    return next((link["href"] for link in links if link_rel(link) == "self"), None)
 
 
 def _utc(time: datetime | None) -> datetime | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy, trusted_path
 from scenefuse.archive.delivered import delivered_item
-from scenefuse.archive.document import DocumentKind, document_kind, read_document, read_start
+from scenefuse.archive.document import DocumentKind, document_kind, link_rel, read_document, read_start
 from scenefuse.archive.fetch import Fetcher
 from scenefuse.archive.items import scene_from_item
 from scenefuse.archive.known import known_archives
-from scenefuse.archive.parquet_items import MAGIC
+from scenefuse.archive.parquet_items import MAGIC, items_of
 from scenefuse.archive.scene import Asset, Scene
 from scenefuse.archive.selection import is_raster
 from scenefuse.errors import DataError
@@ -51,16 +52,17 @@ def open_source(href: str, *, policy: AccessPolicy | None = None) -> ArchiveSour
     else:
         path = _index_of(trusted_path(href))
         href, policy = str(path), policy.with_root(path.parent)
-        if read_start(path, len(MAGIC)) == MAGIC:
+        if _is_table(path):
             return ArchiveSource(href=href, kind="table", document={}, policy=policy)
     with Fetcher(policy) as fetcher:
         document = read_document(href, fetcher)
     return ArchiveSource(href=href, kind=document_kind(document, href), document=document, policy=policy)
 
 
-def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
+def load_scene(href: str, *, policy: AccessPolicy | None = None, item_id: str | None = None) -> Scene:
     """The scene of a STAC item (path or URL), a delivered product, or a raster file, which is not opened here.
 
+    item_id: which item is wanted, if href turns out to be a list or a table of items; None for a single item only.
     A file is an item if it is named .json or .geojson or begins like a JSON object; a URL is one unless its path has a
     raster's suffix.
     """
@@ -81,9 +83,11 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None) -> Scene:
                 "it is not a scene",
                 "give an item (.json), a raster file, or a product's folder under its delivered name",
             )
-        if path.is_dir() or not _looks_like_json(path):
+        if path.is_dir() or not (_looks_like_json(path) or _is_table(path)):
             return _raster_scene(str(path), path.stem)
     source = open_source(href, policy=policy)
+    if item_id is not None and source.kind in ("items", "table"):
+        return _listed_scene(source, item_id)
     if source.kind != "item":
         raise DataError(
             f"{redact(source.href)} is STAC of kind {source.kind}, not a single item",
@@ -118,6 +122,42 @@ def _index_of(path: Path) -> Path:
     raise DataError(
         f"{path} has no {' or '.join(_INDEX_NAMES)}", "it is not a catalogue", "give the JSON file of the catalogue"
     )
+
+
+def listed_items(source: ArchiveSource) -> Iterator[Any]:
+    """The items of a source of kind `items` or `table`, as they are written."""
+    return iter(source.document["features"]) if source.kind == "items" else items_of(Path(source.href))
+
+
+def place_in_list(item: Any, href: str, policy: AccessPolicy) -> str:
+    """The own address of an item listed in the file at href; the file's, if that is missing or not allowed."""
+    own = self_href(item)
+    try:
+        return href if own is None else policy.check(own, href)
+    except DataError:
+        return href
+
+
+def self_href(item: Any) -> str | None:
+    """The item's own address, against which its hrefs are resolved; None if it has none."""
+    found = item.get("links") if isinstance(item, dict) else None
+    links = found if isinstance(found, list) else []
+    return next((link["href"] for link in links if link_rel(link) == "self"), None)
+
+
+def _listed_scene(source: ArchiveSource, item_id: str) -> Scene:
+    """The scene of one item of a list or a table."""
+    for item in listed_items(source):
+        if isinstance(item, dict) and item.get("id") == item_id:
+            return scene_from_item(item, href=place_in_list(item, source.href, source.policy), policy=source.policy)
+    raise DataError(
+        f"{redact(source.href)} has no item {item_id}", "there is no scene to read", "check whether it was renamed"
+    )
+
+
+def _is_table(path: Path) -> bool:
+    """True for a Parquet file."""
+    return read_start(path, len(MAGIC)) == MAGIC
 
 
 def _raster_scene(href: str, stem: str) -> Scene:

@@ -174,6 +174,10 @@ class PairCube:
         )
         return replace(self, plan=plan)
 
+    def readings(self) -> dict[str, list[dict[str, Any]]]:
+        """How each band of both images is read, by items, files and cards, for identity and provenance; JSON values."""
+        return {"hs": _band_map(self.hs_image), "ms": _band_map(self.ms_image)}
+
     def facts(self) -> dict[str, Any]:
         """The decisions about grids, bands and radiometry, for the provenance; JSON values only."""
         grid = self.grid
@@ -289,6 +293,24 @@ def _check_inside(window: Window, shape: tuple[int, int]) -> None:
         raise ValueError(f"{window} is not inside a scene of {shape}")
 
 
+def _band_map(image: Image) -> list[dict[str, Any]]:
+    """Where each band of an image is stored, how its values become reflectance, and what it measures."""
+    return [
+        {
+            "band": band.name,
+            "wavelength_nm": band.wavelength_nm,
+            "fwhm_nm": band.fwhm_nm,
+            "gsd_m": band.gsd_m,
+            "file": source.file,
+            "file_band": source.file_band + 1,
+            "scale": source.radiometry.scale,
+            "offset": source.radiometry.offset,
+            "nodata": ", ".join(map(str, source.radiometry.nodata)) or None,
+        }
+        for band, source in zip(image.bands, image.sources, strict=True)
+    ]
+
+
 def _image_facts(image: Image) -> dict[str, Any]:
     """The decisions about one image."""
     return {
@@ -301,17 +323,7 @@ def _image_facts(image: Image) -> dict[str, Any]:
             }
             for file, decision in zip(image.files, image.radiometry, strict=True)
         ],
-        "band_map": [
-            {
-                "band": band.name,
-                "file": source.file,
-                "file_band": source.file_band + 1,
-                "scale": source.radiometry.scale,
-                "offset": source.radiometry.offset,
-                "nodata": ", ".join(map(str, source.radiometry.nodata)) or None,
-            }
-            for band, source in zip(image.bands, image.sources, strict=True)
-        ],
+        "band_map": _band_map(image),
         "dropped": [{"band": name, "reason": reason} for name, reason in image.dropped],
         **({"clouds": [mask.code for mask in image.clouds]} if image.clouds else {}),
     }

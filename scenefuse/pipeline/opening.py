@@ -88,10 +88,13 @@ class OpenedPair:
         return () if note is None else (note,)
 
 
-def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None = None) -> Scene:
+def scene_of(
+    source: str | Path | Scene, config: RunConfig, *, root: str | None = None, item_id: str | None = None
+) -> Scene:
     """Load a scene from a STAC item's path or URL, a raster or a delivered product; an ENVI header means its data file.
 
     root: folder of the source in which the item was found; the item may name files in it besides those at its side.
+    item_id: the item's, if it was found in a list or a table of items.
     """
     if isinstance(source, Scene):
         return source
@@ -102,7 +105,7 @@ def scene_of(source: str | Path | Scene, config: RunConfig, *, root: str | None 
             "Give the path or URL of an item or a raster; for a pystac.Item that of its get_self_href()",
         )
     roots = () if root is None else (Path(root),)
-    return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots))
+    return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots), item_id=item_id)
 
 
 def _data_file(href: str) -> str:

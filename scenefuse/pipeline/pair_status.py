@@ -50,8 +50,9 @@ def pair_statuses(pairs: Sequence[ScenePair], *, out: Place, config: RunConfig) 
     """Return the status of each pair; changes nothing.
 
     A product counts as the pair's if it was made from both scenes by this method, with this release's numerics and the
-    requested options, from files whose checksums, if known without opening them, are unchanged. Two things are not
-    checked: which weights a network would take from the shelf, and whether a remote file without a checksum changed.
+    requested options, from files whose checksums, if known without opening them, are unchanged. Not checked
+    are which weights a network would take from the shelf, whether a remote file without a checksum changed, and whether
+    an item was corrected whose files stayed the same.
     """
     names = out.names()
     records = {failure.key: failure for failure in read_failures(out)}

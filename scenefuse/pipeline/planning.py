@@ -105,7 +105,12 @@ def plan_fusion(
 
 def order_of(opened: OpenedPair, *, out: str | Path | Place, config: RunConfig) -> Order:
     """The order for an opened pair."""
-    identity = product_identity(product_inputs(opened), method_of(opened), number_options(config, opened))
+    identity = product_identity(
+        product_inputs(opened),
+        method_of(opened),
+        number_options(config, opened),
+        readings=opened.cube.readings(),
+    )
     out = place_at(out)
     folder = out / item_id(opened.pair.hs.id, opened.pair.ms.id, opened.card.name, identity)
     order = Order(opened=opened, config=config, identity=identity, folder=folder, plan=_plan(opened, config, folder))
@@ -126,7 +131,9 @@ def known_states(order: Order) -> KnownStates:
     seen = {name: options[name] for name in INPUT_OPTIONS} | {"phase_px": list(opened.cube.grid.phase_px)}
     return KnownStates(
         folder=order.folder.parent / STATES,
-        scene=product_identity(product_inputs(opened), ProductMethod(name="scene"), seen),
+        scene=product_identity(
+            product_inputs(opened), ProductMethod(name="scene"), seen, readings=opened.cube.readings()
+        ),
         method=product_identity((), method_of(opened), {"device": opened.model.device}),
     )
 

@@ -82,8 +82,8 @@ def refill(
 
 def _fuse_again(record: PairFailure, *, out: Place, config: RunConfig, lane: Lane, observer: Observer) -> FusedProduct:
     """Fuse the recorded pair again."""
-    hs = scene_of(record.hs_href, config, root=record.hs_root)
-    ms = scene_of(record.ms_href, config, root=record.ms_root)
+    hs = scene_of(record.hs_href, config, root=record.hs_root, item_id=record.hs_id)
+    ms = scene_of(record.ms_href, config, root=record.ms_root, item_id=record.ms_id)
     return fuse(hs, ms, out=out, config=config, observer=observer, lane=lane)
 
 

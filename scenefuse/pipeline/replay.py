@@ -36,6 +36,7 @@ from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
 from scenefuse.product.spec import ProductSpec
+from scenefuse.sensors.sensor import Role
 from scenefuse.tiles.tiling import Tile, Tiling
 
 SAMPLE_TILES = 4
@@ -44,6 +45,7 @@ GROUP_TILES = 2
 """Tiles per task, unless a batch has more."""
 MOVED = "Give the scenes as they were with --hs and --ms"
 """Cure for inputs that have moved or changed since the product was made."""
+_ROLES: tuple[Role, Role] = ("hsi", "msi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +165,7 @@ def reopen(
 ) -> tuple[OpenedPair, Provenance]:
     """Open the product's pair as it was opened then; MismatchError if an input has changed."""
     provenance = _provenance_of(folder)
-    opened = _opened(folder, hrefs, _config_of(provenance, folder, config))
+    opened = _opened(folder, provenance, hrefs, _config_of(provenance, folder, config))
     _require_same_inputs(opened, method_of(opened), provenance, folder)
     return opened, provenance
 
@@ -173,7 +175,7 @@ def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None,
     provenance = _provenance_of(folder)
     seen = {name: value for name, value in provenance.options.items() if name in INPUT_OPTIONS}
     recorded = parse(RunConfig, {**seen, "model": "bicubic", "device": "cpu"}, where="the product's provenance")
-    opened = _opened(folder, hrefs, replace(recorded, allow_host=config.allow_host))
+    opened = _opened(folder, provenance, hrefs, replace(recorded, allow_host=config.allow_host))
     _require_same_inputs(opened, provenance.method, provenance, folder)
     return opened.cube
 
@@ -191,16 +193,19 @@ def _provenance_of(folder: Place) -> Provenance:
     return read_provenance(folder)
 
 
-def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig) -> OpenedPair:
+def _opened(
+    folder: Place, provenance: Provenance, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig
+) -> OpenedPair:
     """Open the pair at hrefs, or at the locations in run.json if hrefs is None."""
+    ids = {file.role: file.scene_id for file in provenance.inputs}
     if hrefs is None:
         run = read_run(folder)
         for href in run.hrefs.values():
             if not is_url(href) and not trusted_path(href).exists():
                 raise DataError(f"{href} does not exist", "there is no scene to read", MOVED)
-        hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
+        hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role), item_id=ids[role]) for role in _ROLES)
     else:
-        hs, ms = (scene_of(href, options) for href in hrefs)
+        hs, ms = (scene_of(href, options, item_id=ids[role]) for role, href in zip(_ROLES, hrefs, strict=True))
     return open_aligned(hs, ms, options)
 
 
@@ -259,13 +264,21 @@ def _config_of(provenance: Provenance, folder: Place, config: RunConfig) -> RunC
 
 
 def _require_same_inputs(opened: OpenedPair, method: ProductMethod, provenance: Provenance, folder: Place) -> None:
-    identity = product_identity(product_inputs(opened), method, provenance.options, numerics=provenance.numerics)
+    readings = opened.cube.readings()
+    identity = product_identity(
+        product_inputs(opened), method, provenance.options, readings=readings, numerics=provenance.numerics
+    )
     if identity == provenance.identity:
         return
     then = {(file.role, file.key): file.checksum for file in provenance.inputs}
     now = {(file.role, file.key): file.checksum for file in product_inputs(opened)}
     differing = sorted(" ".join(key) for key in then.keys() | now.keys() if then.get(key) != now.get(key))
-    what = f"inputs {', '.join(differing)}" if differing else "the method's options"
+    if differing:
+        what = f"inputs {', '.join(differing)}"
+    elif any(bands != provenance.grid[side]["band_map"] for side, bands in readings.items()):
+        what = "wavelengths, scale, offset or no-data of bands"
+    else:
+        what = "the method's options"
     raise MismatchError(
         f"{what} differ from the provenance of {folder.name}",
         "recomputed tiles would belong to another product",

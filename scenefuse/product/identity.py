@@ -51,10 +51,16 @@ class ProductMethod:
 
 
 def product_identity(
-    inputs: Sequence[ProductInput], method: ProductMethod, options: Mapping[str, Any], *, numerics: int | None = None
+    inputs: Sequence[ProductInput],
+    method: ProductMethod,
+    options: Mapping[str, Any],
+    *,
+    readings: Mapping[str, Any] | None = None,
+    numerics: int | None = None,
 ) -> str:
     """Hexadecimal sha256 over the inputs' checksums, the method, the options that change numbers, and NUMERICS.
 
+    readings: how the bands are read from the inputs (PairCube.readings): an item may be corrected, its files unchanged.
     numerics: an older product's, to see whether its inputs are the same; None for this release's.
     File locations do not matter, nor do workers, batch or logging: leave those out of options.
     """
@@ -62,6 +68,7 @@ def product_identity(
         "inputs": sorted([file.role, file.key, file.checksum] for file in inputs),
         "method": [method.name, method.weights_sha256, dict(method.options)],
         "options": dict(options),
+        "readings": dict(readings or {}),
         "numerics": NUMERICS if numerics is None else numerics,
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -31,9 +31,9 @@ def succeed(folder: Path | Place, hrefs: dict[str, str]) -> tuple[str, ...]:
     """Mark the products that the one in folder replaces as deprecated, link both ways, and return their ids.
 
     A product is replaced if it was made from the same two items (by id, and by place in hrefs, which is by role), with
-    the same method and options, but from other files or by a release with other NUMERICS. The product requested last
-    becomes the current one, even if it existed before. Only for products linked by their output; safe to repeat after
-    any interruption.
+    the same method and options, but from other files, from files of which their items now tell something else, or by a
+    release with other NUMERICS. The product requested last becomes the current one, even if it existed before. Only for
+    products linked by their output; safe to repeat after any interruption.
     """
     folder = place_at(folder)
     replaced = tuple(place.name for place in _older(folder, hrefs))

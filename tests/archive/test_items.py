@@ -371,6 +371,14 @@ def test_conflicting_crs_are_noted(test_data: Path) -> None:
             },
             "positive",
         ),
+        (
+            {
+                "assets": {
+                    "data": {"href": "./a.tif", "type": COG, "bands": [{"name": "a", "eo:center_wavelength": 490}]}
+                }
+            },
+            "is 490: STAC counts it in micrometres",
+        ),
         ({"assets": None}, "not a valid STAC item"),
         ({"properties": {"proj:projjson": {"type": "nonsense"}}}, "not a CRS"),
         (

@@ -227,6 +227,22 @@ def test_an_item_collection_is_searched_by_place_time_and_collection(tmp_path: P
     assert ids(search(source, bbox=(170, 52, -170, 53))) == []
 
 
+@pytest.mark.parametrize("east", [-179.0, 181.0])
+@pytest.mark.parametrize("has_bbox", [True, False])
+def test_a_scene_across_the_antimeridian_is_found_on_both_sides_and_nowhere_else(
+    tmp_path: Path,
+    east: float,
+    has_bbox: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    (item,) = numbered(1)
+    ring = [[179.0, -18.0], [east, -18.0], [east, -17.0], [179.0, -17.0], [179.0, -18.0]]
+    item["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    item["bbox"] = [179.0, -18.0, east, -17.0] if has_bbox else None
+    source = open_source(str(write(tmp_path / "all.json", {"type": "FeatureCollection", "features": [item]})))
+    for west, found in ((179.5, ["a0"]), (-179.6, ["a0"]), (0.0, []), (178.0, []), (-178.0, [])):
+        assert ids(search(source, bbox=(west, -18, west + 0.1, -17))) == found
+
+
 @pytest.mark.parametrize("posts", [True, False])
 def test_a_stac_api_is_searched_page_by_page(stub: Stub, posts: bool) -> None:  # noqa: FBT001 - a parameter of the test
     stub.items, stub.posts = [*numbered(5), *numbered(3, "b")], posts
@@ -361,6 +377,11 @@ def test_scenes_that_are_not_there_or_not_one_scene_are_refused(tmp_path: Path) 
         load_scene(str(tmp_path))
     with pytest.raises(DataError, match="kind catalog"):
         load_scene(str(write(tmp_path / "catalog.json", catalogue())))
+    listed = write(tmp_path / "items.json", {"type": "FeatureCollection", "features": []})
+    with pytest.raises(DataError, match="kind items, not a single item"):
+        load_scene(str(listed))
+    with pytest.raises(DataError, match="has no item gone"):
+        load_scene(str(listed), item_id="gone")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="not a catalogue"):

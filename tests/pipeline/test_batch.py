@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pystac
 import pytest
+from stac_geoparquet.arrow import parse_stac_items_to_parquet
 
 from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
@@ -21,7 +22,7 @@ from scenefuse.engine.dask_lane import SchedulerLostError
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.lease import Lease
 from scenefuse.engine.observers import NullObserver, RecordingObserver
-from scenefuse.errors import DataError, TransientError
+from scenefuse.errors import DataError, MismatchError, TransientError
 from scenefuse.pipeline.batch import attempt_pair, batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import PairWork, read_failures
@@ -227,6 +228,48 @@ def test_a_corrected_input_makes_a_new_version_and_the_old_one_says_so(pair: Pai
         assert verify(item.folder).ok
     (again,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
     assert (again.status, read_item(again.folder)) == ("found", read_item(second.folder))
+
+
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.usefixtures("no_workers")
+def test_scenes_of_a_list_of_items_are_found_again_by_refill_and_replay(
+    pair: Pair,
+    tmp_path: Path,
+    table: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    folder = tmp_path / "archive"
+    items = [json.loads(path.read_text()) for path in scenes.write_pair_items(folder, pair)]
+    listed = folder / ("items.parquet" if table else "items.json")
+    if table:
+        parse_stac_items_to_parquet(items, output_path=listed)
+    else:
+        listed.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    away = (folder / "hs.tif").rename(tmp_path / "away.tif")
+    assert batch([str(listed)], out=tmp_path / "out", config=CONFIG).failures
+    away.rename(folder / "hs.tif")
+    (done,) = refill(tmp_path / "out", machine=CONFIG).products
+    assert replay(done.folder).ok
+    moved = shutil.copytree(folder, tmp_path / "moved") / listed.name
+    assert replay(done.folder, hrefs=(moved, moved)).ok
+
+
+@pytest.mark.parametrize("field", ["raster:offset", "nodata", "eo:center_wavelength"])
+@pytest.mark.usefixtures("no_workers")
+def test_a_corrected_item_makes_a_new_version_though_its_file_is_the_same(
+    pair: Pair, tmp_path: Path, field: str
+) -> None:
+    archive = scenes.archive_of(pair, tmp_path / "archive")
+    (first,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    place = archive.parent / "hs.json"
+    item = json.loads(place.read_text())
+    for band in item["assets"]["data"]["bands"]:
+        band[field] = band.get(field, 0.0) + 0.01
+    place.write_text(json.dumps(item))
+    (second,) = batch([str(archive)], out=tmp_path / "out", config=CONFIG).products
+    assert second.notes[-1] == f"replaces {first.item_id}, made of earlier inputs: deprecated"
+    assert replay(second.folder).ok
+    with pytest.raises(MismatchError, match="wavelengths, scale, offset or no-data of bands differ"):
+        replay(first.folder)
 
 
 @pytest.mark.usefixtures("no_workers")

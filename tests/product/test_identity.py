@@ -27,10 +27,11 @@ def test_identity_changes_with_everything_that_changes_numbers(monkeypatch: pyte
         product_identity(INPUTS, replace(METHOD, weights_sha256="0" * 64), OPTIONS),
         product_identity(INPUTS, replace(METHOD, options={"ridge": 1e-5}), OPTIONS),
         product_identity(INPUTS, METHOD, {**OPTIONS, "precision": "bf16"}),
+        product_identity(INPUTS, METHOD, OPTIONS, readings={"hs": [{"offset": -0.1}]}),
     }
     monkeypatch.setattr(identity, "NUMERICS", identity.NUMERICS + 1)
     others.add(product_identity(INPUTS, METHOD, OPTIONS))
-    assert len(others) == 7
+    assert len(others) == 8
     assert SAME not in others
 
 
