@@ -22,6 +22,7 @@ from scenefuse.cube.truth import Truth, open_truth
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, UsageError, WorkError
 from scenefuse.grid.window import Window
+from scenefuse.metrics.convention import CONVENTIONS
 from scenefuse.models.base import ModelCard
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
@@ -95,11 +96,16 @@ def evaluate_product(
     Args:
         folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
         reference: Raster of the truth on the product's grid; None scores against the inputs, which are read again.
-        convention: Formulas to use where papers differ.
+        convention: Formulas for scores against a reference, where papers differ: `standard`, or those of a network's
+            paper (`aelf`, `smifnet`, `cofusion`, `mossfuse`, `s3rnet`).
         hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
         config: Supplies allow_host; other options are not used.
     """
     config = config or RunConfig()
+    if convention not in CONVENTIONS:
+        raise UsageError(
+            f"No convention is called {convention!r}", "no score can follow it", f"Use one of {', '.join(CONVENTIONS)}"
+        )
     folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:

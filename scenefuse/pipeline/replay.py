@@ -25,7 +25,7 @@ from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, require_pair, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.place.href import is_url
 from scenefuse.place.place import Place
@@ -200,6 +200,7 @@ def _opened(folder: Place, hrefs: tuple[str | Path, str | Path] | None, options:
                 raise DataError(f"{href} does not exist", "there is no scene to read", MOVED)
         hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role)) for role in ("hsi", "msi"))
     else:
+        require_pair(hrefs, "hrefs")
         hs, ms = (scene_of(href, options) for href in hrefs)
     return open_aligned(hs, ms, options)
 
