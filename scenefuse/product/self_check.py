@@ -1,4 +1,4 @@
-"""The check that every run makes of its own result: do tiles agree at their seams, and how far does bf16 drift?
+"""The check that every run makes of its own result: do tiles agree at their seams, does bf16 drift, what was clipped?
 
 A few small windows across seams are recomputed with all the context that the model can use and compared with what is
 stored. Tiles that had the full halo show no difference; a halo that is too short shows as a step. Differences are
