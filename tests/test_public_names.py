@@ -55,6 +55,18 @@ def test_what_is_no_scene_is_refused_in_words(function: Any, scene: Any, said: s
         function(scene, "ms.tif", **options)
 
 
+def test_what_is_no_pair_is_refused_in_words(tmp_path: Path) -> None:
+    config = scenefuse.TrainConfig(model="aelf-t")
+    pairs: Any = ("hs.tif", "ms.tif")
+    with pytest.raises(UsageError, match=r"pairs\[0\] is 'hs.tif': it is not a pair. Give an HSI and an MSI"):
+        scenefuse.train(pairs, out=tmp_path, config=config)
+
+
+def test_an_unknown_convention_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"No convention is called 'wald': .* Use one of standard, aelf"):
+        scenefuse.evaluate_product(tmp_path, convention="wald")
+
+
 @pytest.mark.parametrize("config", ["run.toml", {"model": "gsa"}])
 def test_what_is_no_configuration_is_refused_in_words(config: Any, tmp_path: Path) -> None:
     said = f"config is of type {type(config).__name__}: .* Give scenefuse.RunConfig"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ _RASTER_SUFFIXES = {
     ".bsq", ".bil", ".bip", ".img", ".dat", ".mat",
 }  # fmt: skip
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -56,6 +58,11 @@ class Candidate:
     def is_named_otherwise(self) -> bool:
         """True if a word of its key or file name marks it as something else."""
         return not _OTHER_WORDS.isdisjoint(_WORD.findall(f"{self.key} {self.file_name}".lower()))
+
+
+def is_zarr_group(folder: Path) -> bool:
+    """True if the folder is a Zarr group (v2 or v3), whatever its name: groups within a store have no suffix."""
+    return any((folder / mark).is_file() for mark in _ZARR_MARKS)
 
 
 def is_raster(key: str, asset: Mapping[str, Any]) -> bool:

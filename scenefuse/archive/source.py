@@ -17,7 +17,7 @@ from scenefuse.archive.items import scene_from_item
 from scenefuse.archive.known import known_archives
 from scenefuse.archive.parquet_items import MAGIC, items_of
 from scenefuse.archive.scene import Asset, Scene
-from scenefuse.archive.selection import is_raster
+from scenefuse.archive.selection import is_raster, is_zarr_group
 from scenefuse.errors import DataError
 from scenefuse.place.href import is_url, redact
 
@@ -77,11 +77,11 @@ def load_scene(href: str, *, policy: AccessPolicy | None = None, item_id: str | 
         item = delivered_item(path)
         if item is not None:
             return _delivered_scene(item, path, policy)
-        if path.is_dir() and path.suffix.lower() != ".zarr":
+        if path.is_dir() and path.suffix.lower() != ".zarr" and not is_zarr_group(path):
             raise DataError(
                 f"{path} is a folder, but not one of a product known by its name",
                 "it is not a scene",
-                "give an item (.json), a raster file, or a product's folder under its delivered name",
+                "give an item (.json), a raster file, a Zarr group, or a product's folder under its delivered name",
             )
         if path.is_dir() or not (_looks_like_json(path) or _is_table(path)):
             return _raster_scene(str(path), path.stem)

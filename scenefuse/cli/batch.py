@@ -8,6 +8,7 @@ import click
 
 from scenefuse.cli.completion import HREF
 from scenefuse.cli.fuse import show_product
+from scenefuse.cli.log import open_log
 from scenefuse.cli.options import (
     bounds_of,
     out_option,
@@ -18,7 +19,6 @@ from scenefuse.cli.options import (
     run_options,
 )
 from scenefuse.cli.output import emit_json, json_option, note, note_skipped
-from scenefuse.cli.progress import ProgressBar
 from scenefuse.errors import WorkError
 from scenefuse.place.place import Place
 from scenefuse.words import counted
@@ -46,7 +46,7 @@ def command(sources: tuple[str, ...], out: Place, *, as_json: bool, **options: A
 
     bounds, rule = bounds_of(options), pair_rule(options)
     config = run_config(options)
-    with ProgressBar() as progress:
+    with open_log(names_failed=as_json) as progress:
         report = batch(sources, out=out, rule=rule, config=config, bounds=bounds, observer=progress)
     if as_json:
         emit_json(report.facts())

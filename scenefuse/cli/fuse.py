@@ -53,6 +53,9 @@ def show_product(product: FusedProduct) -> None:
     for name, title in (("seams", "Step at seams"), ("drift", "Drift against float32")):
         if found := product.checks.get(name):
             click.echo(f"  {title}: {found['rms']:.1e} rms, {found['p999']:.1e} at the 99.9th percentile")
+    if clipped := product.checks.get("clipped_px"):
+        share = 100 * clipped / (rows * columns)
+        click.echo(f"  Clipped: {share:.2g} % of the pixels left the range of the stored integers, -3.2767 to 3.2767")
     if product.report is not None:
         click.echo(f"  Report: {product.report}")
     for line in product.notes:

@@ -25,7 +25,7 @@ _SKIPPED = {"group", "done"}
 
 
 class Log(AbstractContextManager["Log"]):
-    """An Observer that writes a line for each event of a pass; events within a run go to the progress bar."""
+    """An Observer for a service: a line for each event of a pass and each failed pair, a progress bar for the rest."""
 
     def __init__(self) -> None:
         self._bar = ProgressBar()
@@ -41,6 +41,9 @@ class Log(AbstractContextManager["Log"]):
         """Write the event."""
         if event.kind == "pass":
             note(f"{moment_text(datetime.now(UTC))} {event.facts['workflow']}: {_sentence(event.facts)}")
+        elif event.kind == "pair" and "cause" in event.facts:
+            pair = f"{event.facts['hs_id']} with {event.facts['ms_id']}"
+            self._bar.warn(f"{pair}: {event.facts['cause']}")
         else:
             self._bar.notify(event)
 
@@ -56,12 +59,18 @@ class JsonLog(AbstractContextManager["JsonLog"]):
         if event.kind not in _SKIPPED:
             facts = dict(event.facts)
             name = f"pass-{facts.pop('what')}" if event.kind == "pass" else event.kind
-            log_line(name, level=_LEVELS.get(event.facts.get("what", event.kind), "info"), **facts)
+            level = "warning" if event.kind == "pair" and "cause" in facts else "info"
+            log_line(name, level=_LEVELS.get(event.facts.get("what", event.kind), level), **facts)
 
 
-def open_log(*, as_json: bool) -> Log | JsonLog:
-    """Open the log for people, or for programs."""
-    return JsonLog() if as_json else Log()
+def open_log(*, as_json: bool = False, names_failed: bool) -> Log | JsonLog | ProgressBar:
+    """Open the log for programs, or for people.
+
+    names_failed: whether the log for people names each failed pair; a command that does so at its end would repeat it.
+    """
+    if as_json:
+        return JsonLog()
+    return Log() if names_failed else ProgressBar()
 
 
 def log_line(event: str, *, level: str, **facts: Any) -> None:

@@ -83,10 +83,14 @@ class ProgressBar:
             self._advance(len(facts["tiles"]), int(facts["fine_px"]), facts["seconds"])
         elif event.kind in ("retry", "warning"):
             text = facts.get("message") or ", ".join(f"{name} {value}" for name, value in facts.items())
-            self._bar.console.print(f"  {event.kind}: {text}", style="yellow", soft_wrap=True)
+            self.warn(text, word=event.kind)
         elif event.kind == "done" and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+
+    def warn(self, text: str, *, word: str = "warning") -> None:
+        """Print a line that deserves attention."""
+        self._bar.console.print(f"  {word}: {text}", style="yellow", soft_wrap=True)
 
     def _point_to(self, dashboard: str | None) -> None:
         """Print the address of the workers' dashboard once."""

@@ -59,7 +59,7 @@ def run(file: Path, *, log_json: bool, as_json: bool) -> int:
     if log_json:
         bounds = workflow.source.bounds(now)
         log_line("pass-began", level="info", workflow=workflow.name, since=bounds.since, until=bounds.until)
-    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json, names_failed=as_json) as log:
         report = run_pass(workflow, now=now, observer=log)
     if log_json:
         log_line("pass-ended", level="info" if report.whole else "warning", workflow=report.name, **report.counts())
@@ -89,7 +89,7 @@ def serve(files: tuple[Path, ...], *, log_json: bool) -> None:
     workflows = [read_workflow(file) for file in files]
     from scenefuse.workflow.serve import serve as serve_all  # takes seconds, so a wrong file is refused first
 
-    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json, names_failed=True) as log:
         serve_all(workflows, observer=log)
 
 
@@ -119,7 +119,7 @@ def backfill(
 
     if newest_first:
         parts.reverse()
-    with stopping_in_order(as_json=log_json), open_log(as_json=log_json) as log:
+    with stopping_in_order(as_json=log_json), open_log(as_json=log_json, names_failed=as_json) as log:
         tell = _log_step if log_json else partial(_show_step, as_json=as_json)
         report = do_steps(workflow, parts, observer=log, told=tell)
     if as_json:

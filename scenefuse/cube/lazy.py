@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,15 +17,13 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 
+from scenefuse.cube.cf import BAND, FWHM_NM, REFLECTANCE, TIME, WAVELENGTH_NM
 from scenefuse.grid.transform import Transform
 from scenefuse.grid.window import Window
 from scenefuse.sensors.band import Band
 
 CHUNK_PX = 512
 """Side of a dask chunk in pixels; a chunk holds all bands."""
-
-_WHAT = {"long_name": "surface reflectance", "units": "1"}
-"""Attributes of a cube, which label its plots and files."""
 
 ReadBands = Callable[[tuple[int, ...], Window], NDArray[np.float32]]
 """Reads a window of the bands with these indices: (band, y, x) float32, NaN = no data."""
@@ -139,9 +137,9 @@ def lazy_cube(
     a scalar time, UTC, if known.
     """
     places: dict[str, Any] = {
-        "band": [band.name for band in bands],
-        "wavelength_nm": _spectral("centre wavelength", [band.wavelength_nm for band in bands]),
-        "fwhm_nm": _spectral("full width at half maximum", [band.fwhm_nm for band in bands]),
+        "band": xr.Variable("band", [band.name for band in bands], BAND),
+        "wavelength_nm": _spectral([band.wavelength_nm for band in bands], WAVELENGTH_NM),
+        "fwhm_nm": _spectral([band.fwhm_nm for band in bands], FWHM_NM),
     }
     a, b, c, d, e, f = transform
     if b == d == 0:
@@ -149,7 +147,7 @@ def lazy_cube(
         places["x"] = c + a * (np.arange(shape[1]) + 0.5)
     if acquired is not None:
         utc = np.datetime64(acquired.astimezone(UTC).replace(tzinfo=None), "ns")
-        places["time"] = xr.Variable((), utc, {"long_name": "time of acquisition, UTC", "standard_name": "time"})
+        places["time"] = xr.Variable((), utc, TIME)
     whole = _Choice(
         read=read,
         token=sha256(pickle.dumps(read)).hexdigest(),
@@ -158,13 +156,13 @@ def lazy_cube(
         columns=range(shape[1]),
     )
     data = _CubeArray.reading(whole)
-    cube = xr.DataArray(data, dims=("band", "y", "x"), name="reflectance", attrs=_WHAT, coords=places)
+    cube = xr.DataArray(data, dims=("band", "y", "x"), name="reflectance", attrs=REFLECTANCE, coords=places)
     georeferenced = cube.rio.write_crs(crs_wkt).rio.write_transform(Affine(*transform))
     referenced: xr.DataArray = georeferenced.rio.write_coordinate_system().rio.write_nodata(np.nan, encoded=True)
     return referenced
 
 
-def _spectral(long_name: str, values_nm: list[float | None]) -> xr.Variable:
+def _spectral(values_nm: list[float | None], attributes: Mapping[str, str]) -> xr.Variable:
     """A coordinate along the bands, in nm; NaN where unknown."""
     numbers = np.array([np.nan if value is None else value for value in values_nm], np.float64)
-    return xr.Variable("band", numbers, {"long_name": long_name, "units": "nm"})
+    return xr.Variable("band", numbers, dict(attributes))

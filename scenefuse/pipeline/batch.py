@@ -117,8 +117,11 @@ def fuse_pairs(pairing: Pairing, *, out: Place, config: RunConfig, observer: Obs
                 products.append(made)
             else:
                 (busy if made.kind == LeaseHeldError.kind else failures).append(made)
-            status = made.status if isinstance(made, FusedProduct) else made.kind
-            facts = {"number": number, "pairs": len(pairing.pairs), "status": status}
+            facts: dict[str, Any] = {"number": number, "pairs": len(pairing.pairs)}
+            if isinstance(made, FusedProduct):
+                facts |= {"status": made.status}
+            else:
+                facts |= {"status": made.kind, "cause": made.cause}
             observer.notify(Event(kind="pair", facts={"hs_id": pair.hs.id, "ms_id": pair.ms.id, **facts}))
     return BatchReport(pairing=pairing, products=tuple(products), failures=tuple(failures), busy=tuple(busy))
 
@@ -153,8 +156,8 @@ def attempt_pair(
 ) -> FusedProduct | PairFailure:
     """Return the product that call makes or, if it fails in any way, the failure, recorded in out.
 
-    A pair that another process works on has not failed: the observer gets a warning, and nothing is recorded. The loss
-    of the scheduler is recorded and raised, because every later pair would fail like this one.
+    A pair that another process works on has not failed, and nothing is recorded. The loss of the scheduler is recorded
+    and raised, because every later pair would fail like this one.
     """
     try:
         return call(observer=observer)
@@ -164,7 +167,6 @@ def attempt_pair(
         failure, lost = work.because(error), error if isinstance(error, SchedulerLostError) else None
     if failure.kind != LeaseHeldError.kind:
         record_failure(out, failure, observer)
-    observer.notify(Event(kind="warning", facts={"message": f"{failure.hs_id} with {failure.ms_id}: {failure.cause}"}))
     if lost is not None:
         raise lost
     return failure

@@ -12,6 +12,7 @@ from typing import Any
 from scenefuse.config import RunConfig
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import UsageError
+from scenefuse.metrics.convention import CONVENTIONS
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.each_product import Location, ProductFailure, for_each_product
 from scenefuse.pipeline.opening import policy_of
@@ -43,11 +44,16 @@ def evaluate_product(
     Args:
         folder: The product: its folder, s3://bucket/prefix/<item id>, or its item.
         reference: Raster of the truth on the product's grid; None scores against the inputs, which are read again.
-        convention: Formulas to use where papers differ.
+        convention: Formulas for scores against a reference, where papers differ: `standard`, or those of a network's
+            paper (`aelf`, `smifnet`, `cofusion`, `mossfuse`, `s3rnet`).
         hrefs: Where HSI and MSI are now, if they have moved; None takes them from run.json.
         config: Supplies allow_host; other options are not used.
     """
     config = config or RunConfig()
+    if convention not in CONVENTIONS:
+        raise UsageError(
+            f"No convention is called {convention!r}", "no score can follow it", f"Use one of {', '.join(CONVENTIONS)}"
+        )
     folder = product_folder(folder)
     product = open_product(folder)
     if reference is not None:

@@ -108,6 +108,12 @@ def scene_of(
     return load_scene(_data_file(str(source)), policy=replace(policy_of(config), roots=roots), item_id=item_id)
 
 
+def require_pair(pair: object, name: str) -> None:
+    """Raise unless pair, the argument called name, is an HSI and an MSI: callers in notebooks are not type-checked."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise UsageError(f"{name} is {pair!r}", "it is not a pair", "Give an HSI and an MSI: (hs, ms)")
+
+
 def _data_file(href: str) -> str:
     """The href or, for an ENVI header, that of its data file: both name one image and make one product."""
     if is_url(href):
@@ -236,7 +242,7 @@ def open_pair(hs: str | Path | Scene, ms: str | Path | Scene, *, config: RunConf
     """The pair as two aligned lazy xarray cubes, `.hs` and `.ms`, with the sub-pixel shift removed.
 
     Args:
-        hs: Hyperspectral scene: path or URL of a STAC item, path of a raster file, or a Scene.
+        hs: Hyperspectral scene: path or URL of a STAC item or raster, a delivered product's folder, or a Scene.
         ms: Multispectral scene, in the same forms.
         config: How scenes are opened; None for the defaults.
     """

@@ -63,7 +63,11 @@ class Order:
         """The product's arrays."""
         cube = self.opened.cube
         return ProductSpec(
-            item_id=self.folder.name, grid=cube.grid, bands=cube.hs_bands, core_px=self.plan.tiling.core_px
+            item_id=self.folder.name,
+            grid=cube.grid,
+            bands=cube.hs_bands,
+            core_px=self.plan.tiling.core_px,
+            acquired=self.opened.pair.hs.acquired,
         )
 
     @property

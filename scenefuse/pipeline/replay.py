@@ -25,7 +25,7 @@ from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
-from scenefuse.pipeline.opening import OpenedPair, open_aligned, scene_of
+from scenefuse.pipeline.opening import OpenedPair, open_aligned, require_pair, scene_of
 from scenefuse.pipeline.planning import method_of, product_inputs
 from scenefuse.place.href import is_url
 from scenefuse.place.place import Place
@@ -205,6 +205,7 @@ def _opened(
                 raise DataError(f"{href} does not exist", "there is no scene to read", MOVED)
         hs, ms = (scene_of(run.hrefs[role], options, root=run.roots.get(role), item_id=ids[role]) for role in _ROLES)
     else:
+        require_pair(hrefs, "hrefs")
         hs, ms = (scene_of(href, options, item_id=ids[role]) for role, href in zip(_ROLES, hrefs, strict=True))
     return open_aligned(hs, ms, options)
 

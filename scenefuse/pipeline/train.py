@@ -20,7 +20,7 @@ from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
-from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of
+from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of, require_pair
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.pipeline.training_inputs import ground_facts, grounds_of, require_alike, truth_facts
 from scenefuse.place.location import own_path
@@ -118,6 +118,8 @@ def train(
         raise UsageError(f"{config.minutes} minutes", "training would have no such end", "Give 0 or more")
     if not pairs:
         raise UsageError("no pair", "there is nothing to learn from", "Give an HSI and an MSI")
+    for number, pair in enumerate(pairs):
+        require_pair(pair, f"pairs[{number}]")
     if config.truths and len(config.truths) != len(pairs):
         raise UsageError(
             f"{counted(len(config.truths), 'truth')} for {counted(len(pairs), 'pair')}",

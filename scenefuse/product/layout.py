@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
+from scenefuse.cube import cf
 from scenefuse.engine.quality_flag import QualityFlag
 from scenefuse.errors import DataError
 from scenefuse.place.location import place_at
@@ -60,7 +62,7 @@ def lay_out(folder: Path | Place, spec: ProductSpec) -> Place:
         if (store / key).read() != documents[key]:
             raise DataError(
                 f"{store / key} differs from the layout of {spec.item_id}",
-                "the folder holds a product of other bands, another grid or another core size",
+                "the folder holds a product of other bands, another grid, core size or time of acquisition",
                 "choose another output folder, or remove this one",
             )
     absent = documents.keys() - present
@@ -147,30 +149,35 @@ def read_all(memory: MemoryStore) -> dict[str, bytes]:
     return documents
 
 
-def reflectance_attributes(spec: ProductSpec) -> dict[str, Any]:
-    """CF attributes of the reflectance: reflectance = integer * scale_factor + add_offset."""
+def reflectance_attributes(spec: ProductSpec, factor: int = 1) -> dict[str, Any]:
+    """CF attributes of a level's reflectance: reflectance = integer * scale_factor + add_offset."""
     return {
-        "long_name": "surface reflectance",
-        "standard_name": "surface_bidirectional_reflectance",
-        "units": "1",
+        **cf.REFLECTANCE,
         "scale_factor": spec.scale,
         "add_offset": 0.0,
         "_FillValue": spec.nodata,
         "valid_range": [-32767, 32767],
-        "band_names": [band.name for band in spec.bands],
         "grid_mapping": "spatial_ref",
-        "coordinates": "wavelength_nm fwhm_nm",
+        "coordinates": " ".join(("wavelength_nm", "fwhm_nm", *_scalars(spec))),
+        **({"ancillary_variables": "quality"} if factor == 1 else {}),
     }
 
 
-def quality_attributes() -> dict[str, Any]:
+def quality_attributes(spec: ProductSpec) -> dict[str, Any]:
     """CF attributes of the quality flags."""
     return {
         "long_name": "why a pixel deserves less trust; 0 is a good pixel",
+        "standard_name": "quality_flag",
         "flag_masks": [int(flag) for flag in QualityFlag],
         "flag_meanings": " ".join(flag.name.lower() for flag in QualityFlag if flag.name),
         "grid_mapping": "spatial_ref",
+        **({"coordinates": " ".join(scalars)} if (scalars := _scalars(spec)) else {}),
     }
+
+
+def _scalars(spec: ProductSpec) -> tuple[str, ...]:
+    """Names of the coordinates without a dimension."""
+    return () if spec.acquired is None else ("time",)
 
 
 def reflectance_array(group: zarr.Group, spec: ProductSpec, factor: int = 1) -> zarr.Array[Any]:
@@ -184,7 +191,7 @@ def reflectance_array(group: zarr.Group, spec: ProductSpec, factor: int = 1) -> 
         fill_value=spec.nodata,
         compressors=[COMPRESSOR],
         dimension_names=["band", "y", "x"],
-        attributes=reflectance_attributes(spec),
+        attributes=reflectance_attributes(spec, factor),
     )
 
 
@@ -199,7 +206,7 @@ def quality_array(group: zarr.Group, spec: ProductSpec) -> zarr.Array[Any]:
         fill_value=int(QualityFlag.NODATA),
         compressors=[BloscCodec(typesize=1, cname="zstd", clevel=1, shuffle="noshuffle")],
         dimension_names=["y", "x"],
-        attributes=quality_attributes(),
+        attributes=quality_attributes(spec),
     )
 
 
@@ -215,9 +222,12 @@ def _coordinates(group: zarr.Group, spec: ProductSpec, crs: CRS, factor: int) ->
     axes = {axis["axis"].lower(): axis for axis in crs.cs_to_cf() if "axis" in axis}
     _vector(group, "x", c + a * (np.arange(columns) + 0.5), axes.get("x", {}))
     _vector(group, "y", f + e * (np.arange(rows) + 0.5), axes.get("y", {}))
-    for name, long_name in (("wavelength_nm", "centre wavelength"), ("fwhm_nm", "full width at half maximum")):
+    _band_names(group, [band.name for band in spec.bands])
+    for name, attributes in (("wavelength_nm", cf.WAVELENGTH_NM), ("fwhm_nm", cf.FWHM_NM)):
         values = np.array([np.nan if (value := getattr(band, name)) is None else value for band in spec.bands])
-        _vector(group, name, values, {"long_name": long_name, "units": "nm"}, dimension="band")
+        _vector(group, name, values, attributes, dimension="band")
+    if spec.acquired is not None:
+        _time(group, spec.acquired)
     geotransform = f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"
     reference = {**_plain(crs.to_cf()), "spatial_ref": crs.to_wkt(), "GeoTransform": geotransform}
     group.create_array("spatial_ref", shape=(), dtype="int64", fill_value=0, attributes=reference)
@@ -237,6 +247,32 @@ def _vector(
         config={"write_empty_chunks": True},
     )
     array[...] = values
+
+
+def _band_names(group: zarr.Group, names: Sequence[str]) -> None:
+    """The dimension coordinate of the bands, text of any length."""
+    array = group.create_array(
+        "band",
+        shape=(len(names),),
+        chunks=(len(names),),
+        dtype="string",
+        dimension_names=["band"],
+        attributes=dict(cf.BAND),
+    )
+    array[...] = np.array(names, object)
+
+
+def _time(group: zarr.Group, acquired: datetime) -> None:
+    """The time of acquisition, a scalar in CF's encoding: whole microseconds, as a datetime has them."""
+    array = group.create_array(
+        "time",
+        shape=(),
+        dtype="int64",
+        fill_value=0,
+        attributes={**cf.TIME, "units": "microseconds since 1970-01-01", "calendar": "proleptic_gregorian"},
+        config={"write_empty_chunks": True},
+    )
+    array[...] = (acquired - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _root_attributes(spec: ProductSpec) -> dict[str, Any]:

@@ -93,8 +93,9 @@ def open_product(folder: Path | Place) -> StoredProduct:
     store = folder / STORE
     root, array = open_store(store), open_array(store, "reflectance")
     attributes: dict[str, Any] = dict(array.attrs)
-    names = attributes["band_names"]
-    wavelengths, fwhms = (np.asarray(open_array(store, name)[...]) for name in ("wavelength_nm", "fwhm_nm"))
+    names, wavelengths, fwhms = (
+        np.asarray(open_array(store, name)[...]) for name in ("band", "wavelength_nm", "fwhm_nm")
+    )
     transform: Any = root.attrs["spatial:transform"]
     a, b, c, d, e, f = (float(value) for value in transform)
     return StoredProduct(
@@ -106,7 +107,7 @@ def open_product(folder: Path | Place) -> StoredProduct:
             name=folder.name,
         ),
         bands=tuple(
-            Band(name=name, wavelength_nm=_known(wave), fwhm_nm=_known(fwhm))
+            Band(name=str(name), wavelength_nm=_known(wave), fwhm_nm=_known(fwhm))
             for name, wave, fwhm in zip(names, wavelengths, fwhms, strict=True)
         ),
         core_px=(array.shards or array.chunks)[1],

@@ -1,4 +1,4 @@
-"""The check that every run makes of its own result: do tiles agree at their seams, and how far does bf16 drift?
+"""The check that every run makes of its own result: do tiles agree at their seams, does bf16 drift, what was clipped?
 
 A few small windows across seams are recomputed with all the context that the model can use and compared with what is
 stored. Tiles that had the full halo show no difference; a halo that is too short shows as a step. Differences are
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from scenefuse.engine.group import GroupTask, fuse_group
@@ -26,6 +27,7 @@ from scenefuse.engine.run import FusionJob
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
 from scenefuse.models.base import ModelCard
 from scenefuse.place.place import Place
+from scenefuse.product.place_store import open_store
 from scenefuse.product.shards import decode_reflectance, encode_reflectance, open_level
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.seams import at_seam, seam_tiles
@@ -47,6 +49,8 @@ class SelfCheck:
     """The same figures for the stored result against one in float32; None for a result in float32."""
     not_finite_px: int
     """Pixels of the windows with data in both images but no finite result."""
+    clipped_px: int = 0
+    """Pixels of the whole product that left the range of the stored integers in some band and were clipped."""
 
     def facts(self) -> dict[str, Any]:
         """The check as JSON-compatible values."""
@@ -55,6 +59,7 @@ class SelfCheck:
             "seams": None if self.seams is None else dict(self.seams),
             "drift": None if self.drift is None else dict(self.drift),
             "not_finite_px": self.not_finite_px,
+            "clipped_px": self.clipped_px,
         }
 
     def warnings(self) -> tuple[str, ...]:
@@ -143,11 +148,12 @@ def check_windows(task: CheckTask) -> list[WindowCheck]:
 
 
 def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: Lane, observer: Observer) -> SelfCheck:
-    """Check a sample of the seams between a job's finished tiles; needs every shard of the product."""
+    """Check a sample of the seams between a job's finished tiles, and count what was clipped; needs every shard."""
     tiling, precision = job.plan.tiling, job.plan.precision
+    clipped_px = _clipped_px(sink.store, sink.spec)
     seamless = len(tiling) == 1
     if seamless and precision == "fp32":
-        return SelfCheck(windows=0, seams=None, drift=None, not_finite_px=0)
+        return SelfCheck(windows=0, seams=None, drift=None, not_finite_px=0, clipped_px=clipped_px)
     tiles = seam_tiles(tiling, reach_px=max(card.support_px, card.effective_px), count=SAMPLE_WINDOWS)
     precisions: tuple[Precision, ...] = (precision,) if precision == "fp32" else (precision, "fp32")
     with lane.sharing(job.state) as digest:
@@ -179,7 +185,15 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
         seams=_scores([check.seams for check in same]),
         drift=None if precision == "fp32" else _scores([check.everywhere for check in single]),
         not_finite_px=sum(check.not_finite_px for check in same),
+        clipped_px=clipped_px,
     )
+
+
+def _clipped_px(store: Path | Place, spec: ProductSpec) -> int:
+    """Pixels flagged CLIPPED, read core by core: flags compress to next to nothing."""
+    flags = cast("zarr.Array[Any]", open_store(store)["quality"])
+    cores = (np.asarray(flags[spec.core_window(core).slices]) for core in spec.level_cores(1))
+    return sum(int(np.count_nonzero(core & np.uint8(QualityFlag.CLIPPED))) for core in cores)
 
 
 def _stopped_by(_: Work, failure: TaskFailure) -> GivenUpError:

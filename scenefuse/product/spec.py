@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.transform import Transform, coarsened
@@ -51,6 +52,8 @@ class ProductSpec:
     """Reflectance per integer step; the stored range is +-32767 steps, -3.2767 to 3.2767."""
     nodata: int = -32768
     """Integer that means no data."""
+    acquired: datetime | None = None
+    """When the HSI was acquired, with a time zone; None if unknown."""
 
     def __post_init__(self) -> None:
         require_name(self.item_id)
@@ -62,6 +65,8 @@ class ProductSpec:
             raise ValueError(f"scale must be positive, got {self.scale}")
         if self.nodata != -32768:
             raise ValueError(f"nodata must be -32768, got {self.nodata}")
+        if self.acquired is not None and self.acquired.utcoffset() is None:
+            raise ValueError(f"acquired must have a time zone, got {self.acquired}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

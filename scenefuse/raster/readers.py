@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from scenefuse.archive.access import AccessPolicy
 from scenefuse.archive.document import read_start
 from scenefuse.archive.remote import RemoteFile, open_remote
+from scenefuse.archive.selection import is_zarr_group
 from scenefuse.errors import DataError
 from scenefuse.place.href import is_url
 from scenefuse.raster.dlr_metadata import with_dlr_metadata
@@ -22,7 +23,6 @@ TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JP2_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 """First bytes of a JP2 file, and of a bare codestream."""
 HDF5_MAGIC = b"\x89HDF"
-ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _MATLAB, _PACKED = "MATLAB", "a packed archive"
 _KNOWN_OTHERS = {b"CDF\x01": "NetCDF", b"\x89PNG": "PNG", b"MATL": _MATLAB, b"<VRT": "GDAL VRT"}
 
@@ -36,7 +36,7 @@ def open_raster(href: str, policy: AccessPolicy | None = None) -> RasterFile:
         return _open_remote(open_remote(href, policy or AccessPolicy()))
     path = local_path(href)
     if path.is_dir():
-        if any((path / mark).is_file() for mark in ZARR_MARKS):
+        if is_zarr_group(path):
             from scenefuse.raster.zarr_file import open_zarr  # imports xarray and pandas
 
             return open_zarr(path)

@@ -169,3 +169,12 @@ def test_other_names_are_no_product(tmp_path: Path, name: str) -> None:
 def test_another_folder_is_refused_with_what_may_be_given(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not one of a product known by its name"):
         load_scene(str(tmp_path))
+
+
+@pytest.mark.parametrize("mark", ["zarr.json", ".zgroup"])
+def test_a_zarr_group_is_a_scene_whatever_its_folder_is_called(tmp_path: Path, mark: str) -> None:
+    overview = tmp_path / "fused.zarr" / "overviews" / "2"
+    overview.mkdir(parents=True)
+    (overview / mark).write_text("{}")
+    scene = load_scene(str(overview))
+    assert (scene.id, scene.is_stac) == ("2", False)

@@ -341,6 +341,23 @@ def test_text_of_others_is_printed_as_it_is(
 
 
 @pytest.mark.usefixtures("no_workers")
+def test_clipped_pixels_are_told_with_their_share(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    cube = scenes.hs_cube()
+    cube[5, 10, 4:6] = 9.0
+    bright = scenes.write_hs(tmp_path / "hs.tif", cube)
+    call = ("fuse", bright, pair[1], "--out", tmp_path / "out", "--workers", 1, "--model", "bicubic", "--no-register")
+    made = scenefuse(*call)
+    assert made.code == 0, made.stderr
+    found = scenefuse(*call, "--json").document
+    with rasterio.open(Path(found["item"]).with_name("quality.tif")) as quality:
+        clipped = int(((quality.read(1) & 8) > 0).sum())
+    assert found["checks"]["clipped_px"] == clipped > 0
+    assert f"  Clipped: {100 * clipped / 3600:.2g} % of the pixels" in made.stdout
+    plain = scenefuse("fuse", *pair, *call[3:])
+    assert "Clipped" not in plain.stdout
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_of_several_products_those_that_can_be_checked_are(
     scenefuse: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from scenefuse.cli import progress
+from scenefuse.cli.log import open_log
 from scenefuse.engine.protocols import Event
 
 SECONDS = {
@@ -53,6 +54,16 @@ def test_a_terminal_shows_tiles_speed_shares_and_how_busy_the_device_is(monkeypa
     assert "6/8" in text
     assert "Mpx/s" in text
     assert "read 25% compute 50% write 25%  busy 60% starved 20% blocked 10%" in text
+
+
+def test_a_services_log_names_a_pair_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = {"hs_id": "hs", "ms_id": "ms", "number": 1, "pairs": 2}
+    with open_log(names_failed=True) as log:
+        log.notify(Event(kind="pair", facts=facts | {"status": "data", "cause": "hs.tif is damaged"}))
+        log.notify(Event(kind="pair", facts=facts | {"status": "done"}))
+    assert capsys.readouterr().err.strip() == "warning: hs with ms: hs.tif is damaged"
 
 
 @pytest.mark.parametrize("width", [80, 48])

@@ -19,6 +19,7 @@ from scenefuse.pipeline.planning import plan_fusion
 from scenefuse.pipeline.refill import refill
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
+from tests.cli import scenes
 from tests.cli.command import Command, assert_explained
 
 Pair = tuple[Path, Path]
@@ -75,6 +76,18 @@ def test_an_output_that_takes_nothing_is_told_before_anything_is_tried(
     monkeypatch.setattr(LocalPlace, "free_bytes", refuse)
     with pytest.raises(StorageError, match="read only"):
         refill(tmp_path)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_failed_pair_is_named_once(scenefuse: Command, pair: Pair, tmp_path: Path) -> None:
+    archive, out = scenes.archive_of(pair, tmp_path / "archive"), tmp_path / "out"
+    damaged = archive.with_name("hs.tif")
+    damaged.write_bytes(damaged.read_bytes()[:-5000])
+    for call in (("batch", archive, "--out", out, "--workers", 1), ("refill", out, "--workers", 1)):
+        ended = scenefuse(*call)
+        assert ended.code == WorkError.exit_code, ended.stderr
+        assert (ended.stdout + ended.stderr).count("hs with ms") == 1
+        assert "hs with ms (data): " in ended.stdout
 
 
 def _begun(out: Path, name: str) -> Path:

@@ -545,7 +545,12 @@ def test_the_lazy_cubes_have_the_times_of_acquisition_in_utc(write_tiff: WriteTi
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rioxarray with a new affine
 def test_a_lazy_cube_names_its_axes_and_writes_its_no_data(nested: PairCube, tmp_path: Path) -> None:
     hs = nested.hs
-    assert hs.wavelength_nm.attrs == {"long_name": "centre wavelength", "units": "nm"}
+    assert hs.wavelength_nm.attrs == {
+        "long_name": "centre wavelength",
+        "standard_name": "sensor_band_central_radiation_wavelength",
+        "units": "nm",
+    }
+    assert hs.band.attrs["standard_name"] == "sensor_band_identifier"
     assert hs.fwhm_nm.attrs["units"] == "nm"
     assert (hs.x.attrs["units"], hs.y.attrs["standard_name"]) == ("metre", "projection_y_coordinate")
     with rasterio.open(tmp_path / "hs.tif") as dataset:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pystac
@@ -163,6 +164,13 @@ def test_a_failed_pair_of_a_catalogue_is_found_again_by_refill(side_by_side: Pat
     assert report.failures == ()
     (product,) = report.products
     assert replay(product.folder).ok
+
+
+def test_the_time_of_a_product_is_that_of_its_hsi(pair: Pair, tmp_path: Path) -> None:
+    hs, ms = scenes.write_pair_items(tmp_path / "archive", pair)
+    ms.write_text(ms.read_text().replace("2024-06-04T10:15:00Z", "2024-06-05T10:15:00Z"))
+    order = plan_fusion(hs, ms, out=tmp_path / "out", config=CONFIG)
+    assert order.spec.acquired == datetime(2024, 6, 4, 10, 15, tzinfo=UTC)
 
 
 @pytest.mark.usefixtures("no_workers")

@@ -31,7 +31,7 @@ from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.software import software_facts
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, WorkError
+from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, UsageError, WorkError
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import STATES, plan_fusion
@@ -545,6 +545,9 @@ def test_replay_refuses_an_input_that_has_changed(product: Path, pair: PairFiles
     change_one_pixel(hs)
     with pytest.raises(MismatchError, match=r"hsi hs\.tif"):
         replay(product, hrefs=(str(hs), str(ms)))
+    one: Any = str(hs)
+    with pytest.raises(UsageError, match=r"hrefs is '.*hs\.tif': it is not a pair"):
+        replay(product, hrefs=one)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a device is here")

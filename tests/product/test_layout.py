@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,32 @@ def test_the_zarr_conventions_are_called_as_their_schemas_want(tmp_path: Path) -
         assert convention["schema_url"] == (
             f"https://raw.githubusercontent.com/zarr-conventions/{name}/refs/tags/v0.1/schema.json"
         )
+
+
+@pytest.mark.parametrize("level", ["", "overviews/2", "overviews/4"])
+def test_every_level_knows_its_bands_by_name_and_its_time(tmp_path: Path, level: str) -> None:
+    acquired = datetime(2024, 6, 4, 12, 45, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    spec = replace(large_spec(), acquired=acquired)
+    dataset = _open(lay_out(tmp_path / ITEM_ID, spec).local_path() / level)
+    assert dataset["reflectance"].sel(band="band 1")["wavelength_nm"] == 500.0
+    assert dataset["time"].to_numpy() == np.datetime64("2024-06-04T10:45:00.123456")
+    names = {name: array.attrs.get("standard_name") for name, array in dataset["reflectance"].coords.items()}
+    assert names == {
+        "band": "sensor_band_identifier",
+        "wavelength_nm": "sensor_band_central_radiation_wavelength",
+        "fwhm_nm": "sensor_band_spectral_width",
+        "time": "time",
+        "y": "projection_y_coordinate",
+        "x": "projection_x_coordinate",
+        "spatial_ref": None,
+    }
+    described = set(dataset["reflectance"].attrs.get("ancillary_variables", "").split())
+    assert described == set(dataset) - {"reflectance"}
+
+
+def test_without_a_time_of_acquisition_there_is_no_time(tmp_path: Path) -> None:
+    dataset = _open(lay_out(tmp_path / ITEM_ID, SPEC).local_path())
+    assert "time" not in dataset.variables
 
 
 def test_a_crs_without_a_code_is_kept_as_wkt(tmp_path: Path) -> None:

@@ -110,6 +110,17 @@ def test_results_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     assert "not_finite" in check.warnings()[0]
 
 
+def test_pixels_that_were_clipped_anywhere_in_the_product_are_counted(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    assert made.check().clipped_px == 0
+    sink, tile = ZarrSink(store=made.store, spec=made.spec), made.job.plan.tiling.tile(1, 1)
+    fused = np.full((len(made.spec.bands), 64, 64), 0.1, np.float32)
+    fused[:, 3, 4:6] = 4.0
+    fused[0, 9, 9] = -4.0
+    sink.put(sink.encode(tile, fused, np.zeros((64, 64), np.uint8)))
+    assert made.check().facts()["clipped_px"] == 3
+
+
 def test_a_tile_that_is_not_what_was_computed_shows(tmp_path: Path) -> None:
     made = Made(tmp_path)
     level = open_level(made.store, 1)
