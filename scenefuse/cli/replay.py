@@ -50,8 +50,8 @@ def command(
     products is skipped. Among several products, those that cannot be replayed are named, and the others are replayed.
 
     With the versions and processor that made the product, every stored integer must be the same; otherwise values may
-    differ by one step (1e-4 reflectance). Exits with 5 on a mismatch, else with 3 if one of several could not be
-    replayed.
+    differ by one step (1e-4 reflectance) or, in bf16, by the drift against fp32 that the run recorded. Exits with 5 on
+    a mismatch, else with 3 if one of several could not be replayed.
     """
     from scenefuse.pipeline.replay import ReplayReport, replay
 

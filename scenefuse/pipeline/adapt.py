@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, replace
-from math import lcm
+from math import isfinite, lcm
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from scenefuse.training.fit import Course, fit
 from scenefuse.training.hold_out import hold_nothing_out
 from scenefuse.training.recipe import RECIPES, Recipe
 from scenefuse.training.resident import ResidentPair, may_reside, resident_bytes
+from scenefuse.training.rounding import FREE_DB, float16_cost_db
 from scenefuse.training.scenes import FullScene
 from scenefuse.training.score import Ground
 
@@ -106,6 +107,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
         facts=facts,
     )
     fitted = fit(network.to(device), course, stem=folder / "weights")
+    cost_db = float16_cost_db(fitted, course.grounds, observation.judge, device)
     training = {
         "adapted_from": base.sha256,
         "base": dict(base.training),
@@ -113,7 +115,10 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
         "steps": fitted.step,
         "score": fitted.scores,
     }
-    save_weights(folder / "weights.safetensors", fitted.network, replace(base, training=training))
+    if isfinite(cost_db):  # beyond float16's range there is no cost
+        training["float16_cost_db"] = cost_db
+    card = replace(base, training=training)
+    save_weights(folder / "weights.safetensors", fitted.network, card, half=cost_db < FREE_DB)
 
 
 def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from math import floor
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +61,8 @@ class ReplayReport:
     """Comparisons of the recomputed tiles, row by row."""
     changed: tuple[str, ...]
     """What differs from the provenance: versions, instruction set, batch, numerics; empty if bytes must be equal."""
+    allowed_steps: int = 1
+    """Steps by which values may differ when something has changed: one, or the recorded drift of bf16 or fp16."""
 
     @property
     def differing_fraction(self) -> float:
@@ -73,10 +76,11 @@ class ReplayReport:
 
     @property
     def ok(self) -> bool:
-        """True if all tiles are identical or, when something has changed, within one step with equal quality flags."""
+        """True if all tiles are identical or, when something has changed, within allowed_steps with equal flags."""
         if all(core.identical for core in self.cores):
             return True
-        return bool(self.changed) and self.most_steps <= 1 and not any(core.quality_differing for core in self.cores)
+        within = self.most_steps <= self.allowed_steps
+        return bool(self.changed) and within and not any(core.quality_differing for core in self.cores)
 
     def facts(self) -> dict[str, Any]:
         """The report in JSON types."""
@@ -87,6 +91,7 @@ class ReplayReport:
             "recomputed": len(self.cores),
             "differing_fraction": self.differing_fraction,
             "most_steps": self.most_steps,
+            "allowed_steps": self.allowed_steps if self.changed else 0,
             "changed": list(self.changed),
             "cores": [asdict(core) for core in self.cores],
         }
@@ -156,7 +161,11 @@ def replay(
         compared: list[CoreComparison] = list(chain(*results_in_order(works, ended, _stopped_by)))
     cores = tuple(sorted(compared, key=lambda core: (core.iy, core.ix)))
     return ReplayReport(
-        product=folder.name, tiles=len(tiling), cores=cores, changed=tuple(_changes(provenance, read_run(folder)))
+        product=folder.name,
+        tiles=len(tiling),
+        cores=cores,
+        changed=tuple(_changes(provenance, read_run(folder))),
+        allowed_steps=_allowed_steps(provenance, scale=spec.scale),
     )
 
 
@@ -302,6 +311,15 @@ def _groups(tiling: Tiling, chosen: Sequence[Tile], batch: int) -> list[tuple[Ti
     wanted = set(chosen)
     batches = [tiles for tiles in tiling.groups(batch) if not wanted.isdisjoint(tiles)]
     return [tuple(chain.from_iterable(some)) for some in batched(batches, max(1, GROUP_TILES // batch))]
+
+
+def _allowed_steps(provenance: Provenance, *, scale: float) -> int:
+    """Steps that the rounding of other versions or processors may change.
+
+    In fp32 it is one. A lower precision rounds as coarsely as its drift against fp32 shows, which the run measured.
+    """
+    drift = provenance.checks.get("drift")
+    return 1 if drift is None else max(1, floor(drift["max"] / scale + 0.5))
 
 
 def _changes(provenance: Provenance, run: RunRecord) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, isnan, lcm
 from pathlib import Path
@@ -28,11 +27,9 @@ from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
+from scenefuse.training.rounding import FREE_DB, float16_cost_db
 from scenefuse.training.score import Ground, Scores, score_truth
 from scenefuse.words import counted
-
-FREE_DB = 0.01
-"""Weights are stored as float16 if that costs less than this, in dB, on the held-out blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,19 +163,12 @@ def _kept(
         "bicubic": _finite(bicubic),
         "torch": torch.__version__,
     }
-    cost_db = _float16_cost_db(fitted, course.grounds, choose_device(config.device))
+    cost_db = float16_cost_db(fitted, course.grounds, score, choose_device(config.device))
     training |= _finite({"float16_cost_db": cost_db})  # beyond float16's range there is none
     card = save_weights(weights, fitted.network, _card(config, cube, training), half=cost_db < FREE_DB)
     finished = fitted.stopped != "minutes"
     label = shelve(weights, config.name).label if config.name is not None and finished else None
     return _trained(weights, card, fitted, bicubic, label)
-
-
-def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...], device: str) -> float:
-    """Loss in the deciding score on the held-out blocks when the weights are rounded to float16."""
-    rounded = deepcopy(fitted.network).half().float().to(device)
-    name, exact = next(iter(fitted.scores.items()))
-    return exact - score(rounded, grounds)[name] if isfinite(exact) else 0.0
 
 
 def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pystac
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
@@ -54,6 +56,9 @@ def test_a_network_comes_nearer_to_both_inputs_and_stays_with_the_product(
     assert adapted.folder != plain.folder
     card = read_card(adapted.folder / "weights.safetensors")
     assert card.training["adapted_from"] == read_card(Path(str(config.weights))).sha256
+    assert card.training["float16_cost_db"] < 0.01
+    tensors = load_file(adapted.folder / "weights.safetensors").values()
+    assert {tensor.dtype for tensor in tensors} == {torch.float16}
     curve = (own_shelf / ".adapted").glob("*/weights.csv")
     rows = [line.split(",") for line in next(curve).read_text().splitlines()]
     scores = [float(row[rows[0].index("consistency_db")]) for row in rows[1:]]

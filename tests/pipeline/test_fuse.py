@@ -449,6 +449,23 @@ def test_one_step_is_forgiven_where_versions_changed_and_flags_never_are(
     assert report.differing_fraction == differing / 100
 
 
+@pytest.mark.parametrize(("drift", "steps", "ok"), [(None, 2, False), (3e-4, 3, True), (3e-4, 4, False)])
+def test_the_recorded_drift_of_bf16_bounds_what_is_forgiven_where_versions_changed(
+    drift: float | None,
+    steps: int,
+    ok: bool,  # noqa: FBT001
+    product: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provenance = read_provenance(product)
+    found = None if drift is None else {"rms": drift / 10, "p999": drift, "max": drift}
+    write_provenance(product, replace(provenance, checks={**provenance.checks, "drift": found}))
+    core = CoreComparison(iy=0, ix=0, values=100, differing=3, most_steps=steps, quality_differing=0)
+    monkeypatch.setattr("scenefuse.pipeline.replay._changes", lambda *_: ["torch 1 then, 2 now"])
+    monkeypatch.setattr("scenefuse.pipeline.replay.results_in_order", lambda *_: [[core]])
+    assert replay(product).ok == ok
+
+
 def test_a_sample_of_tiles_has_the_first_and_the_last(pair: PairFiles, tmp_path: Path) -> None:
     config = replace(CONFIG, core_px=48)
     folder = fuse(*pair.both, out=tmp_path, config=config, lane=InProcessLane()).folder

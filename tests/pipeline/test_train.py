@@ -253,7 +253,7 @@ def test_weights_that_give_no_numbers_are_not_kept(pair: PairFiles, tmp_path: Pa
 def test_weights_beyond_float16_are_kept_whole(
     pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_float16_cost_db", lambda *_: math.nan)
+    monkeypatch.setattr(module, "float16_cost_db", lambda *_: math.nan)
     trained = train([pair.both], out=tmp_path, config=CONFIG)
     card = json.loads(trained.weights.with_suffix(".json").read_text(), parse_constant=pytest.fail)
     assert "float16_cost_db" not in card["training"]
