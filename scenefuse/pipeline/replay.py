@@ -23,6 +23,7 @@ from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work,
 from scenefuse.engine.software import INSTRUCTION_SET, software_facts
 from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError
+from scenefuse.grid.resample import NO_PHASE
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.models.state import SceneState
 from scenefuse.pipeline.adapt import FOLDER
@@ -180,11 +181,12 @@ def reopen(
 
 
 def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None, config: RunConfig) -> PairCube:
-    """Open the product's two images as `reopen` does, but without its weights and device."""
+    """Open the product's two images on the grids of its method, as `reopen` does, without weights and device."""
     provenance = _provenance_of(folder)
     seen = {name: value for name, value in provenance.options.items() if name in INPUT_OPTIONS}
     recorded = parse(RunConfig, {**seen, "model": "bicubic", "device": "cpu"}, where="the product's provenance")
-    opened = _opened(folder, provenance, hrefs, replace(recorded, allow_host=config.allow_host))
+    nested = not any(provenance.grid["grid"].get("phase_px", NO_PHASE))
+    opened = _opened(folder, provenance, hrefs, replace(recorded, allow_host=config.allow_host), nested=nested)
     _require_same_inputs(opened, provenance.method, provenance, folder)
     return opened.cube
 
@@ -203,9 +205,14 @@ def _provenance_of(folder: Place) -> Provenance:
 
 
 def _opened(
-    folder: Place, provenance: Provenance, hrefs: tuple[str | Path, str | Path] | None, options: RunConfig
+    folder: Place,
+    provenance: Provenance,
+    hrefs: tuple[str | Path, str | Path] | None,
+    options: RunConfig,
+    *,
+    nested: bool = False,
 ) -> OpenedPair:
-    """Open the pair at hrefs, or at the locations in run.json if hrefs is None."""
+    """Open the pair at hrefs, or at the locations in run.json if hrefs is None; nested as in open_aligned."""
     ids = {file.role: file.scene_id for file in provenance.inputs}
     if hrefs is None:
         run = read_run(folder)
@@ -216,7 +223,7 @@ def _opened(
     else:
         require_pair(hrefs, "hrefs")
         hs, ms = (scene_of(href, options, item_id=ids[role]) for role, href in zip(_ROLES, hrefs, strict=True))
-    return open_aligned(hs, ms, options)
+    return open_aligned(hs, ms, options, nested=nested)
 
 
 def _state(folder: Place, provenance: Provenance) -> SceneState:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from scenefuse.engine.group import GroupTask, fuse_group
@@ -27,7 +26,7 @@ from scenefuse.engine.run import FusionJob
 from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
 from scenefuse.models.base import ModelCard
 from scenefuse.place.place import Place
-from scenefuse.product.place_store import open_store
+from scenefuse.product.place_store import open_array
 from scenefuse.product.shards import decode_reflectance, encode_reflectance, open_level
 from scenefuse.product.spec import ProductSpec
 from scenefuse.tiles.seams import at_seam, seam_tiles
@@ -191,7 +190,7 @@ def check_product(job: FusionJob, card: ModelCard, sink: CheckingSink, *, lane: 
 
 def _clipped_px(store: Path | Place, spec: ProductSpec) -> int:
     """Pixels flagged CLIPPED, read core by core: flags compress to next to nothing."""
-    flags = cast("zarr.Array[Any]", open_store(store)["quality"])
+    flags = open_array(store, "quality")
     cores = (np.asarray(flags[spec.core_window(core).slices]) for core in spec.level_cores(1))
     return sum(int(np.count_nonzero(core & np.uint8(QualityFlag.CLIPPED))) for core in cores)
 

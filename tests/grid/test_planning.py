@@ -112,6 +112,29 @@ def test_a_residual_phase_warps_the_hsi_once() -> None:
     assert rows == pytest.approx((58e5 - 3 - (y - 15)) / 30)
 
 
+@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (0.2, -2.3)])
+def test_a_residual_phase_is_told_instead_if_the_method_takes_it(shift_px: tuple[float, float]) -> None:
+    hs = raster(30, (40, 40), x=4e5 + 4, y=58e5 - 3)
+    plan = plan_pair_grid(hs, raster(10, (120, 120)), shift_px=shift_px, take_phase=True)
+    assert isinstance(plan.hs, Offset)
+    assert not plan.grid.hs_resampled
+    assert plan.grid.hs_kernel == "none"
+    # The HSI's pixels are where its georeference, corrected by the shift, says: 0.4 and 0.3 pixels off without one.
+    assert np.abs(plan.grid.phase_px).max() == pytest.approx(0.4 if shift_px == (0.0, 0.0) else 0.5, abs=1e-6)
+    assert max(map(abs, plan.grid.phase_px)) <= 0.5
+    x, y = Affine(*plan.grid.coarse_transform) @ (7.5, 5.5)
+    there = Affine(*hs.transform) @ (plan.hs.x0 + 7.5, plan.hs.y0 + 5.5)
+    assert (x, y) == pytest.approx((there[0] + 10 * shift_px[1], there[1] - 10 * shift_px[0]), abs=1e-5)
+
+
+def test_a_phase_that_changes_over_the_scene_warps_the_hsi_though_the_method_takes_one() -> None:
+    hs = raster(30.009, (300, 300), x=4e5 + 4)  # a drift of 0.27 fine pixels over the scene
+    plan = plan_pair_grid(hs, raster(10, (900, 900)), take_phase=True)
+    assert plan.grid.case == "ms-grid"
+    assert plan.grid.hs_resampled
+    assert plan.grid.phase_px == (0.0, 0.0)
+
+
 def test_a_residual_below_a_twentieth_of_a_pixel_leaves_the_hsi_untouched() -> None:
     plan = plan_pair_grid(raster(30, (40, 40), x=4e5 + 0.4), raster(10, (120, 120)))
     assert not plan.grid.hs_resampled

@@ -110,6 +110,37 @@ def test_degrade_of_a_plane_is_the_plane_at_the_coarse_centres(ratio: int) -> No
     np.testing.assert_allclose(coarse[0], 0.01 * cy - 0.005 * cx, atol=2e-6)
 
 
+@pytest.mark.parametrize("phase_px", [(0.4, -0.3), (-0.5, 0.5)])
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_with_a_phase_coarse_pixels_lie_beside_their_grid(ratio: int, phase_px: tuple[float, float]) -> None:
+    down, right = phase_px
+    cy, cx = (np.mgrid[0:9, 0:10] + 0.5 - 2) * ratio  # centres of the grid's pixels and of 2 more on each side
+    plane = (0.01 * (cy + down) - 0.005 * (cx + right)).astype(np.float32)
+    fy, fx = np.mgrid[0 : 5 * ratio, 0 : 6 * ratio] + 0.5
+    np.testing.assert_allclose(upsample(plane[None], ratio, phase_px)[0], 0.01 * fy - 0.005 * fx, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4, 8])
+def test_degrade_with_a_phase_measures_a_wave_there_as_a_gaussian_does(ratio: int) -> None:
+    sigma_px, (down, right) = 0.45 * ratio, (0.4, -0.5)
+    reach = degrade_reach_px(ratio, sigma_px)
+    per_px = 2 * np.pi / (4.3 * ratio)  # a period of 4.3 coarse pixels
+    y, x = np.mgrid[0 : 7 * ratio + 2 * reach, 0 : 7 * ratio + 2 * reach] + 0.5 - reach
+    coarse = degrade(np.sin(per_px * (y + 0.6 * x))[None].astype(np.float32), ratio, sigma_px, (down, right))
+    cy, cx = (np.mgrid[0:7, 0:7] + 0.5) * ratio
+    passed = np.exp(-0.5 * (per_px * sigma_px) ** 2 * (1 + 0.6**2))  # the Gaussian's Fourier transform
+    seen = passed * np.sin(per_px * (cy + down + 0.6 * (cx + right)))
+    np.testing.assert_allclose(coarse[0], seen, atol=2e-3)
+    assert np.abs(coarse[0] - passed * np.sin(per_px * (cy + 0.6 * cx))).max() > 1e-2
+
+
+def test_a_phase_of_more_than_half_a_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at most 0.5 fine pixels, got 0.6"):
+        upsample(np.zeros((1, 8, 8), np.float32), 2, (0.0, 0.6))
+    with pytest.raises(ValueError, match=r"at most 0.5 fine pixels, got nan"):
+        degrade_taps(3, 1.0, float("nan"))
+
+
 def test_degrade_of_a_window_equals_the_window_of_the_degrade() -> None:
     ratio, sigma_px = 6, 2.7
     reach = degrade_reach_px(ratio, sigma_px)

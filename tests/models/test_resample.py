@@ -18,20 +18,22 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
+@pytest.mark.parametrize("phase_px", [(0.0, 0.0), (0.4, -0.3)])
 @pytest.mark.parametrize("ratio", [*RATIOS, 32])
-def test_upsample_equals_the_grid_rooms(ratio: int) -> None:
+def test_upsample_equals_the_grid_rooms(ratio: int, phase_px: tuple[float, float]) -> None:
     coarse = noise(2, 3, 9, 11)
-    expected = np.stack([grid_resample.upsample(image, ratio) for image in coarse.numpy()])
-    np.testing.assert_allclose(upsample(coarse, ratio).numpy(), expected, atol=1e-6)
+    expected = np.stack([grid_resample.upsample(image, ratio, phase_px) for image in coarse.numpy()])
+    np.testing.assert_allclose(upsample(coarse, ratio, phase_px).numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("phase_px", [(0.0, 0.0), (0.4, -0.3)])
 @pytest.mark.parametrize("ratio", [*RATIOS, 32])
-def test_degrade_equals_the_grid_rooms(ratio: int) -> None:
+def test_degrade_equals_the_grid_rooms(ratio: int, phase_px: tuple[float, float]) -> None:
     sigma_px = 0.45 * ratio
     margin = 2 * grid_resample.degrade_reach_px(ratio, sigma_px)
     fine = noise(2, 3, 5 * ratio + margin, 7 * ratio + margin)
-    expected = np.stack([grid_resample.degrade(image, ratio, sigma_px) for image in fine.numpy()])
-    np.testing.assert_allclose(degrade(fine, ratio, sigma_px).numpy(), expected, atol=1e-6)
+    expected = np.stack([grid_resample.degrade(image, ratio, sigma_px, phase_px) for image in fine.numpy()])
+    np.testing.assert_allclose(degrade(fine, ratio, sigma_px, phase_px).numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -66,6 +68,9 @@ def test_coarse_blur_is_degrade_after_upsample(ratio: int) -> None:
     seen = degrade_window(upsample(coarse, ratio), ratio, sigma_px)  # grid of coarse: margins 2 lost, 2 made up
     filtered = filter_window(coarse, coarse_blur_taps(ratio, sigma_px).tolist())
     np.testing.assert_allclose(seen[..., 8:-8, 8:-8], filtered[..., 8:-8, 8:-8], atol=1e-6)
+    beside = degrade_window(upsample(coarse, ratio, (0.5, -0.4)), ratio, sigma_px, (0.5, -0.4))
+    limit = (0.1 if ratio == 2 else 0.02) * float(coarse.std())
+    assert float((beside - filtered)[..., 8:-8, 8:-8].abs().max()) < limit
 
 
 def test_repeated_edges_are_replicate_padding_and_so_is_their_gradient() -> None:

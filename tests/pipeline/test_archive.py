@@ -6,17 +6,23 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pystac
 import pytest
+import rasterio
 
 from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.size import DemoSize
 from scenefuse.engine.lanes import InProcessLane
+from scenefuse.grid.placement import Offset
+from scenefuse.grid.window import Window
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.demo import BASELINE, Demonstration, demonstrate
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
+from scenefuse.pipeline.opening import open_aligned
+from scenefuse.pipeline.replay import replay
 from scenefuse.product.files import FAILURES
 from scenefuse.product.verify import verify
 from scenefuse.workflow.one_pass import run_pass
@@ -82,6 +88,32 @@ def test_the_weights_that_ship_beat_the_default_method_on_the_demos_ground(demo:
         score[model] = evaluate_product(product.folder, reference=str(truth)).values
     assert score["aelf-t"]["psnr_db"] > score["hysure-l2"]["psnr_db"] + 3
     assert score["aelf-t"]["sam_deg"] < score["hysure-l2"]["sam_deg"] - 0.3
+
+
+def test_an_hsi_beside_the_grid_is_fused_untouched_and_warped_for_a_network(
+    demo: Demonstration, tmp_path: Path
+) -> None:
+    pair = demo.report.pairing.pairs[1]  # simulated with a shift of 0.4 rows down and 0.7 columns left
+    config = RunConfig(model="hysure-l2", format=("zarr",))
+    product = fuse(pair.hs, pair.ms, out=tmp_path, config=config, lane=InProcessLane())
+    opened = open_aligned(pair.hs, pair.ms, config)
+    assert opened.cube.grid.phase_px == pytest.approx((0.4, 0.3), abs=0.05)
+    window = Window(y0=3, y1=9, x0=5, x1=25)
+    assert isinstance(opened.cube.plan.hs, Offset)
+    there = opened.cube.plan.hs.native(window)
+    with rasterio.open(pair.hs.assets[0].href) as file:
+        stored = file.read(window=((there.y0, there.y1), (there.x0, there.x1)))
+    read = opened.cube.read_hs(window)
+    places = [entry["file_band"] - 1 for entry in opened.cube.readings()["hs"]]
+    np.testing.assert_allclose(read, stored[places] * np.float32(1e-4), rtol=1e-6)
+    warped = open_aligned(pair.hs, pair.ms, RunConfig(model="aelf-t")).cube.grid
+    assert (warped.hs_resampled, warped.phase_px) == (True, (0.0, 0.0))
+    # Checked against the same pixels: where its product is degraded to, and where its tiles are computed again.
+    assert all(core.identical for core in replay(product.folder, every_tile=True).cores)
+    truth = demo.catalog.parent / "truth" / "2-shifted.tif"
+    scores = evaluate_product(product.folder).values | evaluate_product(product.folder, reference=str(truth)).values
+    assert scores["spectral_consistency_rmse"] < 2e-3
+    assert scores["psnr_db"] > 30.5
 
 
 def test_the_products_are_a_catalogue_of_three_items(demo: Demonstration) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from scenefuse.grid.window import Window
 from scenefuse.models.registry import weightless_names
 from scenefuse.quality.methods import fuse_trial, score_part
 from scenefuse.quality.trial import Trial, wald_trial
+from scenefuse.simulate.sampling import sample, sample_reach_px
+from tests.models.classical_pairs import mirrored
 from tests.quality.drawn_trial import RATIO, drawn_trial
 from tests.quality.test_product_scores import Inputs
 
@@ -28,6 +32,21 @@ def test_every_method_without_weights_beats_bicubic(trial: Trial) -> None:
     for name in set(scores) - {"bicubic"}:
         assert scores[name]["psnr_db"] > scores["bicubic"]["psnr_db"] + 3
         assert scores[name]["sam_deg"] < scores["bicubic"]["sam_deg"]
+
+
+def test_a_phase_between_the_grids_costs_less_than_the_warp_that_removes_it(trial: Trial) -> None:
+    whole = Window(y0=0, y1=trial.truth.shape[1], x0=0, x1=trial.truth.shape[2])
+    sigma_px, phase_px = 0.45 * RATIO, (0.4, -0.5)
+    reach = sample_reach_px(RATIO, sigma_px, phase_px)
+    hs = sample(mirrored(trial.truth, reach), ratio=RATIO, sigma_px=sigma_px, shift_px=phase_px)
+    beside = replace(trial, hs=hs, phase_px=phase_px)
+
+    def psnr_db(shown: Trial, name: str) -> float:
+        return score_part(fuse_trial(shown, name).fused, trial.truth, whole, ratio=RATIO).scores()["psnr_db"]
+
+    for name in set(weightless_names()) - {"bicubic"}:
+        assert psnr_db(beside, name) > min(psnr_db(trial, name) - 1.5, 50.0)
+        assert psnr_db(beside, name) > psnr_db(beside.nested(), name) + 1.0
 
 
 def test_walds_protocol_makes_the_hsi_the_truth_and_keeps_whole_coarse_pixels() -> None:

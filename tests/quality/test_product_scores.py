@@ -21,6 +21,8 @@ from scenefuse.product.commit import commit, finish_data
 from scenefuse.product.reading import StoredProduct, open_product
 from scenefuse.quality.product_scores import score_with_reference, score_without_reference
 from scenefuse.sensors.band import Band
+from scenefuse.simulate.sampling import sample, sample_reach_px
+from tests.models.classical_pairs import mirrored
 from tests.product.making import ITEM_ID, PAIR, PROVENANCE, RUN, SPEC, random_scene, write_scene
 
 Image = NDArray[np.float32]
@@ -186,6 +188,21 @@ def test_consistency_is_nought_for_inputs_made_from_the_product_and_the_shift_fo
     shifted = score_without_reference(product, Inputs(hs + np.float32(0.02), ms - np.float32(0.03)), state).values
     assert shifted["spectral_consistency_rmse"] == pytest.approx(0.02, rel=1e-4)
     assert shifted["spatial_consistency_rmse"] == pytest.approx(0.03, rel=1e-4)
+
+
+def test_an_hsi_that_lies_beside_the_grid_is_compared_with_the_product_there(product: StoredProduct) -> None:
+    srf, phase_px, sigma_px = np.full((2, 12), 1 / 12), (0.4, -0.5), 1.2
+    fused = product.read(WHOLE)
+    reach = sample_reach_px(3, sigma_px, phase_px)
+    hs = sample(mirrored(fused, reach), ratio=3, sigma_px=sigma_px, shift_px=phase_px)
+    inputs = Inputs(hs, np.random.default_rng(3).random((2, *WHOLE.shape), np.float32))
+
+    def off(facts: dict[str, object]) -> float:
+        state = SceneState(arrays={"srf": srf}, facts={"psf_sigma_px": sigma_px, **facts})
+        return score_without_reference(product, inputs, state).values["spectral_consistency_rmse"]
+
+    assert off({"phase_px": list(phase_px)}) < 1e-4
+    assert off({}) > 0.01
 
 
 def test_a_band_that_was_upsampled_to_the_fine_grid_does_not_ask_for_a_soft_product(product: StoredProduct) -> None:
