@@ -40,6 +40,15 @@ def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) 
     assert "| hysure-l2 |" in printed
 
 
+@pytest.mark.slow
+def test_a_phase_that_is_taken_costs_less_than_one_that_is_warped_away(test_data: Path, tmp_path: Path) -> None:
+    records, printed = quick_run("phase", test_data, tmp_path / "phase.json")
+    psnr_db = {record["way"]: record["psnr_db"] for record in records if record["method"] == "hysure-l2"}
+    assert psnr_db["taken"] > psnr_db["nested"] - 0.5
+    assert psnr_db["warped"] < psnr_db["taken"] - 0.5
+    assert "| Jasper Ridge (Wald, r=4) | hysure-l2 |" in printed
+
+
 @pytest.mark.bench
 def test_the_psf_of_a_real_scene_is_found_within_half_a_percent(test_data: Path, tmp_path: Path) -> None:
     (record,), printed = quick_run("degradation", test_data, tmp_path / "degradation.json")
