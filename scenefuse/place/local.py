@@ -174,10 +174,11 @@ class LocalPlace:
             for path in list(self.path.iterdir()) if last is not None else ():
                 if last is not None and path.name.startswith(last):
                     continue
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another process may remove it, too: the rest must still go
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
             shutil.rmtree(self.path)
 
     def sweep(self) -> None:

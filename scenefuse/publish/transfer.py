@@ -51,7 +51,12 @@ def put_by_rename(folder: Place, target: LocalPlace, item: dict[str, Any]) -> No
         _sync(part)
         with suppress(FileNotFoundError):
             path.rename(old)
-        part.rename(path)
+        try:
+            part.rename(path)
+        except OSError:
+            with suppress(FileNotFoundError):
+                old.rename(path)  # what was published stays visible
+            raise
         sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:

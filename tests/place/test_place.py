@@ -118,6 +118,24 @@ def test_a_folder_is_removed_with_what_shall_go_last(folder: Place) -> None:
     assert not folder.exists()
 
 
+def test_a_folder_that_another_process_removes_too_is_removed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place_at(tmp_path / "product")
+    for name in ("a/1", "b/1", "c"):
+        (folder / name).put(b"1")
+    rmtree = shutil.rmtree
+
+    def beside(path: Path) -> None:
+        rmtree(path)
+        if path.name in {"a", "b"}:  # gone before this process comes to its last entry
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", beside)
+    folder.clear(last=".lease")
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("out", ["~/products", Path("~/products")])
 def test_a_tilde_is_the_home_folder(out: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

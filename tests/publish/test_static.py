@@ -86,6 +86,31 @@ def test_a_changed_product_replaces_the_old_one(product: Path, tmp_path: Path) -
     assert not list(root.glob(".*.part"))
 
 
+def test_a_replacement_that_fails_at_its_last_step_leaves_what_was_published(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "www"
+    _outcomes(product, root)
+    before = (root / ITEM_ID / "fused.zarr.manifest").read_bytes()
+    write_scene(product, *random_scene(seed=1))
+    finish_data(product, SPEC, cog=False)
+    commit(product, SPEC, pair=PAIR, provenance=PROVENANCE, run=RUN)
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == f".{ITEM_ID}.part":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            published([product], root)
+    assert verify(root / ITEM_ID).ok
+    assert (root / ITEM_ID / "fused.zarr.manifest").read_bytes() == before
+    assert _outcomes(product, root) == ["replaced"]
+
+
 def test_what_was_published_before_is_believed_where_its_item_stands_and_nowhere_else(
     product: Path, tmp_path: Path
 ) -> None:
