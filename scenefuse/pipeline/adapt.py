@@ -113,7 +113,8 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
         "steps": fitted.step,
         "score": fitted.scores,
     }
-    save_weights(folder / "weights.safetensors", fitted.network, replace(base, training=training))
+    card = replace(base, training=training, halo_px=None, effective_px=None)  # measured with other weights
+    save_weights(folder / "weights.safetensors", fitted.network, card)
 
 
 def _fitted(recipe: Recipe, ref: ModelRef) -> Recipe:

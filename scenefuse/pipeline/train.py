@@ -20,6 +20,7 @@ from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
+from scenefuse.pipeline.measured_halo import measured_halo_px
 from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.pipeline.training_inputs import ground_facts, grounds_of, require_alike, truth_facts
@@ -166,7 +167,11 @@ def _kept(
     }
     cost_db = _float16_cost_db(fitted, course.grounds, choose_device(config.device))
     training |= _finite({"float16_cost_db": cost_db})  # beyond float16's range there is none
-    card = save_weights(weights, fitted.network, _card(config, cube, training), half=cost_db < FREE_DB)
+    half = cost_db < FREE_DB
+    card = _card(
+        config, cube, training, halo_px=measured_halo_px(_as_stored(fitted.network, half=half), course.grounds)
+    )
+    card = save_weights(weights, fitted.network, card, half=half)
     finished = fitted.stopped != "minutes"
     label = shelve(weights, config.name).label if config.name is not None and finished else None
     return _trained(weights, card, fitted, bicubic, label)
@@ -174,9 +179,15 @@ def _kept(
 
 def _float16_cost_db(fitted: Fitted, grounds: tuple[Ground, ...], device: str) -> float:
     """Loss in the deciding score on the held-out blocks when the weights are rounded to float16."""
-    rounded = deepcopy(fitted.network).half().float().to(device)
+    rounded = _as_stored(fitted.network, half=True).to(device)
     name, exact = next(iter(fitted.scores.items()))
     return exact - score(rounded, grounds)[name] if isfinite(exact) else 0.0
+
+
+def _as_stored(network: FusionNetwork, *, half: bool) -> FusionNetwork:
+    """A copy of the network with the weights that its file will give, float32."""
+    copy = deepcopy(network)
+    return copy.half().float() if half else copy
 
 
 def _first_network(config: TrainConfig, cube: PairCube) -> FusionNetwork:
@@ -251,7 +262,7 @@ def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
     return scores
 
 
-def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> WeightsCard:
+def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any], *, halo_px: int | None) -> WeightsCard:
     return WeightsCard(
         architecture=config.model,
         options=dict(config.options),
@@ -260,6 +271,7 @@ def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> W
         ratio=cube.grid.ratio,
         training=training,
         licence=config.licence,
+        halo_px=halo_px,
     )
 
 
