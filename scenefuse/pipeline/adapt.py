@@ -117,7 +117,7 @@ def _learn(opened: OpenedPair, recipe: Recipe, facts: dict[str, Any], folder: Pa
     }
     if isfinite(cost_db):  # beyond float16's range there is no cost
         training["float16_cost_db"] = cost_db
-    card = replace(base, training=training)
+    card = replace(base, training=training, halo_px=None, effective_px=None)  # measured with other weights
     save_weights(folder / "weights.safetensors", fitted.network, card, half=cost_db < FREE_DB)
 
 

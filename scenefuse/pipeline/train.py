@@ -19,6 +19,7 @@ from scenefuse.models.architectures import ARCHITECTURES, build_model
 from scenefuse.models.network import FusionNetwork
 from scenefuse.models.resample import upsample
 from scenefuse.models.weights import WeightsCard, save_weights
+from scenefuse.pipeline.measured_halo import measured_halo_px
 from scenefuse.pipeline.opening import OpenedPair, open_scenes, policy_of, require_pair
 from scenefuse.pipeline.shelve import require_shelf_name, shelve
 from scenefuse.pipeline.training_inputs import ground_facts, grounds_of, require_alike, truth_facts
@@ -27,7 +28,7 @@ from scenefuse.training.fit import Course, Fitted, fit, score
 from scenefuse.training.losses import LEAST_PATCH_PX
 from scenefuse.training.ranks import open_ranks
 from scenefuse.training.recipe import RECIPES, Recipe
-from scenefuse.training.rounding import FREE_DB, float16_cost_db
+from scenefuse.training.rounding import FREE_DB, as_float16, float16_cost_db
 from scenefuse.training.score import Ground, Scores, score_truth
 from scenefuse.words import counted
 
@@ -165,7 +166,10 @@ def _kept(
     }
     cost_db = float16_cost_db(fitted, course.grounds, score, choose_device(config.device))
     training |= _finite({"float16_cost_db": cost_db})  # beyond float16's range there is none
-    card = save_weights(weights, fitted.network, _card(config, cube, training), half=cost_db < FREE_DB)
+    half = cost_db < FREE_DB
+    stored = as_float16(fitted.network) if half else fitted.network
+    card = _card(config, cube, training, halo_px=measured_halo_px(stored, course.grounds))
+    card = save_weights(weights, fitted.network, card, half=half)
     finished = fitted.stopped != "minutes"
     label = shelve(weights, config.name).label if config.name is not None and finished else None
     return _trained(weights, card, fitted, bicubic, label)
@@ -243,7 +247,7 @@ def _bicubic(grounds: tuple[Ground, ...], network: FusionNetwork) -> Scores:
     return scores
 
 
-def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> WeightsCard:
+def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any], *, halo_px: int | None) -> WeightsCard:
     return WeightsCard(
         architecture=config.model,
         options=dict(config.options),
@@ -252,6 +256,7 @@ def _card(config: TrainConfig, cube: PairCube, training: Mapping[str, Any]) -> W
         ratio=cube.grid.ratio,
         training=training,
         licence=config.licence,
+        halo_px=halo_px,
     )
 
 

@@ -24,6 +24,12 @@ def float16_cost_db(
 
     judge: what scored the network in training.
     """
-    rounded = deepcopy(fitted.network).half().float().to(device)
+    rounded = as_float16(fitted.network).to(device)
     name, exact = next(iter(fitted.scores.items()))
     return exact - judge(rounded, grounds)[name] if isfinite(exact) else 0.0
+
+
+def as_float16(network: FusionNetwork) -> FusionNetwork:
+    """A copy of the network with weights that float16 holds, float32."""
+    rounded: FusionNetwork = deepcopy(network).half().float()
+    return rounded

@@ -44,7 +44,7 @@ def score_truth(fuse: Fuse, grounds: Sequence[Ground], *, context_px: int, step_
         if example.truth is None:
             raise ValueError("a scene without truth has no score against it")
         with torch.inference_mode():
-            fused = fuse(_filled(example.hs), _filled(example.ms))[0].float().cpu().numpy()
+            fused = fuse(filled(example.hs), filled(example.ms))[0].float().cpu().numpy()
         sums = sums.add(fused, example.truth, _valid(example), core=block.within(window))
     scores = sums.scores()
     return {name: scores[name] for name in ("psnr_db", "sam_deg")}
@@ -58,7 +58,7 @@ def score_inputs(network: FusionNetwork, grounds: Sequence[Ground], *, context_p
     device = next(network.parameters()).device
     errors = []
     for example, _, _ in _held_out(grounds, context_px, step_px):
-        hs, ms = _filled(example.hs).to(device), _filled(example.ms).to(device)
+        hs, ms = filled(example.hs).to(device), filled(example.ms).to(device)
         with torch.inference_mode():
             output: Any = network.supervised(hs, ms)
             both = (output.fused_as_hs - network.central(hs)).square().mean()
@@ -80,7 +80,7 @@ def _held_out(grounds: Sequence[Ground], context_px: int, step_px: int) -> Itera
             yield ground.scene.read(window), window, block
 
 
-def _filled(image: Image) -> Tensor:
+def filled(image: Image) -> Tensor:
     """(1, band, y, x): no-data replaced by the band's mean in the window, or 0 if the band has no data at all."""
     valid = np.isfinite(image)
     count = valid.sum(axis=(1, 2), keepdims=True)

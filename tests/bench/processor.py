@@ -1,10 +1,12 @@
-"""How a worker on a processor should compute: each network on one window, with two threads, or in bfloat16.
+"""How a worker on a processor should compute: each network on one window, with two threads, channels last, or in bf16.
 
-    python -m tests.bench.processor [--quick] [--json tests/bench/results/processor-xeon.json]
+    python -m tests.bench.processor [--quick] [--bands 217 10] [--json tests/bench/results/processor-xeon.json]
 
 More threads change the last bits (engine/precision.py), so they would have to be much faster than as many workers of
 one thread each, which `python -m tests.bench.tiling --models conv aelf-t --sizes 4 --workers` compares. bfloat16
 would have to be much faster to be worth what it costs in the result, and a product that depends on the processor.
+Weights with their channels last (convolutions then give images of that layout, whatever they are given) would have to
+be faster with a satellite's bands, the result put back band by band, as it is stored.
 """
 
 from __future__ import annotations
@@ -13,36 +15,38 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scenefuse.engine.precision import repeatable
 from scenefuse.models.base import UPSAMPLE_MARGIN
 from scenefuse.models.network import FusionNetwork
+from scenefuse.sensors.band import Band
 from tests.bench.machine import machine
 from tests.bench.tiling.models import OWN_NETWORKS, random_network, ref_of
-from tests.bench.tiling.scene import BANDS, RATIO, MemorySource
+from tests.bench.tiling.scene import BANDS, RATIO
 
 ROUNDS = 3
 
 
-def measure(name: str, *, side_px: int) -> dict[str, Any]:
+def measure(name: str, *, side_px: int, bands: tuple[int, int] = BANDS) -> dict[str, Any]:
     """Median seconds of a window of side_px fine pixels by the way of computing, taken in turn; the cost of bf16."""
-    nothing = np.empty((0, 0, 0), np.float32)
-    source = MemorySource(hs=nothing, ms=nothing)
-    network = random_network(ref_of(name, source.hs_bands, source.ms_bands, RATIO)).eval()
+    hs_bands, ms_bands = (tuple(Band(name=f"band {i}") for i in range(count)) for count in bands)
+    network = random_network(ref_of(name, hs_bands, ms_bands, RATIO)).eval()
+    turned = deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
     coarse_px = side_px // RATIO + 2 * UPSAMPLE_MARGIN
     draw = torch.Generator().manual_seed(0)
-    hs = torch.rand((1, BANDS[0], coarse_px, coarse_px), generator=draw)
-    ms = torch.rand((1, BANDS[1], side_px, side_px), generator=draw)
+    hs = torch.rand((1, bands[0], coarse_px, coarse_px), generator=draw)
+    ms = torch.rand((1, bands[1], side_px, side_px), generator=draw)
     ways: dict[str, Callable[[], Tensor]] = {
         "one_thread": lambda: _plain(network, hs, ms, threads=1),
         "two_threads": lambda: _plain(network, hs, ms, threads=2),
+        "channels_last": lambda: _plain(turned, hs, ms, threads=1).contiguous(),
         "bf16": lambda: _bf16(network, hs, ms),
     }
     results = {way: compute() for way, compute in ways.items()}  # the first call of each is not counted
@@ -56,8 +60,11 @@ def measure(name: str, *, side_px: int) -> dict[str, Any]:
     return {
         "network": name,
         "window_px": side_px,
+        "bands": bands,
         **{f"{way}_s": value for way, value in medians.items()},
         "threads_speedup": medians["one_thread"] / medians["two_threads"],
+        "channels_last_speedup": medians["one_thread"] / medians["channels_last"],
+        "channels_last_max_difference": float((results["channels_last"] - results["one_thread"]).abs().max()),
         "bf16_speedup": medians["one_thread"] / medians["bf16"],
         "bf16_max_difference": float((results["bf16"] - results["one_thread"]).abs().max()),
     }
@@ -82,15 +89,17 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one network on a small window: shows that it runs")
+    parser.add_argument("--bands", type=int, nargs=2, default=BANDS, help="of the HSI and the MSI")
     parser.add_argument("--json", type=Path, help="where the records go")
     given = parser.parse_args()
     names, side_px = (("aelf-t",), 64) if given.quick else (("conv", *OWN_NETWORKS), 256)
     records = []
     for name in names:
-        record = measure(name, side_px=side_px)
+        record = measure(name, side_px=side_px, bands=tuple(given.bands))
         records.append(record)
         print(  # noqa: T201 - a benchmark prints its figures
             f"{name}: two threads are {record['threads_speedup']:.2f} times as fast as one,"
+            f" channels last {record['channels_last_speedup']:.2f} times,"
             f" bf16 {record['bf16_speedup']:.2f} times as fast as fp32",
             flush=True,
         )

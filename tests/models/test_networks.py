@@ -22,6 +22,7 @@ from scenefuse.models.multiply_adds import MultiplyAdds
 from scenefuse.models.network import FusionNetwork, multiply_adds_per_pixel, parameter_count
 from scenefuse.models.smifnet import DualAttention, SMIFNetOptions
 from scenefuse.models.spatial_statistics import SpatialStatistics
+from tests.bench.exactness import NOISE
 
 COUNTS: list[tuple[str, int, int, int, dict[str, Any], int]] = [
     ("aelf", 48, 4, 4, {}, 6_837_770),
@@ -154,11 +155,11 @@ def build(case: Case, ratio: int = 4, **more: Any) -> FusionNetwork:
     return build_model(case.name, hs_bands=case.hs_bands, ms_bands=3, ratio=ratio, **{**case.options, **more}).eval()
 
 
-def stirred(network: FusionNetwork) -> FusionNetwork:
+def stirred(network: FusionNetwork, noise: float = 0.03) -> FusionNetwork:
     """The network with noise on every parameter, so that nothing is switched off by its initial value."""
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(0.03 * torch.randn_like(parameter))
+            parameter.add_(noise * torch.randn_like(parameter))
     return network
 
 
@@ -377,9 +378,16 @@ def tile_error(network: FusionNetwork, halo_px: int, core_px: int) -> float:
 
 @pytest.mark.parametrize("ratio", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_frozen_tiles_equal_the_whole_at_the_default_halo(case: Case, ratio: int) -> None:
-    network = build(case, ratio)
+    network = stirred(build(case, ratio), NOISE)
     freeze(network)
     assert tile_error(network, network.halo_px, core_px=24) <= 1e-6
+
+
+@pytest.mark.parametrize("ratio", [3, pytest.param(4, marks=pytest.mark.slow)])
+def test_an_eighth_of_the_default_halo_is_too_little(case: Case, ratio: int) -> None:
+    network = stirred(build(case, ratio), NOISE)
+    freeze(network)
+    assert tile_error(network, network.halo_px // 8, core_px=24) > 1e-5
 
 
 def test_frozen_tiles_equal_the_whole_bitwise_at_full_support(case: Case) -> None:

@@ -55,10 +55,13 @@ def test_a_network_comes_nearer_to_both_inputs_and_stays_with_the_product(
     adapted = fuse(*pair.both, out=tmp_path, config=replace(config, adapt=STEPS), lane=InProcessLane())
     assert adapted.folder != plain.folder
     card = read_card(adapted.folder / "weights.safetensors")
-    assert card.training["adapted_from"] == read_card(Path(str(config.weights))).sha256
+    base = read_card(Path(str(config.weights)))
+    assert card.training["adapted_from"] == base.sha256
     assert card.training["float16_cost_db"] < 0.01
     tensors = load_file(adapted.folder / "weights.safetensors").values()
     assert {tensor.dtype for tensor in tensors} == {torch.float16}
+    assert base.halo_px is not None
+    assert card.halo_px is None, "measured with other weights"
     curve = (own_shelf / ".adapted").glob("*/weights.csv")
     rows = [line.split(",") for line in next(curve).read_text().splitlines()]
     scores = [float(row[rows[0].index("consistency_db")]) for row in rows[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from scenefuse.engine.lanes import InProcessLane
 from scenefuse.errors import DataError, ModelError, UsageError, WorkError
 from scenefuse.models.architectures import build_model
 from scenefuse.models.weights import read_card
+from scenefuse.pipeline import measured_halo
 from scenefuse.pipeline import train as module
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.fuse import fuse
@@ -38,6 +40,14 @@ from tests.pipeline.making import HS_NM, NODATA, PairFiles, write_pair, write_ti
 RECIPE = Recipe(iterations=3, patch_px=8, batch=1, lr=1e-3, score_every=3, degradation_steps=10)
 TINY = {"width": 8, "step": 8}
 CONFIG = TrainConfig(model="aelf-t", recipe=RECIPE, options=TINY, device="cpu", inputs=RunConfig(register=False))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_halo_is_measured() -> Iterator[None]:
+    """It takes three seconds; one test wants it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measured_halo, "MOST_MULTIPLY_ADDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +120,10 @@ def test_a_product_in_bfloat16_and_one_in_float32_are_two(pair: PairFiles, train
     assert orders[0].identity != orders[1].identity == orders[2].identity
 
 
-def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Path) -> None:
+def test_the_card_says_what_the_weights_come_from_and_what_halo_they_need(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured_halo, "MOST_MULTIPLY_ADDS", 1e12)
     trained = train([pair.both], out=tmp_path, config=replace(CONFIG, seed=7, licence="CC-BY-4.0"))
     card = read_card(trained.weights)
     assert (card.architecture, card.ratio, card.licence, dict(card.options)) == ("aelf-t", 4, "CC-BY-4.0", TINY)
@@ -120,6 +133,9 @@ def test_the_card_says_what_the_weights_come_from(pair: PairFiles, tmp_path: Pat
     assert card.training["score"] == trained.scores
     assert card.training["scenes"][0]["pair"] == "hs_ms"
     assert card.training["scenes"][0]["held_out_px"] > 0
+    assert card.halo_px is not None
+    assert 0 < card.halo_px <= 168
+    assert card.halo_px % 8 == 0
 
 
 @pytest.mark.parametrize("sigma_px", [1.2, 2.6])  # the default MTF of 0.3 would be 1.98 px
