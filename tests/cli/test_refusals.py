@@ -296,7 +296,12 @@ def test_a_scene_that_is_not_there_is_refused(scenefuse: Command, pair: Pair, tm
     hs = shutil.copy(pair[0], tmp_path / "hs.tif")
     assert_refused(scenefuse, hs, tmp_path / "absent.tif", "absent.tif does not exist", "check the path")
     assert_refused(
-        scenefuse, hs, tmp_path, "is a folder", "it is not a scene", "give an item (.json), a raster file, or"
+        scenefuse,
+        hs,
+        tmp_path,
+        "is a folder",
+        "it is not a scene",
+        "give an item (.json), a raster file, a Zarr group, or",
     )
 
 
