@@ -140,9 +140,10 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
     coarse_shape = ((y1 - y0) // ratio, (x1 - x0) // ratio)
     shift_coarse = (shift_px[0] / ratio, shift_px[1] / ratio)
     warp = PointMap(frame_transform=coarsened(fine, ratio), frame_crs_wkt=ms.crs_wkt, raster=hs, shift_px=shift_coarse)
-    offset, rest_px, phase_px, spread_px = _nearest_offset(warp, coarse_shape, ratio)
-    nests = rest_px <= PHASE_TOLERANCE_PX
-    untouched = nests or (take_phase and spread_px <= PHASE_TOLERANCE_PX)
+    nearest = _nearest_offset(warp, coarse_shape, ratio)
+    nests = nearest.rest_px <= PHASE_TOLERANCE_PX
+    untouched = nests or (take_phase and nearest.spread_px <= PHASE_TOLERANCE_PX)
+    phase_px = nearest.phase_px if untouched and not nests else NO_PHASE
     grid = PairGrid(
         crs_wkt=_recognised(ms.crs_wkt),
         fine_transform=fine,
@@ -153,8 +154,8 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
         ms_gsd_m=relation.gsds_m[1],
         hs_resampled=not untouched,
         ms_resampled=False,
-        phase_rest_px=rest_px,
-        phase_px=phase_px if untouched and not nests else NO_PHASE,
+        phase_rest_px=nearest.rest_px,
+        phase_px=phase_px,
         shift_px=shift_px,
         hs_kernel="none" if untouched else CUBIC,
     )
@@ -162,19 +163,19 @@ def _plan_on_ms_grid(relation: Relation, ratio: int, shift_px: tuple[float, floa
         f"The fine grid is the MSI's own from its pixel (row {y0}, column {x0}); {ratio} fine pixels to a coarse one"
     ]
     if nests:
-        notes.append(f"the HSI's pixels are used untouched ({rest_px:.3f} fine pixels off the coarse grid)")
+        notes.append(f"the HSI's pixels are used untouched ({nearest.rest_px:.3f} fine pixels off the coarse grid)")
     elif untouched:
         beside = f"{phase_px[0]:+.3f} rows, {phase_px[1]:+.3f} columns (fine pixels) beside the coarse grid"
         notes.append(f"the HSI's pixels are used untouched, {beside}")
     elif relation.parallel:
-        notes.append(f"the HSI is warped once by {rest_px:.3f} fine pixels, {CUBIC}")
+        notes.append(f"the HSI is warped once by {nearest.rest_px:.3f} fine pixels, {CUBIC}")
     else:
         notes.append(f"the HSI is warped once from its own grid, {CUBIC}")
     dropped = (max(0, hs.shape[0] - coarse_shape[0]), max(0, hs.shape[1] - coarse_shape[1]))
     notes += _dropped_notes(dropped)
     return PairPlan(
         grid=grid,
-        hs=offset if untouched else warp,
+        hs=nearest.offset if untouched else warp,
         ms=Offset(y0=y0, x0=x0),
         dropped_px=dropped,
         notes=tuple(notes),
@@ -245,13 +246,22 @@ def _phase(mapping: PointMap, overlap: tuple[float, float, float, float], ratio:
     return round(float(corner[0])) % ratio, round(float(corner[1])) % ratio
 
 
-def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple[Offset, float, Phase, float]:
-    """The whole-pixel offset nearest to a warp of the coarse frame, and how far the raster's pixels are from it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nearest:
+    """The whole-pixel offset nearest to a warp of the coarse frame, and how far from it the raster's pixels lie."""
 
-    In fine pixels: the largest distance along an axis from the frame's pixels, the phase (y, x) by which they lie
-    beside them in the mean of their extremes, and the largest distance from there. Over a net of coarse pixel centres,
-    corners included.
-    """
+    offset: Offset
+    """The offset."""
+    rest_px: float
+    """Largest distance along an axis between the raster's pixels and the frame's, fine pixels."""
+    phase_px: Phase
+    """Rows and columns by which the raster's pixels lie beside the frame's, fine pixels: the middle of the extremes."""
+    spread_px: float
+    """Largest distance along an axis from there, fine pixels."""
+
+
+def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> _Nearest:
+    """Measured over a net of coarse pixel centres, corners included."""
     rows = np.unique(np.linspace(0, shape[0] - 1, 21).round())
     columns = np.unique(np.linspace(0, shape[1] - 1, 21).round())
     net_y, net_x = np.meshgrid(rows, columns, indexing="ij")
@@ -264,7 +274,7 @@ def _nearest_offset(warp: PointMap, shape: tuple[int, int], ratio: int) -> tuple
     down, right = (float(np.clip((axis.min() + axis.max()) / 2, -MOST_PHASE_PX, MOST_PHASE_PX)) for axis in beside)
     rest = max(float(np.abs(axis).max()) for axis in beside)
     spread = max(float(np.abs(axis - phase).max()) for axis, phase in zip(beside, (down, right), strict=True))
-    return offset, rest, (down, right), spread
+    return _Nearest(offset=offset, rest_px=rest, phase_px=(down, right), spread_px=spread)
 
 
 def _lines_inside(start: float, step: float, ratio: int, count: int, limit: int) -> tuple[int, int]:

@@ -80,21 +80,29 @@ def test_the_frame_of_nested_grids_lies_inside_both_rasters(
 
 
 @settings(max_examples=80)
-@given(st.floats(-0.7, 45.0), st.floats(-0.7, 45.0), st.floats(-4, 4), st.floats(-4, 4), st.integers(30, 45))
+@given(
+    x=st.floats(-0.7, 45.0),
+    y=st.floats(-0.7, 45.0),
+    dy=st.floats(-4, 4),
+    dx=st.floats(-4, 4),
+    side=st.integers(30, 45),
+    take_phase=st.booleans(),
+)
 def test_an_untouched_hsi_holds_every_coarse_pixel_and_a_warped_one_every_centre(
-    x: float, y: float, dy: float, dx: float, side: int
+    x: float, y: float, dy: float, dx: float, side: int, *, take_phase: bool
 ) -> None:
     hs, ms = raster(30, (40, 40), x=4e5 + x, y=58e5 - y), raster(10, (3 * side, 3 * side))
-    plan = plan_pair_grid(hs, ms, shift_px=(dy, dx))
+    plan = plan_pair_grid(hs, ms, shift_px=(dy, dx), take_phase=take_phase)
     rows, columns = plan.grid.coarse_shape
     assert isinstance(plan.ms, Offset)
     assert min(plan.ms.y0, plan.ms.x0) >= 0
     assert max(plan.ms.y0 + 3 * rows, plan.ms.x0 + 3 * columns) <= 3 * side
     if isinstance(plan.hs, Offset):
-        assert plan.grid.phase_rest_px <= 0.05
+        assert plan.grid.phase_rest_px <= (0.5 + 1e-9 if take_phase else 0.05)
         assert min(plan.hs.y0, plan.hs.x0) >= 0
         assert max(plan.hs.y0 + rows, plan.hs.x0 + columns) <= 40
     else:
+        assert not take_phase
         native = plan.hs.native(np.array([0.5, rows - 0.5]), np.array([0.5, columns - 0.5]))
         assert np.min(native) >= 0.5 - 0.05 / 3 - 1e-9
         assert np.max(native) <= 39.5 + 0.05 / 3 + 1e-9
