@@ -40,7 +40,7 @@ def test_quality_runs_and_records_every_method(test_data: Path, tmp_path: Path) 
     assert "| hysure-l2 |" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_a_phase_that_is_taken_costs_less_than_one_that_is_warped_away(test_data: Path, tmp_path: Path) -> None:
     records, printed = quick_run("phase", test_data, tmp_path / "phase.json")
     psnr_db = {record["way"]: record["psnr_db"] for record in records if record["method"] == "hysure-l2"}

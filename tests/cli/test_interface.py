@@ -476,7 +476,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.wait(timeout=60) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_nobody_reading_the_progress_stops_no_work(tmp_path: Path) -> None:
     hs, ms = scenes.enlarged(2)
     pair = scenes.write_hs(tmp_path / "hs.tif", hs), scenes.write_ms(tmp_path / "ms.tif", ms)

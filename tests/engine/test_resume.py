@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return contents(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_a_run_killed_three_times_and_resumed_gives_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_killed_one_is_resumed_by_the_next(
     require_whole(tmp_path / "out", expected)
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [1, pytest.param(2, marks=pytest.mark.bench)])
 def test_one_that_is_stopped_in_a_pass_leaves_what_the_next_goes_on_with(
     undisturbed: tuple[Pair, dict[str, dict[str, bytes]]], tmp_path: Path, start: Start, signals: int
 ) -> None:
