@@ -32,7 +32,7 @@ from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 from scenefuse.simulate.sampling import sample, sample_reach_px
 from scenefuse.simulate.wald import add_noise
 from tests.bench.machine import machine
-from tests.bench.scenes import WALD_SCENES, first_of_demo, wald_of
+from tests.bench.scenes import first_of_demo, wald_trials
 
 PHASE: Phase = (0.4, 0.4)
 SNR_DB = 50.0
@@ -43,12 +43,9 @@ COLUMNS = ("psnr_db", "sam_deg", "ergas")
 
 def trials(root: Path, work: Path, *, quick: bool) -> Iterator[Trial]:
     """Real scenes at ratio 4, then the demo's first pair at ratio 3; quick: the first one's 48 first pixels."""
-    for name, reader in WALD_SCENES.items():
-        cube, wavelength_nm = reader(root)
-        yield wald_of(name, cube[:, :48, :48] if quick else cube, wavelength_nm, ratio=4)
-        if quick:
-            return
-    yield first_of_demo(work / "archive", seed=0)
+    yield from wald_trials(root, quick=quick)
+    if not quick:
+        yield first_of_demo(work / "archive", seed=0)
 
 
 def seen_at(trial: Trial, phase_px: Phase) -> Trial:

@@ -87,13 +87,20 @@ def scaled(cube: NDArray[np.generic]) -> Image:
 WALD_SCENES: dict[str, Reader] = {"Jasper Ridge": jasper_ridge, "Samson": samson, "Pavia": pavia}
 
 
-def trials(root: Path, work: Path, *, quick: bool) -> Iterator[Trial]:
-    """Every trial whose data are there; quick: the first real scene only, cut to 48 pixels."""
+def wald_trials(root: Path, *, quick: bool) -> Iterator[Trial]:
+    """The trials of single hyperspectral images, at ratio 4; quick: the first one only, cut to 48 pixels."""
     for name, reader in WALD_SCENES.items():
         cube, wavelength_nm = reader(root)
         yield wald_of(name, cube[:, :48, :48] if quick else cube, wavelength_nm, ratio=4)
         if quick:
             return
+
+
+def trials(root: Path, work: Path, *, quick: bool) -> Iterator[Trial]:
+    """Every trial whose data are there; quick: the first real scene only, cut to 48 pixels."""
+    yield from wald_trials(root, quick=quick)
+    if quick:
+        return
     yield berlin(root)
     yield paris(root)
     yield from demo(work)
