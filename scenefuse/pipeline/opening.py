@@ -198,7 +198,7 @@ def open_aligned(
 
 
 def open_scenes(hs: str | Path | Scene, ms: str | Path | Scene, config: RunConfig) -> OpenedPair:
-    """Open the pair as `open_aligned` does, without a method: only config's options for opening scenes are used."""
+    """Open the pair as `open_aligned` does, nested and without a method: config only says how scenes are opened."""
     plain = replace(config, model="bicubic", weights=None, adapt=None, device="cpu")
     return open_aligned(hs, ms, plain, nested=True)
 
