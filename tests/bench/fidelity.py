@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
@@ -19,7 +19,7 @@ from scenefuse.engine.prepare import Preparation, prepare
 from scenefuse.engine.resident import ModelHandle
 from scenefuse.engine.windows import read_model_window
 from scenefuse.grid.window import Window
-from scenefuse.metrics.seams import SeamSums
+from scenefuse.metrics.seams import SEAM_P999_BUDGET, SEAM_RMS_BUDGET, SeamSums
 from scenefuse.metrics.with_reference import ReferenceSums
 from scenefuse.models.network import FusionNetwork, NetworkModel, NetworkPrecision
 from scenefuse.models.observation import observation_stages
@@ -38,6 +38,10 @@ CORE_PX = 48
 """Side of a tile's core, so that a scene of 100 pixels has seams."""
 SCAN_PX = 576
 """Side of the window that is scanned for what is no number: a core of 512 px with a halo of 32."""
+HEAD = (
+    *("scene", "network", "frozen for local statistics (dB)", "seams, frozen", "seams, local", "seams, product"),
+    *("bf16 against fp32, rms / max", "not finite"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,26 @@ def fidelity(subject: Subject) -> dict[str, Any]:
             if precision == "fp32" or torch.cpu.get_capabilities().get("avx512_bf16")  # emulated, it takes an hour
         },
     }
+
+
+def fidelity_table(measured: Iterable[tuple[str, str, dict[str, Any]]]) -> list[str]:
+    """Lines of Markdown: a row per scene, network and what `fidelity` found."""
+    budget = f"{SEAM_RMS_BUDGET:g} / {SEAM_P999_BUDGET:g}"
+    lines = [
+        f"Tiles of {CORE_PX} px, default halo; seams: what neighbours disagree by, rms / p99.9 (budget {budget}).",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|{'---|' * len(HEAD)}",
+    ]
+    for scene, network, found in measured:
+        seams = [found["seams"][name] for name in ("frozen", "local", "product")]
+        steps = " | ".join(f"{seam['rms']:.1e} / {seam['p999']:.1e}" for seam in seams)
+        drift = f"{found['drift']['rms']:.1e} / {found['drift']['max']:.1e}" if found["drift"] else "fp32 only"
+        lines.append(
+            f"| {scene} | {network} | {-found['statistics_cost_db']:+.3f} | {steps} | {drift} "
+            f"| {sum(found['not_finite'].values())} |"
+        )
+    return lines
 
 
 def _run(

@@ -65,6 +65,8 @@ def test_networks_run_and_are_recorded_beside_every_method(test_data: Path, tmp_
     assert {record["method"] for record in records} - trained == set(weightless_names())
     assert len({record["test_px"] for record in records}) == 1
     assert "At least 1 dB above bicubic" in printed
+    for record in records:
+        assert record["psnr_db"] != record["noisy_hs"]["35 dB"]["psnr_db"] > record["noisy_hs"]["15 dB"]["psnr_db"]
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Trains the weights that ship, from nothing, and scores them on ground that they have never seen.
 
-    python -m tests.bench.weights --out FOLDER [--quick] [--minutes M] [--json tests/bench/results/weights.json]
+    python -m tests.bench.weights --out FOLDER [--quick] [--minutes M | --weights FILE]
+                                  [--json tests/bench/results/weights.json]
 
 Archives of sixteen landscapes are simulated, three pairs each with its truth at 10 m, and aelf-t learns from them at
 full resolution. Then the network and every method without weights fuse the pairs of three other landscapes, the
 demo's own among them. On one thread the same call gives the same weights; interrupted, it goes on. With --minutes it
-stops early and scores what there is.
+stops early and scores what there is; with --weights it scores these, the shipped ones for instance, and trains nothing.
+Then it measures on the demo's first pair what tiles, frozen statistics and bf16 cost.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from scenefuse.archive.pairing import PairRule
 from scenefuse.config import RunConfig
 from scenefuse.demo.archive import write_demo_archive
 from scenefuse.demo.size import DemoSize
+from scenefuse.grid.window import Window
 from scenefuse.models.registry import weightless_names
 from scenefuse.pipeline.batch import batch
 from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.train import TrainConfig, Trained, train
 from scenefuse.training.recipe import Recipe
+from tests.bench.fidelity import Subject, fidelity, fidelity_table
 from tests.bench.machine import machine
+from tests.bench.scenes import first_of_demo
 
 MODEL = "aelf-t"
 LEARNT_SEEDS = tuple(range(1, 17))
@@ -139,23 +144,38 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def fidelity_of(work: Path, weights: Path) -> dict[str, Any]:
+    """What tiles, frozen statistics and bf16 cost the weights on the demo's first pair, see `fidelity`."""
+    trial = first_of_demo(work / "fidelity", seed=UNSEEN_SEEDS[0])
+    rows, columns = trial.truth.shape[1:]
+    whole = Window(y0=0, y1=rows, x0=0, x1=columns)
+    return fidelity(Subject(name=MODEL, weights=weights, trial=trial, windows=(whole,)))
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of archives, weights and products")
-    parser.add_argument("--minutes", type=float, help="longest time of training; the same call goes on")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--minutes", type=float, help="longest time of training; the same call goes on")
+    source.add_argument("--weights", type=Path, help="score these, a safetensors file, in place of training")
     parser.add_argument("--quick", action="store_true", help="two steps: shows that the benchmark runs")
     parser.add_argument("--json", type=Path, help="where the records go")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.monotonic()
-    trained = learn(arguments.out, arguments.out / "weights", quick=arguments.quick, minutes=arguments.minutes)
-    seconds = time.monotonic() - began
-    records = score(arguments.out, trained.weights, quick=arguments.quick)
+    if arguments.weights is None:
+        began = time.monotonic()
+        trained = learn(arguments.out, arguments.out / "weights", quick=arguments.quick, minutes=arguments.minutes)
+        seconds = time.monotonic() - began
+        weights, training = trained.weights, {"seconds": seconds, "training": {**trained.facts(), "weights": trained.weights.name}}
+    else:
+        weights, training = arguments.weights, {}
+    records = score(arguments.out, weights, quick=arguments.quick)
     print(table(records))  # noqa: T201 - a benchmark prints its table
+    found = fidelity_of(arguments.out, weights)
+    print("", *fidelity_table([("demo 1", MODEL, found)]), sep="\n")  # noqa: T201
     if arguments.json is not None:
-        training = {**trained.facts(), "weights": trained.weights.name}
-        facts = {"machine": machine(), "seconds": seconds, "training": training, "records": records}
+        facts = {"machine": machine(), "weights": weights.name, **training, "records": records, "fidelity": found}
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
