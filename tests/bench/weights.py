@@ -167,7 +167,8 @@ def main() -> None:
         began = time.monotonic()
         trained = learn(arguments.out, arguments.out / "weights", quick=arguments.quick, minutes=arguments.minutes)
         seconds = time.monotonic() - began
-        weights, training = trained.weights, {"seconds": seconds, "training": {**trained.facts(), "weights": trained.weights.name}}
+        weights = trained.weights
+        training = {"seconds": seconds, "training": {**trained.facts(), "weights": weights.name}}
     else:
         weights, training = arguments.weights, {}
     records = score(arguments.out, weights, quick=arguments.quick)

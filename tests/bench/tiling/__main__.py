@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import tiling
@@ -24,7 +25,7 @@ def main() -> None:
         "--sizes", nargs="+", type=float, help="these sizes in Mpx (2^20 pixels), else 1 or those of the set"
     )
     parser.add_argument("--workers", action="store_true", help="with --models alone: two workers against one")
-    parser.add_argument("--rounds", type=int, default=3, help="with --models alone: runs of each")
+    parser.add_argument("--rounds", type=int, help="runs of each, else those of the set, or 3")
     parser.add_argument("--json", type=Path, help="where the records go")
     parser.add_argument("--update", action="store_true", help="keep the file's records of other models and sizes")
     parser.add_argument("--plot", type=Path, help="where the picture goes, a PNG")
@@ -35,9 +36,11 @@ def main() -> None:
     entries: list[Entry]
     if arguments.models and asked is None:
         names = WORKERS if arguments.workers else None
-        entries = chosen(arguments.models, arguments.sizes or [1.0], arguments.rounds, names)
+        entries = chosen(arguments.models, arguments.sizes or [1.0], names)
     else:
         entries = among((asked or record)(), arguments.models, arguments.sizes)
+    if arguments.rounds is not None:
+        entries = [replace(entry, rounds=arguments.rounds) for entry in entries]
     records = kept(arguments.json, entries) if arguments.update else []
     for found in run(entries, arguments.work):
         records.append(found)

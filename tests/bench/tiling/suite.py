@@ -113,12 +113,10 @@ def huge() -> list[Entry]:
     ]
 
 
-def chosen(models: Iterable[str], sizes: Iterable[float], rounds: int, names: Names | None = None) -> list[Entry]:
-    """These models at these sizes, each with these contestants, or with those that make sense there."""
+def chosen(models: Iterable[str], sizes: Iterable[float], names: Names | None = None) -> list[Entry]:
+    """These models at these sizes, three times each, with these contestants or those that make sense there."""
     return [
-        Entry(model=model, mpx=mpx, names=names or _names(model, mpx), rounds=rounds)
-        for mpx in sizes
-        for model in models
+        Entry(model=model, mpx=mpx, names=names or _names(model, mpx), rounds=3) for mpx in sizes for model in models
     ]
 
 
