@@ -31,7 +31,15 @@ from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.software import software_facts
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, UsageError, WorkError
+from scenefuse.errors import (
+    DataError,
+    MismatchError,
+    ResourceError,
+    SceneFuseError,
+    TransientError,
+    UsageError,
+    WorkError,
+)
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import STATES, plan_fusion
@@ -260,6 +268,22 @@ def test_what_fails_after_the_work_began_is_recorded_for_refill(
     with pytest.raises(WorkError, match="No worker"):
         fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
     assert len(read_failures(place_at(tmp_path))) == 1
+
+
+def test_a_place_that_answers_no_more_is_a_failure_of_begun_work(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bool:
+        raise TransientError("The store does not answer", "nothing goes on", "Try again later")
+
+    def goes_away(*_: object) -> None:
+        monkeypatch.setattr(LocalPlace, "exists", away)
+        away()
+
+    monkeypatch.setattr("scenefuse.engine.lease.Lease.check", goes_away)
+    with pytest.raises(WorkError, match="does not answer"):
+        fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+    assert [record.retryable for record in read_failures(place_at(tmp_path))] == [True]
 
 
 def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made: FusedProduct, tmp_path: Path) -> None:
