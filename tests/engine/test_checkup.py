@@ -182,3 +182,4 @@ def test_workers_with_several_threads_are_warned_of() -> None:
 def test_a_scheduler_that_is_not_there_is_a_failure() -> None:
     found = check_scheduler("nonsense://127.0.0.1:1")
     assert found.verdict == "failed"
+    assert "No Dask scheduler answers at nonsense://127.0.0.1:1" in found.text
