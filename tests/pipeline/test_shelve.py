@@ -56,6 +56,14 @@ def test_weights_have_their_name_only_when_they_are_on_the_disk(
     assert {path.stat().st_ino for path in names} <= on_disk
 
 
+def test_a_tilde_in_the_path_of_weights_is_the_home_folder(
+    ref: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ref.weights is not None
+    assert resolve(f"~/{Path(ref.weights).relative_to(tmp_path)}") == Path(ref.weights)
+
+
 def test_a_name_finds_its_newest_version_and_a_version_itself(ref: ModelRef, tmp_path: Path) -> None:
     put(ref, "fields")
     (tmp_path / "other").mkdir()
