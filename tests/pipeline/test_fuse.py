@@ -43,7 +43,7 @@ from scenefuse.errors import (
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import STATES, plan_fusion
-from scenefuse.pipeline.replay import ReplayReport, replay
+from scenefuse.pipeline.replay import ComparedGroup, ReplayReport, replay
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
@@ -485,9 +485,19 @@ def test_the_recorded_drift_of_bf16_bounds_what_is_forgiven_where_versions_chang
     found = None if drift is None else {"rms": drift / 10, "p999": drift, "max": drift}
     write_provenance(product, replace(provenance, checks={**provenance.checks, "drift": found}))
     core = CoreComparison(iy=0, ix=0, values=100, differing=3, most_steps=steps, quality_differing=0)
-    monkeypatch.setattr("scenefuse.pipeline.replay._changes", lambda *_: ["torch 1 then, 2 now"])
-    monkeypatch.setattr("scenefuse.pipeline.replay.results_in_order", lambda *_: [[core]])
+    group = ComparedGroup(cores=(core,), made_by={"torch": "2"})
+    monkeypatch.setattr("scenefuse.pipeline.replay.results_in_order", lambda *_: [group])
     assert replay(product).ok == ok
+
+
+def test_one_step_is_forgiven_where_the_workers_differ_from_this_machine(
+    made: FusedProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = software_facts("cpu")
+    others = iter([here, {**here, "instruction_set": "AVX9"}])
+    monkeypatch.setattr("scenefuse.engine.group.software_facts", lambda _: next(others))
+    replayed = replay(made.folder, every_tile=True)
+    assert replayed.changed == (f"{here['instruction_set']} then, AVX9 now",)
 
 
 def test_a_sample_of_tiles_has_the_first_and_the_last(pair: PairFiles, tmp_path: Path) -> None:
