@@ -21,7 +21,6 @@ from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
 from scenefuse.engine.software import INSTRUCTION_SET
-from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.grid.resample import NO_PHASE
 from scenefuse.models.shelf import find_by_digest
@@ -37,6 +36,7 @@ from scenefuse.product.files import STATE, STORE
 from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
+from scenefuse.product.reading import read_state
 from scenefuse.product.spec import ProductSpec
 from scenefuse.sensors.sensor import Role
 from scenefuse.tiles.tiling import Tile, Tiling
@@ -238,7 +238,7 @@ def _opened(
 
 def _state(folder: Place, provenance: Provenance) -> SceneState:
     """The state stored with the product; MismatchError if its digest is not that of the provenance."""
-    state = load_state(folder / STATE)
+    state = read_state(folder)
     if state.sha256 != provenance.state_sha256:
         raise MismatchError(
             f"{folder / STATE} has digest {state.sha256[:12]}, the provenance says {provenance.state_sha256[:12]}",

@@ -40,6 +40,7 @@ from scenefuse.errors import (
     UsageError,
     WorkError,
 )
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import STATES, plan_fusion
@@ -620,6 +621,10 @@ def test_replay_refuses_a_state_that_is_damaged_or_of_another_scene(product: Pat
     (product / STATE).write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         replay(product)
+    (product / STATE).unlink()
+    for look in (replay, evaluate_product):
+        with pytest.raises(DataError, match=r"has no state\.safetensors"):
+            look(product)
 
 
 def test_run_json_does_not_belong_to_the_same_bytes_and_says_how_it_went(made: FusedProduct) -> None:
