@@ -134,7 +134,7 @@ class RunConfig:
 def weights_folder() -> Path:
     """The user's shelf of weights: $SCENEFUSE_WEIGHTS, else scenefuse/weights in the user's data folder."""
     own = os.environ.get("SCENEFUSE_WEIGHTS")
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - see netrc_file
     return Path(own) if own else Path(data) / "scenefuse" / "weights"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scenefuse.config import RunConfig, parse, parse_bytes, read_toml
+from scenefuse.config import RunConfig, parse, parse_bytes, read_toml, weights_folder
 from scenefuse.errors import UsageError
 
 
@@ -101,3 +101,12 @@ def test_broken_and_missing_toml_name_the_file(tmp_path: Path) -> None:
         read_toml(path)
     with pytest.raises(UsageError, match=r"none\.toml cannot be read"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_a_user_without_a_home_has_the_shelf_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # as a container may be run, without an account
+    monkeypatch.setenv("SCENEFUSE_WEIGHTS", "/data/weights")
+    assert weights_folder() == Path("/data/weights")
+    monkeypatch.delenv("SCENEFUSE_WEIGHTS")
+    assert not weights_folder().exists()

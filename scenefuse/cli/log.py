@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -89,7 +90,7 @@ def moment_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def counts_text(counts: dict[str, int]) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
     """Outcome of a pass's pairs in words; zero counts are left out, except the first three."""
     words = {"fused": "fused", "found": "found", "failed": "failed", "busy": "in progress elsewhere"}
     words |= {"published": "published", "unpublished": "not published"}

@@ -30,8 +30,9 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
     from scenefuse.pipeline.planning import is_finished, plan_fusion
 
     order = plan_fusion(hs, ms, out=out, config=run_config(options))
+    exists = is_finished(order.folder, order.config)
     if as_json:
-        emit_json(_record(order))
+        emit_json(_record(order, exists=exists))
         return
     from scenefuse.engine.budget import size_text
 
@@ -53,7 +54,7 @@ def command(hs: str, ms: str, out: Place, *, as_json: bool, **options: Any) -> N
         f"  reads {size_text(plan.read_bytes)}, writes up to {size_text(plan.write_bytes)}, "
         f"{size_text(plan.worker_bytes)} of memory per worker, {plan.device} {plan.precision}"
     )
-    if is_finished(order.folder, order.config):
+    if exists:
         click.echo("  exists already: fuse would find it")
     else:
         click.echo(f"  {_time_text(order)}")
@@ -79,12 +80,11 @@ def _seconds_text(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
 
 
-def _record(order: Order) -> dict[str, Any]:
-    item = order.folder / f"{order.folder.name}.json"
+def _record(order: Order, *, exists: bool) -> dict[str, Any]:
     return {
         "item_id": order.folder.name,
         "identity": order.identity,
-        "exists": item.is_file(),
+        "exists": exists,
         "notes": [*order.opened.notes(), *order.plan.notes],
         "plan": order.plan.facts(),
         "seconds": order.seconds(),

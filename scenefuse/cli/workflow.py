@@ -190,9 +190,7 @@ def _show_published(report: PassReport) -> None:
 
 def _show_step(step: StepReport, *, as_json: bool) -> None:
     """Print how a step ended, on stderr if stdout is reserved for the document."""
-    what = f"failed ({step.error['kind']}): {step.error['cause']}" if step.report is None else ""
-    if step.report is not None:
-        what = counts_text(step.report.counts())
+    what = f"failed ({step.error['kind']}): {step.error['cause']}" if step.error else counts_text(step.counts)
     click.echo(
         f"Step {step.number}/{step.steps}, {moment_text(step.since)} to {moment_text(step.until)}: {what}", err=as_json
     )
@@ -200,19 +198,16 @@ def _show_step(step: StepReport, *, as_json: bool) -> None:
 
 def _log_step(step: StepReport) -> None:
     """Log how a step ended, for programs."""
-    counts = {} if step.report is None else step.report.counts()
-    whole = step.report is not None and step.report.whole
     facts = {"number": step.number, "steps": step.steps, "since": step.since, "until": step.until}
-    log_line("step-ended", level="info" if whole else "warning", **facts, **counts, **step.error)
+    log_line("step-ended", level="info" if step.whole else "warning", **facts, **step.counts, **step.error)
 
 
 def _show_backfill(report: BackfillReport) -> None:
     for step in report.steps:
-        if step.report is not None:
-            for failure in step.report.batch.failures:
-                click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
-            for lacking in step.report.unpublished:
-                click.echo(f"Not published: {lacking.item_id} ({lacking.kind}): {lacking.cause}")
+        for failure in step.failures:
+            click.echo(f"Failed: {failure.hs_id} with {failure.ms_id} ({failure.kind}): {failure.cause}")
+        for lacking in step.unpublished:
+            click.echo(f"Not published: {lacking.item_id} ({lacking.kind}): {lacking.cause}")
     failed = f"; {counted(report.failed_steps, 'step')} failed" if report.failed_steps else ""
     click.echo(f"{counted(len(report.steps), 'step')}, {counts_text(report.counts())}{failed}")
 
@@ -292,7 +287,7 @@ def _pass_text(record: PassRecord, *, under_way: bool) -> str:
         )
     took = _ago((datetime.fromisoformat(record.ended) - began).total_seconds())
     cause = f" ({record.error['kind']}): {record.error['cause']}" if record.error else ""
-    counts = f": {counts_text(dict(record.counts))}" if record.counts else ""
+    counts = f": {counts_text(record.counts)}" if record.counts else ""
     return f"{begun}, {record.outcome} after {took}{counts}{cause}"
 
 

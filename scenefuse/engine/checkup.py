@@ -206,6 +206,7 @@ def _store(place: Place) -> Finding:
     probe = place / f".scenefuse-{uuid.uuid4().hex}.probe"
     data = os.urandom(STORE_PROBE_BYTES)
     try:
+        place.free_bytes()  # names a bucket that does not exist
         started = time.perf_counter()
         probe.put(data)
         speed = len(data) / (time.perf_counter() - started)

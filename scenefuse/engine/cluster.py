@@ -21,6 +21,7 @@ import dask
 import distributed.utils
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.security import Security
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
@@ -30,6 +31,7 @@ from scenefuse.engine.device import Device
 from scenefuse.engine.lanes import InProcessLane, Lane
 from scenefuse.engine.worker_environment import WORKER_DASK_CONFIG, WORKER_ENVIRONMENT
 from scenefuse.errors import ResourceError, TransientError, UsageError
+from scenefuse.place.href import scheme_of
 
 CONNECT_S = 15
 """Seconds within which a given scheduler must answer."""
@@ -119,6 +121,7 @@ def open_lane(spec: ClusterSpec) -> Iterator[Lane]:
 def open_client(spec: ClusterSpec) -> Iterator[Client]:
     """Open a Dask client on an embedded cluster of processes, or on spec's scheduler."""
     if spec.scheduler is not None:
+        _require_certificates(spec.scheduler)
         try:
             client = Client(spec.scheduler, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -141,6 +144,22 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _require_certificates(address: str) -> None:
+    """Raise if the address is one of TLS, and Dask has no certificates for it: its client would only fail halfway."""
+    if scheme_of(address) not in ("tls", "wss"):
+        return
+    try:
+        found, why = Security().get_connection_args("client")["ssl_context"], "none are named"
+    except OSError as error:
+        found, why = None, str(error)
+    if found is None:
+        raise ResourceError(
+            f"Dask's configuration has no certificates for {address} ({why})",
+            "nothing can run",
+            "Set distributed.comm.tls.ca-file and, in distributed.comm.tls.client, cert and key",
+        )
 
 
 @contextmanager

@@ -38,6 +38,9 @@ _SILENT_S = 60.0
 """Seconds without a heartbeat, of which there is one at least every few seconds, after which a worker that keeps the
 others waiting counts as hung."""
 
+_FETCH_S = 60.0
+"""Time to fetch a result. If its worker has died since, Dask computes it again, for as long as that takes."""
+
 _FAREWELL_S = 1.0
 """Time that a worker whose device failed leaves itself: Dask sends the error of the call that found it a bit later."""
 _device_lost = threading.Event()
@@ -246,7 +249,7 @@ class DaskLane:
         began = self._began.pop(key, None) is not None
         self._lonely_since = None
         try:
-            return Outcome(key=key, result=future.result())
+            return Outcome(key=key, result=future.result(timeout=_FETCH_S))
         except (FutureCancelledError, ClosedClientError) as error:
             # Nobody but the client itself cancels a call that is in flight, and only when its connection is lost.
             raise self._lost(error) from error

@@ -45,7 +45,6 @@ class KnownStates:
     def keep(self, stages: Sequence[str], shared: int, state: SceneState, seconds: float) -> None:
         """Keep the state that these stages left if the last one took long enough."""
         if seconds >= LEAST_SECONDS:
-            self.folder.make()
             save_state(self._path(stages, shared), state)
 
     def forget(self) -> None:

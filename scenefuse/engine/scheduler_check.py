@@ -24,8 +24,7 @@ def check_scheduler(address: str) -> Finding:
             differing = _differing_versions(client)
             missing = [] if differing else _missing_variables(client)
     except ResourceError as error:
-        text = f"{address} does not answer ({error.__cause__}): start it, or leave --scheduler out to use own workers"
-        return Finding(name="scheduler", verdict="failed", text=text)
+        return Finding(name="scheduler", verdict="failed", text=str(error))
     facts = {
         "workers": len(workers),
         "threads": sum(worker["nthreads"] for worker in workers),

@@ -19,6 +19,7 @@ from scenefuse.config import weights_folder
 from scenefuse.errors import ModelError
 from scenefuse.models.ref import ModelRef
 from scenefuse.models.weights import WeightsCard, fits, read_card
+from scenefuse.place.location import own_path
 from scenefuse.place.shipped import shipped_folder
 from scenefuse.words import counted
 
@@ -103,7 +104,7 @@ def find_fitting(ref: ModelRef) -> Shelved:
 
 def resolve(text: str) -> Path:
     """The safetensors file at a path, or with a name on a shelf."""
-    path = Path(text)
+    path = own_path(text)
     if path.is_file():
         return path
     entry = find_by_name(text)

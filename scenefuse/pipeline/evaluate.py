@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from scenefuse.config import RunConfig
-from scenefuse.engine.state_file import load_state
 from scenefuse.errors import UsageError
 from scenefuse.metrics.convention import CONVENTIONS
 from scenefuse.models.shelf import find_by_digest
@@ -19,10 +18,10 @@ from scenefuse.pipeline.opening import policy_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.pipeline.training_inputs import truth_facts
 from scenefuse.place.place import Place
-from scenefuse.product.files import STATE, WEIGHTS_CARD
+from scenefuse.product.files import WEIGHTS_CARD
 from scenefuse.product.folder import product_folder
 from scenefuse.product.provenance import read_provenance
-from scenefuse.product.reading import open_product
+from scenefuse.product.reading import open_product, read_state
 from scenefuse.quality.product_scores import Scored, score_with_reference, score_without_reference
 from scenefuse.quality.split import truths_learnt, unseen_blocks
 from scenefuse.words import counted
@@ -60,7 +59,7 @@ def evaluate_product(
         scored = score_with_reference(product, str(reference), convention=convention, policy=policy_of(config))
         return replace(scored, notes=training_overlap_notes(folder, str(reference)))
     cube = reopen_inputs(folder, hrefs=hrefs, config=config)
-    return score_without_reference(product, cube, load_state(folder / STATE))
+    return score_without_reference(product, cube, read_state(folder))
 
 
 def training_overlap_notes(folder: Place, reference: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from scenefuse.archive.scene import ScenePair
@@ -15,6 +14,7 @@ from scenefuse.engine.protocols import Event, Observer
 from scenefuse.errors import DataError, SceneFuseError, WorkError
 from scenefuse.failure import Failure
 from scenefuse.place.href import redact
+from scenefuse.place.location import own_path
 from scenefuse.place.place import Place
 from scenefuse.product.files import FAILURES
 
@@ -48,8 +48,8 @@ class PairWork:
         """The fusion of a pair with a run's options."""
         default = RunConfig()
         options = {name: value for name, value in asdict(config).items() if value != getattr(default, name)}
-        if config.weights is not None and Path(config.weights).is_file():
-            options["weights"] = str(Path(config.weights).absolute())
+        if config.weights is not None and (path := own_path(config.weights)).is_file():
+            options["weights"] = str(path.absolute())
         return cls(
             hs_id=pair.hs.id,
             ms_id=pair.ms.id,

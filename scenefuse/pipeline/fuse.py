@@ -306,12 +306,13 @@ def _claimed(folder: Place) -> Iterator[Lease]:
             try:
                 yield lease
             except SceneFuseError as error:
-                began = (folder / LEDGER).exists()
-                if made and error.exit_code == DataError.exit_code and not began:
-                    folder.clear(last=LEASE)
+                if error.exit_code == DataError.exit_code:
+                    began = _has_begun(folder)
+                    if made and not began:
+                        folder.clear(last=LEASE)
                 raise
     except SceneFuseError as error:
-        if began and error.exit_code == DataError.exit_code:
+        if began:
             raise WorkError(error.value, error.consequence, error.cure) from error
         if len(made) > 1 and not began and folder.parent.names() == [STATES]:  # this run made the output, alone
             (folder.parent / STATES).clear()
@@ -324,6 +325,14 @@ def _claimed(folder: Place) -> Iterator[Lease]:
             "the product is not finished, and not visible to readers",
             "Remove the obstacle and run the same command again: what is finished is kept",
         ) from error
+
+
+def _has_begun(folder: Place) -> bool:
+    """Whether tiles may be finished; assumed of a place that no longer answers: it did when the folder was claimed."""
+    try:
+        return (folder / LEDGER).exists()
+    except (SceneFuseError, OSError):
+        return True
 
 
 def _state(order: Order, lane: Lane, observer: Observer) -> SceneState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from math import floor
@@ -13,15 +13,14 @@ from scenefuse.archive.access import trusted_path
 from scenefuse.config import INPUT_OPTIONS, RunConfig, parse, weights_folder
 from scenefuse.cube.pair import PairCube
 from scenefuse.engine.cluster import ClusterSpec, open_lane
-from scenefuse.engine.device import Device, choose_device
+from scenefuse.engine.device import choose_device
 from scenefuse.engine.group import GroupTask, fuse_group
 from scenefuse.engine.loop import batched
 from scenefuse.engine.observers import NullObserver
 from scenefuse.engine.precision import Precision
 from scenefuse.engine.protocols import Event, Observer
 from scenefuse.engine.retry import GivenUpError, RetryPolicy, TaskFailure, Work, results_in_order, work_off
-from scenefuse.engine.software import INSTRUCTION_SET, software_facts
-from scenefuse.engine.state_file import load_state
+from scenefuse.engine.software import INSTRUCTION_SET
 from scenefuse.errors import DataError, MismatchError, ResourceError
 from scenefuse.grid.resample import NO_PHASE
 from scenefuse.models.shelf import find_by_digest
@@ -37,6 +36,7 @@ from scenefuse.product.files import STATE, STORE
 from scenefuse.product.folder import product_folder
 from scenefuse.product.identity import NUMERICS, ProductMethod, product_identity
 from scenefuse.product.provenance import Provenance, RunRecord, read_provenance, read_run
+from scenefuse.product.reading import read_state
 from scenefuse.product.spec import ProductSpec
 from scenefuse.sensors.sensor import Role
 from scenefuse.tiles.tiling import Tile, Tiling
@@ -108,6 +108,16 @@ class CompareTask:
     """Compares them with the stored tiles."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedGroup:
+    """A group of recomputed tiles."""
+
+    cores: tuple[CoreComparison, ...]
+    """Their comparisons, in the order of the task."""
+    made_by: Mapping[str, str]
+    """Software that recomputed them: versions by name, and the instruction set."""
+
+
 def replay(
     folder: str | Path | Place,
     *,
@@ -159,13 +169,13 @@ def replay(
         ]
         observer.notify(Event(kind="plan", facts={"item_id": folder.name, "tiles": sum(map(len, groups))}))
         ended = work_off(works, lane, retry_policy=RetryPolicy(), observer=observer)
-        compared: list[CoreComparison] = list(chain(*results_in_order(works, ended, _stopped_by)))
-    cores = tuple(sorted(compared, key=lambda core: (core.iy, core.ix)))
+        compared: list[ComparedGroup] = results_in_order(works, ended, _stopped_by)
+    cores = tuple(sorted(chain(*(some.cores for some in compared)), key=lambda core: (core.iy, core.ix)))
     return ReplayReport(
         product=folder.name,
         tiles=len(tiling),
         cores=cores,
-        changed=tuple(_changes(provenance, read_run(folder))),
+        changed=_changes(provenance, read_run(folder), [some.made_by for some in compared]),
         allowed_steps=_allowed_steps(provenance, scale=spec.scale),
     )
 
@@ -191,11 +201,11 @@ def reopen_inputs(folder: Place, *, hrefs: tuple[str | Path, str | Path] | None,
     return opened.cube
 
 
-def compare_group(task: CompareTask) -> list[CoreComparison]:
-    """Recompute the group's tiles and return their comparisons."""
+def compare_group(task: CompareTask) -> ComparedGroup:
+    """Recompute the group's tiles and compare them."""
     sink = replace(task.sink, found=[])
-    fuse_group(replace(task.group, sink=sink))
-    return sink.found
+    report = fuse_group(replace(task.group, sink=sink))
+    return ComparedGroup(cores=tuple(sink.found), made_by=report.tiles[0].made_by)
 
 
 def _provenance_of(folder: Place) -> Provenance:
@@ -228,7 +238,7 @@ def _opened(
 
 def _state(folder: Place, provenance: Provenance) -> SceneState:
     """The state stored with the product; MismatchError if its digest is not that of the provenance."""
-    state = load_state(folder / STATE)
+    state = read_state(folder)
     if state.sha256 != provenance.state_sha256:
         raise MismatchError(
             f"{folder / STATE} has digest {state.sha256[:12]}, the provenance says {provenance.state_sha256[:12]}",
@@ -329,20 +339,18 @@ def _allowed_steps(provenance: Provenance, *, scale: float) -> int:
     return 1 if drift is None else max(1, floor(drift["max"] / scale + 0.5))
 
 
-def _changes(provenance: Provenance, run: RunRecord) -> list[str]:
-    """What has changed since the product was made."""
-    now = software_facts(cast("Device", provenance.plan.device))
+def _changes(provenance: Provenance, run: RunRecord, makers: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """What has changed since the product was made; makers: the software of each process that recomputed it."""
+    then = {**provenance.software, INSTRUCTION_SET: provenance.plan.instruction_set}
     changes = [
-        f"{name} {version} then, {now.get(name)} now"
-        for name, version in provenance.software.items()
+        f"{'' if name == INSTRUCTION_SET else f'{name} '}{version} then, {now.get(name)} now"
+        for now in makers
+        for name, version in then.items()
         if now.get(name) != version
     ]
-    processor = now[INSTRUCTION_SET]
-    if processor != provenance.plan.instruction_set:
-        changes.append(f"{provenance.plan.instruction_set} then, {processor} now")
     planned, least = provenance.plan.batch, run.facts.get("run", {}).get("batch", provenance.plan.batch)
     if least < planned:
         changes.append(f"batches of {planned} windows planned, of {least} where memory ran out")
     if provenance.numerics != NUMERICS:
         changes.append(f"numerics {provenance.numerics} then, {NUMERICS} now")
-    return changes
+    return tuple(dict.fromkeys(changes))

@@ -11,19 +11,17 @@ from scenefuse.config import RunConfig
 from scenefuse.cube.source import PairSource
 from scenefuse.cube.truth import open_truth
 from scenefuse.engine.lease import Lease
-from scenefuse.engine.state_file import load_state
-from scenefuse.errors import DataError, SceneFuseError, UsageError
-from scenefuse.models.state import SceneState
+from scenefuse.errors import SceneFuseError, UsageError
 from scenefuse.pipeline.evaluate import training_overlap_notes
 from scenefuse.pipeline.opening import policy_of
 from scenefuse.pipeline.replay import reopen_inputs
 from scenefuse.place.href import is_url, redact
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.files import LEASE, REPORT, STATE
+from scenefuse.product.files import LEASE, REPORT
 from scenefuse.product.folder import product_folder
 from scenefuse.product.provenance import read_provenance, read_run
-from scenefuse.product.reading import open_product
+from scenefuse.product.reading import open_product, read_state
 from scenefuse.product.report_file import put_report
 from scenefuse.product.stac_item import read_item
 from scenefuse.quality.detail import Lens
@@ -104,7 +102,7 @@ def make_report(
 
     source: the opened inputs, or None with the reason in inputs_note.
     """
-    product, state = open_product(folder), _state(folder)
+    product, state = open_product(folder), read_state(folder)
     truth = None
     if reference is not None:
         policy = policy_of(config or RunConfig())
@@ -120,18 +118,6 @@ def make_report(
         against_inputs=score_without_reference(product, source, state) if scores and source is not None else None,
     )
     return Report(html=render(dossier), figures=dossier.facts())
-
-
-def _state(folder: Place) -> SceneState:
-    """The state of the product's scene; its response and PSF are needed for every comparison."""
-    try:
-        return load_state(folder / STATE)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} has no {STATE}",
-            "the instruments' response and PSF are unknown",
-            "scenefuse verify says what else is wrong with it",
-        ) from error
 
 
 def _put(folder: Place, made: Report) -> Report:

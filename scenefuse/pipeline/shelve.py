@@ -14,6 +14,7 @@ from scenefuse.models.ref import ModelRef
 from scenefuse.models.registry import load_model
 from scenefuse.models.shelf import ITEM, WEIGHTS, Shelved, place_for
 from scenefuse.models.weights import read_card
+from scenefuse.place.durable import sync_folder, write_durably
 from scenefuse.product.model_item import build_model_item
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
@@ -43,13 +44,13 @@ def shelve(weights: Path, name: str, *, folder: Path | None = None) -> Shelved:
         return Shelved(name=name, version=version - 1, path=before, card=card)
     part = place.with_name(f".{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    shutil.copyfile(weights, part / WEIGHTS)
-    shutil.copyfile(weights.with_suffix(".json"), (part / WEIGHTS).with_suffix(".json"))
     size_bytes, made = weights.stat().st_size, datetime.now(UTC)
     item = build_model_item(f"{name}-{version}", card, model, size_bytes=size_bytes, href=f"./{WEIGHTS}", made=made)
-    (part / ITEM).write_text(json.dumps(item, indent=1) + "\n", encoding="utf-8")
+    write_durably(part / WEIGHTS, weights.read_bytes())
+    write_durably((part / WEIGHTS).with_suffix(".json"), weights.with_suffix(".json").read_bytes())
+    write_durably(part / ITEM, (json.dumps(item, indent=1) + "\n").encode())
     part.rename(place)
+    sync_folder(place.parent)
     return Shelved(name=name, version=version, path=place / WEIGHTS, card=card)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scenefuse.archive.access import AccessPolicy
+from scenefuse.archive.access import AccessPolicy, trusted_path
 from scenefuse.archive.items import sensor_of
 from scenefuse.cube.pair import PairCube
 from scenefuse.cube.source import PairSource
@@ -21,7 +21,7 @@ from scenefuse.models.observation import observation_stages
 from scenefuse.models.weights import WAVELENGTH_TOLERANCE_NM
 from scenefuse.pipeline.opening import OpenedPair
 from scenefuse.place.durable import sha256_of
-from scenefuse.place.href import redact
+from scenefuse.place.href import is_url, redact
 from scenefuse.sensors.sensor import DEFAULT_MTF_NYQUIST
 from scenefuse.training.hold_out import plan_hold_out, shared_origins_px
 from scenefuse.training.recipe import Recipe
@@ -115,8 +115,9 @@ def ground_facts(pair: OpenedPair, ground: Ground) -> dict[str, Any]:
 
 def truth_facts(truth: str) -> list[str]:
     """File name of a truth raster and, for a local file, its digest."""
-    path = Path(truth)
-    return [Path(redact(truth)).name, *([f"sha256:{sha256_of(path)}"] if path.is_file() else [])]
+    name = Path(redact(truth)).name
+    path = None if is_url(truth) else trusted_path(truth)
+    return [name] if path is None or not path.is_file() else [name, f"sha256:{sha256_of(path)}"]
 
 
 def _transform(cube: PairCube, recipe: Recipe) -> Transform:

@@ -245,11 +245,12 @@ class StorePlace:
         import obstore
 
         paths = [entry["path"] for entry in self._entries()]
-        if last is not None:  # a listing is sorted, so a name with a dot comes first
-            paths.sort(key=lambda path: self._relative(path).startswith(last))
-        for start in range(0, len(paths), _DELETED_AT_ONCE):
-            some = paths[start : start + _DELETED_AT_ONCE]
-            attempt(lambda some=some: obstore.delete(self._store, some), f"Removing {self}")  # type: ignore[misc] # bound
+        at_end = [path for path in paths if last is not None and self._relative(path).startswith(last)]
+        # In requests of their own: within one, a store removes objects in any order.
+        for these in ([path for path in paths if path not in at_end], at_end):
+            for start in range(0, len(these), _DELETED_AT_ONCE):
+                some = these[start : start + _DELETED_AT_ONCE]
+                attempt(lambda some=some: obstore.delete(self._store, some), f"Removing {self}")  # type: ignore[misc] # bound
 
     def sweep(self) -> None:
         """Does nothing: an object is there whole or not at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from scenefuse.place.durable import write_durably
@@ -20,13 +21,14 @@ def find_weights(folder: Place, sha256: str, *, cache: Path) -> Path | None:
 
     They are copied into the folder cache first, as the product may lie on an object store.
     """
-    from scenefuse.models.weights import read_card  # needs torch
-
     if not (folder / WEIGHTS).is_file():
         return None
     place = cache / sha256
     path = place / WEIGHTS
     if not path.is_file():
+        weights = (folder / WEIGHTS).read()
+        if hashlib.sha256(weights).hexdigest() != sha256:
+            return None
         write_durably(place / WEIGHTS_CARD, (folder / WEIGHTS_CARD).read())
-        write_durably(path, (folder / WEIGHTS).read())
-    return path if read_card(path).sha256 == sha256 else None
+        write_durably(path, weights)
+    return path

@@ -64,12 +64,19 @@ def link_item(root: Path | Place, item: dict[str, Any]) -> bool:
 def _update(place: Place, new: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> bool:
     """Apply change to the document at place, or to new if there is none; True if the document changed."""
 
-    def changed(old: bytes | None) -> bytes:
+    def changed(old: bytes | None) -> bytes | None:
         document = copy.deepcopy(new) if old is None else parse_stac(old, place)
+        before = _outline(document)
         change(document)
-        return json_bytes(document)
+        same = old is not None and _outline(document) == before
+        return None if same else json_bytes(document)
 
     return place.update(changed)
+
+
+def _outline(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the number of its links in place of them: they are only added to, and there may be 100,000."""
+    return copy.deepcopy({**document, "links": len(document.get("links", ()))})
 
 
 def _new_catalog() -> dict[str, Any]:

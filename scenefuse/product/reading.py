@@ -11,12 +11,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from scenefuse.engine.state_file import load_state
 from scenefuse.errors import DataError
 from scenefuse.grid.placement import RasterGrid
 from scenefuse.grid.window import Window
+from scenefuse.models.state import SceneState
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
-from scenefuse.product.files import STORE
+from scenefuse.product.files import STATE, STORE
 from scenefuse.product.layout import level_path
 from scenefuse.product.place_store import open_array, open_store
 from scenefuse.product.shards import decode_reflectance
@@ -116,6 +118,19 @@ def open_product(folder: Path | Place) -> StoredProduct:
         scale=float(attributes["scale_factor"]),
         nodata=int(attributes["_FillValue"]),
     )
+
+
+def read_state(folder: Path | Place) -> SceneState:
+    """The state of the product's scene; DataError if it is missing or damaged."""
+    place = place_at(folder) / STATE
+    try:
+        return load_state(place)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {STATE}",
+            "what was measured on its scene, the instruments' PSF among it, is not known",
+            "scenefuse verify says what else is wrong with it",
+        ) from error
 
 
 def _known(value: float) -> float | None:

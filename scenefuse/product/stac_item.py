@@ -21,7 +21,7 @@ from scenefuse.archive.scene import ScenePair
 from scenefuse.errors import DataError
 from scenefuse.grid.transform import to_ground
 from scenefuse.place.durable import multihash
-from scenefuse.place.href import redact
+from scenefuse.place.href import is_url, redact
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import (
@@ -344,8 +344,7 @@ def _file_asset(folder: Place, file: _File, spec: ProductSpec) -> Asset:
 
 def _source_link(folder: Place, href: str, title: str) -> Link:
     """`derived_from` link to a source: its URL, redacted, or the path from the product's folder to the file."""
-    local = href.removeprefix("file://")
-    target = redact(href) if "://" in local else folder.link_to(Path(local))
+    target = redact(href) if is_url(href) else folder.link_to(Path(href))
     return Link(rel="derived_from", target=target, media_type="application/geo+json", title=title)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from scenefuse.engine.dask_lane import SchedulerLostError
 from scenefuse.engine.protocols import Observer
 from scenefuse.errors import SceneFuseError, WorkError
 from scenefuse.failure import Failure
-from scenefuse.workflow.one_pass import PassReport, run_pass
+from scenefuse.pipeline.failures import PairFailure
+from scenefuse.workflow.one_pass import PassReport, Unpublished, run_pass
 from scenefuse.workflow.pass_record import PassUnderWayError
 from scenefuse.workflow.specification import Workflow
 
@@ -29,15 +30,23 @@ class StepReport:
     """First moment of the step."""
     until: datetime
     """Last moment of the step."""
-    report: PassReport | None = None
-    """Report of its pass; None if the pass failed."""
-    error: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Why it failed: kind, cause, retryable; empty if it did not."""
+    counts: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Number of pairs, and how many had each outcome; empty if its pass failed."""
+    whole: bool = False
+    """Whether its pass completed everything that was due."""
+    failures: tuple[PairFailure, ...] = ()
+    """Pairs that failed."""
+    unpublished: tuple[Unpublished, ...] = ()
+    """Products that could not be published."""
+    document: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Its pass in JSON types; the report itself would hold every scene that was found, 50 KiB for each HSI."""
+    error: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Why its pass failed: kind, cause, retryable; empty if it did not."""
 
     def facts(self) -> dict[str, Any]:
         """The step in JSON types."""
         times = {"since": self.since.isoformat(), "until": self.until.isoformat()}
-        return {**times, "error": self.error or None, **({} if self.report is None else self.report.facts())}
+        return {**times, "error": self.error or None, **self.document}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +60,18 @@ class BackfillReport:
 
     def counts(self) -> dict[str, int]:
         """Number of pairs, and how many had each outcome, over all steps."""
-        counts = [step.report.counts() for step in self.steps if step.report is not None]
+        counts = [step.counts for step in self.steps if step.counts]
         return {name: sum(entry[name] for entry in counts) for name in counts[0]} if counts else {}
 
     @property
     def failed_steps(self) -> int:
         """Steps whose pass failed altogether."""
-        return sum(step.report is None for step in self.steps)
+        return sum(bool(step.error) for step in self.steps)
 
     @property
     def exit_code(self) -> int:
         """Exit code of the command."""
-        whole = all(step.report is not None and step.report.whole for step in self.steps)
-        return 0 if whole else WorkError.exit_code
+        return 0 if all(step.whole for step in self.steps) else WorkError.exit_code
 
     def facts(self) -> dict[str, Any]:
         """The report in JSON types."""
@@ -87,16 +95,27 @@ def backfill(
     steps: list[StepReport] = []
     for number, (since, until) in enumerate(parts, start=1):
         bounds = Bounds(bbox=workflow.source.box, since=since, until=until)
-        report, error = None, {}
+        step = StepReport(number=number, steps=len(parts), since=since, until=until)
         try:
-            report = run_pass(workflow, bounds=bounds, kind="backfill", observer=observer)
+            step = _with_pass(step, run_pass(workflow, bounds=bounds, kind="backfill", observer=observer))
         except (PassUnderWayError, SchedulerLostError):
             raise  # every later step would end like this one
         except (SceneFuseError, OSError) as stopped:
             if number == 1:
                 raise
-            error = asdict(Failure.of(stopped))
-        step = StepReport(number=number, steps=len(parts), since=since, until=until, report=report, error=error)
+            step = replace(step, error=asdict(Failure.of(stopped)))
         steps.append(step)
         told(step)
     return BackfillReport(name=workflow.name, steps=tuple(steps))
+
+
+def _with_pass(step: StepReport, report: PassReport) -> StepReport:
+    """The step with the outcome of its pass."""
+    return replace(
+        step,
+        counts=report.counts(),
+        whole=report.whole,
+        failures=report.batch.failures,
+        unpublished=report.unpublished,
+        document=report.facts(),
+    )

@@ -71,15 +71,16 @@ class _Line:
 
     @property
     def planned(self) -> datetime:
-        """When the next pass is due by the schedule."""
-        return next(_schedule(self.workflow).coming(self.since, self.workflow.name))
+        """When the next pass is due by the schedule, without jitter: a pass that began since then is this one."""
+        return _schedule(self.workflow).next_after(self.since)
 
     @property
     def due(self) -> datetime:
-        """When the next pass begins, planned or retried."""
+        """When the next pass begins on this machine, planned or retried."""
+        begins = _schedule(self.workflow).jittered(self.planned, self.workflow.name)
         if self.retry is None:
-            return self.planned
-        return self.retry if self.waits else min(self.planned, self.retry)
+            return begins
+        return self.retry if self.waits else min(begins, self.retry)
 
     def not_beyond(self, now: datetime) -> None:
         """Bring back what lies too far in the future: a fast clock was set back, which must not put off any pass."""

@@ -146,9 +146,9 @@ def _located(folder: Path, href: str) -> str:
 
 def _weights_beside(folder: Path, config: RunConfig) -> RunConfig:
     """The options with the path of weights made absolute; a name on the shelf stays unchanged."""
-    if config.weights is None or not (folder / config.weights).is_file():
+    if config.weights is None or not (path := folder / own_path(config.weights)).is_file():
         return config
-    return replace(config, weights=str((folder / config.weights).resolve()))
+    return replace(config, weights=str(path.resolve()))
 
 
 def _beside(folder: Path, href: str) -> str:

@@ -165,9 +165,11 @@ def test_a_plan_says_how_long_each_phase_takes_and_what_is_not_in_it(
     assert list(told["seconds"]) == ["prepare", "tiles", "finish"]
     assert told["seconds"]["tiles"] == told["plan"]["seconds"]
     assert told["exists"] is False
-    assert scenefuse("fuse", *call[1:]).code == 0
-    assert "exists already: fuse would find it" in scenefuse(*call).stdout
-    assert scenefuse(*call, "--json").document["exists"] is True
+    without_cog = (*call, "--format", "zarr")
+    assert scenefuse("fuse", *without_cog[1:]).code == 0
+    assert "exists already: fuse would find it" in scenefuse(*without_cog).stdout
+    assert scenefuse(*without_cog, "--json").document["exists"] is True
+    assert scenefuse(*call, "--json").document["exists"] is False, "fuse would add the COG"
 
 
 def test_a_pair_that_could_not_be_registered_is_told_to_who_plans(

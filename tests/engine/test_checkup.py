@@ -143,6 +143,12 @@ def test_a_store_that_lets_nobody_write_or_read_is_a_failure(
     assert SECRET not in found.text
 
 
+def test_a_bucket_that_does_not_exist_is_a_failure_of_one_line(prefix: StorePlace) -> None:
+    store = {entry.name: entry for entry in check_machine(StorePlace(bucket="not-made", key=prefix.key))}["store"]
+    assert store.verdict == "failed"
+    assert store.text.startswith("The bucket not-made does not exist: no product can be put there. Create it")
+
+
 def test_a_store_without_conditional_requests_is_a_failure(prefix: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     put = StorePlace._put
     monkeypatch.setattr(StorePlace, "_put", lambda self, data, _mode: put(self, data, "overwrite"))
@@ -182,3 +188,4 @@ def test_workers_with_several_threads_are_warned_of() -> None:
 def test_a_scheduler_that_is_not_there_is_a_failure() -> None:
     found = check_scheduler("nonsense://127.0.0.1:1")
     assert found.verdict == "failed"
+    assert "No Dask scheduler answers at nonsense://127.0.0.1:1" in found.text

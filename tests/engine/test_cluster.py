@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import dask
 import pytest
 
 from scenefuse.engine.cluster import ClusterSpec, open_lane
@@ -25,6 +26,14 @@ def test_without_shared_memory_the_refusal_says_so_before_a_process_starts(monke
     with pytest.raises(ResourceError, match="Mount a tmpfs") as refused, open_lane(ClusterSpec(workers=1)):
         pass
     assert not refused.value.retryable, "it does not pass by itself"
+
+
+@pytest.mark.parametrize("named", ["", "/nowhere.pem"])
+def test_tls_without_certificates_is_refused_with_what_to_set(named: str) -> None:
+    files = {f"distributed.comm.tls.{name}": named or None for name in ("ca-file", "client.cert", "client.key")}
+    refused = pytest.raises(ResourceError, match=r"no certificates for tls://127\.0\.0\.1:1 \(.*comm\.tls\.ca-file")
+    with dask.config.set(files), refused, open_lane(ClusterSpec(scheduler="tls://127.0.0.1:1")):
+        pass
 
 
 INTERRUPTED = """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scenefuse.engine import dask_lane
 from scenefuse.engine.cluster import ClusterSpec, open_client
 from scenefuse.engine.dask_lane import DaskLane, SchedulerLostError
 from scenefuse.engine.lanes import Call
+from scenefuse.engine.retry import kind_of
 from scenefuse.errors import ResourceError, TransientError
 from scenefuse.models.state import SceneState
 from scenefuse.product.place_store import open_store
@@ -126,6 +128,25 @@ def test_a_worker_that_hangs_while_all_are_told_of_a_state_is_killed_and_the_oth
             os.kill(first, signal.SIGSTOP)
         assert not psutil.pid_exists(pids[0]) or psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE
         lane.close()
+
+
+def test_a_result_that_is_lost_with_its_worker_is_a_failure_that_may_pass(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_lane, "_FETCH_S", 0.1)
+    lane = DaskLane(client)
+    lane.submit(Call(key="a", function=double, argument=2, time_limit_s=60))
+    while not lane._calls["a"][1].done():
+        time.sleep(0.01)
+    assert client.cluster is not None
+    client.cluster.scale(0)
+    while client.nthreads():
+        time.sleep(0.01)
+    outcome = lane.settle(1)
+    lane.close()
+    assert outcome is not None
+    assert outcome.error is not None
+    assert kind_of(outcome.error) == "transient"
 
 
 def test_a_limit_that_passes_while_the_worker_is_gone_waits_for_another(client: Client) -> None:

@@ -31,11 +31,20 @@ from scenefuse.engine.observers import RecordingObserver
 from scenefuse.engine.protocols import Event
 from scenefuse.engine.software import software_facts
 from scenefuse.engine.state_file import load_state, save_state
-from scenefuse.errors import DataError, MismatchError, ResourceError, SceneFuseError, UsageError, WorkError
+from scenefuse.errors import (
+    DataError,
+    MismatchError,
+    ResourceError,
+    SceneFuseError,
+    TransientError,
+    UsageError,
+    WorkError,
+)
+from scenefuse.pipeline.evaluate import evaluate_product
 from scenefuse.pipeline.failures import read_failures
 from scenefuse.pipeline.fuse import FusedProduct, fuse
 from scenefuse.pipeline.planning import STATES, plan_fusion
-from scenefuse.pipeline.replay import ReplayReport, replay
+from scenefuse.pipeline.replay import ComparedGroup, ReplayReport, replay
 from scenefuse.place.durable import json_bytes
 from scenefuse.place.local import LocalPlace
 from scenefuse.place.location import place_at
@@ -262,6 +271,22 @@ def test_what_fails_after_the_work_began_is_recorded_for_refill(
     assert len(read_failures(place_at(tmp_path))) == 1
 
 
+def test_a_place_that_answers_no_more_is_a_failure_of_begun_work(
+    pair: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bool:
+        raise TransientError("The store does not answer", "nothing goes on", "Try again later")
+
+    def goes_away(*_: object) -> None:
+        monkeypatch.setattr(LocalPlace, "exists", away)
+        away()
+
+    monkeypatch.setattr("scenefuse.engine.lease.Lease.check", goes_away)
+    with pytest.raises(WorkError, match="does not answer"):
+        fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane())
+    assert [record.retryable for record in read_failures(place_at(tmp_path))] == [True]
+
+
 def test_an_interrupted_run_is_resumed_with_the_same_bytes(pair: PairFiles, made: FusedProduct, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fuse(*pair.both, out=tmp_path, config=CONFIG, lane=InProcessLane(), observer=CtrlC(groups=1))
@@ -461,9 +486,19 @@ def test_the_recorded_drift_of_bf16_bounds_what_is_forgiven_where_versions_chang
     found = None if drift is None else {"rms": drift / 10, "p999": drift, "max": drift}
     write_provenance(product, replace(provenance, checks={**provenance.checks, "drift": found}))
     core = CoreComparison(iy=0, ix=0, values=100, differing=3, most_steps=steps, quality_differing=0)
-    monkeypatch.setattr("scenefuse.pipeline.replay._changes", lambda *_: ["torch 1 then, 2 now"])
-    monkeypatch.setattr("scenefuse.pipeline.replay.results_in_order", lambda *_: [[core]])
+    group = ComparedGroup(cores=(core,), made_by={"torch": "2"})
+    monkeypatch.setattr("scenefuse.pipeline.replay.results_in_order", lambda *_: [group])
     assert replay(product).ok == ok
+
+
+def test_one_step_is_forgiven_where_the_workers_differ_from_this_machine(
+    made: FusedProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = software_facts("cpu")
+    others = iter([here, {**here, "instruction_set": "AVX9"}])
+    monkeypatch.setattr("scenefuse.engine.group.software_facts", lambda _: next(others))
+    replayed = replay(made.folder, every_tile=True)
+    assert replayed.changed == (f"{here['instruction_set']} then, AVX9 now",)
 
 
 def test_a_sample_of_tiles_has_the_first_and_the_last(pair: PairFiles, tmp_path: Path) -> None:
@@ -586,6 +621,10 @@ def test_replay_refuses_a_state_that_is_damaged_or_of_another_scene(product: Pat
     (product / STATE).write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         replay(product)
+    (product / STATE).unlink()
+    for look in (replay, evaluate_product):
+        with pytest.raises(DataError, match=r"has no state\.safetensors"):
+            look(product)
 
 
 def test_run_json_does_not_belong_to_the_same_bytes_and_says_how_it_went(made: FusedProduct) -> None:

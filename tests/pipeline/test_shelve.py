@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,31 @@ def put(ref: ModelRef, name: str) -> str:
 
 def test_the_same_weights_keep_their_version(ref: ModelRef) -> None:
     assert [put(ref, "fields"), put(ref, "fields")] == ["fields@1", "fields@1"]
+
+
+def test_weights_have_their_name_only_when_they_are_on_the_disk(
+    ref: ModelRef, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: set[int] = set()
+    sync = os.fsync
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        on_disk.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    put(ref, "fields")
+    names = [shelf / "fields", *(shelf / "fields").rglob("*")]
+    assert len(names) == 5
+    assert {path.stat().st_ino for path in names} <= on_disk
+
+
+def test_a_tilde_in_the_path_of_weights_is_the_home_folder(
+    ref: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ref.weights is not None
+    assert resolve(f"~/{Path(ref.weights).relative_to(tmp_path)}") == Path(ref.weights)
 
 
 def test_a_name_finds_its_newest_version_and_a_version_itself(ref: ModelRef, tmp_path: Path) -> None:

@@ -355,3 +355,13 @@ def test_options_that_would_have_no_effect_are_refused(arguments: tuple[str, ...
 
 def test_a_truth_on_the_web_is_known_without_its_signature() -> None:
     assert truth_facts("https://user:secret@example.com/a/truth.tif?sig=secret") == ["truth.tif"]
+
+
+def test_a_truth_is_known_by_its_digest_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a truth.tif"
+    path.write_bytes(b"ground")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert truth_facts("~/a truth.tif")[1:] == truth_facts(path.as_uri())[1:] == truth_facts(str(path))[1:]
+    assert truth_facts(str(path)) == ["a truth.tif", f"sha256:{sha256(b'ground').hexdigest()}"]

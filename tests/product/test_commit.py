@@ -222,6 +222,15 @@ def test_summaries_that_others_wrote_in_another_form_are_kept(tmp_path: Path) ->
     assert summaries["scenefuse:ratio"] == [2, 3]
 
 
+def test_linking_what_is_linked_leaves_the_file_as_another_program_wrote_it(tmp_path: Path) -> None:
+    _link(tmp_path, 0)
+    path = tmp_path / "collection.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    before = path.read_bytes()
+    assert not _link(tmp_path, 0)
+    assert path.read_bytes() == before
+
+
 def test_linking_keeps_what_others_wrote_into_the_catalogue(tmp_path: Path) -> None:
     assert _link(tmp_path, 0)
     assert not _link(tmp_path, 0)

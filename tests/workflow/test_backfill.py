@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,15 +14,16 @@ import pytest
 from scenefuse.archive.bounds import Bounds
 from scenefuse.archive.pair_search import find_in_archive
 from scenefuse.archive.pairing import PairRule
+from scenefuse.archive.scene import Scene
 from scenefuse.engine.cluster import ClusterSpec
 from scenefuse.errors import DataError, UsageError
 from scenefuse.workflow import one_pass
-from scenefuse.workflow.backfill import BackfillReport, StepReport
+from scenefuse.workflow.backfill import BackfillReport, StepReport, backfill
 from scenefuse.workflow.span import cut, parse_step
 from tests.bench.archives import item_of
 from tests.cli.command import Command, assert_explained
 from tests.pipeline.making import HS_NM, MS_NM
-from tests.workflow.making import Pair, write_archive, write_workflow
+from tests.workflow.making import Pair, workflow_of, write_archive, write_workflow
 
 DAYS = {"a": "2024-01-31", "b": "2024-02-29", "c": "2024-03-01", "d": "2024-04-02"}
 RANGE = ("--since", "2024-01-01", "--until", "2024-03-31")
@@ -89,6 +92,21 @@ def test_a_range_with_a_step_that_failed_altogether_is_not_done() -> None:
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     step = StepReport(number=1, steps=1, since=moment, until=moment, error={"kind": "transient"})
     assert BackfillReport(name="w", steps=(step,)).exit_code == 3
+
+
+def test_the_scenes_of_a_step_are_not_kept_for_the_next(tmp_path: Path) -> None:
+    workflow = workflow_of(tmp_path, more='[pairs]\nhs_collection = "tiny-hs"\nms_collection = "none"\n')
+    workflow = replace(workflow, source=replace(workflow.source, catalogs=tuple(archive_of_many(tmp_path))))
+    since, until = datetime(2023, 12, 3, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+    before = scenes_in_memory()
+    report = backfill(workflow, list(cut(since, until, parse_step("--step", "1mo"))))
+    assert sum(len(step.document["unpaired"]) for step in report.steps) > 30
+    assert scenes_in_memory() == before
+
+
+def scenes_in_memory() -> int:
+    gc.collect()
+    return sum(type(thing) is Scene for thing in gc.get_objects())
 
 
 def test_an_archive_that_cannot_be_read_is_refused_at_the_first_step(scenefuse: Command, file: Path) -> None:

@@ -231,6 +231,28 @@ def test_a_pass_of_another_process_is_waited_for_and_not_repeated(workflow: Work
     assert passes.times("ended") == ["01 02:00:00"]
 
 
+def test_a_pass_that_another_machine_began_earlier_by_its_jitter_is_not_repeated(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = ScheduleSpec(every="1h", jitter="30min")
+    monkeypatch.setattr("socket.gethostname", lambda: "standby")
+    begins = [schedule.jittered(START.replace(hour=hour, minute=0), "w") for hour in (1, 2)]
+    assert [begin.minute > 0 for begin in begins] == [True, True]
+    clock = SetClock(time=START, end=START.replace(hour=3, minute=0))
+    passes = Passes(clock=clock)
+    sleep = clock.sleep
+
+    def other_is_earlier(seconds: float) -> None:
+        sleep(seconds)
+        if clock.time == START.replace(hour=1, minute=0):
+            run_pass(workflow, now=clock.time)
+
+    monkeypatch.setattr(clock, "sleep", other_is_earlier)
+    with pytest.raises(EndOfTestError):
+        serve([replace(workflow, schedule=schedule)], clock=clock, observer=passes)
+    assert passes.times("began") == [f"{begins[1]:%d %H:%M:%S}"]
+
+
 def test_a_pass_of_a_process_that_died_is_taken_over(workflow: Workflow, tmp_path: Path) -> None:
     lease = tmp_path / "out" / ".workflows" / "w.lease"
     lease.parent.mkdir(parents=True)

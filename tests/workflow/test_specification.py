@@ -37,12 +37,16 @@ def test_paths_are_seen_from_the_files_folder_and_names_stay_names(tmp_path: Pat
     assert workflow.output.publish_to is None
 
 
-def test_a_folder_without_a_slash_is_a_folder_and_weights_beside_the_file_are_found(tmp_path: Path) -> None:
+def test_a_folder_without_a_slash_is_a_folder_and_weights_beside_the_file_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own.safetensors").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
     text = '[source]\ncatalogs = ["archive"]\n[output]\nproducts = "o"\n[fuse]\nmodel = "aelf-t"\nweights = "{}"\n'
     workflow = read_workflow(write(tmp_path, text.format("own.safetensors")))
     assert workflow.source.catalogs == (str(tmp_path / "archive"),)
     assert workflow.fuse.weights == str(tmp_path / "own.safetensors")
+    assert read_workflow(write(tmp_path, text.format("~/own.safetensors"))).fuse.weights == workflow.fuse.weights
     assert read_workflow(write(tmp_path, text.format("fields@2"))).fuse.weights == "fields@2"
 
 
