@@ -74,6 +74,22 @@ def test_envi_files_are_read_as_rasterio_reads_them(tmp_path: Path, *, compresse
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bsq", "a.hdr"]
 
 
+@pytest.mark.parametrize(("degrees", "south_up"), [(0, False), (15, False), (-70, False), (180, True)])
+def test_the_tie_point_of_a_turned_envi_image_stays_where_it_is(
+    tmp_path: Path, degrees: float, *, south_up: bool
+) -> None:
+    """A part cut from a turned scene keeps the scene's corner as its tie point, which then lies outside it."""
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="reflectance scale factor = 10000")
+    header = path.with_suffix(".hdr")
+    whole = header.read_text().replace("units=Meters", f"units=Meters, rotation={degrees}")
+    header.write_text(whole)
+    scene = Affine(*open_raster(str(path)).grid.transform)
+    assert (scene.e > 0) == south_up
+    header.write_text(whole.replace("{UTM, 1, 1,", "{UTM, -499, -199,"))
+    part = open_raster(str(path)).grid
+    np.testing.assert_allclose(part.transform, tuple(scene @ Affine.translation(500, 200))[:6], atol=1e-6)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path, *, compressed: bool) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)), compressed=compressed)
