@@ -27,6 +27,9 @@ from scenefuse.words import counted
 
 PREFERRED = "reflectance"
 """Name of the array to use when a store has several (band, y, x) arrays."""
+GRID_MAPPING = "spatial_ref"
+"""Name under which rioxarray keeps CRS and transform. The image loses its reference to it where xarray's to_zarr is
+given an encoding (chunks, compressors); the name remains."""
 SAME_PIXEL = 0.01
 """Greatest distance, in pixels, at which a coordinate counts as the centre of one of GeoTransform's pixels."""
 _UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -135,7 +138,7 @@ def _open(path: Path) -> xr.Dataset:
             "it is not a store that xarray writes",
             "give the group that holds the (band, y, x) array",
         ) from error
-    return store
+    return store.set_coords(GRID_MAPPING) if GRID_MAPPING in store.data_vars else store
 
 
 def _refuse_pickles(path: Path) -> None:

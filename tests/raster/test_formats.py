@@ -287,6 +287,15 @@ def transform_of(dataset: xr.Dataset, path: Path) -> Transform:
     return open_raster(str(path)).grid.transform
 
 
+def test_a_zarr_written_with_an_encoding_keeps_its_place(tmp_path: Path) -> None:
+    dataset = placed()
+    dataset.to_zarr(tmp_path / "a", consolidated=False, encoding={"reflectance": {"chunks": (2, 10, 10)}})
+    assert "grid_mapping" not in xr.open_zarr(tmp_path / "a", consolidated=False)["reflectance"].attrs
+    grid = open_raster(str(tmp_path / "a")).grid
+    assert "32633" in grid.crs_wkt
+    assert grid.transform == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_cropped_zarr_lies_where_it_was_cropped(tmp_path: Path, dtype: str) -> None:
     whole = placed(dtype)
