@@ -187,10 +187,10 @@ def find_header(data: Path) -> Path | None:
 
 
 def find_data(header: Path) -> Path:
-    """The data file beside a header."""
+    """The data file beside a header: the first that has no other header of its own."""
     for suffix in (*DATA_SUFFIXES, *map(str.upper, DATA_SUFFIXES)):
         candidate = header.with_suffix(suffix)
-        if candidate != header and candidate.is_file():
+        if candidate != header and candidate.is_file() and find_header(candidate) == header:
             return candidate
     raise DataError(
         f"{header} is an ENVI header without its data file",

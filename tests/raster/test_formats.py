@@ -114,6 +114,19 @@ def test_a_compressed_envi_file_of_which_nothing_can_be_unpacked_is_refused(tmp_
         open_raster(str(path))
 
 
+def test_a_header_leads_to_its_own_data_where_another_image_has_the_same_stem(tmp_path: Path) -> None:
+    own, other = texture(3, (20, 30)), texture(3, (20, 30), 1)
+    path = write_envi(tmp_path, other)
+    path.with_suffix(".hdr").rename(tmp_path / "a.bsq.hdr")
+    (tmp_path / "b").mkdir()
+    image = write_envi(tmp_path / "b", own)
+    image.rename(tmp_path / "a.img")
+    image.with_suffix(".hdr").rename(tmp_path / "a.hdr")
+    for header, pixels in (("a.hdr", own), ("a.bsq.hdr", other)):
+        raster = open_raster(str(tmp_path / header))
+        np.testing.assert_array_equal(raster.pixels.read([1], PART), pixels[[1], 3:12, 5:9])
+
+
 @pytest.mark.parametrize(("data", "header"), [("A.BSQ", "A.HDR"), ("a.bsq", "a.bsq.HDR"), ("A.IMG", "A.hdr")])
 def test_envi_files_with_names_in_capitals_are_read(tmp_path: Path, data: str, header: str) -> None:
     pixels = texture(3, (20, 30))
