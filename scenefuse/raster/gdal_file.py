@@ -258,7 +258,7 @@ def _tied(grid: RasterGrid, header: EnviHeader) -> RasterGrid:
     GDAL (3.10) goes from there to the first pixel along the map's axes, even if the image's are turned against them.
     """
     a, b, _, d, e, _ = grid.transform
-    if header.tie_point is None or (b == d == 0 and e < 0):
+    if (b == d == 0 and e < 0) or header.tie_point is None:
         return grid
     row, column, x, y = header.tie_point
     return replace(grid, transform=moved((a, b, x, d, e, y), -row, -column))
