@@ -32,8 +32,10 @@ GRID_MAPPING = "spatial_ref"
 given an encoding (chunks, compressors); the name remains."""
 SAME_PIXEL = 0.01
 """Greatest distance, in pixels, at which a coordinate counts as the centre of one of GeoTransform's pixels."""
-_UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
-"""What the codecs raise for bytes that they cannot decode."""
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What zarr and xarray raise for metadata of the wrong kind."""
+_UNDECODABLE = (RuntimeError, ValueError, EOFError, ArithmeticError, zlib.error, gzip.BadGzipFile)
+"""What zarr and its codecs raise for bytes that they cannot decode, or chunks of no size."""
 
 
 class ZarrPixels:
@@ -69,7 +71,7 @@ def open_zarr(path: Path) -> RasterFile:
     name = _choose(path, store)
     try:
         return _described(path, store[name], name)
-    except (TypeError, ValueError, CRSError) as error:
+    except (*_MALFORMED, CRSError) as error:
         raise DataError(
             f"{path}: an attribute or a coordinate of {name!r} is malformed ({error})",
             "scale, bands or georeference of the image are unknown",
@@ -132,7 +134,7 @@ def _open(path: Path) -> xr.Dataset:
         store: xr.Dataset = xr.open_zarr(
             path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all"
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise DataError(
             f"{path} cannot be opened as a Zarr group ({error})",
             "it is not a store that xarray writes",

@@ -408,6 +408,18 @@ def test_a_zarr_with_an_attribute_of_the_wrong_kind_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("array", "key", "value"),
+    [("reflectance", "shape", [2, None, 30]), ("x", "codecs", 0), ("reflectance", "attributes", {"coordinates": [1]})],
+)
+def test_a_zarr_with_metadata_of_the_wrong_kind_is_refused(tmp_path: Path, array: str, key: str, value: object) -> None:
+    placed().to_zarr(tmp_path / "a", consolidated=False, zarr_format=3)
+    metadata = tmp_path / "a" / array / "zarr.json"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+    with pytest.raises(DataError, match="cannot be opened as a Zarr group"):
+        open_raster(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
     "attributes",
     [
         {"missing_value": -9999.0},  # beside it xarray writes _FillValue = NaN
