@@ -14,6 +14,10 @@ from scenefuse.words import counted
 _NM_PER_UM = 1000.0
 _LONGEST_UM = 50.0
 """Optical bands lie at 50 nm to 50 um: a list of wavelengths without unit is in micrometres if all are below this."""
+_SPECTRAL = ("eo:center_wavelength", "eo:full_width_half_max", "eo:common_name")
+"""Fields by which an asset without a list of bands describes its only band (STAC 1.1, best practices)."""
+_SHARED = (*_SPECTRAL, "raster:scale", "raster:offset", "nodata", "unit")
+"""Fields that bands of STAC 1.1 inherit from their asset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +33,15 @@ class BandRows:
 def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> BandRows:
     """The asset's bands in the form of STAC 1.1; no rows if the item does not describe any.
 
-    The first of these that exists is used: the asset's `bands` (1.1); its `eo:bands` (objects, or before 1.0 indexes
-    into the item's `eo:bands`) with its `raster:bands`; its `raster:bands` alone; wavelengths in `hsi:wavelengths`.
+    The first of these that exists is used: the asset's `bands` (1.1), which inherit what the asset says of all of them;
+    its `eo:bands` (objects, or before 1.0 indexes into the item's `eo:bands`) with its `raster:bands`; its
+    `raster:bands` alone; wavelengths in `hsi:wavelengths`; the asset's own wavelength or common name, if it lists no
+    bands because it has only one (1.1).
     """
     where = f"asset {key}"
-    if _objects(asset.get("bands")):
-        return BandRows(rows=tuple(asset["bands"]))
+    shared = {field: asset[field] for field in _SHARED if asset.get(field) is not None}
+    if bands := _objects(asset.get("bands")):
+        return BandRows(rows=tuple({**shared, **band} for band in bands))
     raster = _objects(asset.get("raster:bands"))
     eo = _eo_rows(asset.get("eo:bands"), properties.get("eo:bands"), where)
     if not any(eo):
@@ -48,7 +55,10 @@ def band_rows(key: str, asset: Mapping[str, Any], properties: Mapping[str, Any])
     if eo or raster:
         count = len(eo) or len(raster)
         return BandRows(rows=tuple({**_modern_raster(raster, i), **_modern_eo(eo, i)} for i in range(count)))
-    return BandRows(rows=_hsi_rows(asset.get("hsi:wavelengths"), where))
+    rows = _hsi_rows(asset.get("hsi:wavelengths"), where)
+    if not rows and not shared.keys().isdisjoint(_SPECTRAL):
+        rows = ({"name": key, **shared},)
+    return BandRows(rows=rows)
 
 
 def item_band_rows(properties: Mapping[str, Any]) -> BandRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from scenefuse.archive.access import AccessPolicy
@@ -73,8 +73,8 @@ def _is_within(scene: Scene, bounds: Bounds) -> bool:
         return True
     if scene.acquired is None:
         return False
-    acquired = scene.acquired if scene.acquired.tzinfo else scene.acquired.replace(tzinfo=UTC)
-    return (bounds.since is None or acquired >= bounds.since) and (bounds.until is None or acquired <= bounds.until)
+    since, until = bounds.since, bounds.until
+    return (since is None or scene.acquired >= since) and (until is None or scene.acquired <= until)
 
 
 def unpaired_record(entry: Unpaired) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import isfinite
 
 import numpy as np
@@ -180,7 +179,7 @@ class _Side:
             except DataError as error:
                 refused[i] = f"{error.value.removeprefix(scene.id).strip()}: {error.consequence}"
                 continue
-            times_h[i] = _hours(scene.acquired)
+            times_h[i] = scene.acquired.timestamp() / 3600
             if scene.cloud_fraction is not None and scene.cloud_fraction > rule.max_cloud_fraction:
                 cloudy[i] = f"cloud {scene.cloud_fraction:.0%} > {rule.max_cloud_fraction:.0%}"
         return cls(scenes=scenes, refused=refused | cloudy, areas=areas, times_h=times_h, cloudy=cloudy)
@@ -310,8 +309,3 @@ def _no_role(scene: Scene, rule: PairRule) -> str:
 def _duration(hours: float) -> str:
     """Hours up to three days, days beyond."""
     return f"{hours:.1f} h" if hours <= 72 else f"{hours / 24:.1f} days"
-
-
-def _hours(time: datetime) -> float:
-    """Hours since 1970; a naive time is UTC."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / 3600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from scenefuse.sensors.band import Band
@@ -78,7 +78,7 @@ class Scene:
     collection: str | None = None
     """STAC collection id."""
     acquired: datetime | None = None
-    """Time of acquisition, UTC; None if metadata or a bare raster does not give it."""
+    """Time of acquisition, UTC if it has no time zone; None if metadata or a bare raster does not give it."""
     footprint: dict[str, Any] | None = field(default=None, hash=False)
     """GeoJSON geometry in WGS 84; None for a bare raster."""
     crs: str | None = None
@@ -97,6 +97,10 @@ class Scene:
     """What was filled from a sensor card, corrected or left out while reading the item, one sentence each."""
     properties: dict[str, Any] = field(default_factory=dict, hash=False)
     """The item's other properties, unchanged."""
+
+    def __post_init__(self) -> None:
+        if self.acquired is not None and self.acquired.tzinfo is None:
+            object.__setattr__(self, "acquired", self.acquired.replace(tzinfo=UTC))
 
     def __repr__(self) -> str:
         """The scene on one line: its fields would fill pages of a notebook, and an href may be signed."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urljoin
 
 from pystac import Link
 from pystac_client import Client
@@ -173,7 +174,7 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
     with Fetcher(source.policy) as fetcher:
         try:
             client = Client.from_dict(source.document, href=source.href, preserve_dict=True)
-            client._stac_io = _CheckedIO(fetcher)  # noqa: SLF001 - what Client.open(stac_io=) does, without a second read
+            client._stac_io = _CheckedIO(fetcher, source.href)  # noqa: SLF001 - what Client.open(stac_io=) does, without a second read
             client.add_conforms_to("ITEM_SEARCH")  # implied by the search link, all that older landing pages have
             posts = any(link.extra_fields.get("method") == "POST" for link in client.get_links("search"))
             pages = client.search(
@@ -200,12 +201,16 @@ def _search_api(source: ArchiveSource, wanted: _Wanted) -> Iterator[Scene | Skip
 
 
 class _CheckedIO(StacApiIO):
-    """pystac-client's requests, sent by a Fetcher with its policy, retries and limits."""
+    """pystac-client's requests, sent by a Fetcher with its policy, retries and limits.
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    Its links are resolved against the page before, the first against the landing page: `next` may be relative.
+    """
+
+    def __init__(self, fetcher: Fetcher, landing: str) -> None:
         super().__init__()
         self.session.close()
         self._fetcher = fetcher
+        self._page = landing
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
         """The text of a link or URL; never of a local file, which pystac-client would open."""
@@ -220,6 +225,7 @@ class _CheckedIO(StacApiIO):
     ) -> str:
         """The body of the reply, decoded from UTF-8."""
         method = (method or "GET").upper()
+        href = self._page = urljoin(self._page, href)
         if method == "GET":
             return self._fetcher.get(href, headers=headers, query=parameters).decode("utf-8")
         return self._fetcher.request(method, href, headers=headers, body=parameters).decode("utf-8")

@@ -21,6 +21,9 @@ GREATEST = 10.0
 """No reflectance, glint included, is beyond this; stored integers, radiance and a no-data value of -9999 are."""
 LEAST_SHARE = 0.01
 """Share of a band's values that noise may put beyond it."""
+ENOUGH_PX = 500
+"""Pixels of each band after which no more windows are read: of a few, at a swath's corner, one bad pixel is too much a
+share."""
 _SAME = 1e-6
 """Difference from NOT_RETRIEVED that rounding explains."""
 
@@ -42,7 +45,7 @@ class SampledBands:
 def sample_bands(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> SampledBands:
     """What sample windows of a scene show; if they hold no data in any band, what the whole scene shows.
 
-    read gives (band, y, x) reflectance, NaN = no data. Reading stops once every band has shown a measurement.
+    read gives (band, y, x) reflectance, NaN = no data. Reading stops once every band has shown ENOUGH_PX measurements.
     """
     sampled = _look(map(read, _spread(shape)))
     return sampled if sampled.held.any() else _look(map(read, _strips(shape)))
@@ -55,7 +58,7 @@ def _look(windows: Iterator[NDArray[np.float32]]) -> SampledBands:
         retrieved = data & (np.abs(pixels - NOT_RETRIEVED) > _SAME)
         seen = np.array([part.sum(axis=(1, 2)) for part in (data, retrieved, np.abs(pixels) > GREATEST)])
         counts = counts + seen if counts.size else seen
-        if counts[1].all():
+        if counts[1].min() >= ENOUGH_PX:
             break
     held, measured, beyond = counts
     return SampledBands(

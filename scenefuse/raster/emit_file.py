@@ -125,7 +125,7 @@ def _grid(file: Hdf5File) -> RasterGrid:
     """The lookup table's grid, from the attributes geotransform (GDAL's order) and spatial_ref."""
     c, a, b, f, d, e = file.numbers("geotransform", 6).tolist()
     try:
-        crs = CRS.from_user_input(file.attribute("spatial_ref") or "")
+        crs = CRS.from_user_input(str(file.attribute("spatial_ref")))
     except CRSError as error:
         raise DataError(
             f"{file.path}: spatial_ref is {file.attribute('spatial_ref')!r}",

@@ -36,6 +36,8 @@ NM_PER_UNIT = {
 }
 """Nanometres per supported wavelength unit, in lower case."""
 _BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15: 8}
+_MAP_INFO_ITEMS = 7
+"""Least items of `map info` that give a georeference: projection, tie point (column, row, x, y) and pixel size."""
 _SCALED = re.compile(r"reflectance\s*\[\s*\*\s*([0-9.]+)\s*\]", re.IGNORECASE)
 
 
@@ -110,6 +112,19 @@ class EnviHeader:
         bands, lines, samples = (int(size or 0) for size in sizes)
         return bands, lines, samples
 
+    @property
+    def tie_point(self) -> tuple[float, float, float, float] | None:
+        """Row and column of a point, from the outer corner of the first pixel, and its x and y on the map.
+
+        None without `map info`, which counts them from 1; a part of an image keeps the point of the whole, which may
+        then lie outside it.
+        """
+        told = self.items("map info")
+        if len(told) < _MAP_INFO_ITEMS:
+            return None
+        column, row, x, y = (self._float("map info", item) for item in told[1:5])
+        return row - 1, column - 1, x, y
+
     def wavelengths_nm(self, key: str) -> tuple[float | None, ...] | None:
         """`wavelength` or `fwhm` in nanometres; None when the key is absent or the header names no supported unit.
 
@@ -172,10 +187,10 @@ def find_header(data: Path) -> Path | None:
 
 
 def find_data(header: Path) -> Path:
-    """The data file beside a header."""
+    """The data file beside a header: the first that has no other header of its own."""
     for suffix in (*DATA_SUFFIXES, *map(str.upper, DATA_SUFFIXES)):
         candidate = header.with_suffix(suffix)
-        if candidate != header and candidate.is_file():
+        if candidate != header and candidate.is_file() and find_header(candidate) == header:
             return candidate
     raise DataError(
         f"{header} is an ENVI header without its data file",

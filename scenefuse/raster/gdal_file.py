@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from scenefuse.archive.remote import RemoteFile
 from scenefuse.grid.placement import RasterGrid
+from scenefuse.grid.transform import moved
 from scenefuse.grid.window import Window
-from scenefuse.raster.envi_header import NM_PER_UNIT, check_length, read_header
+from scenefuse.raster.envi_header import NM_PER_UNIT, EnviHeader, check_length, read_header
 from scenefuse.raster.mirror_cache import mirrored
 from scenefuse.raster.raster_file import FileBand, RasterFile, check_size, damaged, unique_names
 from scenefuse.raster.remote_jp2 import RemoteJp2
@@ -203,7 +204,7 @@ def open_envi(path: Path, header_path: Path) -> RasterFile:
         return RasterFile(
             path=path,
             format="ENVI",
-            grid=_grid(path, dataset),
+            grid=_tied(_grid(path, dataset), header),
             dtype=dataset.dtypes[0],
             bands=bands,
             scale_source=scales[2] if scales else None,
@@ -249,6 +250,18 @@ def _grid(path: Path | RemoteFile, dataset: Any) -> RasterGrid:
         shape=dataset.shape,
         name=str(path),
     )
+
+
+def _tied(grid: RasterGrid, header: EnviHeader) -> RasterGrid:
+    """The grid of an ENVI file, with the header's tie point where it lies on the map.
+
+    GDAL (3.10) goes from there to the first pixel along the map's axes, even if the image's are turned against them.
+    """
+    a, b, _, d, e, _ = grid.transform
+    if (b == d == 0 and e < 0) or header.tie_point is None:
+        return grid
+    row, column, x, y = header.tie_point
+    return replace(grid, transform=moved((a, b, x, d, e, y), -row, -column))
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class Hdf5File:
         return float(self.numbers(name, 1)[0])
 
     def read(self, array: h5py.Dataset, *where: slice | int) -> NDArray[Any]:
-        """Read part of one of the file's arrays; DataError when its bytes are damaged.
+        """Read part of one of the file's arrays; DataError when its bytes are damaged or it has other axes.
 
         In a remote file the part is fetched first, with RemoteFile.read's errors.
         """
@@ -97,7 +97,7 @@ class Hdf5File:
             if remote is not None:
                 remote.fetch(array, where)
             part: NDArray[Any] = self._ask(lambda: array[where])
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise damaged(self.path, f"{array.name} cannot be read ({error})") from error
         return part
 

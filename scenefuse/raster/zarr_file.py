@@ -27,10 +27,15 @@ from scenefuse.words import counted
 
 PREFERRED = "reflectance"
 """Name of the array to use when a store has several (band, y, x) arrays."""
+GRID_MAPPING = "spatial_ref"
+"""Name under which rioxarray keeps CRS and transform. The image loses its reference to it where xarray's to_zarr is
+given an encoding (chunks, compressors); the name remains."""
 SAME_PIXEL = 0.01
 """Greatest distance, in pixels, at which a coordinate counts as the centre of one of GeoTransform's pixels."""
-_UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
-"""What the codecs raise for bytes that they cannot decode."""
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What zarr and xarray raise for metadata of the wrong kind."""
+_UNDECODABLE = (RuntimeError, ValueError, EOFError, ArithmeticError, zlib.error, gzip.BadGzipFile)
+"""What zarr and its codecs raise for bytes that they cannot decode, or chunks of no size."""
 
 
 class ZarrPixels:
@@ -66,7 +71,7 @@ def open_zarr(path: Path) -> RasterFile:
     name = _choose(path, store)
     try:
         return _described(path, store[name], name)
-    except (TypeError, ValueError, CRSError) as error:
+    except (*_MALFORMED, CRSError) as error:
         raise DataError(
             f"{path}: an attribute or a coordinate of {name!r} is malformed ({error})",
             "scale, bands or georeference of the image are unknown",
@@ -129,13 +134,13 @@ def _open(path: Path) -> xr.Dataset:
         store: xr.Dataset = xr.open_zarr(
             path, chunks=None, consolidated=False, mask_and_scale=False, decode_coords="all"
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise DataError(
             f"{path} cannot be opened as a Zarr group ({error})",
             "it is not a store that xarray writes",
             "give the group that holds the (band, y, x) array",
         ) from error
-    return store
+    return store.set_coords(GRID_MAPPING) if GRID_MAPPING in store.data_vars else store
 
 
 def _refuse_pickles(path: Path) -> None:

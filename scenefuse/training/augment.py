@@ -13,7 +13,8 @@ from scenefuse.training.scenes import Example, Image
 def turned(example: Example, element: int) -> Example:
     """The example under an element of the square's symmetry group: 0 to 3 quarter turns; 4 to 7, mirrored first.
 
-    Each coarse pixel keeps its own fine pixels, and the blur between the grids is symmetric: it is still a pair.
+    Each coarse pixel keeps its own fine pixels, and a blur of one width has the same symmetries: it is still a pair. Of
+    a blur with two widths, which MossFuse can learn, half of the elements exchange the axes.
     """
 
     def turn(image: Image) -> Image:

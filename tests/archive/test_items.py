@@ -60,6 +60,36 @@ def test_bands_of_stac_1_1_are_read_in_nanometres(test_data: Path) -> None:
     assert scene.acquired == datetime(2020, 12, 11, 22, 38, 32, 125000, tzinfo=UTC)
 
 
+def test_an_asset_of_one_band_may_describe_it_without_a_list() -> None:
+    told = [("blue", 0.49, "B02"), ("green", 0.56, "B03"), (None, 11.0, "B10")]
+    assets = {
+        key: {"href": f"./{key}.tif", "type": COG, "roles": ["data"], "eo:common_name": common, "raster:scale": 1e-4}
+        | {"eo:center_wavelength": um, "eo:full_width_half_max": 0.06}
+        for common, um, key in told
+    }
+    scene = read(make_item(assets=assets | {"aot": {"href": "./aot.tif", "type": COG, "roles": ["data"]}}))
+    bands = [asset.bands for asset in scene.assets]
+    assert [(band.name, band.wavelength_nm, band.fwhm_nm) for (band,) in bands] == [
+        ("B02", 490.0, 60.0),
+        ("B03", 560.0, 60.0),
+    ]
+    assert [asset.scale for asset in scene.assets] == [(1e-4,), (1e-4,)]
+    assert scene.role == "msi"
+
+
+def test_bands_inherit_what_their_asset_says_of_all_of_them() -> None:
+    item = make_item()
+    data = item["assets"]["data"]
+    for band in data["bands"]:
+        del band["eo:full_width_half_max"]
+    data["bands"][3] |= {"raster:scale": 2e-4, "eo:full_width_half_max": 0.1}
+    data |= {"eo:full_width_half_max": 0.06, "raster:scale": 1e-4, "raster:offset": -0.1, "nodata": 0}
+    (asset,) = read(item).assets
+    assert [band.fwhm_nm for band in asset.bands] == [60.0, 60.0, 60.0, 100.0]
+    assert asset.scale == (1e-4, 1e-4, 1e-4, 2e-4)
+    assert (asset.offset, asset.nodata) == ((-0.1,), 0.0)
+
+
 @pytest.mark.parametrize("version", ["0.8.1", "0.9.0"])
 def test_items_before_1_0_give_the_same_bands_by_index(test_data: Path, version: str) -> None:
     path = test_data / f"stac/pystac/eo__examples__{version}__landsat8-sample.json"

@@ -103,6 +103,7 @@ def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(monkeypatch: pytes
         (pair,) = find_pairs([hs(acquired=NOON.replace(tzinfo=None))], [ms()]).pairs
     time.tzset()
     assert pair.gap_hours == 0
+    assert pair.hs.acquired == NOON  # as the cube and the product need it
 
 
 @pytest.mark.parametrize(

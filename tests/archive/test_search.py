@@ -262,6 +262,17 @@ def test_a_stac_api_that_names_its_search_by_the_link_alone_is_searched(stub: St
     assert ids(search(source)) == ["a0", "a1", "a2"]
 
 
+@pytest.mark.parametrize("following", ["/search?token=2", "search?token=2", "?token=2"])
+def test_the_next_page_of_a_stac_api_may_be_relative_to_the_one_before(stub: Stub, following: str) -> None:
+    stub.items, stub.posts = numbered(4), False
+    source = open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))
+    first, second = (stub.api("GET", f"/search?token={token}", None) for token in (0, 2))
+    first["links"] = [{"rel": "next", "href": following}]
+    stub.replies["/search"] = [(200, {}, json.dumps(page).encode()) for page in (first, second)]
+    assert ids(search(source)) == ["a0", "a1", "a2", "a3"]
+    assert stub.requests[-1][1] == "/search?token=2"
+
+
 def test_a_stac_api_is_asked_for_place_and_time(stub: Stub) -> None:
     stub.items = numbered(1)
     source = open_source(stub.url, policy=AccessPolicy(allow_hosts=(stub.host,)))

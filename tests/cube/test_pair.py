@@ -22,6 +22,7 @@ from scenefuse.archive.scene import Asset, Scene
 from scenefuse.cube.image import Image
 from scenefuse.cube.pair import PairCube, PairOptions, open_pair
 from scenefuse.cube.radiometry import Radiometry, decide_radiometry, to_reflectance
+from scenefuse.cube.sampled import sample_bands
 from scenefuse.cube.source import PairSource
 from scenefuse.errors import DataError
 from scenefuse.grid.resample import upsample
@@ -398,6 +399,16 @@ def test_a_band_of_isofit_without_reflectance_is_dropped(write_tiff: WriteTiff, 
     pixels[:] = -0.01 * per_unit
     with pytest.raises(DataError, match="holds no data"):
         open_pair(pair_of(write_tiff("none.tif", pixels, wavelengths_nm=NM, scale=1 / per_unit), ms))
+
+
+def test_a_bad_pixel_at_the_corner_of_a_swath_condemns_no_band() -> None:
+    pixels = np.full((3, 200, 200), 0.3, np.float32)
+    pixels[:, :60, :60] = np.nan
+    pixels[:, 31, 31] = 0.3, 50.0, 0.3  # the only pixel of the first window
+    sampled = sample_bands(lambda window: pixels[:, *window.slices], (200, 200))
+    assert sampled.measured.all()
+    assert not sampled.beyond.any()
+    assert not sampled.mostly_beyond.any()
 
 
 def test_data_outside_the_sampled_windows_still_count(write_tiff: WriteTiff) -> None:

@@ -74,6 +74,22 @@ def test_envi_files_are_read_as_rasterio_reads_them(tmp_path: Path, *, compresse
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bsq", "a.hdr"]
 
 
+@pytest.mark.parametrize(("degrees", "south_up"), [(0, False), (15, False), (-70, False), (180, True)])
+def test_the_tie_point_of_a_turned_envi_image_stays_where_it_is(
+    tmp_path: Path, degrees: float, *, south_up: bool
+) -> None:
+    """A part cut from a turned scene keeps the scene's corner as its tie point, which then lies outside it."""
+    path = write_envi(tmp_path, texture(3, (20, 30)), extra="reflectance scale factor = 10000")
+    header = path.with_suffix(".hdr")
+    whole = header.read_text().replace("units=Meters", f"units=Meters, rotation={degrees}")
+    header.write_text(whole)
+    scene = Affine(*open_raster(str(path)).grid.transform)
+    assert (scene.e > 0) == south_up
+    header.write_text(whole.replace("{UTM, 1, 1,", "{UTM, -499, -199,"))
+    part = open_raster(str(path)).grid
+    np.testing.assert_allclose(part.transform, tuple(scene @ Affine.translation(500, 200))[:6], atol=1e-6)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_an_envi_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path, *, compressed: bool) -> None:
     path = write_envi(tmp_path, texture(3, (20, 30)), compressed=compressed)
@@ -96,6 +112,19 @@ def test_a_compressed_envi_file_of_which_nothing_can_be_unpacked_is_refused(tmp_
     path.write_bytes(b"\x1f\x8b" + end)
     with pytest.raises(DataError, match="holds 0 bytes where its header promises"):
         open_raster(str(path))
+
+
+def test_a_header_leads_to_its_own_data_where_another_image_has_the_same_stem(tmp_path: Path) -> None:
+    own, other = texture(3, (20, 30)), texture(3, (20, 30), 1)
+    path = write_envi(tmp_path, other)
+    path.with_suffix(".hdr").rename(tmp_path / "a.bsq.hdr")
+    (tmp_path / "b").mkdir()
+    image = write_envi(tmp_path / "b", own)
+    image.rename(tmp_path / "a.img")
+    image.with_suffix(".hdr").rename(tmp_path / "a.hdr")
+    for header, pixels in (("a.hdr", own), ("a.bsq.hdr", other)):
+        raster = open_raster(str(tmp_path / header))
+        np.testing.assert_array_equal(raster.pixels.read([1], PART), pixels[[1], 3:12, 5:9])
 
 
 @pytest.mark.parametrize(("data", "header"), [("A.BSQ", "A.HDR"), ("a.bsq", "a.bsq.HDR"), ("A.IMG", "A.hdr")])
@@ -271,6 +300,15 @@ def transform_of(dataset: xr.Dataset, path: Path) -> Transform:
     return open_raster(str(path)).grid.transform
 
 
+def test_a_zarr_written_with_an_encoding_keeps_its_place(tmp_path: Path) -> None:
+    dataset = placed()
+    dataset.to_zarr(tmp_path / "a", consolidated=False, encoding={"reflectance": {"chunks": (2, 10, 10)}})
+    assert "grid_mapping" not in xr.open_zarr(tmp_path / "a", consolidated=False)["reflectance"].attrs
+    grid = open_raster(str(tmp_path / "a")).grid
+    assert "32633" in grid.crs_wkt
+    assert grid.transform == (30.0, 0.0, 390_000.1, 0.0, -30.0, 5_800_020.7)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_cropped_zarr_lies_where_it_was_cropped(tmp_path: Path, dtype: str) -> None:
     whole = placed(dtype)
@@ -366,6 +404,18 @@ def test_a_zarr_with_an_attribute_of_the_wrong_kind_is_refused(
         dataset[array].attrs = {key: value}
     dataset.to_zarr(tmp_path / "a", consolidated=False)
     with pytest.raises(DataError, match="is malformed"):
+        open_raster(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("array", "key", "value"),
+    [("reflectance", "shape", [2, None, 30]), ("x", "codecs", 0), ("reflectance", "attributes", {"coordinates": [1]})],
+)
+def test_a_zarr_with_metadata_of_the_wrong_kind_is_refused(tmp_path: Path, array: str, key: str, value: object) -> None:
+    placed().to_zarr(tmp_path / "a", consolidated=False, zarr_format=3)
+    metadata = tmp_path / "a" / array / "zarr.json"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+    with pytest.raises(DataError, match="cannot be opened as a Zarr group"):
         open_raster(str(tmp_path / "a"))
 
 

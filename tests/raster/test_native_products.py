@@ -185,6 +185,20 @@ def test_a_truncated_or_foreign_hdf5_is_refused(tmp_path: Path) -> None:
         open_raster(str(tmp_path / "b.h5"))
 
 
+def test_a_place_or_a_table_of_another_kind_is_an_error_of_the_file(tmp_path: Path) -> None:
+    lines, samples = emit_lookup((20, 20), (30, 30))
+    path = write_emit(tmp_path / "a.nc", np.zeros((30, 30, 3), np.float32), lines, samples)
+    with h5py.File(path, "r+") as file:
+        file.attrs["spatial_ref"] = np.array([1, 2])
+    with pytest.raises(DataError, match="cannot be placed on the ground"):
+        open_raster(str(path))
+    with h5py.File(path, "r+") as file:
+        del file["sensor_band_parameters/fwhm"]
+        file["sensor_band_parameters/fwhm"] = 8.5
+    with pytest.raises(DataError, match=r"fwhm cannot be read \(Illegal slicing"):
+        open_raster(str(path))
+
+
 def test_a_pickled_reader_opens_the_file_anew(tmp_path: Path) -> None:
     dn = prisma_numbers()
     raster = open_raster(str(write_prisma(tmp_path / "a.he5", dn)))
