@@ -21,7 +21,8 @@ help: ## Show this help
 demo: $(VENV)/.installed ## Install, simulate the demo archive, fuse its pairs, score the results
 	$(BIN)/scenefuse demo --out $(DEMO_OUT)
 
-test: lint servers ## Install, then lint, type check and run every test that needs no GPU
+test: ## Install, then lint, type check and run every test that needs no GPU
+	@$(MAKE) --no-print-directory --jobs=2 lint servers
 	$(PYTEST) -m "not gpu and not bench"
 
 check: lint ## Lint, type check and the quick tests: run this before a commit

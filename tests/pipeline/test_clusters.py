@@ -147,10 +147,11 @@ def cluster_of_others(folder: Path, port: int, **variables: str) -> Iterator[psu
             process.wait()
 
 
-def test_the_provenance_names_the_processor_of_the_workers(tmp_path: Path, pair: PairFiles) -> None:
+def test_the_provenance_names_the_processor_of_the_workers(tmp_path: Path) -> None:
     port, out = free_port(), tmp_path / "out"
+    small = write_pair(tmp_path / "pair", ratio=4, coarse_shape=(32, 32))
     with cluster_of_others(tmp_path, port, ATEN_CPU_CAPABILITY="default"):  # as on a machine without AVX2
-        command = Command(pair, out, f"tcp://127.0.0.1:{port}")
+        command = Command(small, out, f"tcp://127.0.0.1:{port}")
         assert command.end()[0] == 0, command.log.read_text()
     (item,) = out.glob("*/provenance.json")
     assert read_provenance(item.parent).plan.instruction_set == "DEFAULT"
