@@ -6,7 +6,7 @@ import calendar
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
 from scenefuse.errors import UsageError
 
@@ -54,10 +54,13 @@ class Step:
         """The moment `count` steps after start; the month's last day if the month is too short.
 
         Counted from the start itself: monthly steps from 31 January end on 28 (or 29) February and on 31 March.
+        OverflowError beyond the year 9999.
         """
         if not self.months:
             return start + count * self.length
         year, month = divmod(start.year * 12 + start.month - 1 + count * self.months, 12)
+        if year > MAXYEAR:
+            raise OverflowError(f"year {year}")
         day = min(start.day, calendar.monthrange(year, month + 1)[1])
         return start.replace(year=year, month=month + 1, day=day)
 
@@ -88,6 +91,10 @@ def cut(since: datetime, until: datetime, step: Step) -> Iterator[tuple[datetime
     count, start = 0, since
     while start <= until:
         count += 1
-        following = step.after(since, count)
+        try:
+            following = step.after(since, count)
+        except OverflowError:  # until is 9999-12-31, the open end of some archives
+            yield start, until
+            return
         yield start, min(following - _MOMENT, until)
         start = following

@@ -44,6 +44,14 @@ def test_days_and_hours_are_cut_evenly_and_the_last_part_is_what_is_left() -> No
     assert days("2024-02-28", "1w", "2024-02-28") == [("2024-02-28", "2024-02-28")]
 
 
+@pytest.mark.parametrize("step", ["1000mo", "36500d"])
+def test_a_range_may_end_with_the_last_day_there_is(step: str) -> None:
+    end = datetime.max.replace(tzinfo=UTC)
+    parts = list(cut(datetime(2024, 1, 1, tzinfo=UTC), end, parse_step("--step", step)))
+    assert parts[-1][0] < parts[-1][1] == end
+    assert all(second[0] - first[1] == MOMENT for first, second in pairwise(parts))
+
+
 @given(
     start=st.datetimes(datetime(1990, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds are naive
     months=st.integers(1, 30),
