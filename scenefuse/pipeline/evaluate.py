@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenefuse.config import RunConfig
-from scenefuse.errors import UsageError
+from scenefuse.errors import MismatchError, UsageError
 from scenefuse.metrics.convention import CONVENTIONS
 from scenefuse.models.shelf import find_by_digest
 from scenefuse.pipeline.each_product import Location, ProductFailure, for_each_product
@@ -84,10 +84,20 @@ def training_overlap_notes(folder: Place, reference: str) -> tuple[str, ...]:
 
 
 def _training_of(folder: Place, digest: str) -> Mapping[str, Any] | None:
-    """Training facts of a product's weights, from their card; None if neither the product nor the shelf has it."""
-    if (folder / WEIGHTS_CARD).is_file():
-        training: Mapping[str, Any] = json.loads((folder / WEIGHTS_CARD).read())["training"]
-        return training
+    """Training facts of a product's weights, from their card; None if neither the product nor the shelf has it.
+
+    MismatchError if the product's card cannot be read.
+    """
+    path = folder / WEIGHTS_CARD
+    if path.is_file():
+        try:
+            return dict(json.loads(path.read())["training"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MismatchError(
+                f"{path} is not a card that scenefuse wrote ({type(error).__name__}: {error})",
+                "what the product's network learnt from is not known",
+                "fetch the product again, or fuse the pair again",
+            ) from error
     entry = find_by_digest(digest)
     return None if entry is None else entry.card.training
 

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 
 from scenefuse.config import RunConfig
 from scenefuse.engine.lanes import InProcessLane
-from scenefuse.errors import UsageError
+from scenefuse.errors import MismatchError, UsageError
 from scenefuse.models.weights import read_card
+from scenefuse.pipeline.evaluate import training_overlap_notes
 from scenefuse.pipeline.fuse import fuse
 from scenefuse.pipeline.replay import replay
 from scenefuse.pipeline.train import TrainConfig, train
+from scenefuse.place.location import place_at
 from scenefuse.product.model_item import digest_name
 from scenefuse.product.verify import verify
 from scenefuse.training.recipe import Recipe
@@ -91,6 +93,9 @@ def test_the_same_call_finds_the_product_and_replay_needs_nothing_but_it(
     report = replay(first.folder, every_tile=True)
     assert report.ok
     assert report.differing_fraction == 0
+    (first.folder / "weights.json").write_text("[]")
+    with pytest.raises(MismatchError, match=r"weights\.json is not a card .* the pair again"):
+        training_overlap_notes(place_at(first.folder), str(pair.ms))
 
 
 def test_a_method_without_weights_has_nothing_to_adapt(pair: PairFiles, tmp_path: Path) -> None:
