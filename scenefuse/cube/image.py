@@ -245,7 +245,19 @@ def _select(
             usable.append((band, source))
         else:
             dropped.append((band.name, reason))
+    if not usable:
+        raise DataError(
+            f"{scene_id} has no usable band ({_lost(dropped)})",
+            "there is nothing to fuse",
+            "check the selection of bands",
+        )
     return usable, tuple(dropped)
+
+
+def _lost(dropped: Sequence[tuple[str, str]]) -> str:
+    """How many bands were left out, by reason."""
+    counts = Counter(reason for _, reason in dropped)
+    return "; ".join(f"{counted(count, 'band')} left out: {reason}" for reason, count in counts.items())
 
 
 def _sorted(image: Image, scene_id: str) -> Image:
@@ -253,10 +265,7 @@ def _sorted(image: Image, scene_id: str) -> Image:
     missing = [band.name for band in image.bands if band.wavelength_nm is None]
     if image.role == "hsi":
         if len(image.bands) < 2:
-            lost = "; ".join(
-                f"{counted(count, 'band')} left out: {reason}"
-                for reason, count in Counter(reason for _, reason in image.dropped).items()
-            )
+            lost = _lost(image.dropped)
             raise DataError(
                 f"{scene_id} has {counted(len(image.bands), 'usable band')}{f' ({lost})' if lost else ''}",
                 "a hyperspectral image of fewer than two bands has no spectrum to keep",

@@ -221,7 +221,7 @@ def _refuse(plan: RunPlan, request: PlanRequest, fitting: RunPlan | None) -> NoR
     more = (
         f"a GPU of {size_text(need)}"
         if on_device
-        else f"--memory-limit {size_text(need)}, perhaps with fewer --workers"
+        else f"--memory-limit {math.ceil(need / 2**20)}MiB, perhaps with fewer --workers"
     )
     raise ResourceError(
         f"A window of {side} x {side} px needs {size_text(need)}, {where} has {size_text(have)}",

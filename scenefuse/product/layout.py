@@ -213,12 +213,6 @@ def quality_array(group: zarr.Group, spec: ProductSpec) -> zarr.Array[Any]:
 def _coordinates(group: zarr.Group, spec: ProductSpec, crs: CRS, factor: int) -> None:
     rows, columns = spec.level_shape(factor)
     a, b, c, d, e, f = spec.level_transform(factor)
-    if b or d:
-        raise DataError(
-            f"the grid of {spec.item_id} is rotated",
-            "its pixels have no separate x and y coordinates",
-            "warp the inputs to a north-up grid first",
-        )
     axes = {axis["axis"].lower(): axis for axis in crs.cs_to_cf() if "axis" in axis}
     _vector(group, "x", c + a * (np.arange(columns) + 0.5), axes.get("x", {}))
     _vector(group, "y", f + e * (np.arange(rows) + 0.5), axes.get("y", {}))

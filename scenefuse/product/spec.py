@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from scenefuse.errors import DataError
 from scenefuse.grid.pair_grid import PairGrid
 from scenefuse.grid.transform import Transform, coarsened
 from scenefuse.grid.window import Window
@@ -67,6 +68,13 @@ class ProductSpec:
             raise ValueError(f"nodata must be -32768, got {self.nodata}")
         if self.acquired is not None and self.acquired.utcoffset() is None:
             raise ValueError(f"acquired must have a time zone, got {self.acquired}")
+        _, b, _, d, _, _ = self.grid.fine_transform
+        if b or d:
+            raise DataError(
+                f"the grid of {self.item_id} is rotated",
+                "its pixels have no separate x and y coordinates",
+                "warp the MSI to a north-up grid first: the HSI is then warped onto it",
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -237,6 +237,13 @@ def test_an_hsi_needs_wavelengths_and_more_than_one_band(
         open_pair(pair_of(hs, ms))
 
 
+def test_an_image_whose_bands_are_all_dropped_is_refused_for_that(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)
+    with pytest.raises(DataError, match=r"no usable band \(2 bands left out: dropped by option\)"):
+        open_pair(pair_of(hs, ms), options=PairOptions(drop_ms_bands=("band 1", "band 2")))
+
+
 def test_integers_without_a_scale_are_refused_and_the_option_gives_it(write_tiff: WriteTiff) -> None:
     hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM, scale=None)
     ms = write_tiff("ms.tif", texture(2, (120, 120), 1), gsd=10.0)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenefuse.config import parse_bytes
 from scenefuse.engine.budget import PlanRequest, RunPlan, plan_run, size_text
 from scenefuse.engine.device import device_memory_bytes
 from scenefuse.errors import ModelError, ResourceError, UsageError
@@ -53,9 +54,12 @@ def test_a_core_that_does_not_fit_is_refused_with_one_that_does() -> None:
     assert plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB, core_px=int(cure[1]))).notes == ()
 
 
-def test_too_little_memory_for_any_core_is_refused() -> None:
-    with pytest.raises(ResourceError, match="No core is small enough: use --memory-limit"):
+def test_too_little_memory_for_any_core_is_refused_with_a_limit_that_suffices() -> None:
+    with pytest.raises(ResourceError) as refusal:
         plan_run(SETTING.source, CARD, request(worker_memory_bytes=GIB // 2))
+    cure = re.match(r"No core is small enough: use --memory-limit (\S+), perhaps", refusal.value.cure)
+    assert cure
+    plan_run(SETTING.source, CARD, request(worker_memory_bytes=parse_bytes(cure[1])))
 
 
 def test_too_little_disk_is_refused() -> None:

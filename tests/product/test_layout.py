@@ -171,9 +171,3 @@ def test_a_store_of_another_layout_is_refused_and_left_alone(tmp_path: Path) -> 
     with pytest.raises(DataError, match="differs from the layout"):
         lay_out(tmp_path, replace(SPEC, core_px=64))
     assert (store / "reflectance" / "zarr.json").read_bytes() == before
-
-
-def test_a_rotated_grid_is_refused(tmp_path: Path) -> None:
-    grid = replace(GRID, fine_transform=(8.0, 6.0, 400_000.0, 6.0, -8.0, 5_800_000.0))
-    with pytest.raises(DataError, match="rotated"):
-        lay_out(tmp_path, replace(SPEC, grid=grid))

@@ -30,6 +30,12 @@ def test_item_ids_that_are_not_plain_folder_names_are_refused(item_id: str) -> N
         replace(SPEC, item_id=item_id)
 
 
+def test_a_rotated_grid_is_refused_before_anything_is_laid_out() -> None:
+    grid = replace(GRID, fine_transform=(8.0, 6.0, 400_000.0, 6.0, -8.0, 5_800_000.0))
+    with pytest.raises(DataError, match=r"rotated: .* Warp the MSI"):
+        replace(SPEC, grid=grid)
+
+
 def test_overviews_halve_until_the_longer_side_is_below_512_px() -> None:
     assert SPEC.overview_factors == ()
     spec = large_spec()
