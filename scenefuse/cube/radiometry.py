@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def to_reflectance(stored: NDArray[Any], bands: tuple[Radiometry, ...]) -> NDArr
 
 
 def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | None, option: str | None) -> Decision:
-    """Scale, offset and no-data of every band of a file; DataError when integers have no scale anywhere.
+    """Scale, offset and no-data of every band of a file.
+
+    DataError when integers have no scale anywhere, or a scale or offset makes no reflectance.
 
     Sources in this order: the caller's scale, STAC metadata, the file itself, and the sensor card if the file holds the
     same kind of values as the card's product, integers or floats. Floats without a scale are taken as reflectance.
@@ -67,10 +70,31 @@ def decide_radiometry(asset: Asset, raster: RasterFile, *, given_scale: float | 
     count = len(raster.bands)
     scale, scale_source = _scale(asset, raster, given_scale, option)
     offset, offset_source = _offset(asset, raster, scale, scale_source)
+    _require_finite(raster, "scale", scale, scale_source, positive=True, option=option)
+    _require_finite(raster, "offset", offset, offset_source)
     nodata, nodata_source = _nodata(asset, raster)
     bands = tuple(Radiometry(scale=scale[i], offset=offset[i], nodata=nodata[i]) for i in range(count))
     source = scale_source if offset_source in {scale_source, None} else f"{scale_source}; offset: {offset_source}"
     return Decision(bands=bands, source=source, nodata_source=nodata_source)
+
+
+def _require_finite(
+    raster: RasterFile,
+    name: str,
+    values: tuple[float, ...],
+    source: str | None,
+    *,
+    positive: bool = False,
+    option: str | None = None,
+) -> None:
+    """DataError if a value is infinite, no number, or not positive where it must be."""
+    for value in values:
+        if not isfinite(value) or (positive and value <= 0):
+            raise DataError(
+                f"{raster.path} has {name} {value:g} ({source})",
+                "reflectance cannot be computed with it",
+                f"correct it{f', or give {option}' if option else ''}",
+            )
 
 
 STAC = "STAC metadata"

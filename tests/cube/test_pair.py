@@ -293,6 +293,12 @@ def test_an_offset_goes_with_the_scale_that_it_was_given_with(write_tiff: WriteT
     baseline: dict[str, Any] = {"offset": (-0.1,), "offset_of_integers": True}
     assert decided(1e-4, **baseline) == (1e-4, -0.1)
     assert decided(1.0, **baseline) == decided(None, scale=(1.0,), **baseline) == (1.0, 0.0)
+    for scale in (0.0, -1e-4, float("inf"), float("nan")):
+        with pytest.raises(DataError, match=rf"has scale {scale:g} \(STAC metadata\).*give --hs-scale"):
+            decided(None, scale=(scale,))
+        assert decided(1e-4, scale=(scale,)) == (1e-4, 0.0)
+    with pytest.raises(DataError, match=r"has offset nan \(STAC metadata\)"):
+        decided(1e-4, offset=(float("nan"),))
 
 
 def test_no_data_is_compared_in_the_type_of_the_stored_values() -> None:
