@@ -90,6 +90,14 @@ def belongs(name: str, item_id: str) -> bool:
     return working or name in PRODUCT_FILES or name == f"{item_id}.json"
 
 
+def lacking_item(folder: Place) -> str:
+    """What to say of a product's item that is missing: where the folder was renamed, that."""
+    others = [name for name in folder.names() if name.endswith(".json") and not belongs(name, folder.name)]
+    if len(others) != 1:
+        return "is not there"
+    return f"is not there, but {others[0]}: the folder of a product has its item's name, rename it back"
+
+
 def refuse_foreign(folder: Path | Place, item_id: str) -> None:
     """Refuse a folder with files that do not belong to a product; an absent folder is fine."""
     folder = place_at(folder)

@@ -19,7 +19,7 @@ from scenefuse.models.state import SceneState
 from scenefuse.place.location import place_at
 from scenefuse.place.place import Place
 from scenefuse.product.files import STATE, STORE
-from scenefuse.product.layout import level_path
+from scenefuse.product.layout import lacking_item, level_path
 from scenefuse.product.place_store import open_array, open_store
 from scenefuse.product.shards import decode_reflectance
 from scenefuse.product.stac_item import read_item
@@ -87,8 +87,10 @@ def open_product(folder: Path | Place) -> StoredProduct:
     try:
         item = read_item(folder)
     except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = f"{folder.name}.json {lacking_item(folder)}" if missing else str(error)
         raise DataError(
-            f"{folder} holds no finished product ({error})",
+            f"{folder} holds no finished product ({why})",
             "there is nothing to read",
             "Give the folder of a product, or run the fusion again to finish it",
         ) from error

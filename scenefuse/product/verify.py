@@ -18,7 +18,7 @@ from scenefuse.place.durable import PART, multihash
 from scenefuse.place.place import Place
 from scenefuse.product.files import MANIFEST, MODEL, PROVENANCE, STATE, STORE
 from scenefuse.product.folder import product_folder
-from scenefuse.product.layout import belongs
+from scenefuse.product.layout import belongs, lacking_item
 from scenefuse.product.manifest import measure, read_manifest
 from scenefuse.product.place_store import open_store
 from scenefuse.product.provenance import Provenance, read_provenance
@@ -100,7 +100,7 @@ def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> i
         errors, missing_schemas = schema_errors(item)
         assets = dict(item["assets"])
     except FileNotFoundError:
-        found.append(Mismatch(kind="item", name=name, message=_lacking_item(folder)))
+        found.append(Mismatch(kind="item", name=name, message=lacking_item(folder)))
         return 0
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found.append(Mismatch(kind="item", name=name, message=f"cannot be read: {error!r}"))
@@ -111,14 +111,6 @@ def _check_item(folder: Place, found: list[Mismatch], unchecked: list[str]) -> i
         found.append(Mismatch(kind="item", name=name, message=f"has the id {item.get('id')!r}"))
     checked = [_check_asset(folder, asset, found) for asset in assets.values() if isinstance(asset, dict)]
     return sum(checked)
-
-
-def _lacking_item(folder: Place) -> str:
-    """Message for a missing item; where the folder was renamed, it says so."""
-    others = [name for name in folder.names() if name.endswith(".json") and not belongs(name, folder.name)]
-    if len(others) != 1:
-        return "is not there"
-    return f"is not there, but {others[0]}: the folder of a product has its item's name, rename it back"
 
 
 def _check_asset(folder: Place, asset: dict[str, Any], found: list[Mismatch]) -> bool:

@@ -247,5 +247,8 @@ def test_scores_without_a_reference_do_not_depend_on_the_cores(product: StoredPr
 
 
 def test_a_folder_without_an_item_is_no_product(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no finished product"):
+    with pytest.raises(DataError, match=rf"holds no finished product \({tmp_path.name}\.json is not there\)"):
+        open_product(tmp_path)
+    (tmp_path / "before.json").touch()
+    with pytest.raises(DataError, match=r"not there, but before\.json: .* rename it back"):
         open_product(tmp_path)
