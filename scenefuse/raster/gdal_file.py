@@ -121,11 +121,14 @@ def open_geotiff(path: Path | RemoteFile) -> RasterFile:
         declared = any(scale != 1.0 for scale in dataset.scales) or any(offset != 0.0 for offset in dataset.offsets)
         pixels = GdalPixels(path, "GTiff")
         names = _names([_WAVELENGTH_IN_NAME.sub("", text or "") for text in dataset.descriptions])
+        tagged = [_tagged(dataset, i + 1) for i in range(dataset.count)]
+        # A band with a wavelength is a measurement: GDAL calls the fourth of four bytes alpha unless told otherwise.
+        alphas = [i for i in _alphas(dataset) if "wavelength_nm" not in tagged[i]]
         bands = tuple(
             FileBand(
                 name=names[i],
-                **_tagged(dataset, i + 1),
-                is_mask=dataset.colorinterp[i] == ColorInterp.alpha,
+                **tagged[i],
+                is_mask=i in alphas,
                 scale=dataset.scales[i] if declared else None,
                 offset=dataset.offsets[i] if declared else None,
                 nodata=dataset.nodatavals[i],
@@ -140,7 +143,7 @@ def open_geotiff(path: Path | RemoteFile) -> RasterFile:
             bands=bands,
             scale_source="the file's band scales and offsets" if declared else None,
             pixels=pixels,
-            mask=_mask(dataset, pixels),
+            mask=_mask(dataset, pixels, alphas),
         )
 
 
@@ -161,18 +164,15 @@ def open_jp2(path: Path | RemoteFile) -> RasterFile:
         except RasterioError as error:
             raise damaged(path, f"its last pixel cannot be decoded ({error})") from error
         pixels = GdalPixels(path, "JP2OpenJPEG")
-        names = _names([text or "" for text in dataset.descriptions])
+        names, alphas = _names([text or "" for text in dataset.descriptions]), _alphas(dataset)
         return RasterFile(
             path=path,
             format="JPEG 2000",
             grid=_grid(path, dataset),
             dtype=dataset.dtypes[0],
-            bands=tuple(
-                FileBand(name=names[i], is_mask=dataset.colorinterp[i] == ColorInterp.alpha)
-                for i in range(dataset.count)
-            ),
+            bands=tuple(FileBand(name=names[i], is_mask=i in alphas) for i in range(dataset.count)),
             pixels=pixels,
-            mask=_mask(dataset, pixels),
+            mask=_mask(dataset, pixels, alphas),
         )
 
 
@@ -269,13 +269,16 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
     return unique_names([name or f"band {i + 1}" for i, name in enumerate(given)])
 
 
-def _mask(dataset: Any, pixels: GdalPixels) -> GdalMask | None:
+def _alphas(dataset: Any) -> list[int]:
+    """Bands that the file calls alpha, counted from 0."""
+    return [i for i, meaning in enumerate(dataset.colorinterp) if meaning == ColorInterp.alpha]
+
+
+def _mask(dataset: Any, pixels: GdalPixels, alphas: Sequence[int]) -> GdalMask | None:
     """The mask beside the bands, else the first alpha band: GDAL itself lets alpha mask only 1 or 3 other bands."""
     if _has_mask(dataset):
         return GdalMask(pixels=pixels, band=None)
-    if ColorInterp.alpha in dataset.colorinterp:
-        return GdalMask(pixels=pixels, band=dataset.colorinterp.index(ColorInterp.alpha))
-    return None
+    return GdalMask(pixels=pixels, band=alphas[0]) if alphas else None
 
 
 def _has_mask(dataset: Any) -> bool:

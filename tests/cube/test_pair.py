@@ -442,6 +442,18 @@ def test_an_alpha_band_is_not_a_measurement(write_tiff: WriteTiff) -> None:
     assert len(open_pair(pair_of(hs, ms)).ms_bands) == 3
 
 
+def test_a_band_with_a_wavelength_is_a_measurement_though_gdal_calls_it_alpha(write_tiff: WriteTiff) -> None:
+    hs = write_tiff("hs.tif", texture(4, (40, 40)), wavelengths_nm=NM)
+    pixels = (texture(4, (120, 120), 1) // 40).astype(np.uint8)
+    pixels[3, 50:60] = 0
+    ms = write_tiff("ms.tif", pixels, gsd=10.0, wavelengths_nm=NM, scale=0.004)
+    with rasterio.open(ms) as dataset:
+        assert dataset.colorinterp[3].name == "alpha", "what GDAL makes of four bands of bytes"
+    cube = open_pair(pair_of(hs, ms))
+    assert len(cube.ms_bands) == 4
+    assert np.isfinite(cube.read_ms(whole(cube)[1])).all(), "a dark pixel of it masks nothing"
+
+
 def test_the_lazy_cubes_show_the_same_pixels_with_wavelengths_and_crs(resampled: dict[str, PairCube]) -> None:
     cube = resampled["hs-grid"]
     coarse, fine = whole(cube)
