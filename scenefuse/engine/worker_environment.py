@@ -20,7 +20,7 @@ WORKER_ENVIRONMENT = MappingProxyType(
         "GDAL_CACHEMAX": "64",
         # glibc's dynamic thresholds grow with what is freed, so a worker's peak drifts upwards. Fixed ones keep it
         # flat; but small ones, like Dask's 64 KiB, map and fault in every array again, which triples the system time.
-        # With 16 MiB the heap fragments: AELF-t's peak is a tenth higher, and swings by 60 MiB instead of 10.
+        # With 16 MiB the heap fragments, and AELF-t's peak is about a tenth higher.
         "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
         "MALLOC_MMAP_THRESHOLD_": str(8 * 2**20),
         # Otherwise each thread of a worker has its own arena, which keeps what the thread has freed: the peak at 16 Mpx
